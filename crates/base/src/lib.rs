@@ -1,1 +1,21 @@
-//! Placeholder.
+//! The words every room shares: values, rows, schemas, changes, positions and errors.
+//!
+//! This crate does no I/O, knows no product and holds no policy.
+
+pub mod change;
+pub mod error;
+pub mod gtid;
+pub mod json;
+pub mod position;
+pub mod row;
+pub mod schema;
+pub mod value;
+pub mod varint;
+
+pub use change::{Change, Ddl, Op, Txn};
+pub use error::{Blame, Code, Fault, Retry};
+pub use gtid::{Gtid, GtidSet, MariaGtid, MariaGtidSet};
+pub use position::{Position, SnapshotProgress, Step, TableSnapshot};
+pub use row::{RowBuf, RowView, RowWriter};
+pub use schema::{Column, ColumnType, Generated, Table, TableName};
+pub use value::{Date, DateTime, Value, ValueRef};

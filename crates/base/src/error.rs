@@ -1,0 +1,86 @@
+//! What every crate's error answers, and the one mapping to the outside: exit status, HTTP.
+
+/// A closed set of reasons, mapped once to every protocol we speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The caller's input or configuration is wrong.
+    Invalid,
+    NotFound,
+    AlreadyExists,
+    Unauthenticated,
+    PermissionDenied,
+    /// Out of disk, memory, quota.
+    Exhausted,
+    /// The state of the other side forbids it: purged binlog, wrong format.
+    FailedPrecondition,
+    /// A server is away or too slow.
+    Unavailable,
+    /// Broken data, or our bug.
+    Internal,
+}
+
+/// Whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Blame {
+    Client,
+    Upstream,
+    Us,
+}
+
+/// Whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Retry {
+    Never,
+    Backoff,
+}
+
+/// An error as the rest of the house sees it. The cause chain stays in `source()`.
+pub trait Fault: std::error::Error {
+    fn code(&self) -> Code;
+    fn blame(&self) -> Blame;
+    fn retry(&self) -> Retry;
+    /// What the user can do, as one sentence without a full stop.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Code {
+    /// Exit status of the command line (see the CLI reference).
+    pub const fn exit_status(self) -> u8 {
+        match self {
+            Self::Invalid => 2,
+            Self::Unavailable | Self::Unauthenticated => 3,
+            _ => 1,
+        }
+    }
+
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::Invalid => 400,
+            Self::Unauthenticated => 401,
+            Self::PermissionDenied => 403,
+            Self::NotFound => 404,
+            Self::AlreadyExists => 409,
+            Self::FailedPrecondition => 412,
+            Self::Exhausted => 429,
+            Self::Internal => 500,
+            Self::Unavailable => 503,
+        }
+    }
+}
+
+/// `error` and its causes, outermost first, joined by `: `.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut out = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !out.ends_with(&text) {
+            out.push_str(": ");
+            out.push_str(&text);
+        }
+        cause = inner.source();
+    }
+    out
+}

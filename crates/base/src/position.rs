@@ -1,0 +1,130 @@
+//! Where we are in a source, and what one commit adds to that.
+
+use crate::gtid::{Gtid, GtidSet, MariaGtid, MariaGtidSet};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where capture stands in a source. GTIDs are authoritative where there are any; file and offset are valid only on
+/// the server that `server` names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Position {
+    MySql {
+        /// `@@server_uuid` of the server whose files `file` and `pos` name.
+        server: String,
+        /// `None` when the source runs without GTIDs.
+        gtids: Option<GtidSet>,
+        file: String,
+        pos: u64,
+    },
+    MariaDb {
+        /// `@@server_id` of the server whose files `file` and `pos` name.
+        server: String,
+        gtids: MariaGtidSet,
+        file: String,
+        pos: u64,
+    },
+    Sqlite {
+        /// The last change read from `tidemill_changes`.
+        change_id: i64,
+    },
+}
+
+/// What one sealed commit adds to the position. Small, because every commit carries one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The commit moves nothing: snapshot rows, schemas.
+    Stay,
+    /// A MySQL transaction; `file` only when it changed.
+    MySql {
+        gtid: Option<Gtid>,
+        file: Option<String>,
+        pos: u64,
+    },
+    MariaDb {
+        gtid: Option<MariaGtid>,
+        file: Option<String>,
+        pos: u64,
+    },
+    Sqlite {
+        change_id: i64,
+    },
+    /// A new beginning.
+    Full(Box<Position>),
+}
+
+impl Position {
+    /// Applies one commit. A step of another kind of source is our bug.
+    pub fn advance(&mut self, step: &Step) {
+        match (self, step) {
+            (_, Step::Stay) => {}
+            (own, Step::Full(position)) => *own = (**position).clone(),
+            (Self::MySql { gtids, file, pos, .. }, Step::MySql { gtid, file: new_file, pos: new_pos }) => {
+                if let (Some(set), Some(gtid)) = (gtids.as_mut(), gtid) {
+                    set.insert(gtid);
+                }
+                if let Some(new_file) = new_file {
+                    file.clone_from(new_file);
+                }
+                *pos = *new_pos;
+            }
+            (
+                Self::MariaDb { gtids, file, pos, .. },
+                Step::MariaDb { gtid, file: new_file, pos: new_pos },
+            ) => {
+                if let Some(gtid) = gtid {
+                    gtids.insert(*gtid);
+                }
+                if let Some(new_file) = new_file {
+                    file.clone_from(new_file);
+                }
+                *pos = *new_pos;
+            }
+            (Self::Sqlite { change_id }, Step::Sqlite { change_id: new }) => *change_id = *new,
+            (own, step) => unreachable!("a {own:?} cannot take the step {step:?}"),
+        }
+    }
+
+    pub fn gtid_text(&self) -> Option<String> {
+        match self {
+            Self::MySql { gtids, .. } => gtids.as_ref().map(ToString::to_string),
+            Self::MariaDb { gtids, .. } => Some(gtids.to_string()),
+            Self::Sqlite { .. } => None,
+        }
+    }
+
+    /// Binlog file and offset, where the source has them.
+    pub fn file_pos(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::MySql { file, pos, .. } | Self::MariaDb { file, pos, .. } => Some((file, *pos)),
+            Self::Sqlite { .. } => None,
+        }
+    }
+}
+
+/// How far the snapshot of one table has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSnapshot {
+    /// The key of the last row that is in the journal, as JSON text of literals; `None` at the start.
+    pub cursor: Option<String>,
+    pub rows: u64,
+    /// The server's own estimate when the snapshot of this table began.
+    pub rows_estimated: u64,
+    pub done: bool,
+}
+
+/// How far the snapshot of a source has come, by `db.table`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotProgress {
+    pub tables: BTreeMap<String, TableSnapshot>,
+}
+
+impl SnapshotProgress {
+    pub fn is_done(&self) -> bool {
+        self.tables.values().all(|t| t.done)
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.tables.values().map(|t| t.rows).sum()
+    }
+}
