@@ -9,6 +9,7 @@ pub mod json;
 pub mod position;
 pub mod row;
 pub mod schema;
+pub mod secret;
 pub mod value;
 pub mod varint;
 
@@ -18,4 +19,5 @@ pub use gtid::{Gtid, GtidSet, MariaGtid, MariaGtidSet};
 pub use position::{Position, SnapshotProgress, Step, TableSnapshot};
 pub use row::{RowBuf, RowView, RowWriter};
 pub use schema::{Column, ColumnType, Generated, Table, TableName};
+pub use secret::Secret;
 pub use value::{Date, DateTime, Value, ValueRef};

@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The movement of data: capture from sources into the journal, delivery from the journal to sinks.
+
+pub mod config;
+pub mod deliver;
+pub mod sinks;
+pub mod transform;

@@ -1,0 +1,3 @@
+//! From the journal to a sink: cursor, transform, batch, apply, acknowledge.
+
+pub mod sink;

@@ -1,0 +1,73 @@
+//! What a sink is. A sink is told whole batches in order and answers only when they are durable on its side.
+
+use async_trait::async_trait;
+use base::{Ddl, Op, Table, Txn, Value};
+use std::sync::Arc;
+
+/// How far a flow has come. Ordered by epoch, then lsn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Progress {
+    pub epoch: u32,
+    /// The last change that is durable in the sink.
+    pub lsn: u64,
+}
+
+/// One change after routing and transforms, as the sink shall hold it.
+#[derive(Clone, Debug)]
+pub struct OutChange {
+    pub epoch: u32,
+    pub lsn: u64,
+    pub op: Op,
+    /// Routed name, chosen and computed columns; `key` still names the row.
+    pub table: Arc<Table>,
+    pub ts_ms: i64,
+    pub txn: Option<Txn>,
+    /// One value a column of `table`.
+    pub before: Option<Vec<Value>>,
+    pub after: Option<Vec<Value>>,
+    /// For `Op::Ddl`: routed and transformed like the rows.
+    pub ddl: Option<Arc<Ddl>>,
+}
+
+/// Changes in journal order.
+#[derive(Clone, Debug)]
+pub struct SinkBatch {
+    pub source: Arc<str>,
+    pub flow: Arc<str>,
+    /// May be empty: then only progress moves.
+    pub changes: Vec<OutChange>,
+    /// Where the flow stands once this batch is durable. A filtered change moves it too.
+    pub up_to: Progress,
+    /// Whether the batch ends where a source transaction ends. When false, more of the same transaction follows.
+    pub ends_txn: bool,
+}
+
+/// Why a sink did not take a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The sink is away, slow or restarting: the batch is tried again, for ever, with backoff, after a new `open`.
+    #[error("the sink is unavailable: {message}")]
+    Unavailable { message: String },
+    /// The data of one change is refused; trying again cannot help. Nothing of the batch was kept.
+    #[error("change {lsn} is refused: {reason}")]
+    Row { lsn: u64, reason: String },
+    /// The sink's state or our rights forbid it: the flow stops until someone acts.
+    #[error("{message}")]
+    Blocked { message: String, hint: String },
+}
+
+/// A place that changes are written to. `apply` is at most once in flight.
+#[async_trait]
+pub trait Sink: Send {
+    /// Connects and makes Tidemill's own tables or streams. Answers how far this flow is as the sink itself knows it,
+    /// `None` when it has nothing of this flow or cannot know. Called again after `Unavailable`; it must then drop
+    /// whatever was half done.
+    async fn open(&mut self) -> Result<Option<Progress>, SinkError>;
+
+    /// Makes tables that are missing, before their first row.
+    async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError>;
+
+    /// Writes a batch and its progress. On success all of it is durable in the sink; where the sink has transactions,
+    /// data and progress went in one. Changes at or below the sink's own progress are skipped by the sink.
+    async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError>;
+}
