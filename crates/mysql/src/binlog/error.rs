@@ -20,3 +20,24 @@ pub enum BinlogError {
 pub(crate) fn malformed(what: &'static str) -> BinlogError {
     BinlogError::Malformed { what }
 }
+
+impl Fault for BinlogError {
+    fn code(&self) -> Code {
+        match self {
+            Self::TooLarge { .. } => Code::Exhausted,
+            _ => Code::Internal,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        Blame::Upstream
+    }
+
+    /// A checksum or a cut event may be the network's doing: the same bytes, fetched again, may be whole.
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Checksum { .. } | Self::Malformed { .. } | Self::Decompress { .. } => Retry::Backoff,
+            Self::NoTableMap(_) | Self::TooLarge { .. } => Retry::Never,
+        }
+    }
+}

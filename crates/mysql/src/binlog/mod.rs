@@ -27,3 +27,4 @@ pub use rows::{RowCursor, RowsEvent, RowsKind};
 pub use table_map::{MapCharsets, TableMap};
 
 pub(crate) use plan::text_of;
+pub(crate) use temporal::time_of_parts;
