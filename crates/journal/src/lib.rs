@@ -9,6 +9,7 @@ pub mod limits;
 mod reader;
 mod record;
 mod segment;
+pub mod sim;
 mod state;
 mod writer;
 

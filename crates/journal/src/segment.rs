@@ -58,35 +58,50 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, JournalError>
     Ok(Listing { segments, unfinished })
 }
 
-/// A segment that has just been made: head and seal, both durable.
+/// A segment under its unfinished name, its head and a seal written.
+pub(crate) struct Unfinished {
+    file: Arc<dyn DiskFile>,
+    name: PathBuf,
+    path: PathBuf,
+    len: u64,
+}
+
+/// A segment that has its name: head and seal are durable.
 pub(crate) struct Made {
     pub file: Arc<dyn DiskFile>,
     pub path: PathBuf,
     pub len: u64,
 }
 
-/// Makes a segment under another name, and gives it its own once its head is durable: a segment that has its name
-/// has its head, so that a broken head is always bit rot and never a crash.
+/// Begins to make a segment, under another name. When it fails, it may be tried again.
 pub(crate) fn make(
     disk: &dyn Disk,
     dir: &Path,
     id: SegmentId,
     folded: &Folded,
-) -> Result<Made, JournalError> {
-    let unfinished = id.path_unfinished(dir);
-    let path = id.path(dir);
+) -> Result<Unfinished, JournalError> {
+    let (name, path) = (id.path_unfinished(dir), id.path(dir));
     let failed = |error| JournalError::io("make journal segment", &path)(error);
     let mut bytes = Vec::new();
     record::put_head(&mut bytes, id.number, folded.ts_ms, &folded.state)
         .map_err(|bytes| JournalError::TooLarge { bytes })?;
     let head_bytes = bytes.len() as u64;
     record::put_seal(&mut bytes, id.first_lsn - 1, id.number, head_bytes);
-    let file = disk.create(&unfinished).map_err(failed)?;
+    let file = disk.create(&name).map_err(failed)?;
     file.write_at(0, &bytes).map_err(failed)?;
-    file.sync_data().map_err(failed)?;
-    disk.rename(&unfinished, &path).map_err(failed)?;
-    disk.sync_dir(dir).map_err(failed)?;
-    Ok(Made { file, path, len: bytes.len() as u64 })
+    Ok(Unfinished { file, name, path, len: bytes.len() as u64 })
+}
+
+impl Unfinished {
+    /// Gives the segment its name once its head is durable: what has the name has the head, so that a broken head is
+    /// always bit rot and never a crash. When it fails, nobody knows what the disk holds.
+    pub fn finish(self, disk: &dyn Disk, dir: &Path) -> Result<Made, JournalError> {
+        let failed = |error| JournalError::io("make journal segment", &self.path)(error);
+        self.file.sync_data().map_err(failed)?;
+        disk.rename(&self.name, &self.path).map_err(failed)?;
+        disk.sync_dir(dir).map_err(failed)?;
+        Ok(Made { file: self.file, path: self.path, len: self.len })
+    }
 }
 
 /// Decodes a head and checks that it is this segment's.

@@ -45,8 +45,10 @@ pub struct Writer {
     keep: u64,
     /// Where the last commit ends.
     committed: u64,
-    /// Bytes that need no further sync.
+    /// Bytes that a sync has covered: all, but perhaps not a seal record at the end.
     synced: u64,
+    /// `len` when nothing was left to seal.
+    settled: u64,
     /// A failed write may have left bytes behind `len`.
     dirty: bool,
     poisoned: bool,
@@ -93,6 +95,7 @@ pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<(Writer
         keep: end.keep,
         committed: end.committed,
         synced: end.keep,
+        settled: end.keep,
         dirty: false,
         poisoned: false,
         spare: None,
@@ -117,7 +120,7 @@ struct End {
 fn begin(disk: &dyn Disk, dir: &Path) -> Result<End, JournalError> {
     let id = SegmentId { number: 1, first_lsn: 1 };
     let folded = Folded::default();
-    let made = segment::make(disk, dir, id, &folded)?;
+    let made = segment::make(disk, dir, id, &folded)?.finish(disk, dir)?;
     let (file, path) = (made.file, made.path);
     Ok(End { id, file, path, folded, committed: made.len, keep: made.len, sealed: true })
 }
@@ -164,9 +167,8 @@ impl Writer {
     pub fn seal(&mut self) -> Result<u64, JournalError> {
         self.check_usable()?;
         self.drop_tail_of_failed_write()?;
-        if self.len > self.synced {
-            self.sync()?;
-            self.shared.publish(self.committed, &self.folded);
+        if self.len > self.settled {
+            self.sync_and_publish()?;
             self.put_seal();
         }
         Ok(self.folded.state.next_lsn - 1)
@@ -177,6 +179,8 @@ impl Writer {
         self.check_usable()?;
         if self.len > self.keep {
             self.len = self.keep;
+            self.synced = self.synced.min(self.len);
+            self.settled = self.settled.min(self.len);
             self.dirty = true;
         }
         self.open = OpenRecords { next_lsn: self.folded.state.next_lsn, ..OpenRecords::default() };
@@ -277,9 +281,11 @@ impl Writer {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), JournalError> {
+    fn sync_and_publish(&mut self) -> Result<(), JournalError> {
         self.sync_only()?;
         self.synced = self.len;
+        self.settled = self.len;
+        self.shared.publish(self.committed, &self.folded);
         Ok(())
     }
 
@@ -303,21 +309,25 @@ impl Writer {
         if self.file.write_at(self.len, &bytes).is_ok() {
             self.len += bytes.len() as u64;
             self.keep = self.len;
-            self.synced = self.len;
+            self.settled = self.len;
         } else {
             self.dirty = true;
         }
     }
 
-    /// Completes the segment and begins the next.
+    /// Completes the segment, all of it durable, and begins the next.
     fn roll(&mut self) -> Result<(), JournalError> {
-        self.seal()?;
-        self.drop_tail_of_failed_write()?;
+        if self.len > self.synced {
+            self.sync_and_publish()?;
+        }
         let id = SegmentId { number: self.id.number + 1, first_lsn: self.folded.state.next_lsn };
-        let made = segment::make(&*self.shared.disk, &self.shared.dir, id, &self.folded)?;
+        let (disk, dir) = (&*self.shared.disk, &self.shared.dir);
+        let unfinished = segment::make(disk, dir, id, &self.folded)?;
+        let made = unfinished.finish(disk, dir).inspect_err(|_| self.poisoned = true)?;
         self.shared.add_segment(Segment { id, end: made.len });
         (self.id, self.file, self.path) = (id, made.file, made.path);
-        (self.len, self.keep, self.committed, self.synced) = (made.len, made.len, made.len, made.len);
+        (self.len, self.keep, self.committed) = (made.len, made.len, made.len);
+        (self.synced, self.settled) = (made.len, made.len);
         Ok(())
     }
 }
