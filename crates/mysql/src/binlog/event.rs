@@ -100,3 +100,10 @@ pub struct XaPrepare {
     pub gtrid: Vec<u8>,
     pub bqual: Vec<u8>,
 }
+
+impl XaPrepare {
+    /// The transaction's name as `XA COMMIT` and `XA ROLLBACK` write it: `X'6162',X'',1`.
+    pub fn xid(&self) -> String {
+        crate::ddl::xid_text(&self.gtrid, &self.bqual, self.format_id)
+    }
+}

@@ -1,4 +1,12 @@
 //! What a statement of the binlog does, from its text, without a full parser.
+//!
+//! A classifier reads only as far as it must: the verb, the object, its names, and for ALTER the few clauses that move
+//! names or rows. What it does not recognise is [`Statement::Unknown`], which a caller must never ignore.
+
+mod lexer;
+mod parser;
+
+use parser::Parser;
 
 /// A table as a statement names it: the database is `None` when the default one is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +29,7 @@ pub enum TableDdlKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableDdl {
     pub kind: TableDdlKind,
-    /// The tables whose definition changes. For RENAME, the old names.
+    /// The tables whose definition or rows change. For RENAME, the old names.
     pub tables: Vec<StatementTable>,
     /// `(from, to)`, in the order the server applies them.
     pub renames: Vec<(StatementTable, StatementTable)>,
@@ -31,8 +39,13 @@ pub struct TableDdl {
     pub like: Option<StatementTable>,
     /// `CREATE TABLE … SELECT`.
     pub is_select: bool,
+    /// `CREATE TABLE … START TRANSACTION`: MySQL's atomic form of the above, whose rows follow before the commit.
+    pub starts_transaction: bool,
     /// `TEMPORARY`: never concerns rows in the binlog.
     pub is_temporary: bool,
+    /// Rows appear or vanish without row events: partitions dropped, truncated, exchanged or converted, tablespaces
+    /// imported or discarded.
+    pub moves_rows: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +72,8 @@ pub enum Statement {
     Savepoint(String),
     RollbackTo(String),
     Release(String),
-    /// The verb, and the transaction's name as written: `X'6162',X'',1`.
+    /// The verb, and the transaction's name as servers write it: `X'6162',X'',1`. Equal to
+    /// [`crate::binlog::XaPrepare::xid`] of the same transaction.
     Xa {
         verb: XaVerb,
         xid: String,
@@ -80,10 +94,21 @@ pub enum Statement {
 
 /// Classifies `sql`. `ansi_quotes` is bit 2 of the session's `sql_mode`.
 pub fn classify(sql: &str, ansi_quotes: bool) -> Statement {
-    let _ = ansi_quotes;
     match sql {
-        "BEGIN" => Statement::Begin,
-        "COMMIT" => Statement::Commit,
-        _ => Statement::Unknown,
+        "BEGIN" => return Statement::Begin,
+        "COMMIT" => return Statement::Commit,
+        _ => {}
     }
+    match lexer::tokens(sql, ansi_quotes) {
+        // Only comments: MariaDB's dummy events.
+        Some(tokens) if tokens.is_empty() => Statement::Harmless,
+        Some(tokens) => Parser::new(tokens).statement().unwrap_or(Statement::Unknown),
+        None => Statement::Unknown,
+    }
+}
+
+/// An XA transaction's name in the form servers write it.
+pub(crate) fn xid_text(gtrid: &[u8], bqual: &[u8], format_id: i32) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    format!("X'{}',X'{}',{format_id}", hex(gtrid), hex(bqual))
 }
