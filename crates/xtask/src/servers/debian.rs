@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn the_mirror_is_read_from_both_kinds_of_source_file() {
-        let one_line = "# deb http://old.example/debian x main\ndeb https://mirror.example/debian/ bookworm main\n";
+        let one_line =
+            "# deb http://old.example/debian x main\ndeb https://mirror.example/debian/ bookworm main\n";
         assert_eq!(mirror_in(one_line).as_deref(), Some("https://mirror.example/debian/"));
         let stanza = "Types: deb\nURIs: http://mirror.example/debian\nSuites: bookworm\n";
         assert_eq!(mirror_in(stanza).as_deref(), Some("http://mirror.example/debian"));

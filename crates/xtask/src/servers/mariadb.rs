@@ -49,7 +49,11 @@ fn initialise(install: &Path) -> Result<()> {
         .output()
         .context("failed to start mariadbd")?;
     if !output.status.success() {
-        bail!("mariadbd --bootstrap ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "mariadbd --bootstrap ended with {}:\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     fs::remove_file(script)?;
     Ok(())

@@ -65,13 +65,18 @@ pub fn folder() -> Result<PathBuf> {
 pub fn install(wanted: &[String]) -> Result<()> {
     for name in wanted {
         if !names().any(|known| known == name) {
-            bail!("there is no server `{name}`\nhint: choose from {}", names().collect::<Vec<_>>().join(", "));
+            bail!(
+                "there is no server `{name}`\nhint: choose from {}",
+                names().collect::<Vec<_>>().join(", ")
+            );
         }
     }
     let folder = folder()?;
     fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
     let mut failures = Vec::new();
-    for recipe in RECIPES.iter().filter(|recipe| wanted.is_empty() || wanted.iter().any(|name| name == recipe.name)) {
+    for recipe in
+        RECIPES.iter().filter(|recipe| wanted.is_empty() || wanted.iter().any(|name| name == recipe.name))
+    {
         if let Err(error) = install_one(recipe, &folder) {
             eprintln!("error: failed to install {}: {error:#}", recipe.name);
             failures.push(recipe.name);
@@ -118,7 +123,9 @@ fn lock(name: &str, path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => eprintln!("==> {name}: waiting for another process that installs it"),
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("==> {name}: waiting for another process that installs it")
+        }
         Err(TryLockError::Error(error)) => return Err(error).context("failed to lock"),
     }
     file.lock().with_context(|| format!("failed to lock {}", path.display()))?;

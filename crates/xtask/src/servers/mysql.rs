@@ -33,9 +33,17 @@ fn initialise(install: &Path) -> Result<()> {
         Command::new(install.join("bin/mysqld"))
             .args(["--initialize-insecure", "--user=root", "--skip-log-bin", "--log-error-verbosity=1"])
             .arg(format!("--datadir={}", template.display()))
-            .args(["--performance-schema=OFF", "--innodb-buffer-pool-size=64M", "--innodb-redo-log-capacity=8388608"])
+            .args([
+                "--performance-schema=OFF",
+                "--innodb-buffer-pool-size=64M",
+                "--innodb-redo-log-capacity=8388608",
+            ])
             // A template that a crash spoils is never stamped, so it need not be written safely.
-            .args(["--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=OFF", "--innodb-flush-method=nosync"]),
+            .args([
+                "--innodb-flush-log-at-trx-commit=0",
+                "--innodb-doublewrite=OFF",
+                "--innodb-flush-method=nosync",
+            ]),
     )?;
     // Each copy makes a server id of its own.
     fs::remove_file(template.join("auto.cnf"))?;

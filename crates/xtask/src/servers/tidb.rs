@@ -40,7 +40,12 @@ fn build(install: &Path, work: &Path, abi: &str) -> Result<()> {
     );
     let program = install.join("bin/tidb-server");
     let package = format!("{MODULE}/cmd/tidb-server");
-    loud(go(work).args(["build", "-trimpath", "-tags", "codes", "-ldflags", &flags, "-o"]).arg(program).arg(package))
+    loud(
+        go(work)
+            .args(["build", "-trimpath", "-tags", "codes", "-ldflags", &flags, "-o"])
+            .arg(program)
+            .arg(package),
+    )
 }
 
 fn go(work: &Path) -> Command {
