@@ -127,6 +127,21 @@ pub struct FlowConfig {
     pub options: FlowOptions,
 }
 
+impl FlowConfig {
+    /// A flow that carries nothing, for asking a sink whether it is there.
+    pub fn probe(sink: &str) -> Self {
+        Self {
+            from: String::new(),
+            tables: Vec::new(),
+            mode: FlowMode::Stream,
+            transform: Vec::new(),
+            to: sink.to_owned(),
+            route: BTreeMap::new(),
+            options: FlowOptions::default(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowMode {

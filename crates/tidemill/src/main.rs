@@ -1,2 +1,185 @@
-//! Placeholder.
-fn main() {}
+//! The command line: what a person or a script asks of Tidemill, and how it ends.
+
+mod client;
+mod commands;
+mod demo;
+mod failure;
+mod http;
+mod init;
+mod project;
+mod reference;
+mod start;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use failure::Failure;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Captures every change of MySQL, MariaDB and SQLite into a durable journal, and delivers it anywhere.
+#[derive(Parser)]
+#[command(name = "tidemill", version, propagate_version = true)]
+pub struct Cli {
+    /// The project folder.
+    #[arg(short = 'C', long = "project", env = "TIDEMILL_PROJECT", default_value = ".", global = true)]
+    project: PathBuf,
+    /// Print machines' JSON where a person would get a table.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print nothing but errors.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a commented, runnable project.
+    Init { dir: Option<PathBuf> },
+    /// Find every mistake at once.
+    Check {
+        /// Also reach every system: grants, settings, tables, with the statement that mends each.
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Run the project until SIGTERM or Ctrl-C.
+    Up {
+        /// `plain` or `json`.
+        #[arg(long, default_value = "plain")]
+        log: String,
+    },
+    /// Show sources, positions, lag, flows and errors of the running node.
+    Status,
+    /// Print changes of a source, one a line.
+    Tail {
+        source: String,
+        /// Only these tables: `db.table`, wildcards allowed.
+        #[arg(long)]
+        table: Option<String>,
+        /// `start`, `now`, or the first lsn; `start` when reading offline.
+        #[arg(long)]
+        from: Option<String>,
+        /// Only `json` in this version.
+        #[arg(long, default_value = "json")]
+        format: String,
+        /// Stop after this many changes.
+        #[arg(long)]
+        limit: Option<u64>,
+        /// Read the journal on disk, without a running node.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Act on flows of the running node.
+    Flow {
+        #[command(subcommand)]
+        verb: FlowVerb,
+    },
+    /// Print a report for support, with secrets removed.
+    Doctor,
+    /// Print a completion script.
+    Completions { shell: clap_complete::Shell },
+    /// Run the small shop on a temporary folder.
+    #[command(hide = true)]
+    Demo(demo::DemoArgs),
+    /// Write or check the reference pages.
+    #[command(hide = true)]
+    Docs {
+        #[arg(long)]
+        write: Option<PathBuf>,
+        #[arg(long)]
+        check: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum FlowVerb {
+    /// Flows with their position, lag and state.
+    List,
+    /// Stop delivering, also over restarts, until `resume`.
+    Pause { flow: String },
+    /// Go on.
+    Resume { flow: String },
+    /// Empty the flow's tables in the journal and read them anew from the source.
+    Resnapshot {
+        flow: String,
+        /// Only these tables; all of the flow by default.
+        tables: Vec<String>,
+    },
+    /// Try the parked changes again.
+    Retry { flow: String },
+    /// Show the changes that the sink refused, with the reasons.
+    DeadLetters { flow: String },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One TLS provider for the whole process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return end(Err(Failure::io("start the runtime", &error))),
+    };
+    let result = runtime.block_on(dispatch(cli));
+    // A task that blocks on a pipe must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    end(result)
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let dir = cli.project.clone();
+    match cli.command {
+        Command::Init { dir: target } => init::run(&target.unwrap_or(dir), cli.quiet),
+        Command::Check { connect } => commands::check(&dir, connect, cli.json, cli.quiet).await,
+        Command::Up { log } => {
+            start_log(&log);
+            commands::up(&dir, cli.quiet).await
+        }
+        Command::Status => commands::status(&dir, cli.json).await,
+        Command::Tail { source, table, from, format, limit, offline } => {
+            if format != "json" {
+                return Err(Failure::new(2, format!("format `{format}` is not supported yet")).hint("use --format json"));
+            }
+            let from = from.unwrap_or_else(|| if offline { "start".into() } else { "now".into() });
+            commands::tail(&dir, &source, table, from, limit, offline).await
+        }
+        Command::Flow { verb } => commands::flow(&dir, verb, cli.json).await,
+        Command::Doctor => commands::doctor(&dir).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Demo(args) => {
+            start_log("plain");
+            demo::run(args).await
+        }
+        Command::Docs { write, check } => reference::run(write, check),
+    }
+}
+
+fn start_log(format: &str) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("TIDEMILL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let started = if format == "json" {
+        builder.json().try_init()
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal()).try_init()
+    };
+    // A second subscriber in one process is a test's: the first one stays.
+    drop(started);
+}
+
+fn end(result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    if !failure.message.is_empty() {
+        eprintln!("error: {}", failure.message);
+    }
+    if let Some(hint) = &failure.hint {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(failure.status)
+}

@@ -18,7 +18,7 @@ enum Command {
     /// Drops what follows the last commit, and answers the state capture resumes from.
     Reset(oneshot::Sender<Result<State, JournalError>>),
     /// Answers once everything before it is durable.
-    Flush(oneshot::Sender<Result<u64, JournalError>>),
+    Flush(oneshot::Sender<Result<u64, CaptureError>>),
 }
 
 /// Capture's end. Dropping it ends the thread after what was sent is sealed.
@@ -61,7 +61,7 @@ impl JournalHandle {
     pub async fn flush(&self) -> Result<u64, CaptureError> {
         let (sender, receiver) = oneshot::channel();
         self.commands.send(Command::Flush(sender)).await.map_err(|_| gone())?;
-        Ok(receiver.await.map_err(|_| gone())??)
+        receiver.await.map_err(|_| gone())?
     }
 }
 
@@ -98,20 +98,22 @@ fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command>, flag: &AtomicB
                 next = commands.try_recv().ok();
             }
         }
-        let mut sealed = if failed { Err(JournalError::poisoned()) } else { writer.seal() };
-        if let Err(error) = &sealed {
-            if !failed {
-                tracing::error!(error = base::error::chain(error), "failed to seal the journal");
-            }
-            failed = true;
-        }
+        let sealed = if failed { None } else { seal(&mut writer) };
+        failed = sealed.is_none();
         flag.store(failed, Ordering::Release);
         for reply in waiting {
-            let answer = std::mem::replace(&mut sealed, Err(JournalError::poisoned()));
-            if let Ok(lsn) = &answer {
-                sealed = Ok(*lsn);
-            }
-            let _ = reply.send(answer);
+            let refused = || CaptureError::unavailable("the journal refused what came before");
+            let _ = reply.send(sealed.ok_or_else(refused));
+        }
+    }
+}
+
+fn seal(writer: &mut Writer) -> Option<u64> {
+    match writer.seal() {
+        Ok(lsn) => Some(lsn),
+        Err(error) => {
+            tracing::error!(error = base::error::chain(&error), "failed to seal the journal");
+            None
         }
     }
 }

@@ -66,6 +66,9 @@ pub trait Sink: Send {
     /// whatever was half done.
     async fn open(&mut self) -> Result<Option<Progress>, SinkError>;
 
+    /// Asks whether the sink answers and lets us in, and changes nothing there.
+    async fn probe(&mut self) -> Result<(), SinkError>;
+
     /// Makes tables that are missing, before their first row.
     async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError>;
 

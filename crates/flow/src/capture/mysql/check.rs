@@ -21,6 +21,12 @@ pub struct Server {
     pub lower_case_table_names: u8,
 }
 
+impl Server {
+    pub fn flavor(&self) -> mysql::Flavor {
+        if self.mariadb { mysql::Flavor::MariaDb } else { mysql::Flavor::MySql }
+    }
+}
+
 /// Something that must be changed on the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {

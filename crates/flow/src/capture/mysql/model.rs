@@ -1,7 +1,7 @@
 //! The captured tables as they are at the stream's position, and what a statement does to them.
 //!
 //! A statement is only classified; what the tables then are is read from the live server. The live server may be ahead
-//! of the stream: then later row events contradict the model, and `reread` settles it by the binlog's own metadata.
+//! of the stream: then row events contradict the model, and `reread` looks again.
 
 use super::check::Server;
 use super::connect::Address;
@@ -93,14 +93,16 @@ impl Model {
         statement: &mysql::Statement,
     ) -> Result<Vec<Effect>, CaptureError> {
         use mysql::ddl::TableDdlKind as Kind;
-        let resolve = |(db, table): &(Option<String>, String)| {
-            TableName::new(db.clone().unwrap_or_else(|| default_db.to_owned()), table.clone())
+        let resolve = |t: &mysql::ddl::StatementTable| {
+            TableName::new(t.db.clone().unwrap_or_else(|| default_db.to_owned()), t.table.clone())
         };
         match statement {
-            mysql::Statement::TableDdl { kind: Kind::Truncate, tables, .. } => {
-                Ok(tables.iter().filter_map(|t| self.get(&resolve(t))).map(Effect::Truncated).collect())
+            mysql::Statement::TableDdl(ddl) if ddl.is_temporary => Ok(Vec::new()),
+            mysql::Statement::TableDdl(ddl) if ddl.kind == Kind::Truncate => {
+                Ok(ddl.tables.iter().filter_map(|t| self.get(&resolve(t))).map(Effect::Truncated).collect())
             }
-            mysql::Statement::TableDdl { kind, tables, renames, column_renames, .. } => {
+            mysql::Statement::TableDdl(ddl) => {
+                let mysql::ddl::TableDdl { kind, tables, renames, column_renames, .. } = ddl;
                 let renames: Vec<_> = renames.iter().map(|(from, to)| (resolve(from), resolve(to))).collect();
                 let mut names: BTreeSet<TableName> = tables.iter().map(resolve).collect();
                 names.extend(renames.iter().flat_map(|(from, to)| [from.clone(), to.clone()]));
@@ -121,7 +123,7 @@ impl Model {
                 }
                 Ok(effects)
             }
-            mysql::Statement::DatabaseDdl { dropped: Some(db) } => {
+            mysql::Statement::DatabaseDdl { kind: mysql::ddl::DatabaseDdlKind::Drop, db: Some(db) } => {
                 let names: Vec<_> = self.names().filter(|n| n.db == *db).cloned().collect();
                 Ok(names.iter().filter_map(|name| self.settle(name, None, sql, &[], true)).collect())
             }
@@ -198,8 +200,7 @@ impl Model {
         }
     }
 
-    /// Finds a definition that explains rows written under `map`: the live one, else the map's own metadata. `Err` is
-    /// the reason why there is none.
+    /// Finds a definition that explains rows written under `map`: the live one. `Err` is the reason why it does not.
     pub async fn reread(
         &mut self,
         lookup: &mut Conn,
@@ -212,21 +213,17 @@ impl Model {
         let mut live = look(lookup, address, server, |n| n == name && patterns.matches(n)).await?;
         let before = self.get(name);
         let described = live.remove(name);
-        let mut reason = "the server has no such table any more".to_owned();
-        let derived = mysql::schema::table_of_map(map).map_err(|e| e.to_string());
-        for candidate in [described.unwrap_or_else(|| Err(reason.clone())), derived] {
-            match candidate {
-                Ok(table) => match RowPlan::new(map, &table) {
-                    Ok(_) => {
-                        let after = self.put(table);
-                        return Ok(Ok(ddl("", before, Some(after), &[])));
-                    }
-                    Err(error) => reason = error.to_string(),
-                },
-                Err(why) => reason = why,
-            }
-        }
-        Ok(Err(reason))
+        let gone = || Err("the server has no such table any more".to_owned());
+        Ok(match described.unwrap_or_else(gone) {
+            Ok(table) => match RowPlan::new(map, &table) {
+                Ok(_) => {
+                    let after = self.put(table);
+                    Ok(ddl("", before, Some(after), &[]))
+                }
+                Err(error) => Err(error.to_string()),
+            },
+            Err(reason) => Err(reason),
+        })
     }
 }
 

@@ -57,7 +57,7 @@ pub async fn read_tables(
         let column_name = text(2);
         let is_json = json_columns.contains(&(table.name.clone(), column_name.clone()));
         let chars_max = row.get::<Option<u64>, _>(9).flatten();
-        match mysql::column_type(&text(3), &text(4), chars_max, is_json) {
+        match mysql::column_type(&text(3), &text(4), chars_max, is_json, server.flavor()) {
             Ok(ty) => {
                 let extra = text(8).to_ascii_uppercase();
                 let charset = row.get::<Option<String>, _>(6).flatten();

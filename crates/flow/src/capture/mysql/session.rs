@@ -109,7 +109,7 @@ async fn session(
     let (messages, received) = mpsc::channel(MESSAGES_MAX);
     let mut stream = Stream {
         name: Arc::clone(&source.name),
-        reader: EventReader::new(if server.mariadb { mysql::Flavor::MariaDb } else { mysql::Flavor::MySql }),
+        reader: EventReader::new(server.flavor()),
         address: address.clone(),
         patterns: Arc::clone(&source.patterns),
         handle: source.handle.clone(),

@@ -211,7 +211,7 @@ impl Reader {
         cursor: Option<&str>,
         limit: u64,
     ) -> Result<Vec<RowBuf>, CaptureError> {
-        let mut sql = format!("SELECT {} FROM {}", select_list(table), quoted(&table.name));
+        let mut sql = format!("SELECT {} FROM {}", select_list(table, self.server.flavor()), quoted(&table.name));
         let mut params = Vec::new();
         if let Some(cursor) = cursor {
             let key = parse_cursor(cursor).ok_or_else(|| {
@@ -232,7 +232,7 @@ impl Reader {
         let mut result = conn.exec_iter(sql, params).await.map_err(fail)?;
         if let Some(mut stream) = result.stream::<Row>().await.map_err(fail)? {
             while let Some(row) = stream.try_next().await.map_err(fail)? {
-                rows.push(encode(&row, table)?);
+                rows.push(encode(&row, table, self.server.flavor())?);
             }
         }
         Ok(rows)
@@ -280,12 +280,12 @@ impl Reader {
     ) -> Result<(), CaptureError> {
         let what = format!("read table `{}`", table.name);
         let fail = |e| statement_error(&what, e);
-        let sql = format!("SELECT {} FROM {}", select_list(table), quoted(&table.name));
+        let sql = format!("SELECT {} FROM {}", select_list(table, self.server.flavor()), quoted(&table.name));
         let mut result = conn.exec_iter(sql, ()).await.map_err(fail)?;
         let (mut block, mut bytes) = (Vec::new(), 0);
         if let Some(mut stream) = result.stream::<Row>().await.map_err(fail)? {
             while let Some(row) = stream.try_next().await.map_err(fail)? {
-                let row = encode(&row, table)?;
+                let row = encode(&row, table, self.server.flavor())?;
                 bytes += row.0.len();
                 block.push(row);
                 if bytes >= KEYLESS_BLOCK_BYTES {
@@ -370,17 +370,17 @@ fn quoted(name: &TableName) -> String {
     format!("{}.{}", quote_name(&name.db), quote_name(&name.table))
 }
 
-fn select_list(table: &Table) -> String {
-    let list: Vec<_> = table.columns.iter().map(mysql::select_expression).collect();
+fn select_list(table: &Table, flavor: mysql::Flavor) -> String {
+    let list: Vec<_> = table.columns.iter().map(|c| mysql::select_expression(c, flavor)).collect();
     list.join(", ")
 }
 
-fn encode(row: &Row, table: &Table) -> Result<RowBuf, CaptureError> {
+fn encode(row: &Row, table: &Table, flavor: mysql::Flavor) -> Result<RowBuf, CaptureError> {
     let mut out = Vec::with_capacity(64);
     let mut writer = RowWriter::new(&mut out);
     for (index, column) in table.columns.iter().enumerate() {
         let value = row.as_ref(index).unwrap_or(&Param::NULL);
-        mysql::put_selected(&mut writer, value, column).map_err(|error| {
+        mysql::put_selected(&mut writer, value, column, flavor).map_err(|error| {
             CaptureError::fatal(
                 format!("failed to read column `{}` of table `{}`", column.name, table.name),
                 "exclude the table, or change the column's type",

@@ -176,17 +176,14 @@ impl Stream {
             return Ok(());
         }
         // The reader borrows from the event, the handlers borrow the stream: the reader steps aside meanwhile.
-        let mut reader = std::mem::replace(&mut self.reader, EventReader::new(self.flavor()));
+        let spare = EventReader::new(self.server.flavor());
+        let mut reader = std::mem::replace(&mut self.reader, spare);
         let result = match reader.read_body(header, event.data()) {
             Ok(parsed) => self.handle(header, parsed).await,
             Err(error) => Err(self.unreadable(error)),
         };
         self.reader = reader;
         result
-    }
-
-    fn flavor(&self) -> mysql::Flavor {
-        if self.server.mariadb { mysql::Flavor::MariaDb } else { mysql::Flavor::MySql }
     }
 
     fn unreadable(&self, error: mysql::BinlogError) -> CaptureError {
@@ -360,7 +357,7 @@ impl Stream {
                 return Ok(());
             }
             Statement::Commit => return self.commit(header),
-            Statement::Savepoint => return Ok(()),
+            Statement::Savepoint(_) | Statement::RollbackTo(_) | Statement::Release(_) => return Ok(()),
             Statement::Rollback => {
                 if self.txn().rows {
                     return Err(CaptureError::fatal(
@@ -371,7 +368,7 @@ impl Stream {
                 }
                 return self.commit(header);
             }
-            Statement::Xa(_) => return Err(xa_refused()),
+            Statement::Xa { .. } => return Err(xa_refused()),
             Statement::Dml => {
                 return Err(CaptureError::fatal(
                     format!("the binlog holds a statement instead of rows: {}", shortened(sql)),
@@ -379,7 +376,7 @@ impl Stream {
                      `flow resnapshot`",
                 ));
             }
-            Statement::TableDdl { .. } | Statement::DatabaseDdl { .. } | Statement::Unknown => {
+            Statement::TableDdl(_) | Statement::DatabaseDdl { .. } | Statement::Unknown => {
                 self.follow_statement(db, sql, &statement).await?;
             }
             Statement::Harmless => {}

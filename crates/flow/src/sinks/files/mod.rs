@@ -156,6 +156,10 @@ impl Sink for FilesSink {
         self.recover().map_err(|error| self.failure(&error))
     }
 
+    async fn probe(&mut self) -> Result<(), SinkError> {
+        fs::create_dir_all(&self.dir).map_err(|error| self.failure(&error))
+    }
+
     async fn prepare(&mut self, _tables: &[Arc<Table>]) -> Result<(), SinkError> {
         Ok(())
     }

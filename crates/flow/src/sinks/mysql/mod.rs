@@ -360,6 +360,13 @@ impl Sink for MySqlSink {
         self.connect().await
     }
 
+    async fn probe(&mut self) -> Result<(), SinkError> {
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(self.opts.clone())).await;
+        let away = || SinkError::Unavailable { message: "no answer to the connection".into() };
+        let mut conn = connecting.map_err(|_| away())?.map_err(|e| self.classify(e, None))?;
+        conn.ping().await.map_err(|e| self.classify(e, None))
+    }
+
     async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
         // Statements that make tables commit: what is open goes first, with no progress of its own.
         if self.open()?.txn_rows.is_some() {

@@ -184,6 +184,13 @@ impl Sink for NatsSink {
         self.connect().await
     }
 
+    async fn probe(&mut self) -> Result<(), SinkError> {
+        let away = |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
+        let options = async_nats::ConnectOptions::new().connection_timeout(Duration::from_secs(5));
+        let client = options.connect(self.url.expose()).await.map_err(|e| away(&e))?;
+        jetstream::new(client).query_account().await.map(|_| ()).map_err(|e| away(&e))
+    }
+
     async fn prepare(&mut self, _tables: &[Arc<Table>]) -> Result<(), SinkError> {
         Ok(())
     }

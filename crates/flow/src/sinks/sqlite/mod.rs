@@ -107,6 +107,15 @@ impl Sink for SqliteSink {
         Ok(told)
     }
 
+    async fn probe(&mut self) -> Result<(), SinkError> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        if folder.is_dir() {
+            return Ok(());
+        }
+        let message = format!("there is no folder {}", folder.display());
+        Err(SinkError::Blocked { message, hint: "make it, or change `path`".into() })
+    }
+
     async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
         let (tables, history) = (tables.to_vec(), self.history);
         self.with(move |open| tables.iter().try_for_each(|table| make_table(open, table, history))).await

@@ -23,6 +23,10 @@ impl Sink for StdoutSink {
         Ok(None)
     }
 
+    async fn probe(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     async fn prepare(&mut self, _tables: &[Arc<Table>]) -> Result<(), SinkError> {
         Ok(())
     }

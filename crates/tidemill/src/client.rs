@@ -1,0 +1,54 @@
+//! The running node, as the other commands reach it.
+
+use crate::failure::Failure;
+use crate::project::Project;
+use serde_json::Value;
+
+/// Speaks to the node that this project's `listen.http` names.
+pub struct NodeClient {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl NodeClient {
+    pub fn new(project: &Project) -> Self {
+        Self { http: reqwest::Client::new(), base: format!("http://{}", project.node.listen.http) }
+    }
+
+    fn away(&self, error: &reqwest::Error) -> Failure {
+        Failure::new(3, format!("failed to reach the node at {}: {}", self.base, base::error::chain(error)))
+            .hint("start it with `tidemill up`")
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Value, Failure> {
+        let response = self.http.get(format!("{}{path}", self.base)).send().await.map_err(|e| self.away(&e))?;
+        self.answer(response).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let url = format!("{}{path}", self.base);
+        let response = self.http.post(url).json(body).send().await.map_err(|e| self.away(&e))?;
+        self.answer(response).await
+    }
+
+    /// A response whose body is read as it comes.
+    pub async fn stream(&self, path: &str) -> Result<reqwest::Response, Failure> {
+        let response = self.http.get(format!("{}{path}", self.base)).send().await.map_err(|e| self.away(&e))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(self.answer(response).await.err().unwrap_or_else(|| Failure::new(1, "the node refused")))
+    }
+
+    async fn answer(&self, response: reqwest::Response) -> Result<Value, Failure> {
+        let status = response.status();
+        let body: Value = response.json().await.map_err(|e| self.away(&e))?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+        let exit = if status.is_client_error() && status.as_u16() != 409 { 2 } else { 1 };
+        let failure = Failure::new(exit, text("detail"));
+        Err(if text("hint").is_empty() { failure } else { failure.hint(text("hint")) })
+    }
+}
