@@ -209,10 +209,20 @@ async fn carry(mut client: TcpStream, mut route: Route, number: u64) {
     let (from_client, to_client) = client.split();
     let (from_upstream, to_upstream) = upstream.split();
     // A pump that fails ends the connection; one that reaches its end lets the other finish.
-    let _ = tokio::try_join!(
+    let both = tokio::try_join!(
         pump(from_client, to_upstream, route.faults.clone(), number * 2),
         pump(from_upstream, to_client, route.faults, number * 2 + 1),
     );
+    if both.is_ok() {
+        end_cleanly(&client);
+        end_cleanly(&upstream);
+    }
+}
+
+/// Lets the kernel deliver what it still holds when the socket is dropped.
+fn end_cleanly(socket: &TcpStream) {
+    #[expect(deprecated, reason = "it warns of waits that block on close; this one turns them off")]
+    let _ = socket.set_linger(None);
 }
 
 /// Reads a client's bytes for as long as the connection is half open.

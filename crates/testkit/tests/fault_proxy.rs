@@ -1,5 +1,7 @@
 //! Each fault does what it says, against a server that echoes.
 
+#![expect(clippy::unwrap_used, reason = "a panic is a test's report")]
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! Each server starts, answers, survives a kill with its data, and leaves nothing behind.
 
+#![expect(clippy::unwrap_used, reason = "a panic is a test's report")]
+
 use testkit::mysql_async::prelude::Queryable;
 use testkit::{
     MariaDb, MariaDbOptions, MySql, MySqlOptions, Nats, NatsOptions, SqlServer, TiDb, TiDbOptions,
@@ -125,4 +127,47 @@ async fn a_server_that_cannot_start_shows_its_log() {
     let options = MariaDbOptions { args: vec!["--no-such-option".to_owned()], ..Default::default() };
     let error = MariaDb::start(options).await.unwrap_err().to_string();
     assert!(error.contains("ended with") && error.contains("no-such-option"), "{error}");
+    let log = error
+        .lines()
+        .find_map(|line| line.strip_prefix("log: ")?.strip_suffix(", which ends with:"))
+        .unwrap();
+    std::fs::remove_file(log).unwrap();
+}
+
+/// Set in the process that this test starts, which is the test itself once more.
+const DOOMED: &str = "TESTKIT_DOOMED";
+
+#[tokio::test]
+async fn a_server_dies_with_the_process_that_started_it() {
+    use std::io::{BufRead, BufReader};
+    if std::env::var_os(DOOMED).is_some() {
+        let server = MariaDb::start(MariaDbOptions::default()).await.unwrap();
+        println!("\nSERVER {} {}", server.pid().unwrap(), server.data_dir().parent().unwrap().display());
+        std::future::pending::<()>().await;
+    }
+    let mut doomed = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_server_dies_with_the_process_that_started_it", "--nocapture"])
+        .env(DOOMED, "1")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(doomed.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let line = lines.into_iter().find(|line| line.starts_with("SERVER ")).unwrap();
+    let (pid, folder) = line.strip_prefix("SERVER ").unwrap().split_once(' ').unwrap();
+    let process = std::path::PathBuf::from(format!("/proc/{pid}"));
+    assert!(process.exists());
+    doomed.kill().unwrap();
+    doomed.wait().unwrap();
+    let killed = std::time::Instant::now();
+    while is_alive(&process) {
+        assert!(killed.elapsed().as_secs() < 30, "process {pid} outlived the test that started it");
+        tokio::task::yield_now().await;
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Whether the process runs; one that has ended and waits to be reaped by init does not.
+fn is_alive(process: &std::path::Path) -> bool {
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }

@@ -1,17 +1,45 @@
-//! `cargo xtask`: the chores of this repository.
+//! `cargo xtask`: the chores of this repository. CI runs these and nothing else.
+//!
+//! Each chore prints its steps and how long they took, and ends with status 0 only when all of it was done.
 
+mod bench;
+mod check;
+mod crates;
+mod demo;
+mod docs;
 mod servers;
+mod setup;
 mod step;
+mod test;
+mod tidy;
 
 use std::env;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+const USAGE: &str = "\
+usage: cargo xtask CHORE
+
+  setup              the system packages that builds and tests need; installs them when run as root
+  demo [ARGS]        build everything and run the demo; --mysql runs it on a real MySQL, --seconds N stops it
+  test [NAME…]       install the servers that the tests use, then run every test, or those whose path holds NAME
+  check              what CI asks of the sources: format, tidiness, lints, fresh reference pages
+  servers [NAME…]    install real servers into the user's cache: mysql, mariadb, nats, tidb
+  docs [--check]     write docs/reference, or fail when it is stale
+  tidy               the rules of the house that no compiler checks
+  bench [NAME]       run the benchmarks
+";
+
 fn main() -> ExitCode {
     let mut words = env::args().skip(1);
     let verb = words.next().unwrap_or_default();
-    match run(&verb, &words.collect::<Vec<_>>()) {
+    let words: Vec<String> = words.collect();
+    if ["", "help", "-h", "--help"].contains(&verb.as_str()) {
+        print!("{USAGE}");
+        return if verb.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+    }
+    match run(&verb, &words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -22,7 +50,14 @@ fn main() -> ExitCode {
 
 fn run(verb: &str, words: &[String]) -> Result<()> {
     match verb {
+        "setup" => setup::run(),
+        "demo" => demo::run(words),
+        "test" => test::run(words),
+        "check" => check::run(),
         "servers" => servers::install(words),
-        other => bail!("there is no chore `{other}`"),
+        "docs" => docs::run(words),
+        "tidy" => tidy::run(),
+        "bench" => bench::run(words),
+        other => bail!("there is no chore `{other}`\nhint: `cargo xtask help` lists them"),
     }
 }

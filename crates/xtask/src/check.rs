@@ -1,0 +1,43 @@
+//! What CI asks of the sources, cheapest first.
+
+use anyhow::{Result, bail};
+
+use crate::step::{cargo, loud, step};
+use crate::{docs, tidy};
+
+/// Runs every step, whatever became of the ones before, so that one run shows all there is to mend.
+pub fn run() -> Result<()> {
+    let steps: [(&str, fn() -> Result<()>); 4] =
+        [("format", format), ("tidy", tidy::run), ("lints", lints), ("reference pages", pages)];
+    let mut failed = Vec::new();
+    for (name, run) in steps {
+        if let Err(error) = run() {
+            eprintln!("error: {error:#}");
+            failed.push(name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed to pass: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn format() -> Result<()> {
+    step("check the format (names files that `cargo fmt` would change)", || {
+        loud(&mut cargo(["fmt", "--all", "--check", "--", "--files-with-diff"]))
+    })
+}
+
+fn lints() -> Result<()> {
+    step("lint every crate with clippy", || {
+        loud(&mut cargo(["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny=warnings"]))
+    })
+}
+
+fn pages() -> Result<()> {
+    if !docs::are_generated()? {
+        eprintln!("==> tidemill writes no reference pages yet: none to check");
+        return Ok(());
+    }
+    docs::check()
+}
