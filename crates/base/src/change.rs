@@ -46,7 +46,7 @@ impl Op {
 /// The source transaction a change belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Txn {
-    /// The GTID, or `file:pos` of the transaction's end where there is none.
+    /// The GTID, or `file:pos` of the transaction's first event where there is none.
     pub id: Arc<str>,
     /// Counts the transaction's changes from 0.
     pub index: u64,

@@ -111,6 +111,9 @@ pub struct TableSnapshot {
     /// The server's own estimate when the snapshot of this table began.
     pub rows_estimated: u64,
     pub done: bool,
+    /// Why this table's changes are not captured; its rows need a new snapshot once the cause is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantined: Option<String>,
 }
 
 /// How far the snapshot of a source has come, by `db.table`.
@@ -121,7 +124,7 @@ pub struct SnapshotProgress {
 
 impl SnapshotProgress {
     pub fn is_done(&self) -> bool {
-        self.tables.values().all(|t| t.done)
+        self.tables.values().all(|t| t.done || t.quarantined.is_some())
     }
 
     pub fn rows(&self) -> u64 {

@@ -1,1 +1,252 @@
-//! Placeholder.
+//! What a node remembers besides the journal: flow progress for sinks that keep none, paused flows, dead letters.
+//!
+//! One SQLite file, one connection. Every write is durable when the call returns (WAL, synchronous=FULL): a change is
+//! parked here before the flow's progress passes it.
+
+use base::{Blame, Code, Fault, Retry};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Version of the tables below, kept in `PRAGMA user_version`.
+const SCHEMA_VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE flow_progress (
+    flow TEXT PRIMARY KEY, epoch INTEGER NOT NULL, lsn INTEGER NOT NULL
+) STRICT;
+CREATE TABLE flow_paused (flow TEXT PRIMARY KEY) STRICT;
+CREATE TABLE dead_letters (
+    flow TEXT NOT NULL, lsn INTEGER NOT NULL, epoch INTEGER NOT NULL,
+    db TEXT NOT NULL, tbl TEXT NOT NULL, row_key TEXT NOT NULL, op TEXT NOT NULL,
+    reason TEXT NOT NULL, waits_for INTEGER, parked_ms INTEGER NOT NULL, change TEXT NOT NULL,
+    PRIMARY KEY (flow, lsn)
+) STRICT, WITHOUT ROWID;
+";
+
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("failed to open the catalog `{}`", path.display())]
+    Open { path: PathBuf, source: rusqlite::Error },
+    #[error("the catalog `{}` has version {found}, this binary knows {SCHEMA_VERSION}", path.display())]
+    Version { path: PathBuf, found: i64 },
+    #[error("failed to use the catalog")]
+    Sql(#[from] rusqlite::Error),
+}
+
+impl Fault for CatalogError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Version { .. } => Code::FailedPrecondition,
+            Self::Open { .. } | Self::Sql(_) => Code::Internal,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        Blame::Us
+    }
+
+    fn retry(&self) -> Retry {
+        Retry::Never
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Version { .. } => Some("run the newer Tidemill that wrote it".into()),
+            Self::Open { .. } => Some("check that the folder exists, is writable and has space".into()),
+            Self::Sql(_) => None,
+        }
+    }
+}
+
+/// A change that a sink refused, or one that waits behind such a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub epoch: u32,
+    pub lsn: u64,
+    pub db: String,
+    pub table: String,
+    /// The row's key as JSON text; empty for a table without a key.
+    pub key: String,
+    pub op: String,
+    pub reason: String,
+    /// The lsn of the refused change of the same key that this one waits behind.
+    pub waits_for: Option<u64>,
+    pub parked_ms: i64,
+    /// The change as JSON, after transforms.
+    pub change: String,
+}
+
+/// Shared by every flow; calls are short and never held across an await.
+#[derive(Clone)]
+pub struct Catalog(Arc<Mutex<Connection>>);
+
+impl Catalog {
+    pub fn open(path: &Path) -> Result<Self, CatalogError> {
+        let fail = |source| CatalogError::Open { path: path.to_owned(), source };
+        let connection = Connection::open(path).map_err(fail)?;
+        connection
+            .execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;")
+            .map_err(fail)?;
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(fail)?;
+        match found {
+            0 => {
+                let script = format!("BEGIN; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;");
+                connection.execute_batch(&script).map_err(fail)?;
+            }
+            SCHEMA_VERSION => {}
+            found => return Err(CatalogError::Version { path: path.to_owned(), found }),
+        }
+        Ok(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `(epoch, lsn)` last stored for `flow`.
+    pub fn progress(&self, flow: &str) -> Result<Option<(u32, u64)>, CatalogError> {
+        let sql = "SELECT epoch, lsn FROM flow_progress WHERE flow = ?1";
+        Ok(self.lock().query_row(sql, [flow], |r| Ok((r.get(0)?, r.get::<_, i64>(1)? as u64))).optional()?)
+    }
+
+    pub fn set_progress(&self, flow: &str, epoch: u32, lsn: u64) -> Result<(), CatalogError> {
+        let sql = "INSERT INTO flow_progress VALUES (?1, ?2, ?3)
+                   ON CONFLICT (flow) DO UPDATE SET epoch = ?2, lsn = ?3";
+        self.lock().execute(sql, params![flow, epoch, lsn as i64])?;
+        Ok(())
+    }
+
+    pub fn is_paused(&self, flow: &str) -> Result<bool, CatalogError> {
+        let sql = "SELECT 1 FROM flow_paused WHERE flow = ?1";
+        Ok(self.lock().query_row(sql, [flow], |_| Ok(())).optional()?.is_some())
+    }
+
+    pub fn set_paused(&self, flow: &str, paused: bool) -> Result<(), CatalogError> {
+        let sql = if paused {
+            "INSERT OR IGNORE INTO flow_paused VALUES (?1)"
+        } else {
+            "DELETE FROM flow_paused WHERE flow = ?1"
+        };
+        self.lock().execute(sql, [flow])?;
+        Ok(())
+    }
+
+    /// Parks changes, all or none. Parking the same lsn again keeps the newer reason.
+    pub fn park(&self, flow: &str, letters: &[DeadLetter]) -> Result<(), CatalogError> {
+        let mut connection = self.lock();
+        let txn = connection.transaction()?;
+        {
+            let sql = "INSERT OR REPLACE INTO dead_letters VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)";
+            let mut insert = txn.prepare_cached(sql)?;
+            for letter in letters {
+                insert.execute(params![
+                    flow,
+                    letter.lsn as i64,
+                    letter.epoch,
+                    letter.db,
+                    letter.table,
+                    letter.key,
+                    letter.op,
+                    letter.reason,
+                    letter.waits_for.map(|lsn| lsn as i64),
+                    letter.parked_ms,
+                    letter.change
+                ])?;
+            }
+        }
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// Parked changes of a flow by lsn, at most `limit`.
+    pub fn dead_letters(&self, flow: &str, limit: u32) -> Result<Vec<DeadLetter>, CatalogError> {
+        let connection = self.lock();
+        let mut query = connection.prepare_cached(
+            "SELECT epoch, lsn, db, tbl, row_key, op, reason, waits_for, parked_ms, change
+             FROM dead_letters WHERE flow = ?1 ORDER BY lsn LIMIT ?2",
+        )?;
+        let rows = query.query_map(params![flow, limit], |r| {
+            Ok(DeadLetter {
+                epoch: r.get(0)?,
+                lsn: r.get::<_, i64>(1)? as u64,
+                db: r.get(2)?,
+                table: r.get(3)?,
+                key: r.get(4)?,
+                op: r.get(5)?,
+                reason: r.get(6)?,
+                waits_for: r.get::<_, Option<i64>>(7)?.map(|lsn| lsn as u64),
+                parked_ms: r.get(8)?,
+                change: r.get(9)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    pub fn dead_letter_count(&self, flow: &str) -> Result<u64, CatalogError> {
+        let sql = "SELECT count(*) FROM dead_letters WHERE flow = ?1";
+        Ok(self.lock().query_row(sql, [flow], |r| r.get::<_, i64>(0))? as u64)
+    }
+
+    /// Forgets one parked change, because it went through or was given up.
+    pub fn unpark(&self, flow: &str, lsn: u64) -> Result<(), CatalogError> {
+        self.lock().execute("DELETE FROM dead_letters WHERE flow = ?1 AND lsn = ?2", params![flow, lsn as i64])?;
+        Ok(())
+    }
+
+    /// The oldest parked lsn of any flow: the journal must keep it.
+    pub fn oldest_parked(&self, flow: &str) -> Result<Option<u64>, CatalogError> {
+        let sql = "SELECT min(lsn) FROM dead_letters WHERE flow = ?1";
+        Ok(self.lock().query_row(sql, [flow], |r| r.get::<_, Option<i64>>(0))?.map(|lsn| lsn as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(lsn: u64, reason: &str) -> DeadLetter {
+        DeadLetter {
+            epoch: 1,
+            lsn,
+            db: "shop".into(),
+            table: "orders".into(),
+            key: "{\"id\":1}".into(),
+            op: "insert".into(),
+            reason: reason.into(),
+            waits_for: None,
+            parked_ms: 5,
+            change: "{}".into(),
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.db");
+        let catalog = Catalog::open(&path).unwrap();
+        catalog.set_progress("f", 1, 10).unwrap();
+        catalog.set_progress("f", 2, 11).unwrap();
+        catalog.set_paused("f", true).unwrap();
+        catalog.park("f", &[letter(7, "too long"), letter(8, "waits")]).unwrap();
+        catalog.park("f", &[letter(7, "still too long")]).unwrap();
+        catalog.unpark("f", 8).unwrap();
+        drop(catalog);
+
+        let catalog = Catalog::open(&path).unwrap();
+        assert_eq!(catalog.progress("f").unwrap(), Some((2, 11)));
+        assert_eq!(catalog.progress("g").unwrap(), None);
+        assert!(catalog.is_paused("f").unwrap() && !catalog.is_paused("g").unwrap());
+        assert_eq!(catalog.dead_letters("f", 10).unwrap(), [letter(7, "still too long")]);
+        assert_eq!(catalog.dead_letter_count("g").unwrap(), 0);
+        assert_eq!(catalog.oldest_parked("f").unwrap(), Some(7));
+    }
+
+    #[test]
+    fn a_newer_catalog_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.db");
+        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=9").unwrap();
+        assert!(matches!(Catalog::open(&path), Err(CatalogError::Version { found: 9, .. })));
+    }
+}

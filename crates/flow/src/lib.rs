@@ -1,6 +1,8 @@
 //! The movement of data: capture from sources into the journal, delivery from the journal to sinks.
 
+pub mod capture;
 pub mod config;
 pub mod deliver;
+pub mod patterns;
 pub mod sinks;
 pub mod transform;

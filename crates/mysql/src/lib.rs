@@ -1,1 +1,24 @@
-//! Placeholder.
+//! MySQL's and MariaDB's formats, without a socket: binlog events, row images, JSON, character sets, statements.
+//!
+//! Everything here turns bytes or text into the values of `base`. Nothing connects, waits or decides policy, and no
+//! input, however broken, may panic: every read is checked against its bounds.
+
+pub mod binlog;
+pub mod charset;
+pub mod ddl;
+pub mod schema;
+pub mod select;
+
+pub use binlog::{
+    BinlogError, Event, EventHeader, EventReader, PlanError, RowPlan, RowsEvent, RowsKind, TableMap,
+};
+pub use ddl::{Statement, classify};
+pub use schema::{BadColumnType, column_type};
+pub use select::{BadValue, put_selected, select_expression};
+
+/// Whose dialect and event set is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    MySql,
+    MariaDb,
+}

@@ -1,1 +1,43 @@
-//! Placeholder.
+//! Real servers for tests, as child processes, and a proxy that breaks the network between them and the code under test.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! let mysql = testkit::MySql::start(testkit::MySqlOptions::default()).await?;
+//! mysql.exec("create database shop").await?;
+//! let network = testkit::FaultProxy::start(mysql.addr()).await?;
+//! network.set(testkit::Fault::Cut).await;
+//! mysql.kill9();
+//! mysql.restart().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every server listens on 127.0.0.1 only, on a port nobody else has, with its data in a temporary folder. It is killed
+//! when its value is dropped and when the test's process dies, however that dies. `cargo xtask servers` installs what is
+//! started here; a test whose server is not installed fails and says so, it is never skipped.
+//!
+//! This crate must never depend on another of the workspace: it judges them.
+
+mod child;
+mod installed;
+mod port;
+mod server;
+
+mod mariadb;
+mod mysql;
+mod nats;
+mod sql;
+mod tidb;
+
+mod fault_proxy;
+
+pub use fault_proxy::{Fault, FaultProxy};
+pub use mariadb::{MariaDb, MariaDbOptions};
+pub use mysql::{MySql, MySqlOptions};
+pub use nats::{Nats, NatsOptions};
+pub use server::Server;
+pub use sql::SqlServer;
+pub use tidb::{TiDb, TiDbOptions};
+
+/// The client library whose types appear in this crate's functions.
+pub use mysql_async;

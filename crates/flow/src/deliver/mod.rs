@@ -1,3 +1,503 @@
 //! From the journal to a sink: cursor, transform, batch, apply, acknowledge.
+//!
+//! A flow never loses a change: it waits for a sink that is away, parks what a sink refuses with the reason, holds later
+//! changes of the same row behind it, and carries everything else on.
 
+pub mod producer;
 pub mod sink;
+pub mod status;
+
+use crate::capture::status::ErrorStatus;
+use crate::config::{FlowConfig, SinkConfig, SinkKind};
+use crate::sinks;
+use catalog::{Catalog, CatalogError, DeadLetter};
+use journal::Journal;
+use producer::{BATCHES_AHEAD_MAX, ProduceError, Produced, Producer};
+use sink::{OutChange, Progress, Sink, SinkBatch, SinkError};
+use status::FlowStatusCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
+
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// After an error that someone must act on, the flow looks again at this pace.
+const BACKOFF_BLOCKED: Duration = Duration::from_secs(15);
+/// More refused changes than this say that the target is wrong, not the data: the flow stops.
+const DEAD_LETTERS_MAX: u64 = 100_000;
+/// Moving progress over changes that were all filtered out costs a write: not more often than this.
+const EMPTY_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A flow and what it stands between.
+pub struct Flow {
+    pub name: Arc<str>,
+    pub config: FlowConfig,
+    pub sink_config: SinkConfig,
+    pub journal: Journal,
+    pub catalog: Catalog,
+    pub status: FlowStatusCell,
+}
+
+/// What an operator asks of a running flow.
+pub enum FlowControl {
+    /// Stops after the batch in flight, also over restarts.
+    Pause(oneshot::Sender<Result<(), String>>),
+    Resume(oneshot::Sender<Result<(), String>>),
+    /// Tries the parked changes again, oldest first; answers how many went through and how many are parked still.
+    Retry(oneshot::Sender<Result<(u64, u64), String>>),
+}
+
+/// Why a flow stands still.
+#[derive(Debug, thiserror::Error)]
+enum FlowError {
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    #[error(transparent)]
+    Produce(#[from] ProduceError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error("{message}")]
+    Stuck { message: String, hint: String },
+}
+
+impl FlowError {
+    fn hint(&self) -> Option<String> {
+        use base::Fault;
+        match self {
+            Self::Sink(SinkError::Blocked { hint, .. }) | Self::Stuck { hint, .. } => Some(hint.clone()),
+            Self::Produce(ProduceError::Plan { hint, .. }) => Some(hint.clone()),
+            Self::Produce(ProduceError::Journal(error)) => error.hint(),
+            Self::Catalog(error) => error.hint(),
+            _ => None,
+        }
+    }
+
+    fn passes(&self) -> bool {
+        matches!(self, Self::Sink(SinkError::Unavailable { .. }))
+    }
+}
+
+enum End {
+    Shutdown,
+    Paused,
+}
+
+/// Delivers until shutdown.
+pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutdown: watch::Receiver<bool>) {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        if *shutdown.borrow() {
+            return;
+        }
+        if flow.catalog.is_paused(&flow.name).unwrap_or(false) {
+            flow.status.update(|s| {
+                s.state = "paused";
+                s.error = None;
+            });
+            if wait_for_resume(&flow, &mut control, &mut shutdown).await {
+                return;
+            }
+            continue;
+        }
+        let started = Instant::now();
+        let error = match drive(&flow, &mut control, &mut shutdown).await {
+            Ok(End::Shutdown) => return,
+            Ok(End::Paused) => continue,
+            Err(error) => error,
+        };
+        let message = base::error::chain(&error);
+        tracing::warn!(flow = %flow.name, error = message, hint = error.hint(), "delivery interrupted");
+        metrics::counter!("tidemill_flow_delivery_errors_total", "flow" => flow.name.to_string()).increment(1);
+        let passes = error.passes();
+        flow.status.update(|s| {
+            s.state = if passes { "running" } else { "failed" };
+            s.error = Some(ErrorStatus { message, hint: error.hint() });
+        });
+        if started.elapsed() > BACKOFF_MAX {
+            backoff = BACKOFF_MIN;
+        }
+        let pause = if passes { backoff } else { BACKOFF_BLOCKED };
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = shutdown.changed() => return,
+            Some(command) = control.recv() => refuse_or_note(&flow, command),
+        }
+    }
+}
+
+/// Answers a command while nothing is being delivered. `Resume` also ends a wait.
+fn refuse_or_note(flow: &Flow, command: FlowControl) {
+    match command {
+        FlowControl::Pause(reply) => {
+            let _ = reply.send(flow.catalog.set_paused(&flow.name, true).map_err(|e| base::error::chain(&e)));
+        }
+        FlowControl::Resume(reply) => {
+            let _ = reply.send(flow.catalog.set_paused(&flow.name, false).map_err(|e| base::error::chain(&e)));
+        }
+        FlowControl::Retry(reply) => {
+            let _ = reply.send(Err(format!("flow `{}` is not running", flow.name)));
+        }
+    }
+}
+
+/// True on shutdown.
+async fn wait_for_resume(
+    flow: &Flow,
+    control: &mut mpsc::Receiver<FlowControl>,
+    shutdown: &mut watch::Receiver<bool>,
+) -> bool {
+    tokio::select! {
+        _ = shutdown.changed() => true,
+        command = control.recv() => match command {
+            Some(command) => {
+                refuse_or_note(flow, command);
+                false
+            }
+            None => true,
+        },
+    }
+}
+
+/// One life of the sink's connection.
+async fn drive(
+    flow: &Flow,
+    control: &mut mpsc::Receiver<FlowControl>,
+    shutdown: &mut watch::Receiver<bool>,
+) -> Result<End, FlowError> {
+    let config = &flow.config;
+    let mut sink = sinks::build(&flow.name, &config.from, &config.to, &flow.sink_config, config)?;
+    let from = starting_point(flow, sink.as_mut()).await?;
+    let mut delivery = Delivery {
+        flow,
+        sink,
+        held: held_keys(flow)?,
+        redrive: Producer::new(flow.journal.clone(), config)?,
+        empty_at: None,
+    };
+    let producer = Producer::new(flow.journal.clone(), config)?;
+    let (sender, mut batches) = mpsc::channel(BATCHES_AHEAD_MAX);
+    tokio::task::spawn_blocking(move || producer.run(from, &sender));
+    delivery.show(from - 1, 0);
+    flow.status.update(|s| {
+        s.state = "running";
+        s.error = None;
+    });
+    loop {
+        tokio::select! {
+            batch = batches.recv() => match batch {
+                Some(batch) => delivery.deliver(batch?).await?,
+                None => return Err(FlowError::Stuck {
+                    message: "the flow's reader ended".into(), hint: "see the log".into() }),
+            },
+            command = control.recv() => match command {
+                Some(FlowControl::Retry(reply)) => {
+                    let result = delivery.retry().await;
+                    let answer = result.as_ref().map(|counts| *counts).map_err(|e| base::error::chain(e));
+                    let _ = reply.send(answer);
+                    result?;
+                }
+                Some(other) => {
+                    refuse_or_note(flow, other);
+                    if flow.catalog.is_paused(&flow.name)? {
+                        return Ok(End::Paused);
+                    }
+                }
+                None => return Ok(End::Shutdown),
+            },
+            _ = shutdown.changed() => return Ok(End::Shutdown),
+        }
+    }
+}
+
+/// The first lsn to deliver: what the sink itself says, or the catalog for a sink that cannot know.
+async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<u64, FlowError> {
+    let told = sink.open().await?;
+    let progress = if flow.sink_config.kind == SinkKind::Stdout {
+        flow.catalog.progress(&flow.name)?.map(|(epoch, lsn)| Progress { epoch, lsn })
+    } else {
+        told
+    };
+    let done = progress.map_or(0, |p| p.lsn);
+    let sealed = flow.journal.sealed();
+    if done > sealed.lsn {
+        return Err(FlowError::Stuck {
+            message: format!("the sink is at change {done}, but the journal ends at {}", sealed.lsn),
+            hint: "the journal was replaced: restore data_dir, or remove this flow's row from tidemill_progress in the \
+                   sink to deliver everything anew"
+                .into(),
+        });
+    }
+    let first = flow.journal.first_lsn();
+    if done + 1 < first {
+        return Err(FlowError::Stuck {
+            message: format!("the sink needs change {}, but retention has removed all before {first}", done + 1),
+            hint: format!("run `tidemill flow resnapshot {}`", flow.name),
+        });
+    }
+    Ok(done + 1)
+}
+
+/// Rows that have a parked change: `(table, key)` → the lsn they wait for.
+fn held_keys(flow: &Flow) -> Result<HashMap<(String, String), u64>, FlowError> {
+    let mut held = HashMap::new();
+    for letter in flow.catalog.dead_letters(&flow.name, u32::MAX)? {
+        if !letter.key.is_empty() {
+            let first = letter.waits_for.unwrap_or(letter.lsn);
+            held.entry((format!("{}.{}", letter.db, letter.table), letter.key)).or_insert(first);
+        }
+    }
+    Ok(held)
+}
+
+struct Delivery<'a> {
+    flow: &'a Flow,
+    sink: Box<dyn Sink>,
+    held: HashMap<(String, String), u64>,
+    redrive: Producer,
+    empty_at: Option<Instant>,
+}
+
+impl Delivery<'_> {
+    async fn deliver(&mut self, produced: Produced) -> Result<(), FlowError> {
+        let Produced { changes, failed, up_to, ends_txn, tables, ts_ms } = produced;
+        if !tables.is_empty() {
+            self.sink.prepare(&tables).await?;
+        }
+        for (change, reason) in failed {
+            self.park(change, reason, None)?;
+        }
+        let mut batch = self.batch(Vec::with_capacity(changes.len()), up_to, ends_txn, false);
+        for change in changes {
+            match self.blocker(&change) {
+                Some(waits_for) => {
+                    let reason = format!("waits behind change {waits_for} of the same row");
+                    self.park(change, reason, Some(waits_for))?;
+                }
+                None => batch.changes.push(change),
+            }
+        }
+        if batch.changes.is_empty() {
+            let soon = self.empty_at.is_some_and(|at| at.elapsed() < EMPTY_PROGRESS_INTERVAL);
+            if soon || up_to.lsn == 0 {
+                self.show(up_to.lsn, ts_ms);
+                return Ok(());
+            }
+            self.empty_at = Some(Instant::now());
+        }
+        let count = batch.changes.len() as u64;
+        self.apply(batch).await?;
+        if self.flow.sink_config.kind == SinkKind::Stdout {
+            self.flow.catalog.set_progress(&self.flow.name, up_to.epoch, up_to.lsn)?;
+        }
+        metrics::counter!("tidemill_flow_delivered_changes_total", "flow" => self.flow.name.to_string())
+            .increment(count);
+        self.flow.status.update(|s| s.delivered += count);
+        self.show(up_to.lsn, ts_ms);
+        Ok(())
+    }
+
+    /// Applies a batch; a refused change is parked and taken out, with later ones of its row, and the rest goes on.
+    async fn apply(&mut self, mut batch: SinkBatch) -> Result<(), FlowError> {
+        loop {
+            let (lsn, reason) = match self.sink.apply(&batch).await {
+                Ok(()) => return Ok(()),
+                Err(SinkError::Row { lsn, reason }) => (lsn, reason),
+                Err(error) => return Err(error.into()),
+            };
+            let Some(index) = batch.changes.iter().position(|c| c.lsn == lsn) else {
+                return Err(FlowError::Stuck {
+                    message: format!("the sink refused change {lsn}, which was not in the batch: {reason}"),
+                    hint: "report this".into(),
+                });
+            };
+            let refused = batch.changes.remove(index);
+            self.park(refused, reason, None)?;
+            let (held, rest): (Vec<_>, Vec<_>) =
+                batch.changes.into_iter().partition(|c| c.lsn > lsn && self.blocker(c).is_some());
+            batch.changes = rest;
+            for change in held {
+                let waits_for = self.blocker(&change);
+                self.park(change, format!("waits behind change {lsn} of the same row"), waits_for)?;
+            }
+        }
+    }
+
+    fn batch(&self, changes: Vec<OutChange>, up_to: Progress, ends_txn: bool, redrive: bool) -> SinkBatch {
+        SinkBatch {
+            source: self.flow.config.from.as_str().into(),
+            flow: Arc::clone(&self.flow.name),
+            changes,
+            up_to,
+            ends_txn,
+            redrive,
+        }
+    }
+
+    /// The parked change that `change` must wait behind.
+    fn blocker(&self, change: &OutChange) -> Option<u64> {
+        if self.held.is_empty() {
+            return None;
+        }
+        let table = change.table.name.to_string();
+        keys(change).into_iter().find_map(|key| self.held.get(&(table.clone(), key)).copied())
+    }
+
+    fn park(&mut self, change: OutChange, reason: String, waits_for: Option<u64>) -> Result<(), FlowError> {
+        tracing::warn!(flow = %self.flow.name, lsn = change.lsn, reason, "change parked");
+        let table = change.table.name.to_string();
+        let keys = keys(&change);
+        let letter = DeadLetter {
+            epoch: change.epoch,
+            lsn: change.lsn,
+            db: change.table.name.db.clone(),
+            table: change.table.name.table.clone(),
+            key: keys.last().cloned().unwrap_or_default(),
+            op: change.op.name().to_owned(),
+            reason,
+            waits_for,
+            parked_ms: now_ms(),
+            change: change_text(&change),
+        };
+        self.flow.catalog.park(&self.flow.name, &[letter])?;
+        for key in keys {
+            self.held.entry((table.clone(), key)).or_insert(waits_for.unwrap_or(change.lsn));
+        }
+        let count = self.flow.catalog.dead_letter_count(&self.flow.name)?;
+        self.flow.status.update(|s| s.dead_letters = count);
+        metrics::gauge!("tidemill_flow_dead_letters", "flow" => self.flow.name.to_string()).set(count as f64);
+        if count > DEAD_LETTERS_MAX {
+            return Err(FlowError::Stuck {
+                message: format!("{count} changes are parked: the target refuses nearly everything"),
+                hint: format!("see `tidemill flow dead-letters {}`, mend the target, then `flow retry`", self.flow.name),
+            });
+        }
+        Ok(())
+    }
+
+    /// Tries every parked change again in order; a row whose first change is refused again keeps all its changes.
+    async fn retry(&mut self) -> Result<(u64, u64), FlowError> {
+        let letters = self.flow.catalog.dead_letters(&self.flow.name, u32::MAX)?;
+        let mut refused: HashSet<(String, String)> = HashSet::new();
+        let (mut through, mut parked) = (0, 0);
+        for mut letter in letters {
+            let row = (format!("{}.{}", letter.db, letter.table), letter.key.clone());
+            if !letter.key.is_empty() && refused.contains(&row) {
+                parked += 1;
+                continue;
+            }
+            let failure = match self.reread(letter.lsn)? {
+                None => None,
+                Some(Err((_, reason))) => Some(reason),
+                Some(Ok(change)) => {
+                    let up_to = Progress { epoch: change.epoch, lsn: change.lsn };
+                    let batch = self.batch(vec![change], up_to, true, true);
+                    match self.sink.apply(&batch).await {
+                        Ok(()) => None,
+                        Err(SinkError::Row { reason, .. }) => Some(reason),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            };
+            match failure {
+                None => {
+                    self.flow.catalog.unpark(&self.flow.name, letter.lsn)?;
+                    through += 1;
+                }
+                Some(reason) => {
+                    letter.reason = reason;
+                    letter.waits_for = None;
+                    self.flow.catalog.park(&self.flow.name, &[letter])?;
+                    refused.insert(row);
+                    parked += 1;
+                }
+            }
+        }
+        self.held = held_keys(self.flow)?;
+        self.flow.status.update(|s| s.dead_letters = parked);
+        metrics::gauge!("tidemill_flow_dead_letters", "flow" => self.flow.name.to_string()).set(parked as f64);
+        Ok((through, parked))
+    }
+
+    /// The parked change as the journal has it, transformed by today's rules.
+    #[expect(clippy::type_complexity, reason = "the same shape as the producer's")]
+    fn reread(&mut self, lsn: u64) -> Result<Option<Result<OutChange, (OutChange, String)>>, FlowError> {
+        let mut reader = self.flow.journal.reader(lsn).map_err(ProduceError::from)?;
+        let Some(chunk) = reader.next(1).map_err(ProduceError::from)? else { return Ok(None) };
+        let Some(change) = chunk.changes().next() else { return Ok(None) };
+        let change = change.map_err(ProduceError::from)?;
+        Ok(self.redrive.convert(&change, &mut Vec::new())?)
+    }
+
+    fn show(&self, lsn: u64, ts_ms: i64) {
+        let end = self.flow.journal.sealed().lsn;
+        let count = self.flow.catalog.dead_letter_count(&self.flow.name).unwrap_or(0);
+        self.flow.status.update(|s| {
+            s.lsn = s.lsn.max(lsn);
+            s.lag_changes = end.saturating_sub(s.lsn);
+            s.lag_ms = if s.lag_changes == 0 || ts_ms == 0 { 0 } else { (now_ms() - ts_ms).max(0) as u64 };
+            s.dead_letters = count;
+        });
+        let lag = end.saturating_sub(lsn);
+        metrics::gauge!("tidemill_flow_delivery_lag_changes", "flow" => self.flow.name.to_string()).set(lag as f64);
+    }
+}
+
+/// The row's keys as JSON text, of both images; empty for a table without a key.
+fn keys(change: &OutChange) -> Vec<String> {
+    if change.table.key.is_empty() {
+        return Vec::new();
+    }
+    let mut out: Vec<String> = Vec::new();
+    for row in [&change.before, &change.after].into_iter().flatten() {
+        let mut text = Vec::from(*b"{");
+        for (position, index) in change.table.key.iter().enumerate() {
+            let (Some(column), Some(value)) = (change.table.columns.get(*index), row.get(*index)) else { continue };
+            if position > 0 {
+                text.push(b',');
+            }
+            base::json::put_string(&mut text, &column.name);
+            text.push(b':');
+            base::json::put_value(&mut text, value.as_ref(), column);
+        }
+        text.push(b'}');
+        let text = String::from_utf8_lossy(&text).into_owned();
+        if !out.contains(&text) {
+            out.push(text);
+        }
+    }
+    out
+}
+
+fn change_text(change: &OutChange) -> String {
+    let mut out = Vec::from(*b"{");
+    for (name, row) in [("before", &change.before), ("after", &change.after)] {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        base::json::put_string(&mut out, name);
+        out.push(b':');
+        match row {
+            None => out.extend_from_slice(b"null"),
+            Some(row) => {
+                out.push(b'{');
+                for (index, (column, value)) in change.table.columns.iter().zip(row).enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    base::json::put_string(&mut out, &column.name);
+                    out.push(b':');
+                    base::json::put_value(&mut out, value.as_ref(), column);
+                }
+                out.push(b'}');
+            }
+        }
+    }
+    out.push(b'}');
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}

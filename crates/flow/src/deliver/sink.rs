@@ -40,6 +40,8 @@ pub struct SinkBatch {
     pub up_to: Progress,
     /// Whether the batch ends where a source transaction ends. When false, more of the same transaction follows.
     pub ends_txn: bool,
+    /// Parked changes that are tried again: the sink applies them whatever its progress says, and leaves progress alone.
+    pub redrive: bool,
 }
 
 /// Why a sink did not take a batch.

@@ -1,1 +1,44 @@
 //! One folder per outside system that we write.
+
+pub mod files;
+pub mod json;
+pub mod mysql;
+pub mod nats;
+pub mod sqlite;
+pub mod stdout;
+
+use crate::config::{FlowConfig, SinkConfig, SinkKind};
+use crate::deliver::sink::{Sink, SinkError};
+
+/// Makes the sink of one flow; nothing is connected yet.
+pub fn build(
+    flow_name: &str,
+    source: &str,
+    sink_name: &str,
+    sink: &SinkConfig,
+    flow: &FlowConfig,
+) -> Result<Box<dyn Sink>, SinkError> {
+    let missing = |what: &str| SinkError::Blocked {
+        message: format!("sink `{sink_name}` has no `{what}`"),
+        hint: format!("add `{what}:` to sinks/{sink_name}.yaml"),
+    };
+    Ok(match sink.kind {
+        SinkKind::Mysql | SinkKind::Tidb => {
+            let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
+            Box::new(mysql::MySqlSink::new(flow_name, url, sink.kind == SinkKind::Tidb, flow)?)
+        }
+        SinkKind::Sqlite => {
+            let path = sink.path.as_ref().ok_or_else(|| missing("path"))?;
+            Box::new(sqlite::SqliteSink::new(flow_name, path, flow))
+        }
+        SinkKind::Nats => {
+            let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
+            Box::new(nats::NatsSink::new(flow_name, source, url, flow))
+        }
+        SinkKind::Files => {
+            let path = sink.path.as_ref().ok_or_else(|| missing("path"))?;
+            Box::new(files::FilesSink::new(flow_name, source, path, flow))
+        }
+        SinkKind::Stdout => Box::new(stdout::StdoutSink::new(source)),
+    })
+}

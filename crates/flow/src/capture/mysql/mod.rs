@@ -1,0 +1,12 @@
+//! Capture from MySQL (8.4 to 9.x) and MariaDB (10.11).
+
+pub mod check;
+pub mod connect;
+mod model;
+pub mod schema;
+mod session;
+mod snapshot;
+mod stream;
+mod window;
+
+pub use session::{Control, MySqlSource, run};

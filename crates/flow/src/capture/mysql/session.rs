@@ -1,0 +1,441 @@
+//! The life of one source: connect, prove continuity, stream, and come back after every failure.
+
+use super::check::{Server, inspect, refuse};
+use super::connect::{Address, execute, statement_error};
+use super::model::Model;
+use super::schema::read_tables;
+use super::snapshot::{CHUNK_ROWS_DEFAULT, RateLimit, Reader, binlog_end};
+use super::stream::{HEARTBEAT, Running, Stream};
+use crate::capture::status::{ErrorStatus, StatusCell};
+use crate::capture::writer::JournalHandle;
+use crate::capture::{CaptureError, CaptureErrorKind};
+use crate::config::{OnGap, SnapshotMode, SourceConfig};
+use crate::patterns::Patterns;
+use base::{GtidSet, MariaGtidSet, Position, SnapshotProgress, Step, TableName, TableSnapshot};
+use journal::{Batch, State};
+use mysql::binlog::EventReader;
+use mysql_async::prelude::Queryable;
+use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, GnoInterval, Sid};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+/// Tables a snapshot reads in parallel unless the configuration says otherwise.
+const PARALLEL_DEFAULT: u32 = 2;
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// After an error that someone must act on, capture looks again at this pace.
+const BACKOFF_FATAL: Duration = Duration::from_secs(10);
+/// Requests the snapshot's readers may have waiting.
+const MESSAGES_MAX: usize = 16;
+
+/// What an operator asks of a running capture.
+pub enum Control {
+    /// Reads these tables anew; answers the names.
+    Resnapshot { tables: Vec<String>, reply: oneshot::Sender<Result<Vec<String>, String>> },
+}
+
+/// A MySQL or MariaDB source and what it writes to.
+pub struct MySqlSource {
+    pub name: Arc<str>,
+    pub config: SourceConfig,
+    pub patterns: Arc<Patterns>,
+    pub handle: JournalHandle,
+    pub status: StatusCell,
+}
+
+/// Captures until shutdown.
+pub async fn run(
+    source: MySqlSource,
+    mut control: mpsc::Receiver<Control>,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), CaptureError> {
+    let address = Address::new(&source.config)?;
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        if *shutdown.borrow() {
+            return Ok(());
+        }
+        let started = tokio::time::Instant::now();
+        let end = session(&source, &address, &mut control, &mut shutdown).await;
+        let Err(error) = end else {
+            if *shutdown.borrow() {
+                return Ok(());
+            }
+            backoff = BACKOFF_MIN;
+            continue;
+        };
+        if started.elapsed() > BACKOFF_MAX {
+            backoff = BACKOFF_MIN;
+        }
+        let message = base::error::chain(&error);
+        tracing::warn!(source = %source.name, error = message, hint = error.hint, "capture interrupted");
+        metrics::counter!("tidemill_flow_capture_errors_total", "source" => source.name.to_string()).increment(1);
+        let waits = error.kind != CaptureErrorKind::Unavailable;
+        source.status.update(|status| {
+            status.error = Some(ErrorStatus { message, hint: error.hint.clone() });
+            if waits {
+                status.state = "failed";
+            }
+        });
+        let pause = if waits { BACKOFF_FATAL } else { backoff };
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = shutdown.changed() => return Ok(()),
+        }
+    }
+}
+
+/// One connection to the source, from the journal's last commit on.
+async fn session(
+    source: &MySqlSource,
+    address: &Address,
+    control: &mut mpsc::Receiver<Control>,
+    shutdown: &mut watch::Receiver<bool>,
+) -> Result<(), CaptureError> {
+    let state = source.handle.reset().await?;
+    let mut conn = address.connect().await?;
+    let (server, findings) = inspect(&mut conn).await?;
+    if !findings.is_empty() {
+        return Err(refuse(&findings));
+    }
+    let mut lookup = address.connect().await?;
+    let state = begin(source, &server, &mut conn, &mut lookup, state).await?;
+    let position = state.position.clone().expect("begin gives a position");
+    let events = open_stream(conn, &position, server_id(source)).await?;
+    let (messages, received) = mpsc::channel(MESSAGES_MAX);
+    let mut stream = Stream {
+        name: Arc::clone(&source.name),
+        reader: EventReader::new(if server.mariadb { mysql::Flavor::MariaDb } else { mysql::Flavor::MySql }),
+        address: address.clone(),
+        patterns: Arc::clone(&source.patterns),
+        handle: source.handle.clone(),
+        status: source.status.clone(),
+        batch: Batch::new(state.next_lsn),
+        position,
+        epoch: state.epoch,
+        model: Model::from_state(&state.tables),
+        progress: state.snapshot.clone(),
+        lookup,
+        server: server.clone(),
+        state: Running::default(),
+    };
+    let mut readers = start_readers(source, address, &server, &state.snapshot, &messages);
+    // Held open, so that a stream without a snapshot does not see its readers as gone.
+    let _messages = messages;
+    let ended = tokio::select! {
+        ended = stream.run(events, received, control, shutdown) => ended?,
+        error = reader_failure(&mut readers) => return Err(error),
+    };
+    drop(readers);
+    if let Some(Control::Resnapshot { tables, reply }) = ended {
+        let answer = resnapshot(source, &stream.model, &tables).await;
+        let _ = reply.send(answer.map_err(|e| base::error::chain(&e)));
+    }
+    Ok(())
+}
+
+/// Waits for a reader that failed; for ever when none does.
+async fn reader_failure(readers: &mut JoinSet<Result<(), CaptureError>>) -> CaptureError {
+    while let Some(result) = readers.join_next().await {
+        match result {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error,
+            Err(error) => return CaptureError::unavailable("a snapshot reader broke off").because(error),
+        }
+    }
+    std::future::pending().await
+}
+
+fn start_readers(
+    source: &MySqlSource,
+    address: &Address,
+    server: &Server,
+    progress: &SnapshotProgress,
+    messages: &mpsc::Sender<super::snapshot::Message>,
+) -> JoinSet<Result<(), CaptureError>> {
+    let queue: VecDeque<TableName> = progress
+        .tables
+        .iter()
+        .filter(|(_, table)| !table.done && table.quarantined.is_none())
+        .filter_map(|(name, _)| name.split_once('.').map(|(db, table)| TableName::new(db, table)))
+        .collect();
+    let options = &source.config.options;
+    let parallel = options.snapshot_parallel.unwrap_or(PARALLEL_DEFAULT).clamp(1, 16) as usize;
+    let mut readers = JoinSet::new();
+    let count = parallel.min(queue.len());
+    let reader = Reader {
+        address: address.clone(),
+        server: server.clone(),
+        queue: Arc::new(Mutex::new(queue)),
+        stream: messages.clone(),
+        limit: Arc::new(RateLimit::new(options.snapshot_rows_per_second)),
+        chunk_rows: options.snapshot_chunk_rows.unwrap_or(CHUNK_ROWS_DEFAULT).clamp(1, 100_000),
+    };
+    for _ in 0..count {
+        readers.spawn(reader.clone().run());
+    }
+    readers
+}
+
+/// Makes the journal's beginning, or proves that the server still has what follows the journal's end.
+async fn begin(
+    source: &MySqlSource,
+    server: &Server,
+    conn: &mut Conn,
+    lookup: &mut Conn,
+    state: State,
+) -> Result<State, CaptureError> {
+    let gap = match &state.position {
+        None => return restart(source, server, conn, lookup, state, None).await,
+        Some(position) => continuity(conn, server, position).await?,
+    };
+    let Some(gap) = gap else {
+        return Ok(state);
+    };
+    match source.config.on_gap {
+        OnGap::Fail => Err(CaptureError::gap(gap).with_hint(
+            "set `on_gap: resnapshot` (read the tables anew) or `on_gap: skip` (go on from now) for this source, or \
+             restore the missing binlogs",
+        )),
+        OnGap::Resnapshot | OnGap::Skip => {
+            tracing::warn!(source = %source.name, gap, policy = ?source.config.on_gap, "continuity lost: new epoch");
+            restart(source, server, conn, lookup, state, Some(gap)).await
+        }
+    }
+}
+
+/// Writes a full position, the schemas and the snapshot's work list as one commit.
+async fn restart(
+    source: &MySqlSource,
+    server: &Server,
+    conn: &mut Conn,
+    lookup: &mut Conn,
+    state: State,
+    gap: Option<String>,
+) -> Result<State, CaptureError> {
+    let position = current_position(conn, server).await?;
+    let live = read_tables(lookup, server, |name| source.patterns.matches(name)).await?;
+    let mut model = Model::from_state(&state.tables);
+    let mut batch = Batch::new(state.next_lsn);
+    let snapshot = match (&gap, source.config.on_gap, source.config.snapshot) {
+        (None, _, mode) => mode == SnapshotMode::Initial,
+        (Some(_), on_gap, _) => on_gap == OnGap::Resnapshot,
+    };
+    if let Some(gap) = &gap {
+        batch.epoch(state.epoch + 1, gap);
+    }
+    batch.begin("", now_ms());
+    let mut progress = SnapshotProgress::default();
+    for (name, described) in live {
+        let key = name.to_string();
+        match described {
+            Ok(table) => {
+                let known = model.get(&name);
+                let table = model.put(table);
+                batch.schema(&table);
+                if known.is_some() && snapshot {
+                    batch.truncate(&table);
+                }
+                progress.tables.insert(key, TableSnapshot { done: !snapshot, ..TableSnapshot::default() });
+            }
+            Err(reason) => {
+                tracing::error!(source = %source.name, table = key, reason, "table quarantined");
+                progress.tables.insert(key, TableSnapshot { quarantined: Some(reason), ..TableSnapshot::default() });
+            }
+        }
+    }
+    batch.snapshot(&progress);
+    batch.commit(&Step::Full(Box::new(position)));
+    source.handle.append(batch).await?;
+    source.handle.flush().await?;
+    source.handle.reset().await
+}
+
+/// Where the server stands now.
+async fn current_position(conn: &mut Conn, server: &Server) -> Result<Position, CaptureError> {
+    let fail = |e| statement_error("read the server's position", e);
+    let (file, pos) = binlog_end(conn).await?;
+    if server.mariadb {
+        let text: Option<String> = conn.query_first("SELECT @@GLOBAL.gtid_binlog_pos").await.map_err(fail)?;
+        let gtids = parse_gtids(&text.unwrap_or_default())?;
+        return Ok(Position::MariaDb { server: server.identity.clone(), gtids, file, pos });
+    }
+    let gtids = if server.gtids { Some(executed(conn).await?) } else { None };
+    Ok(Position::MySql { server: server.identity.clone(), gtids, file, pos })
+}
+
+fn parse_gtids<T: std::str::FromStr<Err = base::gtid::BadGtid>>(text: &str) -> Result<T, CaptureError> {
+    text.replace('\n', "").parse().map_err(|e| CaptureError::unavailable("failed to read the GTID set").because(e))
+}
+
+async fn executed(conn: &mut Conn) -> Result<GtidSet, CaptureError> {
+    let text: Option<String> = conn
+        .query_first("SELECT @@GLOBAL.gtid_executed")
+        .await
+        .map_err(|e| statement_error("read gtid_executed", e))?;
+    parse_gtids(&text.unwrap_or_default())
+}
+
+/// Why the server cannot continue the journal; `None` when it can.
+async fn continuity(conn: &mut Conn, server: &Server, stored: &Position) -> Result<Option<String>, CaptureError> {
+    match stored {
+        Position::MySql { gtids: Some(stored), .. } => {
+            if !server.gtids {
+                return Ok(Some("the journal is positioned by GTID, but the server has gtid_mode off".into()));
+            }
+            let executed = executed(conn).await?;
+            if !stored.is_subset_of(&executed) {
+                let missing = stored.minus(&executed);
+                return Ok(Some(format!("the server never had transactions that we captured: {missing}")));
+            }
+            let text: Option<String> = conn
+                .query_first("SELECT @@GLOBAL.gtid_purged")
+                .await
+                .map_err(|e| statement_error("read gtid_purged", e))?;
+            let purged: GtidSet = parse_gtids(&text.unwrap_or_default())?;
+            let lost = purged.minus(stored);
+            Ok((!lost.is_empty()).then(|| format!("the server purged transactions we have not captured: {lost}")))
+        }
+        Position::MySql { server: uuid, gtids: None, file, pos } => {
+            if *uuid != server.identity {
+                return Ok(Some(format!(
+                    "the journal is positioned by file on server {uuid}, but this is server {}",
+                    server.identity
+                )));
+            }
+            file_continuity(conn, file, *pos).await
+        }
+        Position::MariaDb { gtids, file, pos, server: id } => {
+            let text: Option<String> = conn
+                .query_first("SELECT @@GLOBAL.gtid_binlog_pos")
+                .await
+                .map_err(|e| statement_error("read gtid_binlog_pos", e))?;
+            let now: MariaGtidSet = parse_gtids(&text.unwrap_or_default())?;
+            if !gtids.is_subset_of(&now) {
+                return Ok(Some(format!("the server is at {now}, before what we captured: {gtids}")));
+            }
+            if *id == server.identity { file_continuity(conn, file, *pos).await } else { Ok(None) }
+        }
+        Position::Sqlite { .. } => Ok(Some("the journal belongs to a SQLite source".into())),
+    }
+}
+
+async fn file_continuity(conn: &mut Conn, file: &str, pos: u64) -> Result<Option<String>, CaptureError> {
+    let rows: Vec<mysql_async::Row> =
+        conn.query("SHOW BINARY LOGS").await.map_err(|e| statement_error("list the binlogs", e))?;
+    let found = rows.iter().find(|row| row.get::<String, _>(0).as_deref() == Some(file));
+    Ok(match found {
+        None => Some(format!("the server no longer has binlog {file}, which we stand in")),
+        Some(row) if row.get::<u64, _>(1).unwrap_or(0) < pos => {
+            Some(format!("binlog {file} is shorter than our position {pos}: the binlogs were reset"))
+        }
+        Some(_) => None,
+    })
+}
+
+async fn open_stream(
+    mut conn: Conn,
+    position: &Position,
+    server_id: u32,
+) -> Result<BinlogStream, CaptureError> {
+    let nanos = HEARTBEAT.as_nanos();
+    let heartbeat =
+        format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}, \
+                 @source_binlog_checksum = 'CRC32'");
+    execute(&mut conn, &[&heartbeat]).await?;
+    let request = BinlogStreamRequest::new(server_id);
+    let request = match position {
+        Position::MySql { gtids: Some(gtids), .. } => request.with_gtid().with_gtid_set(sids(gtids)?),
+        Position::MySql { file, pos, .. } => {
+            if *pos > u64::from(u32::MAX) {
+                return Err(CaptureError::fatal(
+                    "the binlog file is over 4 GiB, which positions without GTIDs cannot address",
+                    "turn on gtid_mode, or keep max_binlog_size and transactions below 4 GiB",
+                ));
+            }
+            request.with_filename(file.as_bytes()).with_pos(*pos)
+        }
+        Position::MariaDb { gtids, .. } => {
+            let connect = format!(
+                "SET @mariadb_slave_capability = 4, @slave_connect_state = '{gtids}', @slave_gtid_strict_mode = 0, \
+                 @slave_gtid_ignore_duplicates = 0"
+            );
+            execute(&mut conn, &[&connect]).await?;
+            request
+        }
+        Position::Sqlite { .. } => unreachable!("continuity refused it"),
+    };
+    conn.get_binlog_stream(request).await.map_err(|e| statement_error("start the binlog stream", e))
+}
+
+fn sids(gtids: &GtidSet) -> Result<Vec<Sid<'static>>, CaptureError> {
+    gtids
+        .entries()
+        .map(|(uuid, tag, intervals)| {
+            let mut sid = Sid::new(uuid.0);
+            if !tag.is_empty() {
+                let tag = mysql_common::packets::Tag::new(tag.to_owned())
+                    .map_err(|_| CaptureError::fatal(format!("`{tag}` is not a GTID tag"), "report this"))?;
+                sid = sid.with_tag(tag);
+            }
+            Ok(sid.with_intervals(intervals.iter().map(|(start, end)| GnoInterval::new(*start, *end)).collect()))
+        })
+        .collect()
+}
+
+/// Ours among the server's replicas: configured, or made of the source's name, high above what people choose.
+fn server_id(source: &MySqlSource) -> u32 {
+    source.config.options.server_id.unwrap_or_else(|| {
+        let mut hash = 0x811c_9dc5_u32;
+        for byte in source.name.bytes().chain(std::process::id().to_le_bytes()) {
+            hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        }
+        hash | 0x4000_0000
+    })
+}
+
+/// Empties the tables in the journal and begins their snapshot anew.
+async fn resnapshot(source: &MySqlSource, model: &Model, wanted: &[String]) -> Result<Vec<String>, CaptureError> {
+    let state = source.handle.reset().await?;
+    let patterns = Patterns::new(wanted, &[]).map_err(|e| CaptureError::fatal(e.to_string(), "write db.table"))?;
+    let names: Vec<String> = state
+        .snapshot
+        .tables
+        .keys()
+        .cloned()
+        .chain(model.names().map(ToString::to_string))
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .filter(|name| name.split_once('.').is_some_and(|(db, t)| patterns.matches(&TableName::new(db, t))))
+        .collect();
+    if names.is_empty() {
+        let message = format!("no captured table matches {}", wanted.join(", "));
+        return Err(CaptureError::fatal(message, "see `tidemill status` for the tables"));
+    }
+    let mut batch = Batch::new(state.next_lsn);
+    batch.begin("", now_ms());
+    let mut progress = SnapshotProgress::default();
+    for name in &names {
+        if let Some((db, table)) = name.split_once('.') {
+            if let Some(table) = model.get(&TableName::new(db, table)) {
+                batch.truncate(&table);
+            }
+        }
+        progress.tables.insert(name.clone(), TableSnapshot::default());
+    }
+    batch.snapshot(&progress);
+    batch.commit(&Step::Stay);
+    source.handle.append(batch).await?;
+    source.handle.flush().await?;
+    Ok(names)
+}
+
+fn now_ms() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as i64)
+}

@@ -1,0 +1,839 @@
+//! The event loop: binlog events in, journal batches out. It alone owns the journal's order: rows, DDL and snapshot
+//! chunks all pass here, and a chunk enters only between transactions.
+
+use super::check::Server;
+use super::connect::Address;
+use super::model::Model;
+use super::session::Control;
+use super::snapshot::{Begin, Chunk, Keyless, Message, row_key};
+use super::window::{Mark, Tracking, TxnMark, Verdict};
+use crate::capture::CaptureError;
+use crate::capture::status::{PositionStatus, QuarantineStatus, SnapshotStatus, StatusCell};
+use crate::capture::writer::JournalHandle;
+use crate::patterns::Patterns;
+use base::{Gtid, MariaGtid, Op, Position, RowView, SnapshotProgress, Step, Table, TableName, TableSnapshot};
+use futures_util::{FutureExt, StreamExt};
+use journal::Batch;
+use mysql::binlog::{Event, EventHeader, EventReader, RowPlan, RowsEvent, RowsKind, TableMap};
+use mysql_async::{BinlogStream, Conn};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// A batch goes to the disk's thread at this size, or when the source pauses.
+const BATCH_BYTES: usize = 512 << 10;
+/// The position is stored this often when only tables that nobody captures change.
+const POSITION_INTERVAL: Duration = Duration::from_secs(1);
+/// The server sends a heartbeat after this much silence …
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+/// … and is taken for dead after this much.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// How often a busy stream refreshes what `status` shows.
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the stream waits for the reader of a table without a key to open its view.
+const KEYLESS_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Transaction payload events, which the connection itself unpacks into the events that follow.
+const TRANSACTION_PAYLOAD_EVENT: u8 = 40;
+
+/// The transaction that is being read.
+struct OpenTxn {
+    gtid: Option<Gtid>,
+    maria: Option<MariaGtid>,
+    /// Where its first event is.
+    file: String,
+    pos: u64,
+    ts_ms: i64,
+    /// Whether the journal has its begin record.
+    begun: bool,
+    /// Whether rows or statements of captured tables were in it.
+    rows: bool,
+}
+
+/// What a table id of the binlog stands for.
+enum Decoder {
+    /// Not captured, or quarantined.
+    Skip(Arc<TableMap>),
+    Rows { map: Arc<TableMap>, table: Arc<Table>, plan: Box<RowPlan> },
+}
+
+/// One connection's worth of streaming.
+pub struct Stream {
+    pub name: Arc<str>,
+    pub server: Server,
+    pub address: Address,
+    pub patterns: Arc<Patterns>,
+    pub handle: JournalHandle,
+    pub status: StatusCell,
+    pub reader: EventReader,
+    pub batch: Batch,
+    pub position: Position,
+    pub epoch: u32,
+    pub model: Model,
+    pub progress: SnapshotProgress,
+    /// For reading definitions while the stream runs.
+    pub lookup: Conn,
+    pub state: Running,
+}
+
+/// What changes from event to event.
+#[derive(Default)]
+pub struct Running {
+    txn: Option<OpenTxn>,
+    /// The position has moved past transactions that left nothing in the journal.
+    moved: bool,
+    moved_at: Option<Instant>,
+    /// The file name changed since the last commit record.
+    new_file: bool,
+    decoders: HashMap<u64, Decoder>,
+    tracking: HashMap<TableName, Tracking>,
+    pending: Vec<Chunk>,
+    keyless: Vec<(Arc<Table>, Keyless)>,
+    inside_payload: bool,
+    payload_end: u64,
+    last_commit_ms: i64,
+    status_at: Option<Instant>,
+    snapshot_started: Option<(Instant, u64)>,
+    rows_captured: u64,
+}
+
+impl Stream {
+    /// Runs until the connection ends, something fails, or shutdown.
+    pub async fn run(
+        &mut self,
+        mut events: BinlogStream,
+        mut messages: mpsc::Receiver<Message>,
+        control: &mut mpsc::Receiver<Control>,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<Option<Control>, CaptureError> {
+        let mut heard = Instant::now();
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            while let Some(item) = events.next().now_or_never() {
+                heard = Instant::now();
+                self.take(item).await?;
+                if self.state.txn.is_none() && self.snapshot_runs() {
+                    while let Ok(message) = messages.try_recv() {
+                        self.answer(message).await?;
+                    }
+                    self.emit_ready().await?;
+                }
+                if self.batch.len_bytes() >= BATCH_BYTES {
+                    self.flush().await?;
+                    self.show(false);
+                }
+            }
+            self.idle().await?;
+            let between = self.state.txn.is_none();
+            tokio::select! {
+                item = events.next() => {
+                    heard = Instant::now();
+                    self.take(item).await?;
+                }
+                Some(message) = messages.recv(), if between => {
+                    self.answer(message).await?;
+                    self.emit_ready().await?;
+                }
+                Some(command) = control.recv(), if between => return Ok(Some(command)),
+                _ = ticks.tick() => {
+                    if heard.elapsed() > SILENCE_MAX {
+                        let seconds = SILENCE_MAX.as_secs();
+                        return Err(CaptureError::unavailable(format!("the server was silent for {seconds} s")));
+                    }
+                }
+                _ = shutdown.changed() => {
+                    self.store_position();
+                    self.flush().await?;
+                    self.handle.flush().await?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, item: Option<mysql_async::Result<mysql_common::binlog::events::Event>>) -> Result<(), CaptureError> {
+        let event = match item {
+            None => return Err(CaptureError::unavailable("the server ended the binlog stream")),
+            Some(Err(error)) => return Err(super::connect::statement_error("read the binlog", error)),
+            Some(Ok(event)) => event,
+        };
+        let raw = event.header();
+        let header = EventHeader {
+            timestamp: raw.timestamp(),
+            event_type: raw.event_type_raw(),
+            server_id: raw.server_id(),
+            event_size: raw.event_size(),
+            log_pos: raw.log_pos(),
+            flags: raw.flags_raw(),
+        };
+        if !self.state.inside_payload {
+            verify_checksum(&event)?;
+        }
+        if header.event_type == TRANSACTION_PAYLOAD_EVENT {
+            self.state.inside_payload = true;
+            self.state.payload_end = u64::from(header.log_pos);
+            return Ok(());
+        }
+        // The reader borrows from the event, the handlers borrow the stream: the reader steps aside meanwhile.
+        let mut reader = std::mem::replace(&mut self.reader, EventReader::new(self.flavor()));
+        let result = match reader.read_body(header, event.data()) {
+            Ok(parsed) => self.handle(header, parsed).await,
+            Err(error) => Err(self.unreadable(error)),
+        };
+        self.reader = reader;
+        result
+    }
+
+    fn flavor(&self) -> mysql::Flavor {
+        if self.server.mariadb { mysql::Flavor::MariaDb } else { mysql::Flavor::MySql }
+    }
+
+    fn unreadable(&self, error: mysql::BinlogError) -> CaptureError {
+        let place = self.position.file_pos().map(|(file, pos)| format!("{file}:{pos}")).unwrap_or_default();
+        CaptureError::fatal(
+            format!("failed to read the binlog after {place}"),
+            "check the server's disk and network with `mysqlbinlog --verify-binlog-checksum`, then restart",
+        )
+        .because(error)
+    }
+
+    async fn handle(&mut self, header: EventHeader, event: Event<'_>) -> Result<(), CaptureError> {
+        match event {
+            Event::Rows(rows) => self.take_rows(&rows).await,
+            Event::TableMap(_) | Event::PreviousGtids | Event::RowsQuery(_) | Event::Ignored => Ok(()),
+            Event::FormatDescription { .. } => Ok(()),
+            Event::Heartbeat => Ok(()),
+            Event::Rotate { file, pos } => {
+                self.rotate(file, pos);
+                Ok(())
+            }
+            Event::Gtid { gtid, commit_ts_us, .. } => {
+                let ts_ms = if commit_ts_us > 0 { commit_ts_us / 1000 } else { i64::from(header.timestamp) * 1000 };
+                self.open(gtid, None, ts_ms)
+            }
+            Event::MariaGtid { gtid, prepared_xa, completed_xa, .. } => {
+                if prepared_xa || completed_xa {
+                    return Err(xa_refused());
+                }
+                self.open(None, Some(gtid), i64::from(header.timestamp) * 1000)
+            }
+            Event::Query { db, sql, sql_mode, .. } => {
+                let ansi = sql_mode.is_some_and(|mode| mode & 4 != 0);
+                self.take_query(&header, &db, &sql, ansi).await
+            }
+            Event::Xid(_) => self.commit(&header),
+            Event::XaPrepare(xa) if xa.one_phase => self.commit(&header),
+            Event::XaPrepare(_) => Err(xa_refused()),
+            Event::TransactionPayload(_) => Ok(()),
+            Event::Incident { message } => {
+                Err(CaptureError::gap(format!("the server lost events itself: {message}")))
+            }
+            Event::Unsupported { event_type } => Err(CaptureError::fatal(
+                format!("the binlog holds an event of type {event_type}, which this version does not read"),
+                "turn off the server feature that writes it, or use a newer Tidemill",
+            )),
+        }
+    }
+
+    fn rotate(&mut self, new_file: &str, new_pos: u64) {
+        if let Position::MySql { file, pos, .. } | Position::MariaDb { file, pos, .. } = &mut self.position {
+            if file != new_file {
+                new_file.clone_into(file);
+                *pos = new_pos;
+                self.state.new_file = true;
+                self.state.moved = true;
+            }
+        }
+        self.state.decoders.clear();
+    }
+
+    fn open(&mut self, gtid: Option<Gtid>, maria: Option<MariaGtid>, ts_ms: i64) -> Result<(), CaptureError> {
+        if let Some(open) = &self.state.txn {
+            if open.rows || self.state.inside_payload {
+                return Err(CaptureError::fatal(
+                    "a transaction in the binlog has no end",
+                    "restart; if it comes again, the server's compressed payload could not be read: \
+                     SET PERSIST binlog_transaction_compression = OFF and use `flow resnapshot`",
+                ));
+            }
+        }
+        self.state.inside_payload = false;
+        let (file, pos) = self.position.file_pos().map(|(f, p)| (f.to_owned(), p)).unwrap_or_default();
+        self.state.txn = Some(OpenTxn { gtid, maria, file, pos, ts_ms, begun: false, rows: false });
+        Ok(())
+    }
+
+    /// The open transaction, made up where the server sends no GTID event.
+    fn txn(&mut self) -> &mut OpenTxn {
+        let (file, pos) = self.position.file_pos().map(|(f, p)| (f.to_owned(), p)).unwrap_or_default();
+        self.state.txn.get_or_insert_with(|| OpenTxn {
+            gtid: None,
+            maria: None,
+            file,
+            pos,
+            ts_ms: now_ms(),
+            begun: false,
+            rows: false,
+        })
+    }
+
+    /// Writes the begin record before the first change of a transaction.
+    fn begin(&mut self) {
+        let txn = self.txn();
+        txn.rows = true;
+        if txn.begun {
+            return;
+        }
+        txn.begun = true;
+        let id = match (&txn.gtid, &txn.maria) {
+            (Some(gtid), _) => gtid.to_string(),
+            (_, Some(gtid)) => gtid.to_string(),
+            _ => format!("{}:{}", txn.file, txn.pos),
+        };
+        let ts_ms = txn.ts_ms;
+        self.batch.begin(&id, ts_ms);
+    }
+
+    fn mark(&mut self) -> TxnMark {
+        let txn = self.txn();
+        match (&txn.gtid, &txn.maria) {
+            (Some(gtid), _) => TxnMark::Gtid(gtid.clone()),
+            (_, Some(gtid)) => TxnMark::Maria(*gtid),
+            // Its end lies past its beginning: one more byte is enough to be outside a mark that ends there.
+            _ => TxnMark::File { file: txn.file.clone(), pos: txn.pos + 1 },
+        }
+    }
+
+    fn commit(&mut self, header: &EventHeader) -> Result<(), CaptureError> {
+        let end = if self.state.inside_payload { self.state.payload_end } else { u64::from(header.log_pos) };
+        self.txn();
+        let txn = self.state.txn.take().expect("made just now");
+        self.state.inside_payload = false;
+        let file = self.state.new_file.then(|| self.position.file_pos().map(|(f, _)| f.to_owned())).flatten();
+        let pos = if end > 0 { end } else { self.position.file_pos().map_or(4, |(_, p)| p) };
+        let step = if self.server.mariadb {
+            Step::MariaDb { gtid: txn.maria, file, pos }
+        } else {
+            Step::MySql { gtid: txn.gtid, file, pos }
+        };
+        self.position.advance(&step);
+        if txn.begun {
+            self.seal(step);
+            self.state.last_commit_ms = txn.ts_ms;
+        } else {
+            self.state.moved = true;
+            self.state.moved_at.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    /// Ends what the batch holds with a commit record that carries the whole truth about the position.
+    fn seal(&mut self, step: Step) {
+        if std::mem::take(&mut self.state.moved) {
+            self.batch.commit(&Step::Full(Box::new(self.position.clone())));
+        } else {
+            self.batch.commit(&step);
+        }
+        self.state.moved_at = None;
+        self.state.new_file = false;
+    }
+
+    fn store_position(&mut self) {
+        if self.state.txn.is_none() && self.state.moved {
+            self.seal(Step::Stay);
+        }
+    }
+
+    async fn take_query(
+        &mut self,
+        header: &EventHeader,
+        db: &str,
+        sql: &str,
+        ansi_quotes: bool,
+    ) -> Result<(), CaptureError> {
+        use mysql::Statement;
+        let statement = mysql::classify(sql, ansi_quotes);
+        match &statement {
+            Statement::Begin => {
+                self.txn();
+                return Ok(());
+            }
+            Statement::Commit => return self.commit(header),
+            Statement::Savepoint => return Ok(()),
+            Statement::Rollback => {
+                if self.txn().rows {
+                    return Err(CaptureError::fatal(
+                        "a transaction that was rolled back is in the binlog, because it changed a table without \
+                         transactions",
+                        "convert the table to InnoDB, then use `flow resnapshot`",
+                    ));
+                }
+                return self.commit(header);
+            }
+            Statement::Xa(_) => return Err(xa_refused()),
+            Statement::Dml => {
+                return Err(CaptureError::fatal(
+                    format!("the binlog holds a statement instead of rows: {}", shortened(sql)),
+                    "a session used binlog_format=STATEMENT or MIXED: set it to ROW everywhere, then use \
+                     `flow resnapshot`",
+                ));
+            }
+            Statement::TableDdl { .. } | Statement::DatabaseDdl { .. } | Statement::Unknown => {
+                self.follow_statement(db, sql, &statement).await?;
+            }
+            Statement::Harmless => {}
+        }
+        // CREATE TABLE … SELECT is one transaction with its rows, which follow.
+        if sql.trim_end().to_ascii_uppercase().ends_with("START TRANSACTION") {
+            return Ok(());
+        }
+        self.commit(header)
+    }
+
+    async fn follow_statement(
+        &mut self,
+        db: &str,
+        sql: &str,
+        statement: &mysql::Statement,
+    ) -> Result<(), CaptureError> {
+        let patterns = Arc::clone(&self.patterns);
+        let plan = self.model.follow(&mut self.lookup, &self.address, &self.server, &patterns, db, sql, statement).await?;
+        let mark = self.mark();
+        for effect in plan {
+            self.begin();
+            if let Some(name) = effect.name() {
+                if let Some(tracking) = self.state.tracking.get_mut(name) {
+                    tracking.note_reshape(&mark);
+                }
+            }
+            self.apply(effect);
+        }
+        self.state.decoders.clear();
+        Ok(())
+    }
+
+    /// Writes what a statement did to the journal, and takes it into the model.
+    fn apply(&mut self, effect: super::model::Effect) {
+        use super::model::Effect;
+        match effect {
+            Effect::Truncated(table) => {
+                self.batch.truncate(&table);
+            }
+            Effect::Ddl { ddl, needs_snapshot } => {
+                if let Some(after) = &ddl.after {
+                    self.batch.schema(after);
+                }
+                self.batch.ddl(&ddl);
+                if ddl.after.is_none() {
+                    if let Some(before) = &ddl.before {
+                        self.batch.drop_table(before.id);
+                        self.note_progress(&before.name, |table| table.done = true);
+                    }
+                }
+                if let Some(after) = &ddl.after {
+                    let name = after.name.clone();
+                    let before_name = ddl.before.as_ref().map(|b| b.name.clone());
+                    if needs_snapshot {
+                        self.note_progress(&name, |table| *table = TableSnapshot::default());
+                    } else if before_name.as_ref() != Some(&name) {
+                        self.note_progress(&name, |table| table.done = true);
+                    }
+                }
+            }
+            Effect::Quarantined { name, reason } => self.quarantine(&name, reason),
+        }
+    }
+
+    fn note_progress(&mut self, name: &TableName, change: impl FnOnce(&mut TableSnapshot)) {
+        let key = name.to_string();
+        let table = self.progress.tables.entry(key.clone()).or_default();
+        change(table);
+        let mut only = SnapshotProgress::default();
+        only.tables.insert(key, table.clone());
+        self.batch.snapshot(&only);
+    }
+
+    fn quarantine(&mut self, name: &TableName, reason: String) {
+        tracing::error!(source = %self.name, table = %name, reason, "table quarantined; every other table flows on");
+        self.begin();
+        self.note_progress(name, |table| table.quarantined = Some(reason));
+        self.state.decoders.clear();
+    }
+
+    fn is_quarantined(&self, name: &TableName) -> bool {
+        self.progress.tables.get(&name.to_string()).is_some_and(|t| t.quarantined.is_some())
+    }
+
+    async fn take_rows(&mut self, rows: &RowsEvent<'_>) -> Result<(), CaptureError> {
+        let known = match self.state.decoders.get(&rows.table_id) {
+            Some(Decoder::Skip(map) | Decoder::Rows { map, .. }) => Arc::ptr_eq(map, &rows.map),
+            None => false,
+        };
+        if !known {
+            let decoder = self.decoder(&rows.map).await?;
+            self.state.decoders.insert(rows.table_id, decoder);
+        }
+        let Some(Decoder::Rows { table, .. }) = self.state.decoders.get(&rows.table_id) else {
+            return Ok(());
+        };
+        let table = Arc::clone(table);
+        if !rows.is_full_image() {
+            let reason = "a row image lacks columns: binlog_row_image was not FULL".to_owned();
+            self.quarantine(&table.name, reason);
+            return Ok(());
+        }
+        self.begin();
+        let Some(Decoder::Rows { plan, map, .. }) = self.state.decoders.remove(&rows.table_id) else {
+            return Ok(());
+        };
+        let result = self.decode(rows, &table, &plan).await;
+        match result {
+            Ok(()) => {
+                self.state.decoders.insert(rows.table_id, Decoder::Rows { map, table, plan });
+                Ok(())
+            }
+            Err(DecodeFailure::Row(error)) => {
+                self.quarantine(&table.name, format!("a row image could not be read: {error}"));
+                Ok(())
+            }
+            Err(DecodeFailure::Journal(error)) => Err(error),
+        }
+    }
+
+    async fn decode(&mut self, rows: &RowsEvent<'_>, table: &Table, plan: &RowPlan) -> Result<(), DecodeFailure> {
+        let (op, before, after) = match rows.kind {
+            RowsKind::Insert => (Op::Insert, false, true),
+            RowsKind::Update => (Op::Update, true, true),
+            RowsKind::Delete => (Op::Delete, true, false),
+        };
+        let mark = self.state.tracking.contains_key(&table.name).then(|| self.mark());
+        let mut images = rows.rows(plan);
+        loop {
+            let out = self.batch.start_change(op, table.id, table.version, before, after);
+            let start = out.len();
+            match images.next_row(out) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.batch.cancel_change();
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.batch.cancel_change();
+                    return Err(DecodeFailure::Row(error));
+                }
+            }
+            let tracking = mark.as_ref().and_then(|m| Some((m, self.state.tracking.get_mut(&table.name)?)));
+            if let Some((mark, tracking)) = tracking {
+                tracking.note(row_key(table, RowView(&out[start..])), mark);
+            }
+            if before && after {
+                let out = self.batch.end_before();
+                let start = out.len();
+                let more = images.next_row(out);
+                if !matches!(more, Ok(true)) {
+                    self.batch.cancel_change();
+                    let cut = mysql::BinlogError::Malformed { what: "update row pair" };
+                    return Err(DecodeFailure::Row(more.err().unwrap_or(cut)));
+                }
+                let tracking = mark.as_ref().and_then(|m| Some((m, self.state.tracking.get_mut(&table.name)?)));
+                if let Some((mark, tracking)) = tracking {
+                    tracking.note(row_key(table, RowView(&out[start..])), mark);
+                }
+            }
+            self.batch.finish_change();
+            self.state.rows_captured += 1;
+            if self.batch.len_bytes() >= BATCH_BYTES {
+                self.flush().await.map_err(DecodeFailure::Journal)?;
+            }
+        }
+    }
+
+    /// Decides how to read the rows that follow a table map. Done once a map, not once a row.
+    async fn decoder(&mut self, map: &Arc<TableMap>) -> Result<Decoder, CaptureError> {
+        let name = TableName::new(map.db.clone(), map.table.clone());
+        if !self.patterns.matches(&name) || self.is_quarantined(&name) {
+            return Ok(Decoder::Skip(Arc::clone(map)));
+        }
+        if let Some(table) = self.model.get(&name) {
+            if let Ok(plan) = RowPlan::new(map, &table) {
+                return Ok(Decoder::Rows { map: Arc::clone(map), table, plan: Box::new(plan) });
+            }
+        }
+        // The definition we hold is not the one these rows were written under.
+        let patterns = Arc::clone(&self.patterns);
+        let found = self.model.reread(&mut self.lookup, &self.address, &self.server, &patterns, &name, map).await?;
+        match found {
+            Ok(effect) => {
+                self.begin();
+                self.apply(effect);
+                let table = self.model.get(&name).expect("the model holds what it reread");
+                let plan = RowPlan::new(map, &table).expect("the model checked the plan");
+                Ok(Decoder::Rows { map: Arc::clone(map), table, plan: Box::new(plan) })
+            }
+            Err(reason) => {
+                self.quarantine(&name, reason);
+                Ok(Decoder::Skip(Arc::clone(map)))
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), CaptureError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let next = Batch::new(self.batch.next_lsn());
+        let full = std::mem::replace(&mut self.batch, next);
+        let rows = std::mem::take(&mut self.state.rows_captured);
+        metrics::counter!("tidemill_flow_captured_rows_total", "source" => self.name.to_string()).increment(rows);
+        metrics::counter!("tidemill_flow_captured_bytes_total", "source" => self.name.to_string())
+            .increment(full.len_bytes() as u64);
+        self.handle.append(full).await
+    }
+
+    /// The source pauses: nothing is kept back.
+    async fn idle(&mut self) -> Result<(), CaptureError> {
+        if self.state.txn.is_none() {
+            self.emit_ready().await?;
+            if self.state.moved_at.is_some_and(|at| at.elapsed() >= POSITION_INTERVAL) {
+                self.store_position();
+            }
+        }
+        self.flush().await?;
+        self.show(true);
+        Ok(())
+    }
+
+    fn snapshot_runs(&self) -> bool {
+        !self.state.tracking.is_empty() || !self.state.pending.is_empty() || !self.progress.is_done()
+    }
+
+    async fn answer(&mut self, message: Message) -> Result<(), CaptureError> {
+        match message {
+            Message::Start { table, reply } => self.start_chunk(table, reply).await?,
+            Message::Chunk(chunk) => self.state.pending.push(*chunk),
+            Message::Refused { table, reason } => {
+                self.quarantine_between(&table, reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// Quarantines outside of any source transaction.
+    fn quarantine_between(&mut self, name: &TableName, reason: String) {
+        tracing::error!(source = %self.name, table = %name, reason, "table quarantined; every other table flows on");
+        self.note_progress(name, |table| table.quarantined = Some(reason));
+        self.seal(Step::Stay);
+        self.state.decoders.clear();
+        self.state.tracking.remove(name);
+    }
+
+    async fn start_chunk(
+        &mut self,
+        name: TableName,
+        reply: oneshot::Sender<Option<Begin>>,
+    ) -> Result<(), CaptureError> {
+        let progress = self.progress.tables.get(&name.to_string()).cloned().unwrap_or_default();
+        let table = self.model.get(&name).filter(|_| !progress.done && progress.quarantined.is_none());
+        let Some(table) = table else {
+            self.state.tracking.remove(&name);
+            let _ = reply.send(None);
+            return Ok(());
+        };
+        let processed = self.position.clone();
+        if !table.key.is_empty() {
+            self.state.tracking.insert(name, Tracking::default());
+            let begin = Begin { table, processed, cursor: progress.cursor, keyless: None };
+            let _ = reply.send(Some(begin));
+            return Ok(());
+        }
+        // The view must be opened before the stream moves on.
+        let (ready, answer) = oneshot::channel();
+        let begin = Begin { table: Arc::clone(&table), processed, cursor: None, keyless: Some(ready) };
+        if reply.send(Some(begin)).is_ok() {
+            if let Ok(Ok(keyless)) = tokio::time::timeout(KEYLESS_WAIT_MAX, answer).await {
+                self.state.keyless.push((table, keyless));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the chunks whose high mark the stream has reached.
+    async fn emit_ready(&mut self) -> Result<(), CaptureError> {
+        let mut index = 0;
+        while index < self.state.pending.len() {
+            if self.state.pending[index].high.reached_by(&self.position) {
+                let chunk = self.state.pending.swap_remove(index);
+                self.emit_chunk(chunk);
+                if self.batch.len_bytes() >= BATCH_BYTES {
+                    self.flush().await?;
+                }
+            } else {
+                index += 1;
+            }
+        }
+        let mut index = 0;
+        while index < self.state.keyless.len() {
+            if self.state.keyless[index].1.mark.reached_by(&self.position) {
+                let (table, keyless) = self.state.keyless.swap_remove(index);
+                self.emit_keyless(&table, keyless).await?;
+            } else {
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn emit_chunk(&mut self, chunk: Chunk) {
+        let name = &chunk.table.name;
+        let tracking = self.state.tracking.remove(name).unwrap_or_default();
+        let verdict = match self.model.get(name) {
+            Some(table) if table.version == chunk.table.version && table.id == chunk.table.id => {
+                tracking.verdict(&chunk.low)
+            }
+            _ => Verdict::Restart,
+        };
+        let mut rows = 0;
+        match verdict {
+            Verdict::Again => {}
+            Verdict::Restart => {
+                self.note_progress(name, |table| {
+                    table.cursor = None;
+                    table.rows = 0;
+                });
+                self.seal(Step::Stay);
+            }
+            Verdict::Keep => {
+                self.batch.begin("", now_ms());
+                for row in &chunk.rows {
+                    if is_current(&tracking, &chunk.table, row.view(), &chunk.low) {
+                        self.batch.change(Op::Read, &chunk.table, None, Some(&row.0));
+                        rows += 1;
+                    }
+                }
+                let (estimated, cursor) = (chunk.rows_estimated, chunk.cursor.clone());
+                self.note_progress(name, |table| {
+                    table.rows += rows;
+                    table.rows_estimated = estimated.max(table.rows);
+                    table.done = cursor.is_none();
+                    table.cursor = cursor;
+                });
+                self.seal(Step::Stay);
+            }
+        }
+        metrics::counter!("tidemill_flow_snapshot_rows_total", "source" => self.name.to_string()).increment(rows);
+        let _ = chunk.reply.send(());
+    }
+
+    /// All rows of a table without a key, as one transaction after its emptying. If the reader fails, none of it stays.
+    async fn emit_keyless(&mut self, table: &Arc<Table>, mut keyless: Keyless) -> Result<(), CaptureError> {
+        self.flush().await?;
+        self.batch.begin("", now_ms());
+        self.batch.truncate(table);
+        let mut rows = 0;
+        loop {
+            match keyless.blocks.recv().await {
+                Some(Ok(block)) if block.is_empty() => break,
+                Some(Ok(block)) => {
+                    for row in &block {
+                        self.batch.change(Op::Read, table, None, Some(&row.0));
+                    }
+                    rows += block.len() as u64;
+                    if self.batch.len_bytes() >= BATCH_BYTES {
+                        self.flush().await?;
+                        self.show(false);
+                    }
+                }
+                Some(Err(error)) => return Err(error),
+                None => return Err(CaptureError::unavailable(format!("reading table `{}` broke off", table.name))),
+            }
+        }
+        let estimated = keyless.rows_estimated;
+        self.note_progress(&table.name, |progress| {
+            progress.rows = rows;
+            progress.rows_estimated = estimated.max(rows);
+            progress.done = true;
+        });
+        self.seal(Step::Stay);
+        Ok(())
+    }
+
+    /// Refreshes what `status` shows; always when the stream pauses, otherwise now and then.
+    fn show(&mut self, caught_up: bool) {
+        if !caught_up && self.state.status_at.is_some_and(|at| at.elapsed() < STATUS_INTERVAL) {
+            return;
+        }
+        self.state.status_at = Some(Instant::now());
+        let done = self.progress.is_done();
+        let rows = self.progress.rows();
+        let started = self.state.snapshot_started.get_or_insert_with(|| (Instant::now(), rows));
+        let seconds = started.0.elapsed().as_secs_f64().max(0.001);
+        let rate = ((rows.saturating_sub(started.1)) as f64 / seconds) as u64;
+        let tables = &self.progress.tables;
+        let snapshot = SnapshotStatus {
+            state: if done { "done" } else { "running" },
+            tables: tables.len() as u64,
+            tables_done: tables.values().filter(|t| t.done).count() as u64,
+            rows,
+            rows_estimated: tables.values().map(|t| t.rows_estimated.max(t.rows)).sum(),
+            rows_per_second: if done { 0 } else { rate },
+        };
+        let quarantined: Vec<_> = tables
+            .iter()
+            .filter_map(|(table, t)| Some(QuarantineStatus { table: table.clone(), reason: t.quarantined.clone()? }))
+            .collect();
+        let (file, pos) = self.position.file_pos().map_or((None, None), |(f, p)| (Some(f.to_owned()), Some(p)));
+        let position = PositionStatus { gtid: self.position.gtid_text(), file, pos };
+        let lag = if caught_up { 0 } else { (now_ms() - self.state.last_commit_ms).max(0) as u64 };
+        let epoch = self.epoch;
+        self.status.update(|status| {
+            status.state = if done { "stream" } else { "snapshot" };
+            status.error = None;
+            status.epoch = epoch;
+            status.position = position;
+            status.lag_ms = lag;
+            status.snapshot = snapshot;
+            status.quarantined = quarantined;
+        });
+        metrics::gauge!("tidemill_flow_capture_lag_seconds", "source" => self.name.to_string()).set(lag as f64 / 1e3);
+    }
+}
+
+enum DecodeFailure {
+    Row(mysql::BinlogError),
+    Journal(CaptureError),
+}
+
+fn is_current(tracking: &Tracking, table: &Table, row: RowView<'_>, low: &Mark) -> bool {
+    tracking.is_current(&row_key(table, row), low)
+}
+
+fn verify_checksum(event: &mysql_common::binlog::events::Event) -> Result<(), CaptureError> {
+    use mysql_common::binlog::consts::BinlogChecksumAlg;
+    let Some(stored) = event.checksum() else { return Ok(()) };
+    if !matches!(event.footer().get_checksum_alg(), Ok(Some(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32))) {
+        return Ok(());
+    }
+    let computed = event.calc_checksum(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32);
+    if computed == u32::from_le_bytes(stored) {
+        return Ok(());
+    }
+    // A broken wire heals with a new connection; a broken file comes again, and keeps being told.
+    Err(CaptureError::unavailable("a binlog event arrived damaged: its checksum does not match")
+        .with_hint("if this repeats at one position, the server's binlog file is damaged: restore it or resnapshot"))
+}
+
+fn xa_refused() -> CaptureError {
+    CaptureError::fatal(
+        "the binlog holds an XA transaction, which this version does not follow",
+        "use ordinary transactions, then `flow resnapshot`",
+    )
+}
+
+fn shortened(sql: &str) -> String {
+    sql.chars().take(120).collect()
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}

@@ -1,0 +1,283 @@
+//! The reading half of a flow: journal → patterns → transform → batches, on a thread of its own, a few batches ahead of
+//! the sink.
+
+use super::sink::{OutChange, Progress};
+use crate::config::FlowConfig;
+use crate::patterns::Patterns;
+use crate::transform::{TablePlan, Transform};
+use base::{Change, Ddl, Op, RowView, Table, Value};
+use journal::{Journal, JournalError, Reader};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Rows of one write unless the configuration says otherwise.
+pub const BATCH_ROWS_DEFAULT: u32 = 1024;
+/// A source transaction longer than this many batches is handed on in parts.
+const PARTS_AFTER_BATCHES: usize = 8;
+/// Bytes asked of the journal at once.
+const READ_BYTES: usize = 1 << 20;
+/// Batches ready ahead of the sink.
+pub const BATCHES_AHEAD_MAX: usize = 2;
+
+/// Why reading stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ProduceError {
+    #[error("failed to read the journal")]
+    Journal(#[from] JournalError),
+    #[error("failed to transform rows of `{table}`: {message}")]
+    Plan { table: String, message: String, hint: String },
+    #[error("a row image of `{0}` is malformed")]
+    Malformed(String),
+}
+
+/// What the sink's half takes.
+pub struct Produced {
+    pub changes: Vec<OutChange>,
+    /// Changes that no expression could be evaluated for, with the reason: parked like refused rows.
+    pub failed: Vec<(OutChange, String)>,
+    pub up_to: Progress,
+    pub ends_txn: bool,
+    /// Tables that the sink shall have before these changes.
+    pub tables: Vec<Arc<Table>>,
+    /// Commit time of the last change read, milliseconds.
+    pub ts_ms: i64,
+}
+
+/// How a table's rows leave.
+enum Route {
+    Skip,
+    Plan(Arc<TablePlan>),
+}
+
+pub struct Producer {
+    journal: Journal,
+    transform: Transform,
+    patterns: Patterns,
+    routes: HashMap<(u32, u32), Route>,
+    prepared: HashSet<(u32, u32)>,
+    batch_rows: usize,
+}
+
+impl Producer {
+    pub fn new(journal: Journal, config: &FlowConfig) -> Result<Self, ProduceError> {
+        let wrong = |message: String, hint: String| ProduceError::Plan { table: "the flow".into(), message, hint };
+        let transform = Transform::compile(config).map_err(|errors| {
+            let text: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            wrong(text.join("; "), "run `tidemill check`".into())
+        })?;
+        let all = ["*.*".to_owned()];
+        let include = if config.tables.is_empty() { &all[..] } else { &config.tables };
+        let patterns = Patterns::new(include, &[]).map_err(|e| wrong(e.to_string(), "write db.table".into()))?;
+        let batch_rows = config.options.batch_rows.unwrap_or(BATCH_ROWS_DEFAULT).clamp(1, 100_000) as usize;
+        Ok(Self { journal, transform, patterns, routes: HashMap::new(), prepared: HashSet::new(), batch_rows })
+    }
+
+    /// Reads from `from` for ever, until the receiver is gone. Blocking.
+    pub fn run(mut self, from: u64, out: &mpsc::Sender<Result<Produced, ProduceError>>) {
+        let runtime = tokio::runtime::Handle::current();
+        let mut seals = self.journal.watch();
+        let result = (|| -> Result<(), ProduceError> {
+            let mut reader = self.journal.reader(from)?;
+            let mut epoch = self.journal.sealed().epoch;
+            loop {
+                seals.borrow_and_update();
+                if self.read_on(&mut reader, &mut epoch, out)? {
+                    return Ok(());
+                }
+                let tables = self.unprepared()?;
+                if !tables.is_empty() {
+                    let up_to = Progress { epoch, lsn: reader.next_lsn() - 1 };
+                    let idle = Produced { changes: vec![], failed: vec![], up_to, ends_txn: true, tables, ts_ms: 0 };
+                    if out.blocking_send(Ok(idle)).is_err() {
+                        return Ok(());
+                    }
+                }
+                let gone = runtime.block_on(async {
+                    tokio::select! {
+                        changed = seals.changed() => changed.is_err(),
+                        () = out.closed() => true,
+                    }
+                });
+                if gone {
+                    return Ok(());
+                }
+            }
+        })();
+        if let Err(error) = result {
+            let _ = out.blocking_send(Err(error));
+        }
+    }
+
+    /// Reads to the journal's end; true when nobody listens any more.
+    fn read_on(
+        &mut self,
+        reader: &mut Reader,
+        epoch: &mut u32,
+        out: &mpsc::Sender<Result<Produced, ProduceError>>,
+    ) -> Result<bool, ProduceError> {
+        let empty = |epoch| Produced {
+            changes: Vec::new(),
+            failed: Vec::new(),
+            up_to: Progress { epoch, lsn: 0 },
+            ends_txn: true,
+            tables: Vec::new(),
+            ts_ms: 0,
+        };
+        let mut batch = empty(*epoch);
+        while let Some(chunk) = reader.next(READ_BYTES)? {
+            for change in chunk.changes() {
+                let change = change?;
+                *epoch = change.epoch;
+                let ends_txn = change.txn.as_ref().is_none_or(|txn| txn.last);
+                batch.up_to = Progress { epoch: change.epoch, lsn: change.lsn };
+                batch.ts_ms = change.ts_ms;
+                self.take(&change, &mut batch)?;
+                batch.ends_txn = ends_txn;
+                let rows = batch.changes.len();
+                let full = rows >= self.batch_rows
+                    && (ends_txn || rows >= self.batch_rows * PARTS_AFTER_BATCHES);
+                if full && out.blocking_send(Ok(std::mem::replace(&mut batch, empty(*epoch)))).is_err() {
+                    return Ok(true);
+                }
+            }
+            // Nothing waits for company: what was read is handed on, whole transactions if they are.
+            let ends = batch.ends_txn;
+            if batch.up_to.lsn > 0
+                && ends
+                && out.blocking_send(Ok(std::mem::replace(&mut batch, empty(*epoch)))).is_err()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(batch.up_to.lsn > 0 && out.blocking_send(Ok(batch)).is_err())
+    }
+
+    fn take(&mut self, change: &Change<'_>, batch: &mut Produced) -> Result<(), ProduceError> {
+        if change.op == Op::Ddl {
+            return self.take_ddl(change, batch);
+        }
+        if let Some(out) = self.convert(change, &mut batch.tables)? {
+            match out {
+                Ok(out) => batch.changes.push(out),
+                Err((out, reason)) => batch.failed.push((out, reason)),
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, table: &Arc<Table>) -> Result<Option<Arc<TablePlan>>, ProduceError> {
+        let id = (table.id, table.version);
+        if let Some(route) = self.routes.get(&id) {
+            return Ok(match route {
+                Route::Skip => None,
+                Route::Plan(plan) => Some(Arc::clone(plan)),
+            });
+        }
+        if !self.patterns.matches(&table.name) {
+            self.routes.insert(id, Route::Skip);
+            return Ok(None);
+        }
+        let plan = self.transform.plan(table).map_err(|error| ProduceError::Plan {
+            table: table.name.to_string(),
+            message: error.to_string(),
+            hint: error.hint.clone(),
+        })?;
+        let plan = Arc::new(plan);
+        self.routes.insert(id, Route::Plan(Arc::clone(&plan)));
+        Ok(Some(plan))
+    }
+
+    /// The change as the sink shall see it: `None` when it is not of this flow or filtered out.
+    #[expect(clippy::type_complexity, reason = "a change, or a change with the reason why it could not be computed")]
+    pub fn convert(
+        &mut self,
+        change: &Change<'_>,
+        tables: &mut Vec<Arc<Table>>,
+    ) -> Result<Option<Result<OutChange, (OutChange, String)>>, ProduceError> {
+        let Some(plan) = self.plan(&change.table)? else { return Ok(None) };
+        let table = Arc::clone(plan.table());
+        if self.prepared.insert((change.table.id, change.table.version)) {
+            tables.push(Arc::clone(&table));
+        }
+        let mut out = OutChange {
+            epoch: change.epoch,
+            lsn: change.lsn,
+            op: change.op,
+            table,
+            ts_ms: change.ts_ms,
+            txn: change.txn.clone(),
+            before: None,
+            after: None,
+            ddl: None,
+        };
+        if change.op == Op::Truncate {
+            return Ok(Some(Ok(out)));
+        }
+        match plan.apply_change(change.before, change.after, change.op) {
+            Ok(None) => Ok(None),
+            Ok(Some(row)) => {
+                out.op = row.op;
+                out.before = row.before;
+                out.after = row.after;
+                Ok(Some(Ok(out)))
+            }
+            Err(error) => {
+                // Shown with its key only, when even that can be read.
+                out.after = change.after.or(change.before).and_then(|row| plain(row));
+                let reason = error.to_string();
+                out.table = Arc::clone(&change.table);
+                Ok(Some(Err((out, reason))))
+            }
+        }
+    }
+
+    fn take_ddl(&mut self, change: &Change<'_>, batch: &mut Produced) -> Result<(), ProduceError> {
+        let Some(ddl) = &change.ddl else { return Ok(()) };
+        let mut side = |table: &Option<Arc<Table>>| match table {
+            None => Ok(None),
+            Some(table) => Ok::<_, ProduceError>(self.plan(table)?.map(|plan| Arc::clone(plan.table()))),
+        };
+        let (before, after) = (side(&ddl.before)?, side(&ddl.after)?);
+        let Some(table) = after.clone().or_else(|| before.clone()) else { return Ok(()) };
+        if let Some(source) = &ddl.after {
+            self.prepared.insert((source.id, source.version));
+        }
+        batch.changes.push(OutChange {
+            epoch: change.epoch,
+            lsn: change.lsn,
+            op: Op::Ddl,
+            table,
+            ts_ms: change.ts_ms,
+            txn: change.txn.clone(),
+            before: None,
+            after: None,
+            ddl: Some(Arc::new(Ddl {
+                sql: ddl.sql.clone(),
+                before,
+                after,
+                column_renames: ddl.column_renames.clone(),
+            })),
+        });
+        Ok(())
+    }
+
+    /// Tables of the flow that had no row yet.
+    fn unprepared(&mut self) -> Result<Vec<Arc<Table>>, ProduceError> {
+        let mut out = Vec::new();
+        for table in self.journal.state().tables.values() {
+            if self.prepared.contains(&(table.id, table.version)) {
+                continue;
+            }
+            self.prepared.insert((table.id, table.version));
+            if let Some(plan) = self.plan(table)? {
+                out.push(Arc::clone(plan.table()));
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn plain(row: RowView<'_>) -> Option<Vec<Value>> {
+    row.values().ok()
+}

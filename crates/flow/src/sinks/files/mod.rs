@@ -1,0 +1,166 @@
+//! Changes as JSON lines in files: `<flow>-<first lsn>.jsonl`, rotated by size, synced before they are acknowledged.
+//!
+//! The files are their own progress: the last whole line of the last file names the last change. A torn line after a
+//! crash is cut off.
+
+use crate::config::FlowConfig;
+use crate::deliver::sink::{Progress, Sink, SinkBatch, SinkError};
+use crate::sinks::json::put_out_change;
+use async_trait::async_trait;
+use base::Table;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const ROTATE_BYTES_DEFAULT: u64 = 64 << 20;
+/// The tail that is searched for the last line grows from here.
+const TAIL_BYTES: u64 = 1 << 20;
+
+pub struct FilesSink {
+    flow: String,
+    source: String,
+    dir: PathBuf,
+    rotate_bytes: u64,
+    file: Option<(File, u64)>,
+    progress: Progress,
+}
+
+impl FilesSink {
+    pub fn new(flow: &str, source: &str, dir: &Path, config: &FlowConfig) -> Self {
+        Self {
+            flow: flow.to_owned(),
+            source: source.to_owned(),
+            dir: dir.to_owned(),
+            rotate_bytes: config.options.rotate_bytes.unwrap_or(ROTATE_BYTES_DEFAULT).max(1),
+            file: None,
+            progress: Progress::default(),
+        }
+    }
+
+    fn names(&self) -> io::Result<Vec<PathBuf>> {
+        let prefix = format!("{}-", self.flow);
+        let mut out: Vec<PathBuf> = fs::read_dir(&self.dir)?
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| {
+                let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+                let number = name.strip_prefix(&prefix).and_then(|n| n.strip_suffix(".jsonl"));
+                number.is_some_and(|n| n.len() == 20 && n.bytes().all(|b| b.is_ascii_digit()))
+            })
+            .collect();
+        out.sort();
+        Ok(out)
+    }
+
+    /// Finds the end of what was written, and cuts off what is torn.
+    fn recover(&mut self) -> io::Result<Option<Progress>> {
+        fs::create_dir_all(&self.dir)?;
+        self.file = None;
+        while let Some(path) = self.names()?.pop() {
+            let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
+            let (end, line) = last_line(&mut file)?;
+            file.set_len(end)?;
+            if let Some(progress) = line.as_deref().and_then(progress_of) {
+                file.seek(SeekFrom::End(0))?;
+                file.sync_data()?;
+                self.file = Some((file, end));
+                self.progress = progress;
+                return Ok(Some(progress));
+            }
+            if end > 0 {
+                let message = format!("the last line of {} is not a change", path.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            fs::remove_file(&path)?;
+        }
+        self.progress = Progress::default();
+        Ok(None)
+    }
+
+    fn write(&mut self, batch: &SinkBatch) -> io::Result<()> {
+        let mut lines = Vec::new();
+        let fresh = |lsn| batch.redrive || lsn > self.progress.lsn;
+        let mut first = None;
+        for change in batch.changes.iter().filter(|c| fresh(c.lsn)) {
+            first.get_or_insert(change.lsn);
+            put_out_change(&mut lines, &self.source, change);
+            lines.push(b'\n');
+        }
+        let Some(first) = first else { return Ok(()) };
+        if self.file.as_ref().is_none_or(|(_, bytes)| *bytes >= self.rotate_bytes) {
+            let path = self.dir.join(format!("{}-{first:020}.jsonl", self.flow));
+            let file = OpenOptions::new().create_new(true).write(true).open(&path)?;
+            File::open(&self.dir)?.sync_all()?;
+            self.file = Some((file, 0));
+        }
+        let (file, bytes) = self.file.as_mut().expect("opened above");
+        let written = file.write_all(&lines).and_then(|()| file.sync_data());
+        if let Err(error) = written {
+            // Whatever got through is cut off again by the next `open`.
+            self.file = None;
+            return Err(error);
+        }
+        *bytes += lines.len() as u64;
+        if !batch.redrive {
+            self.progress = batch.up_to;
+        }
+        Ok(())
+    }
+
+    fn failure(&self, error: &io::Error) -> SinkError {
+        let message = format!("failed to write files in {}: {error}", self.dir.display());
+        match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData | io::ErrorKind::AlreadyExists => {
+                SinkError::Blocked { message, hint: "check the folder, its owner and its files".into() }
+            }
+            _ => SinkError::Unavailable { message },
+        }
+    }
+}
+
+/// The end of the last whole line, and that line.
+fn last_line(file: &mut File) -> io::Result<(u64, Option<String>)> {
+    let len = file.seek(SeekFrom::End(0))?;
+    let mut window = TAIL_BYTES;
+    loop {
+        let start = len.saturating_sub(window);
+        file.seek(SeekFrom::Start(start))?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail)?;
+        let Some(end) = tail.iter().rposition(|b| *b == b'\n') else {
+            if start == 0 {
+                return Ok((0, None));
+            }
+            window *= 8;
+            continue;
+        };
+        let begin = tail[..end].iter().rposition(|b| *b == b'\n');
+        if begin.is_none() && start > 0 {
+            window *= 8;
+            continue;
+        }
+        let line = String::from_utf8_lossy(&tail[begin.map_or(0, |b| b + 1)..end]).into_owned();
+        return Ok((start + end as u64 + 1, Some(line)));
+    }
+}
+
+fn progress_of(line: &str) -> Option<Progress> {
+    let value: serde_json::Value = serde_json::from_str(line).ok()?;
+    Some(Progress { epoch: value["epoch"].as_u64()? as u32, lsn: value["lsn"].as_u64()? })
+}
+
+#[async_trait]
+impl Sink for FilesSink {
+    async fn open(&mut self) -> Result<Option<Progress>, SinkError> {
+        self.recover().map_err(|error| self.failure(&error))
+    }
+
+    async fn prepare(&mut self, _tables: &[Arc<Table>]) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
+        self.write(batch).map_err(|error| self.failure(&error))
+    }
+}

@@ -1,0 +1,181 @@
+//! Values and statements as SQL text. The session has NO_BACKSLASH_ESCAPES: in a string only the quote is special.
+
+use base::value::{format_datetime, format_double, format_time, timestamp_to_datetime};
+use base::{ColumnType, Table, TableName, Value};
+use std::fmt::Write;
+
+pub fn quoted_name(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+pub fn quoted_table(name: &TableName) -> String {
+    format!("{}.{}", quoted_name(&name.db), quoted_name(&name.table))
+}
+
+pub fn text(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+fn put_hex(out: &mut String, bytes: &[u8]) {
+    out.push_str("X'");
+    for byte in bytes {
+        let _ = write!(out, "{byte:02X}");
+    }
+    out.push('\'');
+}
+
+/// Appends a literal that the server stores as exactly this value.
+pub fn put_value(out: &mut String, value: &Value, ty: &ColumnType, tidb: bool) {
+    match value {
+        Value::Null => out.push_str("NULL"),
+        Value::Int(v) => {
+            let _ = write!(out, "{v}");
+        }
+        Value::UInt(v) | Value::Bit(v) | Value::Set(v) => {
+            let _ = write!(out, "{v}");
+        }
+        Value::Year(v) | Value::Enum(v) => {
+            let _ = write!(out, "{v}");
+        }
+        // A f32 is exact as a f64; the server rounds it back to itself.
+        Value::Float(v) => put_double(out, f64::from(*v)),
+        Value::Double(v) => put_double(out, *v),
+        Value::Decimal(v) => out.push_str(v),
+        Value::Date(v) => {
+            let _ = write!(out, "'{v}'");
+        }
+        Value::Time(v) => {
+            let _ = write!(out, "'{}'", format_time(*v, 6));
+        }
+        Value::DateTime(v) => {
+            let _ = write!(out, "'{}'", format_datetime(*v, 6));
+        }
+        Value::Timestamp(v) => {
+            let _ = write!(out, "'{}'", format_datetime(timestamp_to_datetime(*v), 6));
+        }
+        Value::Text(v) | Value::Json(v) => {
+            out.push('\'');
+            out.push_str(&v.replace('\'', "''"));
+            out.push('\'');
+        }
+        Value::RawText(v) | Value::Bytes(v) | Value::Geometry(v) => put_hex(out, v),
+        Value::Vector(v) if tidb || !matches!(ty, ColumnType::Vector { .. }) => {
+            out.push_str("'[");
+            for (index, chunk) in v.chunks_exact(4).enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                let number = f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
+                out.push_str(&base::value::format_float(number));
+            }
+            out.push_str("]'");
+        }
+        Value::Vector(v) => put_hex(out, v),
+    }
+}
+
+fn put_double(out: &mut String, value: f64) {
+    let text = format_double(value);
+    out.push_str(&text);
+    if !text.contains('e') {
+        // Without an exponent the server would read an exact decimal.
+        out.push_str("e0");
+    }
+}
+
+/// `INSERT INTO t (a, b) VALUES `.
+pub fn insert_head(table: &Table) -> String {
+    let names: Vec<_> = table.columns.iter().map(|c| quoted_name(&c.name)).collect();
+    format!("INSERT INTO {} ({}) VALUES ", quoted_table(&table.name), names.join(","))
+}
+
+/// ` ON DUPLICATE KEY UPDATE …`: every column but the key's.
+pub fn upsert_tail(table: &Table) -> String {
+    let set: Vec<_> = table
+        .columns
+        .iter()
+        .map(|c| {
+            let name = quoted_name(&c.name);
+            format!("{name}=VALUES({name})")
+        })
+        .collect();
+    format!(" ON DUPLICATE KEY UPDATE {}", set.join(","))
+}
+
+/// `DELETE FROM t WHERE (a, b) IN (`.
+pub fn delete_head(table: &Table) -> String {
+    let names: Vec<_> = table.key.iter().map(|i| quoted_name(&table.columns[*i].name)).collect();
+    format!("DELETE FROM {} WHERE ({}) IN (", quoted_table(&table.name), names.join(","))
+}
+
+/// `(…)`: the whole row, or its key.
+pub fn put_tuple(out: &mut String, table: &Table, values: &[Value], whole: bool, tidb: bool) {
+    let all: Vec<usize> = (0..table.columns.len()).collect();
+    let picked = if whole { &all } else { &table.key };
+    out.push('(');
+    for (position, index) in picked.iter().enumerate() {
+        if position > 0 {
+            out.push(',');
+        }
+        put_value(out, &values[*index], &table.columns[*index].ty, tidb);
+    }
+    out.push(')');
+}
+
+fn assignments(table: &Table, values: &[Value], tidb: bool) -> String {
+    let mut out = String::new();
+    for (index, column) in table.columns.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        let _ = write!(out, "{}=", quoted_name(&column.name));
+        put_value(&mut out, &values[index], &column.ty, tidb);
+    }
+    out
+}
+
+/// Finds one row by every column that compares exactly.
+fn match_all(table: &Table, values: &[Value], tidb: bool) -> String {
+    let mut out = String::new();
+    for (index, column) in table.columns.iter().enumerate() {
+        if index > 0 {
+            out.push_str(" AND ");
+        }
+        let name = quoted_name(&column.name);
+        match (&values[index], &column.ty) {
+            (Value::Json(v), ColumnType::Json) => {
+                let _ = write!(out, "{name} <=> CAST({} AS JSON)", text(v));
+            }
+            (Value::Text(v), _) => {
+                // By bytes: a collation would take another row for this one.
+                let _ = write!(out, "CAST({name} AS BINARY) <=> CAST({} AS BINARY)", text(v));
+            }
+            (value, ty) => {
+                let _ = write!(out, "{name} <=> ");
+                put_value(&mut out, value, ty, tidb);
+            }
+        }
+    }
+    out
+}
+
+pub fn update_by_key(table: &Table, after: &[Value], tidb: bool) -> String {
+    let mut out = format!("UPDATE {} SET {} WHERE ", quoted_table(&table.name), assignments(table, after, tidb));
+    for (position, index) in table.key.iter().enumerate() {
+        if position > 0 {
+            out.push_str(" AND ");
+        }
+        let _ = write!(out, "{}=", quoted_name(&table.columns[*index].name));
+        put_value(&mut out, &after[*index], &table.columns[*index].ty, tidb);
+    }
+    out
+}
+
+pub fn update_by_all(table: &Table, before: &[Value], after: &[Value], tidb: bool) -> String {
+    let name = quoted_table(&table.name);
+    format!("UPDATE {name} SET {} WHERE {} LIMIT 1", assignments(table, after, tidb), match_all(table, before, tidb))
+}
+
+pub fn delete_by_all(table: &Table, before: &[Value], tidb: bool) -> String {
+    format!("DELETE FROM {} WHERE {} LIMIT 1", quoted_table(&table.name), match_all(table, before, tidb))
+}

@@ -1,0 +1,384 @@
+//! MySQL and TiDB. Rows and progress go in one transaction; a change is applied once, whatever is killed when.
+//!
+//! A source transaction longer than a batch keeps the sink's transaction open, so that readers of the sink see it whole,
+//! up to `OPEN_ROWS_MAX`; past that it is committed in parts, each with its own progress.
+
+mod ddl;
+mod literal;
+
+use crate::config::{DdlPolicy, FlowConfig};
+use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError};
+use crate::sinks::json::{key_text, row_text};
+use async_trait::async_trait;
+use base::{Op, Secret, Table, TableName, Value};
+use literal::{quoted_name, quoted_table};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, OptsBuilder};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of one statement: below every server's default `max_allowed_packet`.
+const STATEMENT_BYTES_MAX: usize = 1 << 20;
+/// Rows of one source transaction that one transaction of the sink holds.
+const OPEN_ROWS_MAX: usize = 200_000;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where our own tables are when the URL names no database.
+const OWN_DATABASE: &str = "tidemill";
+
+pub struct MySqlSink {
+    flow: String,
+    opts: Opts,
+    own: String,
+    tidb: bool,
+    ddl: DdlPolicy,
+    history: bool,
+    open: Option<Open>,
+}
+
+struct Open {
+    conn: Conn,
+    progress: Progress,
+    /// Rows in the sink's open transaction; `None` when none is open.
+    txn_rows: Option<usize>,
+    /// Target tables that have unique keys besides the primary key, by name; filled by `prepare`.
+    strict: HashMap<TableName, bool>,
+}
+
+/// One statement, and the changes in it.
+struct Statement {
+    sql: String,
+    first: usize,
+    last: usize,
+}
+
+impl MySqlSink {
+    pub fn new(flow: &str, url: &Secret, tidb: bool, config: &FlowConfig) -> Result<Self, SinkError> {
+        let opts = Opts::from_url(url.expose()).map_err(|_| SinkError::Blocked {
+            message: "the sink's url is not a MySQL URL".into(),
+            hint: "write mysql://user:password@host:3306".into(),
+        })?;
+        let own = opts.db_name().unwrap_or(OWN_DATABASE).to_owned();
+        let opts = OptsBuilder::from_opts(opts).db_name(None::<String>).prefer_socket(false).tcp_nodelay(true).into();
+        let options = &config.options;
+        Ok(Self { flow: flow.to_owned(), opts, own, tidb, ddl: options.ddl, history: options.history, open: None })
+    }
+
+    fn progress_table(&self) -> String {
+        quoted_table(&TableName::new(self.own.clone(), "tidemill_progress"))
+    }
+
+    async fn connect(&mut self) -> Result<Option<Progress>, SinkError> {
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(self.opts.clone())).await;
+        let mut conn = match connecting {
+            Err(_) => return Err(SinkError::Unavailable { message: "no answer to the connection".into() }),
+            Ok(result) => result.map_err(|e| self.classify(e, None))?,
+        };
+        let session = [
+            "SET NAMES utf8mb4",
+            "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'",
+            "SET SESSION time_zone = '+00:00'",
+            "SET SESSION foreign_key_checks = 0",
+            "SET SESSION autocommit = 1",
+        ];
+        let own = format!("CREATE DATABASE IF NOT EXISTS {}", quoted_name(&self.own));
+        let table = format!(
+            "CREATE TABLE IF NOT EXISTS {} (flow VARCHAR(64) NOT NULL PRIMARY KEY, epoch INT UNSIGNED NOT NULL, \
+             lsn BIGINT UNSIGNED NOT NULL, updated_at TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3) \
+             ON UPDATE CURRENT_TIMESTAMP(3))",
+            self.progress_table()
+        );
+        for sql in session.into_iter().chain([own.as_str(), table.as_str()]) {
+            conn.query_drop(sql).await.map_err(|e| self.classify(e, None))?;
+        }
+        let sql = format!("SELECT epoch, lsn FROM {} WHERE flow = ?", self.progress_table());
+        let row: Option<(u32, u64)> =
+            conn.exec_first(sql, (&self.flow,)).await.map_err(|e| self.classify(e, None))?;
+        let told = row.map(|(epoch, lsn)| Progress { epoch, lsn });
+        let progress = told.unwrap_or_default();
+        self.open = Some(Open { conn, progress, txn_rows: None, strict: HashMap::new() });
+        Ok(told)
+    }
+
+    fn open(&mut self) -> Result<&mut Open, SinkError> {
+        self.open.as_mut().ok_or_else(|| SinkError::Unavailable { message: "not connected".into() })
+    }
+
+    async fn run(&mut self, sql: &str) -> Result<(), SinkError> {
+        let result = self.open()?.conn.query_drop(sql).await;
+        result.map_err(|e| self.classify(e, None))
+    }
+
+    async fn query<T: mysql_async::prelude::FromRow + Send + 'static>(&mut self, sql: &str) -> Result<Vec<T>, SinkError> {
+        let result = self.open()?.conn.query(sql).await;
+        result.map_err(|e| self.classify(e, None))
+    }
+
+    /// What the server's answer means: its data errors refuse a row, its state errors pass, the rest needs someone.
+    fn classify(&self, error: mysql_async::Error, lsn: Option<u64>) -> SinkError {
+        let message = base::error::chain(&error);
+        let mysql_async::Error::Server(server) = &error else {
+            return SinkError::Unavailable { message };
+        };
+        match server.code {
+            // Shutdown, too many connections, lock wait, deadlock, read-only, lost member, TiDB's retryable ones.
+            1040 | 1053 | 1180 | 1203 | 1205 | 1213 | 1290 | 1317 | 1836 | 3100 | 3101 | 8002 | 8005 | 8022 | 8028
+            | 9001..=9010 => SinkError::Unavailable { message },
+            // Duplicate, null, too long, out of range, wrong value, foreign key, check, JSON, geometry, generated.
+            1022 | 1048 | 1062 | 1264 | 1265 | 1292 | 1364 | 1366 | 1406 | 1416 | 1451 | 1452 | 1526 | 1690 | 3105
+            | 3140..=3160 | 3617 | 3819 | 4025 | 8025 => match lsn {
+                Some(lsn) => SinkError::Row { lsn, reason: format!("{} (error {})", server.message, server.code) },
+                None => SinkError::Row { lsn: 0, reason: message },
+            },
+            1044 | 1045 | 1142 | 1227 => SinkError::Blocked {
+                message,
+                hint: format!(
+                    "GRANT CREATE, DROP, ALTER, INSERT, UPDATE, DELETE, SELECT ON *.* TO '{}'@'%';",
+                    self.opts.user().unwrap_or("user")
+                ),
+            },
+            1054 | 1136 | 1146 => SinkError::Blocked {
+                message,
+                hint: "the target table lacks what the source has: mend it, or drop it and use `flow resnapshot`".into(),
+            },
+            _ => SinkError::Blocked { message, hint: "see the server's message".into() },
+        }
+    }
+
+    async fn begin(&mut self) -> Result<(), SinkError> {
+        if self.open()?.txn_rows.is_none() {
+            self.run("START TRANSACTION").await?;
+            self.open()?.txn_rows = Some(0);
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, progress: Option<Progress>) -> Result<(), SinkError> {
+        if let Some(progress) = progress {
+            self.begin().await?;
+            let sql = format!(
+                "INSERT INTO {} (flow, epoch, lsn) VALUES ('{}', {}, {}) ON DUPLICATE KEY UPDATE epoch = {}, lsn = {}",
+                self.progress_table(),
+                self.flow.replace('\'', "''"),
+                progress.epoch,
+                progress.lsn,
+                progress.epoch,
+                progress.lsn
+            );
+            self.run(&sql).await?;
+        }
+        if self.open()?.txn_rows.take().is_some() {
+            self.run("COMMIT").await?;
+        }
+        if let Some(progress) = progress {
+            self.open()?.progress = progress;
+        }
+        Ok(())
+    }
+
+    async fn apply_batch(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
+        let done = self.open()?.progress.lsn;
+        let changes: Vec<&OutChange> =
+            batch.changes.iter().filter(|c| batch.redrive || c.lsn > done).collect();
+        if !batch.redrive && batch.up_to.lsn <= done {
+            return Ok(());
+        }
+        let mut rest = &changes[..];
+        while !rest.is_empty() {
+            let barrier = rest.iter().position(|c| matches!(c.op, Op::Ddl | Op::Truncate) && !self.history);
+            let (rows, tail) = rest.split_at(barrier.unwrap_or(rest.len()));
+            if !rows.is_empty() {
+                self.apply_rows(rows).await?;
+            }
+            let Some((statement, tail)) = tail.split_first() else { break };
+            // A statement commits by itself: what came before goes first, and running it again does no harm.
+            let before = Progress { epoch: statement.epoch, lsn: statement.lsn - 1 };
+            self.commit((!batch.redrive).then_some(before)).await?;
+            self.apply_statement(statement).await?;
+            let after = Progress { epoch: statement.epoch, lsn: statement.lsn };
+            self.commit((!batch.redrive).then_some(after)).await?;
+            rest = tail;
+        }
+        let too_long = self.open()?.txn_rows.is_some_and(|rows| rows > OPEN_ROWS_MAX);
+        if batch.redrive {
+            self.commit(None).await
+        } else if batch.ends_txn || too_long {
+            self.commit(Some(batch.up_to)).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Applies rows inside the open transaction, all or none of them.
+    async fn apply_rows(&mut self, rows: &[&OutChange]) -> Result<(), SinkError> {
+        self.begin().await?;
+        self.run("SAVEPOINT tidemill_batch").await?;
+        let statements = self.statements(rows)?;
+        for statement in &statements {
+            let Err(error) = self.run(&statement.sql).await else { continue };
+            if !matches!(error, SinkError::Row { .. }) {
+                return Err(error);
+            }
+            self.run("ROLLBACK TO SAVEPOINT tidemill_batch").await?;
+            return self.apply_singly(rows).await;
+        }
+        let open = self.open()?;
+        open.txn_rows = open.txn_rows.map(|n| n + rows.len());
+        Ok(())
+    }
+
+    /// Applies rows one by one to find the refused one; nothing stays when there is one.
+    async fn apply_singly(&mut self, rows: &[&OutChange]) -> Result<(), SinkError> {
+        for row in rows {
+            for statement in self.statements(std::slice::from_ref(row))? {
+                let result = self.open()?.conn.query_drop(&statement.sql).await;
+                let Err(error) = result else { continue };
+                let error = self.classify(error, Some(row.lsn));
+                if matches!(error, SinkError::Row { .. }) {
+                    self.run("ROLLBACK TO SAVEPOINT tidemill_batch").await?;
+                }
+                return Err(error);
+            }
+        }
+        let open = self.open()?;
+        open.txn_rows = open.txn_rows.map(|n| n + rows.len());
+        Ok(())
+    }
+
+    /// SQL for rows in order. Neighbours of one table and one verb share a statement.
+    fn statements(&mut self, rows: &[&OutChange]) -> Result<Vec<Statement>, SinkError> {
+        if self.history {
+            return Ok(rows
+                .iter()
+                .enumerate()
+                .map(|(i, row)| Statement { sql: self.history_row(row), first: i, last: i })
+                .collect());
+        }
+        let tidb = self.tidb;
+        let mut out: Vec<Statement> = Vec::new();
+        // What the last statement does: table, verb; its tail is added when it is closed.
+        let mut open: Option<(Arc<Table>, bool)> = None;
+        let close = |out: &mut Vec<Statement>, open: &mut Option<(Arc<Table>, bool)>| {
+            if let (Some((table, upsert)), Some(last)) = (open.take(), out.last_mut()) {
+                last.sql.push_str(&if upsert { literal::upsert_tail(&table) } else { ")".to_owned() });
+            }
+        };
+        for (index, row) in rows.iter().enumerate() {
+            let strict = self.open()?.strict.get(&row.table.name).copied().unwrap_or(false);
+            let table = &row.table;
+            let keyed = !table.key.is_empty();
+            let mut put = |upsert: bool, values: &[Value], out: &mut Vec<Statement>| {
+                let same = open.as_ref().is_some_and(|(t, u)| Arc::ptr_eq(t, table) && *u == upsert);
+                let room = out.last().is_some_and(|s| s.sql.len() < STATEMENT_BYTES_MAX);
+                if same && room {
+                    let last = out.last_mut().expect("there is room in it");
+                    last.sql.push(',');
+                    literal::put_tuple(&mut last.sql, table, values, upsert, tidb);
+                    last.last = index;
+                    return;
+                }
+                close(out, &mut open);
+                let mut sql = if upsert { literal::insert_head(table) } else { literal::delete_head(table) };
+                literal::put_tuple(&mut sql, table, values, upsert, tidb);
+                out.push(Statement { sql, first: index, last: index });
+                open = Some((Arc::clone(table), upsert));
+            };
+            match (row.op, &row.before, &row.after) {
+                (Op::Delete, Some(before), _) if keyed => put(false, before, &mut out),
+                (Op::Update, Some(before), Some(after)) if keyed => {
+                    if table.key.iter().any(|i| before[*i] != after[*i]) {
+                        put(false, before, &mut out);
+                        put(true, after, &mut out);
+                    } else if strict {
+                        close(&mut out, &mut open);
+                        let sql = literal::update_by_key(table, after, tidb);
+                        out.push(Statement { sql, first: index, last: index });
+                    } else {
+                        put(true, after, &mut out);
+                    }
+                }
+                (Op::Insert | Op::Read, _, Some(after)) if keyed && strict => {
+                    // Another row's unique key must refuse this one, never be overwritten: delete by key, then insert.
+                    put(false, after, &mut out);
+                    close(&mut out, &mut open);
+                    let mut sql = literal::insert_head(table);
+                    literal::put_tuple(&mut sql, table, after, true, tidb);
+                    out.push(Statement { sql, first: index, last: index });
+                }
+                (Op::Insert | Op::Read, _, Some(after)) if keyed => put(true, after, &mut out),
+                (Op::Insert | Op::Read, _, Some(after)) => {
+                    close(&mut out, &mut open);
+                    let mut sql = literal::insert_head(table);
+                    literal::put_tuple(&mut sql, table, after, true, tidb);
+                    out.push(Statement { sql, first: index, last: index });
+                }
+                (Op::Update, Some(before), Some(after)) => {
+                    close(&mut out, &mut open);
+                    let sql = literal::update_by_all(table, before, after, tidb);
+                    out.push(Statement { sql, first: index, last: index });
+                }
+                (Op::Delete, Some(before), _) => {
+                    close(&mut out, &mut open);
+                    let sql = literal::delete_by_all(table, before, tidb);
+                    out.push(Statement { sql, first: index, last: index });
+                }
+                _ => {}
+            }
+        }
+        close(&mut out, &mut open);
+        debug_assert!(out.iter().all(|s| s.first <= s.last));
+        Ok(out)
+    }
+
+    fn history_row(&self, change: &OutChange) -> String {
+        let text = |value: Option<String>| value.map_or("NULL".to_owned(), |v| literal::text(&v));
+        let txn = change.txn.as_ref().map(|t| t.id.to_string());
+        format!(
+            "INSERT IGNORE INTO {} VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {})",
+            quoted_table(&history_name(&change.table.name)),
+            change.epoch,
+            change.lsn,
+            literal::text(change.op.name()),
+            change.ts_ms,
+            text(txn),
+            text(key_text(change)),
+            text(row_text(change, change.before.as_deref())),
+            text(row_text(change, change.after.as_deref())),
+            text(change.ddl.as_ref().map(|d| d.sql.clone())),
+        )
+    }
+}
+
+fn history_name(name: &TableName) -> TableName {
+    TableName::new(name.db.clone(), format!("tidemill_history_{}", name.table))
+}
+
+#[async_trait]
+impl Sink for MySqlSink {
+    async fn open(&mut self) -> Result<Option<Progress>, SinkError> {
+        self.open = None;
+        self.connect().await
+    }
+
+    async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
+        // Statements that make tables commit: what is open goes first, with no progress of its own.
+        if self.open()?.txn_rows.is_some() {
+            let progress = self.open()?.progress;
+            tracing::debug!(flow = self.flow, ?progress, "a source transaction is committed in parts: a table is new");
+            self.commit(None).await?;
+        }
+        for table in tables {
+            self.make_table(table).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
+        let result = self.apply_batch(batch).await;
+        if matches!(result, Err(SinkError::Unavailable { .. } | SinkError::Blocked { .. })) {
+            // The connection's end rolls back what is half done.
+            self.open = None;
+        }
+        result
+    }
+}

@@ -1,0 +1,199 @@
+//! NATS JetStream. A message's id is `<source>:<epoch>:<lsn>`; on start the stream's own last message says where this
+//! flow is; the expected last sequence fences a second publisher.
+
+use crate::config::FlowConfig;
+use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError};
+use crate::sinks::json::{key_text, put_out_change};
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::{self, stream};
+use async_nats::{Client, HeaderMap};
+use async_trait::async_trait;
+use base::{Secret, Table};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Publishes that wait for their acknowledgement at once.
+const OUTSTANDING_MAX: usize = 256;
+/// Longer than any retry: the server drops a repeat of an id within this window.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// Room for headers within the server's largest message.
+const HEADER_ROOM: usize = 1024;
+
+pub struct NatsSink {
+    source: String,
+    url: Secret,
+    stream_name: String,
+    subject: String,
+    open: Option<Open>,
+}
+
+struct Open {
+    client: Client,
+    context: jetstream::Context,
+    /// Sequence of the stream's last message: what the next publish must follow.
+    last_sequence: u64,
+    progress: Progress,
+}
+
+impl NatsSink {
+    pub fn new(flow: &str, source: &str, url: &Secret, config: &FlowConfig) -> Self {
+        let stream = config.options.stream.clone().unwrap_or_else(|| format!("TIDEMILL_{}", flow.to_uppercase()));
+        let subject = config.options.subject.clone().unwrap_or_else(|| "tidemill.{source}.{db}.{table}".into());
+        Self { source: source.to_owned(), url: url.clone(), stream_name: stream, subject, open: None }
+    }
+
+    /// The stream's subject filter: the template with every name a wildcard.
+    fn filter(&self) -> String {
+        let source = token(&self.source);
+        self.subject
+            .replace("{source}", &source)
+            .split('.')
+            .map(|part| if part.contains('{') { "*" } else { part })
+            .collect::<Vec<_>>()
+            .join(".")
+    }
+
+    fn subject_of(&self, change: &OutChange) -> String {
+        self.subject
+            .replace("{source}", &token(&self.source))
+            .replace("{db}", &token(&change.table.name.db))
+            .replace("{table}", &token(&change.table.name.table))
+    }
+
+    /// Answers where the stream ends: sequence, and the change in its last message.
+    async fn connect(&mut self) -> Result<Option<Progress>, SinkError> {
+        let away = |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
+        let client = async_nats::ConnectOptions::new()
+            .connection_timeout(Duration::from_secs(5))
+            .connect(self.url.expose())
+            .await
+            .map_err(|e| away(&e))?;
+        let context = jetstream::new(client.clone());
+        let wanted = stream::Config {
+            name: self.stream_name.clone(),
+            subjects: vec![self.filter()],
+            storage: stream::StorageType::File,
+            duplicate_window: DUPLICATE_WINDOW,
+            ..stream::Config::default()
+        };
+        let stream = context.get_or_create_stream(wanted).await.map_err(|e| away(&e))?;
+        let info = stream.get_info().await.map_err(|e| away(&e))?;
+        let last_sequence = info.state.last_sequence;
+        let mut told = None;
+        if info.state.messages > 0 {
+            let message = stream.get_raw_message(last_sequence).await.map_err(|e| away(&e))?;
+            let number = |name: &str| message.headers.get(name).and_then(|v| v.as_str().parse::<u64>().ok());
+            let (Some(epoch), Some(lsn)) = (number("Tidemill-Epoch"), number("Tidemill-Lsn")) else {
+                return Err(SinkError::Blocked {
+                    message: format!("the last message of stream `{}` is not ours", self.stream_name),
+                    hint: "give the flow a stream of its own: options: {stream: NAME}".into(),
+                });
+            };
+            told = Some(Progress { epoch: epoch as u32, lsn });
+        }
+        let progress = told.unwrap_or_default();
+        self.open = Some(Open { client, context, last_sequence, progress });
+        Ok(told)
+    }
+
+    fn message(&self, change: &OutChange, payload_max: usize) -> (String, HeaderMap, Vec<u8>) {
+        let mut payload = Vec::with_capacity(256);
+        put_out_change(&mut payload, &self.source, change);
+        if payload.len() + HEADER_ROOM > payload_max {
+            payload = self.reference(change, payload.len());
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", format!("{}:{}:{}", self.source, change.epoch, change.lsn).as_str());
+        headers.insert("Tidemill-Epoch", change.epoch.to_string().as_str());
+        headers.insert("Tidemill-Lsn", change.lsn.to_string().as_str());
+        headers.insert("Tidemill-Op", change.op.name());
+        (self.subject_of(change), headers, payload)
+    }
+
+    /// A message in place of a row that is larger than the server takes: it says where the row can be had.
+    fn reference(&self, change: &OutChange, bytes: usize) -> Vec<u8> {
+        let key = key_text(change).and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        json!({
+            "source": self.source, "epoch": change.epoch, "lsn": change.lsn, "op": change.op.name(),
+            "db": change.table.name.db, "table": change.table.name.table, "key": key, "bytes": bytes,
+            "ref": format!("/api/v1/changes/{}/{}", self.source, change.lsn),
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    async fn publish(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
+        let away = |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
+        let open = self.open.as_ref().ok_or_else(|| away(&"not connected"))?;
+        let (done, mut sequence) = (open.progress.lsn, open.last_sequence);
+        let payload_max = open.client.server_info().max_payload;
+        let context = open.context.clone();
+        let fresh: Vec<_> = batch.changes.iter().filter(|c| batch.redrive || c.lsn > done).collect();
+        for part in fresh.chunks(OUTSTANDING_MAX) {
+            let mut acks = Vec::with_capacity(part.len());
+            for change in part {
+                let (subject, mut headers, payload) = self.message(change, payload_max);
+                headers.insert("Nats-Expected-Last-Sequence", sequence.to_string().as_str());
+                sequence += 1;
+                let ack = context
+                    .publish_with_headers(subject, headers, payload.into())
+                    .await
+                    .map_err(|e| away(&e))?;
+                acks.push(ack);
+            }
+            for ack in acks {
+                match ack.await {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                        return Err(self.fenced().await);
+                    }
+                    Err(error) => return Err(away(&error)),
+                }
+            }
+        }
+        let open = self.open.as_mut().expect("connected above");
+        open.last_sequence = sequence;
+        if !batch.redrive {
+            open.progress = batch.up_to;
+        }
+        Ok(())
+    }
+
+    /// Someone wrote to the stream besides us: our own repeat, then all is well after a new `open`; else a stranger.
+    async fn fenced(&mut self) -> SinkError {
+        let ours = self.open.as_ref().map(|open| open.last_sequence).unwrap_or_default();
+        match self.connect().await {
+            Err(error) => error,
+            Ok(_) => SinkError::Unavailable {
+                message: format!("stream `{}` moved past sequence {ours}: another publisher writes to it", self.stream_name),
+            },
+        }
+    }
+}
+
+/// A name as one subject token: what NATS reads as structure becomes `_`.
+fn token(name: &str) -> String {
+    name.chars().map(|c| if c.is_whitespace() || ".*>".contains(c) || c.is_control() { '_' } else { c }).collect()
+}
+
+#[async_trait]
+impl Sink for NatsSink {
+    async fn open(&mut self) -> Result<Option<Progress>, SinkError> {
+        self.open = None;
+        self.connect().await
+    }
+
+    async fn prepare(&mut self, _tables: &[Arc<Table>]) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
+        let result = self.publish(batch).await;
+        if result.is_err() {
+            // Some may be stored: only a new `open` knows.
+            self.open = None;
+        }
+        result
+    }
+}

@@ -1,0 +1,42 @@
+//! Changes as JSON lines on standard output. A terminal keeps no progress: the catalog does.
+
+use crate::deliver::sink::{Progress, Sink, SinkBatch, SinkError};
+use crate::sinks::json::put_out_change;
+use async_trait::async_trait;
+use base::Table;
+use std::io::Write;
+use std::sync::Arc;
+
+pub struct StdoutSink {
+    source: String,
+}
+
+impl StdoutSink {
+    pub fn new(source: &str) -> Self {
+        Self { source: source.to_owned() }
+    }
+}
+
+#[async_trait]
+impl Sink for StdoutSink {
+    async fn open(&mut self) -> Result<Option<Progress>, SinkError> {
+        Ok(None)
+    }
+
+    async fn prepare(&mut self, _tables: &[Arc<Table>]) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
+        let mut lines = Vec::new();
+        for change in &batch.changes {
+            put_out_change(&mut lines, &self.source, change);
+            lines.push(b'\n');
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(&lines).and_then(|()| out.flush()).map_err(|error| SinkError::Blocked {
+            message: format!("failed to write to standard output: {error}"),
+            hint: "the reader of the pipe is gone; start again with one".into(),
+        })
+    }
+}

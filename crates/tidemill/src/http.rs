@@ -1,0 +1,343 @@
+//! The REST surface: health, metrics, status, changes, and the verbs for flows. Loopback only.
+
+use crate::start::Node;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use flow::capture::mysql::Control;
+use flow::deliver::FlowControl;
+use flow::patterns::Patterns;
+use journal::Journal;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::OnceLock;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Bytes a `changes` request reads of the journal at once.
+const READ_BYTES: usize = 256 << 10;
+/// Answers to a slow reader that may wait.
+const PARTS_MAX: usize = 4;
+/// Dead letters in one answer.
+const DEAD_LETTERS_MAX: u32 = 1000;
+
+/// The one recorder of the process.
+pub fn metrics_handle() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| PrometheusBuilder::new().install_recorder().expect("the first recorder of the process"))
+        .clone()
+}
+
+#[derive(Clone)]
+struct App {
+    node: Node,
+    metrics: PrometheusHandle,
+    shutdown: watch::Receiver<bool>,
+}
+
+pub fn router(node: Node, metrics: PrometheusHandle, shutdown: watch::Receiver<bool>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(|State(app): State<App>| async move { app.metrics.render() }))
+        .route("/api/v1/status", get(|State(app): State<App>| async move { axum::Json(status(&app.node)) }))
+        .route("/api/v1/flows", get(|State(app): State<App>| async move { axum::Json(status(&app.node)["flows"].take()) }))
+        .route("/api/v1/flows/{verb}", post(flow_verb))
+        .route("/api/v1/flows/{name}/dead-letters", get(dead_letters))
+        .route("/api/v1/sources/{name}/changes", get(changes))
+        .route("/api/v1/changes/{source}/{lsn}", get(change))
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "there is nothing at this path", "see docs/reference/http.md") })
+        .with_state(App { node, metrics, shutdown })
+}
+
+/// An RFC 9457 problem.
+fn problem(status: StatusCode, detail: impl Into<String>, hint: &str) -> Response {
+    let body = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "detail": detail.into(),
+        "hint": hint,
+    });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}
+
+/// The object of `status --json`.
+pub fn status(node: &Node) -> Value {
+    let sources: Vec<_> = node
+        .sources
+        .values()
+        .map(|source| {
+            let sealed = source.journal.sealed();
+            let mut status = source.status.get();
+            status.lsn = sealed.lsn;
+            status.epoch = sealed.epoch;
+            status
+        })
+        .collect();
+    let flows: Vec<_> = node
+        .flows
+        .values()
+        .map(|flow| {
+            let mut status = flow.status.get();
+            let end = node.sources[&flow.from].journal.sealed().lsn;
+            status.lag_changes = end.saturating_sub(status.lsn);
+            status
+        })
+        .collect();
+    json!({"name": node.name, "sources": sources, "flows": flows, "mesh": null, "runs": []})
+}
+
+async fn readyz(State(app): State<App>) -> Response {
+    let failed: Vec<String> = app
+        .node
+        .sources
+        .iter()
+        .filter(|(_, s)| s.status.get().state == "failed")
+        .map(|(name, _)| format!("source {name}"))
+        .chain(
+            app.node.flows.iter().filter(|(_, f)| f.status.get().state == "failed").map(|(n, _)| format!("flow {n}")),
+        )
+        .collect();
+    if failed.is_empty() {
+        "ready\n".into_response()
+    } else {
+        problem(StatusCode::SERVICE_UNAVAILABLE, format!("failed: {}", failed.join(", ")), "see `tidemill status`")
+    }
+}
+
+async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Bytes) -> Response {
+    let Some((name, verb)) = target.rsplit_once(':') else {
+        return problem(StatusCode::NOT_FOUND, "a flow is acted on as NAME:VERB", "POST /api/v1/flows/NAME:pause");
+    };
+    let Some(flow) = app.node.flows.get(name) else {
+        return problem(StatusCode::NOT_FOUND, format!("there is no flow `{name}`"), "see GET /api/v1/flows");
+    };
+    let gone = || problem(StatusCode::SERVICE_UNAVAILABLE, "the flow does not answer", "try again");
+    let (sender, receiver) = oneshot::channel();
+    let command = match verb {
+        "pause" => FlowControl::Pause(sender),
+        "resume" => FlowControl::Resume(sender),
+        "retry" => {
+            let (sender, receiver) = oneshot::channel();
+            if flow.control.send(FlowControl::Retry(sender)).await.is_err() {
+                return gone();
+            }
+            return match receiver.await {
+                Ok(Ok((through, parked))) => axum::Json(json!({"delivered": through, "parked": parked})).into_response(),
+                Ok(Err(message)) => problem(StatusCode::CONFLICT, message, "see `tidemill status`"),
+                Err(_) => gone(),
+            };
+        }
+        "resnapshot" => return resnapshot(&app, flow, &body).await,
+        _ => {
+            return problem(
+                StatusCode::NOT_FOUND,
+                format!("a flow has no verb `{verb}`"),
+                "verbs are pause, resume, retry and resnapshot",
+            );
+        }
+    };
+    if flow.control.send(command).await.is_err() {
+        return gone();
+    }
+    match receiver.await {
+        Ok(Ok(())) => axum::Json(json!({"flow": name, "done": verb})).into_response(),
+        Ok(Err(message)) => problem(StatusCode::CONFLICT, message, "see `tidemill status`"),
+        Err(_) => gone(),
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct ResnapshotRequest {
+    tables: Vec<String>,
+}
+
+async fn resnapshot(app: &App, flow: &crate::start::RunningFlow, body: &Bytes) -> Response {
+    let request: ResnapshotRequest = if body.is_empty() {
+        ResnapshotRequest::default()
+    } else {
+        match serde_json::from_slice(body) {
+            Ok(request) => request,
+            Err(error) => {
+                return problem(StatusCode::BAD_REQUEST, error.to_string(), "send {\"tables\": [\"shop.orders\"]}");
+            }
+        }
+    };
+    let tables = match (request.tables.is_empty(), flow.tables.is_empty()) {
+        (false, _) => request.tables,
+        (true, false) => flow.tables.clone(),
+        (true, true) => vec!["*.*".to_owned()],
+    };
+    let (reply, answer) = oneshot::channel();
+    let source = &app.node.sources[&flow.from];
+    if source.control.send(Control::Resnapshot { tables, reply }).await.is_err() {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "the source does not answer", "try again");
+    }
+    match answer.await {
+        Ok(Ok(tables)) => axum::Json(json!({"tables": tables})).into_response(),
+        Ok(Err(message)) => problem(StatusCode::BAD_REQUEST, message, "see `tidemill status`"),
+        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the source is not connected", "see `tidemill status`"),
+    }
+}
+
+async fn dead_letters(State(app): State<App>, Path(name): Path<String>) -> Response {
+    if !app.node.flows.contains_key(&name) {
+        return problem(StatusCode::NOT_FOUND, format!("there is no flow `{name}`"), "see GET /api/v1/flows");
+    }
+    match app.node.catalog.dead_letters(&name, DEAD_LETTERS_MAX) {
+        Ok(letters) => {
+            let list: Vec<Value> = letters
+                .into_iter()
+                .map(|l| {
+                    let parse = |text: &str| serde_json::from_str(text).unwrap_or(Value::Null);
+                    json!({
+                        "epoch": l.epoch, "lsn": l.lsn, "db": l.db, "table": l.table, "key": parse(&l.key),
+                        "op": l.op, "reason": l.reason, "waits_for": l.waits_for, "parked_ms": l.parked_ms,
+                        "change": parse(&l.change),
+                    })
+                })
+                .collect();
+            axum::Json(list).into_response()
+        }
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, base::error::chain(&error), "see the log"),
+    }
+}
+
+/// What a reader of changes asks for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChangesQuery {
+    /// `start`, `now`, or the first lsn.
+    pub from: String,
+    /// `db.table` pattern; all by default.
+    pub table: Option<String>,
+    pub limit: Option<u64>,
+    /// Whether to wait for more at the journal's end.
+    pub follow: bool,
+}
+
+impl Default for ChangesQuery {
+    fn default() -> Self {
+        Self { from: "now".into(), table: None, limit: None, follow: false }
+    }
+}
+
+async fn changes(State(app): State<App>, Path(name): Path<String>, Query(query): Query<ChangesQuery>) -> Response {
+    let Some(source) = app.node.sources.get(&name) else {
+        return problem(StatusCode::NOT_FOUND, format!("there is no source `{name}`"), "see GET /api/v1/status");
+    };
+    let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(PARTS_MAX);
+    let lister = match ChangeLister::new(&name, &source.journal, &query) {
+        Ok(lister) => lister,
+        Err(message) => return problem(StatusCode::BAD_REQUEST, message, "from is start, now or an lsn"),
+    };
+    let shutdown = app.shutdown.clone();
+    tokio::task::spawn_blocking(move || {
+        lister.run(Some(shutdown), |lines| sender.blocking_send(Ok(Bytes::from(lines))).is_ok())
+    });
+    let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>) -> Response {
+    let query = ChangesQuery { from: lsn.to_string(), table: None, limit: Some(1), follow: false };
+    let Some(running) = app.node.sources.get(&source) else {
+        return problem(StatusCode::NOT_FOUND, format!("there is no source `{source}`"), "see GET /api/v1/status");
+    };
+    let lister = match ChangeLister::new(&source, &running.journal, &query) {
+        Ok(lister) => lister,
+        Err(message) => return problem(StatusCode::NOT_FOUND, message, "retention may have removed it"),
+    };
+    let found = tokio::task::spawn_blocking(move || {
+        let mut found = Vec::new();
+        lister.run(None, |lines| {
+            found.extend_from_slice(&lines);
+            true
+        });
+        found
+    })
+    .await
+    .unwrap_or_default();
+    if found.is_empty() {
+        return problem(StatusCode::NOT_FOUND, format!("there is no change {lsn} yet"), "see GET /api/v1/status");
+    }
+    ([(header::CONTENT_TYPE, "application/json")], found).into_response()
+}
+
+/// Prints changes of a journal as our JSON, a line each.
+pub struct ChangeLister {
+    source: String,
+    journal: Journal,
+    reader: journal::Reader,
+    patterns: Option<Patterns>,
+    left: u64,
+    follow: bool,
+}
+
+impl ChangeLister {
+    pub fn new(source: &str, journal: &Journal, query: &ChangesQuery) -> Result<Self, String> {
+        let from = match query.from.as_str() {
+            "start" => journal.first_lsn(),
+            "now" => journal.sealed().lsn + 1,
+            lsn => lsn.parse().map_err(|_| format!("`{lsn}` is not start, now or an lsn"))?,
+        };
+        let patterns = query
+            .table
+            .as_ref()
+            .map(|table| Patterns::new(std::slice::from_ref(table), &[]).map_err(|e| e.to_string()))
+            .transpose()?;
+        let reader = journal.reader(from.max(1)).map_err(|e| base::error::chain(&e))?;
+        let left = query.limit.unwrap_or(u64::MAX);
+        Ok(Self { source: source.to_owned(), journal: journal.clone(), reader, patterns, left, follow: query.follow })
+    }
+
+    /// Hands lines to `out` until the limit, the end (unless following), shutdown, or `out` says no. Blocking.
+    pub fn run(mut self, shutdown: Option<watch::Receiver<bool>>, mut out: impl FnMut(Vec<u8>) -> bool) {
+        let mut seals = self.journal.watch();
+        while self.left > 0 {
+            seals.borrow_and_update();
+            while let Ok(Some(chunk)) = self.reader.next(READ_BYTES) {
+                let mut lines = Vec::new();
+                for change in chunk.changes() {
+                    let Ok(change) = change else { return };
+                    if self.patterns.as_ref().is_some_and(|p| !p.matches(&change.table.name)) {
+                        continue;
+                    }
+                    if base::json::put_change(&mut lines, &self.source, &change).is_err() {
+                        return;
+                    }
+                    lines.push(b'\n');
+                    self.left -= 1;
+                    if self.left == 0 {
+                        break;
+                    }
+                }
+                if !lines.is_empty() && !out(lines) {
+                    return;
+                }
+                if self.left == 0 {
+                    return;
+                }
+            }
+            let (true, Some(shutdown)) = (self.follow, &shutdown) else { return };
+            let mut stop = shutdown.clone();
+            let ended = tokio::runtime::Handle::current().block_on(async {
+                tokio::select! {
+                    changed = seals.changed() => changed.is_err(),
+                    _ = stop.wait_for(|stop| *stop) => true,
+                    // A reader that went away is noticed when there is something to send; look now and then.
+                    () = tokio::time::sleep(std::time::Duration::from_secs(5)) => !out(Vec::new()),
+                }
+            });
+            if ended {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! A project folder, read whole and checked before anything starts.
+
+use flow::config::{FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
+use flow::patterns::Patterns;
+use flow::transform::Transform;
+use base::Secret;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// One mistake in the project, where it is and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Relative to the project folder.
+    pub path: String,
+    pub line: u64,
+    pub column: u64,
+    pub message: String,
+    pub hint: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}\n  hint: {}", self.path, self.line, self.column, self.message, self.hint)
+    }
+}
+
+/// `tidemill.yaml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// The project's name.
+    pub name: String,
+    /// Where journals and the catalog live.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    #[serde(default)]
+    pub listen: ListenConfig,
+    #[serde(default)]
+    pub journal: JournalConfig,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenConfig {
+    /// REST, `/metrics`, `/healthz` and `/readyz`. Loopback only: there is no authentication yet.
+    pub http: SocketAddr,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self { http: SocketAddr::from(([127, 0, 0, 1], 7070)) }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalConfig {
+    /// Bytes after which a new segment begins (default 67108864).
+    pub segment_bytes: Option<u64>,
+}
+
+fn default_data_dir() -> PathBuf {
+    PathBuf::from("./data")
+}
+
+/// Everything `up` needs.
+#[derive(Clone, Debug)]
+pub struct Project {
+    pub dir: PathBuf,
+    pub node: NodeConfig,
+    pub sources: BTreeMap<String, SourceConfig>,
+    pub sinks: BTreeMap<String, SinkConfig>,
+    pub flows: BTreeMap<String, FlowConfig>,
+}
+
+impl Project {
+    /// Reads and checks `dir`; every problem found, or the project.
+    pub fn load(dir: &Path) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let node: Option<NodeConfig> = read(dir, "tidemill.yaml", &mut problems);
+        let mut project = Self {
+            dir: dir.to_owned(),
+            node: NodeConfig {
+                name: String::new(),
+                data_dir: default_data_dir(),
+                listen: ListenConfig::default(),
+                journal: JournalConfig::default(),
+            },
+            sources: read_folder(dir, "sources", &mut problems),
+            sinks: read_folder(dir, "sinks", &mut problems),
+            flows: read_folder(dir, "flows", &mut problems),
+        };
+        if let Some(node) = node {
+            project.node = node;
+        }
+        project.node.data_dir = dir.join(&project.node.data_dir);
+        project.check(&mut problems);
+        if problems.is_empty() { Ok(project) } else { Err(problems) }
+    }
+
+    pub fn journal_dir(&self, source: &str) -> PathBuf {
+        self.node.data_dir.join("journal").join(source)
+    }
+
+    pub fn catalog_path(&self) -> PathBuf {
+        self.node.data_dir.join("catalog.db")
+    }
+
+    fn check(&mut self, problems: &mut Vec<Problem>) {
+        let mut add = |path: String, message: String, hint: String| {
+            problems.push(Problem { path, line: 1, column: 1, message, hint });
+        };
+        if !self.node.listen.http.ip().is_loopback() {
+            add(
+                "tidemill.yaml".into(),
+                format!("listen.http is {}, which others can reach", self.node.listen.http),
+                "listen on 127.0.0.1 and put a proxy that authenticates in front: there are no tokens yet".into(),
+            );
+        }
+        for (name, source) in &mut self.sources {
+            let path = format!("sources/{name}.yaml");
+            for list in [&source.tables, &source.exclude] {
+                if let Err(error) = Patterns::new(list, &[]) {
+                    add(path.clone(), error.to_string(), "for example: tables: [\"shop.*\"]".into());
+                }
+            }
+            match source.kind {
+                SourceKind::Mysql => {
+                    if let Err(reason) = resolve(&mut source.url, &["mysql://"]) {
+                        add(path, reason, "url: mysql://user:${env:PASSWORD}@127.0.0.1:3306".into());
+                    }
+                }
+                SourceKind::Sqlite => match &mut source.path {
+                    Some(file) => *file = self.dir.join(&*file),
+                    None => add(path, "a sqlite source needs `path`".into(), "path: ./shop.db".into()),
+                },
+            }
+        }
+        for (name, sink) in &mut self.sinks {
+            let path = format!("sinks/{name}.yaml");
+            let schemes: &[&str] = match sink.kind {
+                SinkKind::Mysql | SinkKind::Tidb => &["mysql://"],
+                SinkKind::Nats => &["nats://", "tls://"],
+                SinkKind::Sqlite | SinkKind::Files => {
+                    match &mut sink.path {
+                        Some(file) => *file = self.dir.join(&*file),
+                        None => add(path, "this kind of sink needs `path`".into(), "path: ./out".into()),
+                    }
+                    continue;
+                }
+                SinkKind::Stdout => continue,
+            };
+            if let Err(reason) = resolve(&mut sink.url, schemes) {
+                add(path, reason, format!("url: {}127.0.0.1:PORT", schemes[0]));
+            }
+        }
+        for (name, flow) in &self.flows {
+            let path = format!("flows/{name}.yaml");
+            if !self.sources.contains_key(&flow.from) {
+                let names: Vec<_> = self.sources.keys().map(String::as_str).collect();
+                add(path.clone(), format!("there is no source `{}`", flow.from), known(&names));
+            }
+            if !self.sinks.contains_key(&flow.to) {
+                let names: Vec<_> = self.sinks.keys().map(String::as_str).collect();
+                add(path.clone(), format!("there is no sink `{}`", flow.to), known(&names));
+            }
+            if let Err(error) = Patterns::new(&flow.tables, &[]) {
+                add(path.clone(), error.to_string(), "for example: tables: [\"shop.orders\"]".into());
+            }
+            for error in Transform::compile(flow).err().unwrap_or_default() {
+                let hint = error.hint.clone();
+                add(path.clone(), error.to_string(), hint);
+            }
+        }
+    }
+}
+
+fn known(names: &[&str]) -> String {
+    if names.is_empty() { "there are none yet".into() } else { format!("there are: {}", names.join(", ")) }
+}
+
+/// Puts the values of `${env:NAME}` and `${file:PATH}` in place.
+fn resolve(url: &mut Option<Secret>, schemes: &[&str]) -> Result<(), String> {
+    let Some(secret) = url else { return Err("`url` is missing".into()) };
+    let text = resolve_references(secret.expose())?;
+    if !schemes.iter().any(|scheme| text.starts_with(scheme)) {
+        return Err(format!("`url` does not begin with {}", schemes.join(" or ")));
+    }
+    *secret = Secret::new(text);
+    Ok(())
+}
+
+fn resolve_references(text: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        let (reference, after) = after.split_once('}').ok_or("a reference `${…` has no end")?;
+        let value = match reference.split_once(':') {
+            Some(("env", name)) => std::env::var(name).map_err(|_| format!("the environment has no {name}"))?,
+            Some(("file", path)) => fs::read_to_string(path)
+                .map(|text| text.trim_end().to_owned())
+                .map_err(|error| format!("failed to read the secret file {path}: {error}"))?,
+            _ => return Err(format!("`${{{reference}}}` is not ${{env:NAME}} or ${{file:PATH}}")),
+        };
+        // References stand inside URLs: what the URL's grammar would take for its own is escaped.
+        for byte in value.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                out.push(char::from(byte));
+            } else {
+                out.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn read<T: DeserializeOwned>(dir: &Path, name: &str, problems: &mut Vec<Problem>) -> Option<T> {
+    let problem = |line, column, message: String, hint: &str| Problem {
+        path: name.to_owned(),
+        line,
+        column,
+        message,
+        hint: hint.to_owned(),
+    };
+    let text = match fs::read_to_string(dir.join(name)) {
+        Ok(text) => text,
+        Err(error) => {
+            let message = format!("failed to read the file: {error}");
+            problems.push(problem(1, 1, message, "`tidemill init` writes a project; `-C DIR` names another folder"));
+            return None;
+        }
+    };
+    match serde_saphyr::from_str(&text) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let (line, column) = error.location().map_or((1, 1), |l| (l.line(), l.column()));
+            let message = error.without_snippet().to_string();
+            problems.push(problem(line, column, message, "see docs/reference/config.md for every key"));
+            None
+        }
+    }
+}
+
+fn read_folder<T: DeserializeOwned>(
+    dir: &Path,
+    folder: &str,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<String, T> {
+    let mut out = BTreeMap::new();
+    let Ok(entries) = fs::read_dir(dir.join(folder)) else { return out };
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    for file in names {
+        let Some(name) = file.strip_suffix(".yaml") else { continue };
+        let path = format!("{folder}/{file}");
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+            problems.push(Problem {
+                path,
+                line: 1,
+                column: 1,
+                message: format!("`{name}` is not a name"),
+                hint: "use letters, digits, _ and -, at most 64".into(),
+            });
+            continue;
+        }
+        if let Some(value) = read(dir, &path, problems) {
+            out.insert(name.to_owned(), value);
+        }
+    }
+    out
+}
