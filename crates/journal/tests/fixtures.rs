@@ -1,5 +1,7 @@
 //! Journals that earlier versions wrote are read as they were. `TIDEMILL_WRITE_FIXTURES=1` writes those of this version.
 
+#![expect(clippy::unwrap_used, reason = "a panic is the failure report")]
+
 mod support;
 
 use base::{Ddl, Op, Position, SnapshotProgress, Step, TableSnapshot};
@@ -61,7 +63,18 @@ fn write_all(writer: &mut Writer) {
 fn expected(dir: &Path) -> String {
     let journal = open_read_only(Arc::new(RealDisk), dir).unwrap();
     let mut text = read_all(&journal, 1, 4096).unwrap().join("\n");
-    text.push_str(&format!("\n{:#?}\n", journal.state()));
+    let state = journal.state();
+    let position = state.position.unwrap();
+    text.push_str(&format!("\nepoch {}, next {}\n", state.epoch, state.next_lsn));
+    text.push_str(&format!("{:?} at {:?}\n", position.gtid_text(), position.file_pos()));
+    for table in state.tables.values() {
+        let columns: Vec<_> = table.columns.iter().map(|c| format!("{} {}", c.name, c.sql_type)).collect();
+        text.push_str(&format!("{} {} v{}: {}\n", table.id, table.name, table.version, columns.join(", ")));
+    }
+    for (name, s) in &state.snapshot.tables {
+        let done = s.done;
+        text.push_str(&format!("{name}: {:?}, {} of {}, done: {done}\n", s.cursor, s.rows, s.rows_estimated));
+    }
     text
 }
 

@@ -3,6 +3,8 @@
 //!
 //! A failure prints its seed; `TIDEMILL_SEED=<seed>` runs that history alone.
 
+#![expect(clippy::unwrap_used, reason = "a panic is the failure report")]
+
 mod support;
 
 use base::{Op, Position, SnapshotProgress, Step, Table, TableSnapshot};
