@@ -4,7 +4,7 @@
 
 mod support;
 
-use base::{Op, Position, Step};
+use base::{Code, Fault, Op, Position, Retry, Step};
 use journal::sim::{Rng, SimDisk};
 use journal::{Batch, JournalError, Options, State, open, open_read_only};
 use proptest::prelude::*;
@@ -83,6 +83,67 @@ fn each_flipped_byte_of_sealed_data_is_found_out_or_changes_nothing_visible() {
     }
     // Only the seal record at the very end may break unseen.
     assert_eq!(harmless, 33);
+}
+
+#[test]
+fn a_full_disk_is_said_to_be_full_and_capture_goes_on_once_there_is_room() {
+    let disk = SimDisk::new(5);
+    let (mut writer, journal) = open(Arc::new(disk.clone()), Path::new(DIR), Options::default()).unwrap();
+    let table = table(1, 1);
+    let batch = |next_lsn| {
+        let mut batch = Batch::new(next_lsn);
+        batch.schema(&table);
+        batch.begin("a", 1);
+        batch.change(Op::Insert, &table, None, Some(&row(1, &"x".repeat(100)).0));
+        batch.commit(&Step::Stay);
+        batch
+    };
+    writer.append(batch(1)).unwrap();
+    writer.seal().unwrap();
+    let before = read_all(&journal, 1, 100).unwrap();
+    disk.set_capacity(Some(journal.bytes_on_disk() + 100));
+    let error = writer.append(batch(2)).unwrap_err();
+    assert_eq!((error.code(), error.retry()), (Code::Exhausted, Retry::Backoff));
+    assert!(error.hint().is_some_and(|h| h.contains("free space")), "{error}");
+    assert_eq!(read_all(&journal, 1, 100).unwrap(), before, "reading goes on");
+    writer.abort().unwrap();
+    assert!(writer.append(batch(2)).is_err(), "it is still full");
+    disk.set_capacity(None);
+    writer.append(batch(2)).unwrap();
+    assert_eq!(writer.seal().unwrap(), 2);
+    assert_eq!(read_all(&journal, 1, 100).unwrap().len(), 2);
+}
+
+#[test]
+fn after_a_failed_sync_the_writer_is_done_and_a_new_one_begins_at_what_was_sealed() {
+    let disk = SimDisk::new(6);
+    let (mut writer, _) = open(Arc::new(disk.clone()), Path::new(DIR), Options::default()).unwrap();
+    let mut batch = Batch::new(1);
+    batch.epoch(2, "sealed");
+    batch.commit(&Step::Stay);
+    writer.append(batch).unwrap();
+    writer.seal().unwrap();
+    let mut batch = Batch::new(1);
+    batch.epoch(3, "lost");
+    batch.commit(&Step::Stay);
+    writer.append(batch).unwrap();
+    disk.fail_syncs(1);
+    assert!(matches!(writer.seal(), Err(JournalError::Io { .. })));
+    assert!(matches!(writer.seal(), Err(JournalError::Poisoned { .. })), "a sync is never tried again");
+    assert!(matches!(writer.append(Batch::new(1)), Err(JournalError::Poisoned { .. })));
+    drop(writer);
+    let (writer, _) = open(Arc::new(disk), Path::new(DIR), Options::default()).unwrap();
+    assert_eq!(writer.state().epoch, 2);
+}
+
+#[test]
+fn damage_behind_which_nothing_was_sealed_is_a_torn_end() {
+    let (files, lines, _) = sealed_journal();
+    let disk = disk_of(&files);
+    let (path, bytes) = files.last().unwrap();
+    disk.put(path, &[&bytes[..], &[0; 700]].concat());
+    let (_writer, journal) = open(Arc::new(disk), Path::new(DIR), Options::default()).unwrap();
+    assert_eq!(read_all(&journal, 1, 4096).unwrap(), lines);
 }
 
 #[test]
