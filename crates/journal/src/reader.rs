@@ -150,11 +150,13 @@ impl Reader {
         loop {
             let Some(frame) = self.frame_at(bytes, bytes_max)? else { return Ok(self.at + bytes) };
             if frame.kind == Kind::Change {
-                if changes > 0 && bytes + frame.size > bytes_max {
+                // What is skipped is passed over in large steps, but never gathered.
+                let skipped = frame.lsn < self.from_lsn;
+                let limit = if skipped { bytes_max.max(READ_BYTES_MIN) } else { bytes_max };
+                if changes > 0 && bytes + frame.size > limit {
                     return Ok(self.at + if committed > 0 { committed } else { bytes });
                 }
-                // Changes that are skipped need not fit.
-                changes += u64::from(frame.lsn >= self.from_lsn);
+                changes += 1;
             }
             bytes += frame.size;
             if frame.kind == Kind::Commit {

@@ -32,7 +32,9 @@ impl SegmentId {
     fn of_name(name: &str) -> Option<Self> {
         let (number, first_lsn) = name.strip_suffix(SUFFIX)?.split_once('-')?;
         let id = Self { number: number.parse().ok()?, first_lsn: first_lsn.parse().ok()? };
-        (id.path(Path::new("")).as_os_str() == name && id.number > 0 && id.first_lsn > 0).then_some(id)
+        let possible = |count: u64| count > 0 && count < u64::MAX / 2;
+        let canonical = id.path(Path::new("")).as_os_str() == name;
+        (canonical && possible(id.number) && possible(id.first_lsn)).then_some(id)
     }
 }
 
@@ -118,7 +120,7 @@ pub(crate) fn check_head(
         BadHead::Version(version) => JournalError::Format { segment: path.to_owned(), version },
         BadHead::Malformed => JournalError::corrupt(path, 0, "the head is malformed"),
     })?;
-    if head.segment != id.number || head.state.next_lsn != id.first_lsn || frame.lsn + 1 != id.first_lsn {
+    if head.segment != id.number || head.state.next_lsn != id.first_lsn || frame.lsn != id.first_lsn - 1 {
         return Err(JournalError::corrupt(path, 0, "the head is that of another segment"));
     }
     Ok(head)

@@ -194,3 +194,55 @@ fn a_batch_that_breaks_the_order_is_refused_whole() {
     refused(&mut writer, old_epoch);
     assert_eq!(writer.seal().unwrap(), 0);
 }
+
+#[test]
+fn readers_follow_a_writer_on_another_thread() {
+    const TXNS: u64 = 2000;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 64 << 10 };
+    let (mut writer, journal) = open(Arc::new(RealDisk), dir.path(), options).unwrap();
+    let total = TXNS * 3;
+    std::thread::scope(|scope| {
+        for bytes_max in [1, 500, 1 << 20] {
+            let journal = journal.clone();
+            scope.spawn(move || {
+                let mut reader = journal.reader(1).unwrap();
+                let mut watch = journal.watch();
+                let mut expected = 1;
+                while expected <= total {
+                    watch.mark_unchanged();
+                    let Some(chunk) = reader.next(bytes_max).unwrap() else {
+                        std::thread::yield_now();
+                        continue;
+                    };
+                    for change in chunk.changes() {
+                        let change = change.unwrap();
+                        assert_eq!(change.lsn, expected);
+                        let txn = change.txn.unwrap();
+                        assert_eq!(txn.index, (expected - 1) % 3);
+                        assert_eq!(txn.last, txn.index == 2);
+                        expected += 1;
+                    }
+                    assert!(journal.sealed().lsn >= expected - 1, "nothing unsealed is read");
+                }
+                assert!(reader.next(bytes_max).unwrap().is_none());
+            });
+        }
+        let table = table(1, 1);
+        let mut batch = Batch::new(1);
+        batch.commit(&start());
+        batch.schema(&table);
+        for txn in 0..TXNS {
+            batch.begin("x", 1);
+            for index in 0..3 {
+                batch.change(Op::Insert, &table, None, Some(&row(index, "some text").0));
+            }
+            batch.commit(&step(txn));
+            if txn % 20 == 19 {
+                writer.append(batch).unwrap();
+                writer.seal().unwrap();
+                batch = Batch::reuse(writer.spare().unwrap(), writer.next_lsn());
+            }
+        }
+    });
+}
