@@ -7,11 +7,11 @@ use crate::{docs, tidy};
 
 /// Runs every step, whatever became of the ones before, so that one run shows all there is to mend.
 pub fn run() -> Result<()> {
-    let steps: [(&str, fn() -> Result<()>); 4] =
-        [("format", format), ("tidy", tidy::run), ("lints", lints), ("reference pages", pages)];
+    let results =
+        [("format", format()), ("tidy", tidy::run()), ("lints", lints()), ("reference pages", pages())];
     let mut failed = Vec::new();
-    for (name, run) in steps {
-        if let Err(error) = run() {
+    for (name, result) in results {
+        if let Err(error) = result {
             eprintln!("error: {error:#}");
             failed.push(name);
         }
