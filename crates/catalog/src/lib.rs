@@ -190,7 +190,8 @@ impl Catalog {
 
     /// Forgets one parked change, because it went through or was given up.
     pub fn unpark(&self, flow: &str, lsn: u64) -> Result<(), CatalogError> {
-        self.lock().execute("DELETE FROM dead_letters WHERE flow = ?1 AND lsn = ?2", params![flow, lsn as i64])?;
+        self.lock()
+            .execute("DELETE FROM dead_letters WHERE flow = ?1 AND lsn = ?2", params![flow, lsn as i64])?;
         Ok(())
     }
 

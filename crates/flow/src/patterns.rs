@@ -70,9 +70,12 @@ mod tests {
     fn patterns_mean_what_they_say() {
         let list = |items: &[&str]| items.iter().map(ToString::to_string).collect::<Vec<_>>();
         let patterns = Patterns::new(&list(&["shop.*", "crm.user_?"]), &list(&["shop.tmp_*"])).unwrap();
-        for (name, wanted) in
-            [(("shop", "orders"), true), (("shop", "tmp_x"), false), (("crm", "user_1"), true), (("crm", "user"), false)]
-        {
+        for (name, wanted) in [
+            (("shop", "orders"), true),
+            (("shop", "tmp_x"), false),
+            (("crm", "user_1"), true),
+            (("crm", "user"), false),
+        ] {
             assert_eq!(patterns.matches(&TableName::new(name.0, name.1)), wanted, "{name:?}");
         }
         assert!(Patterns::new(&list(&["orders"]), &[]).is_err());

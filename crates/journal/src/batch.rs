@@ -181,7 +181,7 @@ impl Batch {
         self.change(Op::Truncate, table, None, None)
     }
 
-    /// Records how far the snapshot has come.
+    /// Records how far the snapshot of the tables in `progress` has come; others stay as they were.
     pub fn snapshot(&mut self, progress: &SnapshotProgress) {
         self.put(Kind::Snapshot, |out| out.extend_from_slice(&progress.json()));
         self.events.push(Event::Snapshot(progress.clone()));

@@ -90,7 +90,8 @@ impl Folded {
                 Event::Drop(id) => drop(state.tables.remove(&id)),
                 Event::Use(..) => {}
                 Event::Begin { ts_ms } => self.ts_ms = ts_ms,
-                Event::Snapshot(progress) => state.snapshot = progress,
+                // Each record says only what changed: ten thousand tables do not repeat themselves a chunk.
+                Event::Snapshot(progress) => state.snapshot.tables.extend(progress.tables),
                 Event::Epoch(epoch) => state.epoch = epoch,
                 Event::Commit { step, lsn, .. } => {
                     state.next_lsn = lsn + 1;

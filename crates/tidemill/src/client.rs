@@ -21,7 +21,8 @@ impl NodeClient {
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, Failure> {
-        let response = self.http.get(format!("{}{path}", self.base)).send().await.map_err(|e| self.away(&e))?;
+        let response =
+            self.http.get(format!("{}{path}", self.base)).send().await.map_err(|e| self.away(&e))?;
         self.answer(response).await
     }
 
@@ -33,7 +34,8 @@ impl NodeClient {
 
     /// A response whose body is read as it comes.
     pub async fn stream(&self, path: &str) -> Result<reqwest::Response, Failure> {
-        let response = self.http.get(format!("{}{path}", self.base)).send().await.map_err(|e| self.away(&e))?;
+        let response =
+            self.http.get(format!("{}{path}", self.base)).send().await.map_err(|e| self.away(&e))?;
         if response.status().is_success() {
             return Ok(response);
         }

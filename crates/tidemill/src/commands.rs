@@ -97,8 +97,10 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
     };
     let findings = if connect { check_live(&project, quiet || json).await } else { Vec::new() };
     if json {
-        let list: Vec<Value> =
-            findings.iter().map(|f| json!({"where": f.0, "message": f.1, "hint": f.2, "unreachable": f.3})).collect();
+        let list: Vec<Value> = findings
+            .iter()
+            .map(|f| json!({"where": f.0, "message": f.1, "hint": f.2, "unreachable": f.3}))
+            .collect();
         println!("{}", json!({"problems": list}));
     } else {
         for (place, message, hint, _) in &findings {
@@ -113,7 +115,10 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
         return Ok(());
     }
     let status = if findings.iter().any(|f| f.3) { 3 } else { 2 };
-    Err(Failure::new(status, if json { String::new() } else { format!("{} things stand in the way", findings.len()) }))
+    Err(Failure::new(
+        status,
+        if json { String::new() } else { format!("{} things stand in the way", findings.len()) },
+    ))
 }
 
 /// Place, message, hint, and whether it is that nobody answered.
@@ -137,14 +142,18 @@ async fn check_live(project: &Project, quiet: bool) -> Vec<Finding> {
                         out.extend(findings.into_iter().map(|f| (place.clone(), f.message, f.hint, false)));
                     }
                     Err(error) => {
-                        let hint = error.hint.clone().unwrap_or_else(|| "is the server up, and the url right?".into());
+                        let hint = error
+                            .hint
+                            .clone()
+                            .unwrap_or_else(|| "is the server up, and the url right?".into());
                         out.push((place, base::error::chain(&error), hint, true));
                     }
                 }
             }
             SourceKind::Sqlite => {
                 let path = config.path.as_ref().expect("checked with the project");
-                let patterns = Patterns::new(&config.tables, &config.exclude).expect("checked with the project");
+                let patterns =
+                    Patterns::new(&config.tables, &config.exclude).expect("checked with the project");
                 match install_statements(path, &patterns) {
                     Ok(statements) if !quiet => {
                         println!("{place}: `up` makes the table tidemill_changes and keeps these triggers:");
@@ -168,9 +177,9 @@ async fn check_live(project: &Project, quiet: bool) -> Vec<Finding> {
         let place = format!("sinks/{name}.yaml");
         let probe = flow::config::FlowConfig::probe(name);
         let opened = match flow::sinks::build("tidemill_check", "check", name, config, &probe) {
-            Ok(mut sink) => tokio::time::timeout(Duration::from_secs(10), sink.probe())
-                .await
-                .unwrap_or(Err(flow::deliver::sink::SinkError::Unavailable { message: "no answer within 10 s".into() })),
+            Ok(mut sink) => tokio::time::timeout(Duration::from_secs(10), sink.probe()).await.unwrap_or(Err(
+                flow::deliver::sink::SinkError::Unavailable { message: "no answer within 10 s".into() },
+            )),
             Err(error) => Err(error),
         };
         if let Err(error) = opened {
@@ -197,7 +206,8 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
         Value::Null => "-".into(),
         other => other.to_string(),
     };
-    let mut rows = vec![["SOURCE", "STATE", "LSN", "LAG", "SNAPSHOT", "POSITION"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["SOURCE", "STATE", "LSN", "LAG", "SNAPSHOT", "POSITION"].map(str::to_owned).to_vec()];
     for s in status["sources"].as_array().into_iter().flatten() {
         let snapshot = &s["snapshot"];
         let rows_text = format!("{} ({} rows)", text(&snapshot["state"]), text(&snapshot["rows"]));
@@ -230,8 +240,16 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
                 println!("  hint: {}", text(&item["error"]["hint"]));
             }
             for table in item["quarantined"].as_array().into_iter().flatten() {
-                println!("\n{}: table {} is quarantined: {}", text(&item["name"]), text(&table["table"]), text(&table["reason"]));
-                println!("  hint: mend the cause, then `tidemill flow resnapshot FLOW {}`", text(&table["table"]));
+                println!(
+                    "\n{}: table {} is quarantined: {}",
+                    text(&item["name"]),
+                    text(&table["table"]),
+                    text(&table["reason"])
+                );
+                println!(
+                    "  hint: mend the cause, then `tidemill flow resnapshot FLOW {}`",
+                    text(&table["table"])
+                );
             }
         }
     }
@@ -261,7 +279,8 @@ pub async fn tail(
     let project = load(dir)?;
     if !project.sources.contains_key(source) {
         let names: Vec<_> = project.sources.keys().map(String::as_str).collect();
-        return Err(Failure::new(2, format!("there is no source `{source}`")).hint(format!("there are: {}", names.join(", "))));
+        return Err(Failure::new(2, format!("there is no source `{source}`"))
+            .hint(format!("there are: {}", names.join(", "))));
     }
     if let Some(table) = &table {
         if let Err(error) = Patterns::new(std::slice::from_ref(table), &[]) {
@@ -273,9 +292,11 @@ pub async fn tail(
         let journal = journal::open_read_only(Arc::new(RealDisk), &project.journal_dir(source))
             .map_err(|e| Failure::of("open the journal", &e))?;
         let lister = ChangeLister::new(source, &journal, &query).map_err(|m| Failure::new(2, m))?;
-        tokio::task::spawn_blocking(move || lister.run(None, |lines| std::io::stdout().write_all(&lines).is_ok()))
-            .await
-            .map_err(|e| Failure::new(1, e.to_string()))?;
+        tokio::task::spawn_blocking(move || {
+            lister.run(None, |lines| std::io::stdout().write_all(&lines).is_ok())
+        })
+        .await
+        .map_err(|e| Failure::new(1, e.to_string()))?;
         return Ok(());
     }
     let mut path = format!("/api/v1/sources/{source}/changes?follow=true&from={from}");
@@ -283,7 +304,10 @@ pub async fn tail(
         path.push_str(&format!("&limit={limit}"));
     }
     if let Some(table) = table {
-        let escaped: String = table.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
+        let escaped: String = table
+            .bytes()
+            .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
+            .collect();
         path.push_str(&format!("&table={escaped}"));
     }
     let response = NodeClient::new(&project).stream(&path).await?;
@@ -323,7 +347,11 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool) -> Result<(), Failure>
             let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
             let mut rows = vec![["FLOW", "STATE", "LSN", "LAG", "PARKED"].map(str::to_owned).to_vec()];
             for f in flows.as_array().into_iter().flatten() {
-                rows.push([&f["name"], &f["state"], &f["lsn"], &f["lag_changes"], &f["dead_letters"]].map(&text).to_vec());
+                rows.push(
+                    [&f["name"], &f["state"], &f["lsn"], &f["lag_changes"], &f["dead_letters"]]
+                        .map(&text)
+                        .to_vec(),
+                );
             }
             print_table(&rows);
             return Ok(());
@@ -343,7 +371,13 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool) -> Result<(), Failure>
             let mut rows = vec![["LSN", "OP", "TABLE", "KEY", "REASON"].map(str::to_owned).to_vec()];
             for l in letters.as_array().into_iter().flatten() {
                 let text = |key: &str| l[key].as_str().map_or_else(|| l[key].to_string(), str::to_owned);
-                rows.push(vec![text("lsn"), text("op"), format!("{}.{}", text("db"), text("table")), text("key"), text("reason")]);
+                rows.push(vec![
+                    text("lsn"),
+                    text("op"),
+                    format!("{}.{}", text("db"), text("table")),
+                    text("key"),
+                    text("reason"),
+                ]);
             }
             print_table(&rows);
             return Ok(());
@@ -353,7 +387,9 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool) -> Result<(), Failure>
         println!("{answer}");
     } else {
         match verb {
-            FlowVerb::Retry { .. } => println!("{} delivered, {} still parked", answer["delivered"], answer["parked"]),
+            FlowVerb::Retry { .. } => {
+                println!("{} delivered, {} still parked", answer["delivered"], answer["parked"])
+            }
             FlowVerb::Resnapshot { .. } => println!("reading anew: {}", answer["tables"]),
             FlowVerb::Pause { flow } => println!("paused: {flow}"),
             FlowVerb::Resume { flow } => println!("resumed: {flow}"),
@@ -373,7 +409,13 @@ pub async fn doctor(dir: &Path) -> Result<(), Failure> {
         match journal::open_read_only(Arc::new(RealDisk), &project.journal_dir(name)) {
             Ok(journal) => {
                 let sealed = journal.sealed();
-                println!("  journal: {} bytes, lsn {} to {}, epoch {}", journal.bytes_on_disk(), journal.first_lsn(), sealed.lsn, sealed.epoch);
+                println!(
+                    "  journal: {} bytes, lsn {} to {}, epoch {}",
+                    journal.bytes_on_disk(),
+                    journal.first_lsn(),
+                    sealed.lsn,
+                    sealed.epoch
+                );
             }
             Err(error) => println!("  journal: {}", base::error::chain(&error)),
         }

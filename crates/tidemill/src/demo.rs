@@ -26,10 +26,19 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     init::run(dir, true)?;
     write(dir, "tidemill.yaml", "name: shop\nlisten:\n  http: 127.0.0.1:0\n")?;
     write(dir, "sinks/copy.yaml", "kind: sqlite\npath: ./copy.db\n")?;
-    write(dir, "flows/shop_to_copy.yaml", "from: shop\nto: copy\ntransform:\n  - mask: {phone: partial}\n")?;
+    write(
+        dir,
+        "flows/shop_to_copy.yaml",
+        "from: shop\ntables: [shop.orders]\nto: copy\ntransform:\n  - mask: {phone: partial}\n",
+    )?;
     write(dir, "sinks/screen.yaml", "kind: stdout\n")?;
-    write(dir, "flows/shop_to_screen.yaml", "from: shop\nto: screen\ntransform:\n  - mask: {phone: partial}\n")?;
-    let shop = make_shop(&dir.join("shop.db")).map_err(|e| Failure::new(1, format!("failed to make the shop: {e}")))?;
+    write(
+        dir,
+        "flows/shop_to_screen.yaml",
+        "from: shop\ntables: [shop.orders]\nto: screen\ntransform:\n  - mask: {phone: partial}\n",
+    )?;
+    let shop = make_shop(&dir.join("shop.db"))
+        .map_err(|e| Failure::new(1, format!("failed to make the shop: {e}")))?;
     let project = Project::load(dir).map_err(|problems| Failure::new(1, format!("{problems:?}")))?;
 
     let (stop, shutdown) = watch::channel(false);
@@ -96,7 +105,9 @@ fn write_orders(shop: Connection, until: Option<Instant>, ended: &mut watch::Rec
 fn summary(dir: &Path) -> Result<(), Failure> {
     let count = |file: &str| -> rusqlite::Result<(i64, i64)> {
         let db = Connection::open(dir.join(file))?;
-        db.query_row("SELECT count(*), coalesce(sum(quantity), 0) FROM orders", [], |r| Ok((r.get(0)?, r.get(1)?)))
+        db.query_row("SELECT count(*), coalesce(sum(quantity), 0) FROM orders", [], |r| {
+            Ok((r.get(0)?, r.get(1)?))
+        })
     };
     let failed = |e: rusqlite::Error| Failure::new(1, format!("failed to compare both ends: {e}"));
     let (source, copy) = (count("shop.db").map_err(failed)?, count("copy.db").map_err(failed)?);

@@ -28,7 +28,9 @@ const DEAD_LETTERS_MAX: u32 = 1000;
 pub fn metrics_handle() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE
-        .get_or_init(|| PrometheusBuilder::new().install_recorder().expect("the first recorder of the process"))
+        .get_or_init(|| {
+            PrometheusBuilder::new().install_recorder().expect("the first recorder of the process")
+        })
         .clone()
 }
 
@@ -45,12 +47,17 @@ pub fn router(node: Node, metrics: PrometheusHandle, shutdown: watch::Receiver<b
         .route("/readyz", get(readyz))
         .route("/metrics", get(|State(app): State<App>| async move { app.metrics.render() }))
         .route("/api/v1/status", get(|State(app): State<App>| async move { axum::Json(status(&app.node)) }))
-        .route("/api/v1/flows", get(|State(app): State<App>| async move { axum::Json(status(&app.node)["flows"].take()) }))
+        .route(
+            "/api/v1/flows",
+            get(|State(app): State<App>| async move { axum::Json(status(&app.node)["flows"].take()) }),
+        )
         .route("/api/v1/flows/{verb}", post(flow_verb))
         .route("/api/v1/flows/{name}/dead-letters", get(dead_letters))
         .route("/api/v1/sources/{name}/changes", get(changes))
         .route("/api/v1/changes/{source}/{lsn}", get(change))
-        .fallback(|| async { problem(StatusCode::NOT_FOUND, "there is nothing at this path", "see docs/reference/http.md") })
+        .fallback(|| async {
+            problem(StatusCode::NOT_FOUND, "there is nothing at this path", "see docs/reference/http.md")
+        })
         .with_state(App { node, metrics, shutdown })
 }
 
@@ -100,19 +107,31 @@ async fn readyz(State(app): State<App>) -> Response {
         .filter(|(_, s)| s.status.get().state == "failed")
         .map(|(name, _)| format!("source {name}"))
         .chain(
-            app.node.flows.iter().filter(|(_, f)| f.status.get().state == "failed").map(|(n, _)| format!("flow {n}")),
+            app.node
+                .flows
+                .iter()
+                .filter(|(_, f)| f.status.get().state == "failed")
+                .map(|(n, _)| format!("flow {n}")),
         )
         .collect();
     if failed.is_empty() {
         "ready\n".into_response()
     } else {
-        problem(StatusCode::SERVICE_UNAVAILABLE, format!("failed: {}", failed.join(", ")), "see `tidemill status`")
+        problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("failed: {}", failed.join(", ")),
+            "see `tidemill status`",
+        )
     }
 }
 
 async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Bytes) -> Response {
     let Some((name, verb)) = target.rsplit_once(':') else {
-        return problem(StatusCode::NOT_FOUND, "a flow is acted on as NAME:VERB", "POST /api/v1/flows/NAME:pause");
+        return problem(
+            StatusCode::NOT_FOUND,
+            "a flow is acted on as NAME:VERB",
+            "POST /api/v1/flows/NAME:pause",
+        );
     };
     let Some(flow) = app.node.flows.get(name) else {
         return problem(StatusCode::NOT_FOUND, format!("there is no flow `{name}`"), "see GET /api/v1/flows");
@@ -128,7 +147,9 @@ async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Byt
                 return gone();
             }
             return match receiver.await {
-                Ok(Ok((through, parked))) => axum::Json(json!({"delivered": through, "parked": parked})).into_response(),
+                Ok(Ok((through, parked))) => {
+                    axum::Json(json!({"delivered": through, "parked": parked})).into_response()
+                }
                 Ok(Err(message)) => problem(StatusCode::CONFLICT, message, "see `tidemill status`"),
                 Err(_) => gone(),
             };
@@ -165,7 +186,11 @@ async fn resnapshot(app: &App, flow: &crate::start::RunningFlow, body: &Bytes) -
         match serde_json::from_slice(body) {
             Ok(request) => request,
             Err(error) => {
-                return problem(StatusCode::BAD_REQUEST, error.to_string(), "send {\"tables\": [\"shop.orders\"]}");
+                return problem(
+                    StatusCode::BAD_REQUEST,
+                    error.to_string(),
+                    "send {\"tables\": [\"shop.orders\"]}",
+                );
             }
         }
     };
@@ -182,7 +207,9 @@ async fn resnapshot(app: &App, flow: &crate::start::RunningFlow, body: &Bytes) -
     match answer.await {
         Ok(Ok(tables)) => axum::Json(json!({"tables": tables})).into_response(),
         Ok(Err(message)) => problem(StatusCode::BAD_REQUEST, message, "see `tidemill status`"),
-        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the source is not connected", "see `tidemill status`"),
+        Err(_) => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "the source is not connected", "see `tidemill status`")
+        }
     }
 }
 
@@ -228,9 +255,17 @@ impl Default for ChangesQuery {
     }
 }
 
-async fn changes(State(app): State<App>, Path(name): Path<String>, Query(query): Query<ChangesQuery>) -> Response {
+async fn changes(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Query(query): Query<ChangesQuery>,
+) -> Response {
     let Some(source) = app.node.sources.get(&name) else {
-        return problem(StatusCode::NOT_FOUND, format!("there is no source `{name}`"), "see GET /api/v1/status");
+        return problem(
+            StatusCode::NOT_FOUND,
+            format!("there is no source `{name}`"),
+            "see GET /api/v1/status",
+        );
     };
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(PARTS_MAX);
     let lister = match ChangeLister::new(&name, &source.journal, &query) {
@@ -248,7 +283,11 @@ async fn changes(State(app): State<App>, Path(name): Path<String>, Query(query):
 async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>) -> Response {
     let query = ChangesQuery { from: lsn.to_string(), table: None, limit: Some(1), follow: false };
     let Some(running) = app.node.sources.get(&source) else {
-        return problem(StatusCode::NOT_FOUND, format!("there is no source `{source}`"), "see GET /api/v1/status");
+        return problem(
+            StatusCode::NOT_FOUND,
+            format!("there is no source `{source}`"),
+            "see GET /api/v1/status",
+        );
     };
     let lister = match ChangeLister::new(&source, &running.journal, &query) {
         Ok(lister) => lister,
@@ -265,7 +304,11 @@ async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>
     .await
     .unwrap_or_default();
     if found.is_empty() {
-        return problem(StatusCode::NOT_FOUND, format!("there is no change {lsn} yet"), "see GET /api/v1/status");
+        return problem(
+            StatusCode::NOT_FOUND,
+            format!("there is no change {lsn} yet"),
+            "see GET /api/v1/status",
+        );
     }
     ([(header::CONTENT_TYPE, "application/json")], found).into_response()
 }
@@ -294,7 +337,14 @@ impl ChangeLister {
             .transpose()?;
         let reader = journal.reader(from.max(1)).map_err(|e| base::error::chain(&e))?;
         let left = query.limit.unwrap_or(u64::MAX);
-        Ok(Self { source: source.to_owned(), journal: journal.clone(), reader, patterns, left, follow: query.follow })
+        Ok(Self {
+            source: source.to_owned(),
+            journal: journal.clone(),
+            reader,
+            patterns,
+            left,
+            follow: query.follow,
+        })
     }
 
     /// Hands lines to `out` until the limit, the end (unless following), shutdown, or `out` says no. Blocking.

@@ -58,7 +58,8 @@ to: out
 
 /// Writes the project; never over a file that is there.
 pub fn run(dir: &Path, quiet: bool) -> Result<(), Failure> {
-    let taken: Vec<&str> = FILES.iter().map(|(name, _)| *name).filter(|name| dir.join(name).exists()).collect();
+    let taken: Vec<&str> =
+        FILES.iter().map(|(name, _)| *name).filter(|name| dir.join(name).exists()).collect();
     if !taken.is_empty() {
         return Err(Failure::new(2, format!("{} has {} already", dir.display(), taken.join(", ")))
             .hint("name an empty folder: tidemill init DIR"));
@@ -66,11 +67,16 @@ pub fn run(dir: &Path, quiet: bool) -> Result<(), Failure> {
     for (name, text) in FILES {
         let path = dir.join(name);
         let folder = path.parent().expect("a file has a folder");
-        fs::create_dir_all(folder).and_then(|()| fs::write(&path, text)).map_err(|e| Failure::io(&format!("write {}", path.display()), &e))?;
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(&path, text))
+            .map_err(|e| Failure::io(&format!("write {}", path.display()), &e))?;
     }
     if !quiet {
         println!("wrote a project to {}", dir.display());
-        println!("next: edit sources/shop.yaml, then `tidemill -C {0} check --connect` and `tidemill -C {0} up`", dir.display());
+        println!(
+            "next: edit sources/shop.yaml, then `tidemill -C {0} check --connect` and `tidemill -C {0} up`",
+            dir.display()
+        );
     }
     Ok(())
 }

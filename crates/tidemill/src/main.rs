@@ -141,7 +141,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Status => commands::status(&dir, cli.json).await,
         Command::Tail { source, table, from, format, limit, offline } => {
             if format != "json" {
-                return Err(Failure::new(2, format!("format `{format}` is not supported yet")).hint("use --format json"));
+                return Err(Failure::new(2, format!("format `{format}` is not supported yet"))
+                    .hint("use --format json"));
             }
             let from = from.unwrap_or_else(|| if offline { "start".into() } else { "now".into() });
             commands::tail(&dir, &source, table, from, limit, offline).await
@@ -163,7 +164,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
 fn start_log(format: &str) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("TIDEMILL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = if format == "json" {
         builder.json().try_init()
     } else {

@@ -1,9 +1,9 @@
 //! A project folder, read whole and checked before anything starts.
 
+use base::Secret;
 use flow::config::{FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
 use flow::patterns::Patterns;
 use flow::transform::Transform;
-use base::Secret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -119,7 +119,8 @@ impl Project {
             add(
                 "tidemill.yaml".into(),
                 format!("listen.http is {}, which others can reach", self.node.listen.http),
-                "listen on 127.0.0.1 and put a proxy that authenticates in front: there are no tokens yet".into(),
+                "listen on 127.0.0.1 and put a proxy that authenticates in front: there are no tokens yet"
+                    .into(),
             );
         }
         for (name, source) in &mut self.sources {
@@ -202,7 +203,9 @@ fn resolve_references(text: &str) -> Result<String, String> {
         out.push_str(before);
         let (reference, after) = after.split_once('}').ok_or("a reference `${…` has no end")?;
         let value = match reference.split_once(':') {
-            Some(("env", name)) => std::env::var(name).map_err(|_| format!("the environment has no {name}"))?,
+            Some(("env", name)) => {
+                std::env::var(name).map_err(|_| format!("the environment has no {name}"))?
+            }
             Some(("file", path)) => fs::read_to_string(path)
                 .map(|text| text.trim_end().to_owned())
                 .map_err(|error| format!("failed to read the secret file {path}: {error}"))?,
@@ -234,7 +237,12 @@ fn read<T: DeserializeOwned>(dir: &Path, name: &str, problems: &mut Vec<Problem>
         Ok(text) => text,
         Err(error) => {
             let message = format!("failed to read the file: {error}");
-            problems.push(problem(1, 1, message, "`tidemill init` writes a project; `-C DIR` names another folder"));
+            problems.push(problem(
+                1,
+                1,
+                message,
+                "`tidemill init` writes a project; `-C DIR` names another folder",
+            ));
             return None;
         }
     };

@@ -14,7 +14,8 @@ pub fn run(write: Option<PathBuf>, check: Option<PathBuf>) -> Result<(), Failure
         for (name, text) in &pages {
             let have = fs::read_to_string(dir.join(name)).unwrap_or_default();
             if have != *text {
-                return Err(Failure::new(4, format!("{} is stale", dir.join(name).display())).hint("run `cargo xtask docs`"));
+                return Err(Failure::new(4, format!("{} is stale", dir.join(name).display()))
+                    .hint("run `cargo xtask docs`"));
             }
         }
         return Ok(());
@@ -43,7 +44,10 @@ fn put_command(out: &mut String, command: &clap::Command, path: &str) {
     if let Some(about) = command.get_about() {
         let _ = writeln!(out, "{about}\n");
     }
-    let arguments: Vec<_> = command.get_arguments().filter(|a| !a.is_hide_set() && a.get_id() != "help" && a.get_id() != "version").collect();
+    let arguments: Vec<_> = command
+        .get_arguments()
+        .filter(|a| !a.is_hide_set() && a.get_id() != "help" && a.get_id() != "version")
+        .collect();
     if !arguments.is_empty() {
         out.push_str("| argument | what |\n|---|---|\n");
         for argument in arguments {

@@ -67,7 +67,8 @@ pub async fn run(
         let (writer, journal) = open_journal(project, &journal_dir)?;
         let status = StatusCell::new(name);
         let handle = JournalHandle::spawn(name, writer);
-        let patterns = Arc::new(Patterns::new(&config.tables, &config.exclude).expect("checked with the project"));
+        let patterns =
+            Arc::new(Patterns::new(&config.tables, &config.exclude).expect("checked with the project"));
         let (control, commands) = mpsc::channel(4);
         let name_shared: Arc<str> = name.as_str().into();
         let stop = shutdown.clone();
@@ -88,8 +89,14 @@ pub async fn run(
             }
             SourceKind::Sqlite => {
                 let path = config.path.clone().expect("checked with the project");
-                let source =
-                    SqliteSource { name: name_shared, path, config: config.clone(), patterns, handle, status: status.clone() };
+                let source = SqliteSource {
+                    name: name_shared,
+                    path,
+                    config: config.clone(),
+                    patterns,
+                    handle,
+                    status: status.clone(),
+                };
                 tasks.spawn(async move { sqlite::run(source, commands, stop).await });
             }
         }
@@ -109,26 +116,28 @@ pub async fn run(
         };
         let (control, commands) = mpsc::channel(4);
         tasks.spawn(deliver::run(flow, commands, shutdown.clone()));
-        let running = RunningFlow { status, from: config.from.clone(), tables: config.tables.clone(), control };
+        let running =
+            RunningFlow { status, from: config.from.clone(), tables: config.tables.clone(), control };
         flows.insert(name.clone(), running);
     }
-    let node = Node {
-        name: project.node.name.clone(),
-        sources: Arc::new(sources),
-        flows: Arc::new(flows),
-        catalog,
-    };
+    let node =
+        Node { name: project.node.name.clone(), sources: Arc::new(sources), flows: Arc::new(flows), catalog };
     ready(listener.local_addr().map_err(|e| Failure::io("read the listening address", &e))?);
     let mut stop = shutdown.clone();
-    let server = axum::serve(listener, http::router(node, metrics, shutdown.clone())).with_graceful_shutdown(async move {
-        let _ = stop.wait_for(|stop| *stop).await;
-    });
+    let server = axum::serve(listener, http::router(node, metrics, shutdown.clone())).with_graceful_shutdown(
+        async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        },
+    );
     let server = tokio::spawn(async move { server.await });
     let _ = shutdown.wait_for(|stop| *stop).await;
     tracing::info!("stopping: batches in flight are finished first");
     let drained = tokio::time::timeout(DRAIN_MAX, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
-        tracing::warn!("gave up waiting after {} s; nothing is lost, the next start goes on from there", DRAIN_MAX.as_secs());
+        tracing::warn!(
+            "gave up waiting after {} s; nothing is lost, the next start goes on from there",
+            DRAIN_MAX.as_secs()
+        );
     }
     server.abort();
     Ok(())

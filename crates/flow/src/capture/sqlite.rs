@@ -15,8 +15,8 @@ use super::{CaptureError, CaptureErrorKind};
 use crate::config::{SnapshotMode, SourceConfig};
 use crate::patterns::Patterns;
 use base::{
-    Column, ColumnType, Ddl, Generated, Op, Position, RowBuf, SnapshotProgress, Step, Table, TableName, TableSnapshot,
-    Value,
+    Column, ColumnType, Ddl, Generated, Op, Position, RowBuf, SnapshotProgress, Step, Table, TableName,
+    TableSnapshot, Value,
 };
 use journal::{Batch, State};
 use rusqlite::types::ValueRef as SqlRef;
@@ -45,7 +45,11 @@ pub struct SqliteSource {
 }
 
 /// Captures until shutdown.
-pub async fn run(source: SqliteSource, mut control: mpsc::Receiver<Control>, mut shutdown: watch::Receiver<bool>) {
+pub async fn run(
+    source: SqliteSource,
+    mut control: mpsc::Receiver<Control>,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let mut again: Vec<String> = Vec::new();
     while !*shutdown.borrow() {
         let error = match session(&source, &mut control, &mut shutdown, &mut again).await {
@@ -73,7 +77,10 @@ fn sql_error(what: &str) -> impl FnOnce(rusqlite::Error) -> CaptureError {
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
             CaptureError::unavailable(message).because(error)
         }
-        _ => CaptureError::fatal(message, "check the file's path, its owner and that it is a SQLite database").because(error),
+        _ => {
+            CaptureError::fatal(message, "check the file's path, its owner and that it is a SQLite database")
+                .because(error)
+        }
     }
 }
 
@@ -84,7 +91,8 @@ pub fn database_name(path: &Path) -> String {
 
 fn connect(path: &Path) -> Result<Connection, CaptureError> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(sql_error(&format!("open {}", path.display())))?;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(sql_error(&format!("open {}", path.display())))?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(sql_error("set a timeout"))?;
     Ok(connection)
 }
@@ -102,7 +110,8 @@ const CHANGES_TABLE: &str = "CREATE TABLE IF NOT EXISTS tidemill_changes (\
 fn triggers(table: &Table) -> Vec<String> {
     let name = &table.name.table;
     let list = |side: &str| {
-        let values: Vec<_> = table.columns.iter().map(|c| format!("quote({side}.{})", quoted(&c.name))).collect();
+        let values: Vec<_> =
+            table.columns.iter().map(|c| format!("quote({side}.{})", quoted(&c.name))).collect();
         format!("json_array({})", values.join(", "))
     };
     let trigger = |op: &str, before: &str, after: &str| {
@@ -158,7 +167,10 @@ fn read_tables(
         let mut key: Vec<(u32, usize)> =
             rows.iter().enumerate().filter(|(_, r)| r.3 > 0).map(|(i, r)| (r.3, i)).collect();
         key.sort_unstable();
-        let columns = rows.into_iter().map(|(name, ty, not_null, pk)| column(name, &ty, not_null || pk > 0, pk > 0)).collect();
+        let columns = rows
+            .into_iter()
+            .map(|(name, ty, not_null, pk)| column(name, &ty, not_null || pk > 0, pk > 0))
+            .collect();
         let key = key.into_iter().map(|(_, index)| index).collect();
         out.insert(name, Table { id: 0, version: 0, name: table_name, columns, key, unique_keys: vec![] });
     }
@@ -172,9 +184,15 @@ fn column(name: String, declared: &str, not_null: bool, in_key: bool) -> Column 
     let (ty, sql_type) = if has("INT") {
         (ColumnType::BigInt { unsigned: false }, "bigint")
     } else if has("CHAR") || has("CLOB") || has("TEXT") || has("DATE") || has("TIME") || has("JSON") {
-        (ColumnType::Text { chars_max: u64::from(u32::MAX) }, if in_key { "varchar(255)" } else { "longtext" })
+        (
+            ColumnType::Text { chars_max: u64::from(u32::MAX) },
+            if in_key { "varchar(255)" } else { "longtext" },
+        )
     } else if upper.is_empty() || has("BLOB") {
-        (ColumnType::VarBinary { bytes_max: u64::from(u32::MAX) }, if in_key { "varbinary(255)" } else { "longblob" })
+        (
+            ColumnType::VarBinary { bytes_max: u64::from(u32::MAX) },
+            if in_key { "varbinary(255)" } else { "longblob" },
+        )
     } else {
         (ColumnType::Double, "double")
     };
@@ -275,7 +293,9 @@ impl Capture {
     }
 
     fn pragma(&self, name: &str) -> Result<i64, CaptureError> {
-        self.connection.query_row(&format!("PRAGMA {name}"), [], |r| r.get(0)).map_err(sql_error("look at the file"))
+        self.connection
+            .query_row(&format!("PRAGMA {name}"), [], |r| r.get(0))
+            .map_err(sql_error("look at the file"))
     }
 
     fn schema_changed(&self) -> Result<bool, CaptureError> {
@@ -316,11 +336,17 @@ impl Capture {
                 let name = format!("tidemill_{op}_{}", table.name.table);
                 let have: Option<String> = self
                     .connection
-                    .query_row("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1", [&name], |r| r.get(0))
+                    .query_row(
+                        "SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1",
+                        [&name],
+                        |r| r.get(0),
+                    )
                     .optional()
                     .map_err(fail())?;
                 if have.as_ref() != Some(&wanted) {
-                    self.connection.execute_batch(&format!("DROP TRIGGER IF EXISTS {}", quoted(&name))).map_err(fail())?;
+                    self.connection
+                        .execute_batch(&format!("DROP TRIGGER IF EXISTS {}", quoted(&name)))
+                        .map_err(fail())?;
                     self.connection.execute_batch(&wanted).map_err(fail())?;
                 }
             }
@@ -338,9 +364,14 @@ impl Capture {
         let fail = || sql_error("read a table");
         let last: i64 = self
             .connection
-            .query_row("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tidemill_changes'), 0)", [], |r| r.get(0))
+            .query_row(
+                "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tidemill_changes'), 0)",
+                [],
+                |r| r.get(0),
+            )
             .map_err(fail())?;
-        let gone: Vec<String> = self.tables.keys().filter(|name| !live.contains_key(*name)).cloned().collect();
+        let gone: Vec<String> =
+            self.tables.keys().filter(|name| !live.contains_key(*name)).cloned().collect();
         let mut progress = SnapshotProgress::default();
         let mut begun = false;
         let mut begin = |batch: &mut Batch| {
@@ -352,7 +383,12 @@ impl Capture {
             let before = self.tables.remove(&name).expect("listed above");
             begin(&mut self.batch);
             let sql = format!("DROP TABLE {}", quoted(&name));
-            self.batch.ddl(&Ddl { sql, before: Some(Arc::clone(&before)), after: None, column_renames: vec![] });
+            self.batch.ddl(&Ddl {
+                sql,
+                before: Some(Arc::clone(&before)),
+                after: None,
+                column_renames: vec![],
+            });
             self.batch.drop_table(before.id);
         }
         for (name, table) in live {
@@ -363,7 +399,11 @@ impl Capture {
                 continue;
             }
             begin(&mut self.batch);
-            let table = if same { known.clone().expect("it is the same") } else { self.number(table, known.as_ref()) };
+            let table = if same {
+                known.clone().expect("it is the same")
+            } else {
+                self.number(table, known.as_ref())
+            };
             if !same {
                 self.batch.schema(&table);
                 if !self.first {
@@ -371,7 +411,12 @@ impl Capture {
                         .connection
                         .query_row("SELECT sql FROM sqlite_schema WHERE name = ?1", [name], |r| r.get(0))
                         .map_err(fail())?;
-                    let ddl = Ddl { sql, before: known.clone(), after: Some(Arc::clone(&table)), column_renames: vec![] };
+                    let ddl = Ddl {
+                        sql,
+                        before: known.clone(),
+                        after: Some(Arc::clone(&table)),
+                        column_renames: vec![],
+                    };
                     self.batch.ddl(&ddl);
                 }
             }
@@ -413,8 +458,10 @@ impl Capture {
         loop {
             let slice: Vec<RowBuf> = {
                 let fail = || sql_error("read a table");
-                let mut query =
-                    self.connection.prepare_cached(&format!("{sql} LIMIT 5000 OFFSET {offset}")).map_err(fail())?;
+                let mut query = self
+                    .connection
+                    .prepare_cached(&format!("{sql} LIMIT 5000 OFFSET {offset}"))
+                    .map_err(fail())?;
                 let mut rows = query.query([]).map_err(fail())?;
                 let mut out = Vec::new();
                 while let Some(row) = rows.next().map_err(fail())? {
@@ -467,7 +514,12 @@ impl Capture {
                 (Some(_), None) => Op::Delete,
                 (None, None) => continue,
             };
-            self.batch.change(op, &table, before.as_ref().map(|r| &r.0[..]), after.as_ref().map(|r| &r.0[..]));
+            self.batch.change(
+                op,
+                &table,
+                before.as_ref().map(|r| &r.0[..]),
+                after.as_ref().map(|r| &r.0[..]),
+            );
         }
         self.change_id = last;
         self.batch.commit(&Step::Sqlite { change_id: last });
@@ -501,8 +553,14 @@ impl Capture {
             status.lag_ms = 0;
             status.position.pos = Some(self.change_id as u64);
             let tables = self.tables.len() as u64;
-            status.snapshot =
-                SnapshotStatus { state: "done", tables, tables_done: tables, rows, rows_estimated: rows, rows_per_second: 0 };
+            status.snapshot = SnapshotStatus {
+                state: "done",
+                tables,
+                tables_done: tables,
+                rows,
+                rows_estimated: rows,
+                rows_per_second: 0,
+            };
         });
     }
 }
@@ -586,7 +644,8 @@ mod tests {
             ("''", Value::Text(String::new())),
         ];
         for (sql, wanted) in cases {
-            let quoted: String = connection.query_row(&format!("SELECT quote({sql})"), [], |r| r.get(0)).unwrap();
+            let quoted: String =
+                connection.query_row(&format!("SELECT quote({sql})"), [], |r| r.get(0)).unwrap();
             assert_eq!(parse_literal(&quoted), Some(wanted), "{sql} is quoted as {quoted}");
         }
     }

@@ -81,7 +81,10 @@ fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command>, flag: &AtomicB
                 Command::Append(batch) if !failed => {
                     group_bytes += batch.len_bytes();
                     if let Err(error) = writer.append(batch) {
-                        tracing::error!(error = base::error::chain(&error), "failed to append to the journal");
+                        tracing::error!(
+                            error = base::error::chain(&error),
+                            "failed to append to the journal"
+                        );
                         failed = true;
                     }
                 }

@@ -108,7 +108,8 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
         };
         let message = base::error::chain(&error);
         tracing::warn!(flow = %flow.name, error = message, hint = error.hint(), "delivery interrupted");
-        metrics::counter!("tidemill_flow_delivery_errors_total", "flow" => flow.name.to_string()).increment(1);
+        metrics::counter!("tidemill_flow_delivery_errors_total", "flow" => flow.name.to_string())
+            .increment(1);
         let passes = error.passes();
         flow.status.update(|s| {
             s.state = if passes { "running" } else { "failed" };
@@ -134,7 +135,8 @@ fn refuse_or_note(flow: &Flow, command: FlowControl) {
             let _ = reply.send(flow.catalog.set_paused(&flow.name, true).map_err(|e| base::error::chain(&e)));
         }
         FlowControl::Resume(reply) => {
-            let _ = reply.send(flow.catalog.set_paused(&flow.name, false).map_err(|e| base::error::chain(&e)));
+            let _ =
+                reply.send(flow.catalog.set_paused(&flow.name, false).map_err(|e| base::error::chain(&e)));
         }
         FlowControl::Retry(reply) => {
             let _ = reply.send(Err(format!("flow `{}` is not running", flow.name)));
@@ -232,7 +234,10 @@ async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<u64, FlowErr
     let first = flow.journal.first_lsn();
     if done + 1 < first {
         return Err(FlowError::Stuck {
-            message: format!("the sink needs change {}, but retention has removed all before {first}", done + 1),
+            message: format!(
+                "the sink needs change {}, but retention has removed all before {first}",
+                done + 1
+            ),
             hint: format!("run `tidemill flow resnapshot {}`", flow.name),
         });
     }
@@ -370,7 +375,10 @@ impl Delivery<'_> {
         if count > DEAD_LETTERS_MAX {
             return Err(FlowError::Stuck {
                 message: format!("{count} changes are parked: the target refuses nearly everything"),
-                hint: format!("see `tidemill flow dead-letters {}`, mend the target, then `flow retry`", self.flow.name),
+                hint: format!(
+                    "see `tidemill flow dead-letters {}`, mend the target, then `flow retry`",
+                    self.flow.name
+                ),
             });
         }
         Ok(())
@@ -416,7 +424,8 @@ impl Delivery<'_> {
         }
         self.held = held_keys(self.flow)?;
         self.flow.status.update(|s| s.dead_letters = parked);
-        metrics::gauge!("tidemill_flow_dead_letters", "flow" => self.flow.name.to_string()).set(parked as f64);
+        metrics::gauge!("tidemill_flow_dead_letters", "flow" => self.flow.name.to_string())
+            .set(parked as f64);
         Ok((through, parked))
     }
 
@@ -440,7 +449,8 @@ impl Delivery<'_> {
             s.dead_letters = count;
         });
         let lag = end.saturating_sub(lsn);
-        metrics::gauge!("tidemill_flow_delivery_lag_changes", "flow" => self.flow.name.to_string()).set(lag as f64);
+        metrics::gauge!("tidemill_flow_delivery_lag_changes", "flow" => self.flow.name.to_string())
+            .set(lag as f64);
     }
 }
 
@@ -453,7 +463,9 @@ fn keys(change: &OutChange) -> Vec<String> {
     for row in [&change.before, &change.after].into_iter().flatten() {
         let mut text = Vec::from(*b"{");
         for (position, index) in change.table.key.iter().enumerate() {
-            let (Some(column), Some(value)) = (change.table.columns.get(*index), row.get(*index)) else { continue };
+            let (Some(column), Some(value)) = (change.table.columns.get(*index), row.get(*index)) else {
+                continue;
+            };
             if position > 0 {
                 text.push(b',');
             }

@@ -61,16 +61,25 @@ pub struct Producer {
 
 impl Producer {
     pub fn new(journal: Journal, config: &FlowConfig) -> Result<Self, ProduceError> {
-        let wrong = |message: String, hint: String| ProduceError::Plan { table: "the flow".into(), message, hint };
+        let wrong =
+            |message: String, hint: String| ProduceError::Plan { table: "the flow".into(), message, hint };
         let transform = Transform::compile(config).map_err(|errors| {
             let text: Vec<_> = errors.iter().map(ToString::to_string).collect();
             wrong(text.join("; "), "run `tidemill check`".into())
         })?;
         let all = ["*.*".to_owned()];
         let include = if config.tables.is_empty() { &all[..] } else { &config.tables };
-        let patterns = Patterns::new(include, &[]).map_err(|e| wrong(e.to_string(), "write db.table".into()))?;
+        let patterns =
+            Patterns::new(include, &[]).map_err(|e| wrong(e.to_string(), "write db.table".into()))?;
         let batch_rows = config.options.batch_rows.unwrap_or(BATCH_ROWS_DEFAULT).clamp(1, 100_000) as usize;
-        Ok(Self { journal, transform, patterns, routes: HashMap::new(), prepared: HashSet::new(), batch_rows })
+        Ok(Self {
+            journal,
+            transform,
+            patterns,
+            routes: HashMap::new(),
+            prepared: HashSet::new(),
+            batch_rows,
+        })
     }
 
     /// Reads from `from` for ever, until the receiver is gone. Blocking.
@@ -88,7 +97,8 @@ impl Producer {
                 let tables = self.unprepared()?;
                 if !tables.is_empty() {
                     let up_to = Progress { epoch, lsn: reader.next_lsn() - 1 };
-                    let idle = Produced { changes: vec![], failed: vec![], up_to, ends_txn: true, tables, ts_ms: 0 };
+                    let idle =
+                        Produced { changes: vec![], failed: vec![], up_to, ends_txn: true, tables, ts_ms: 0 };
                     if out.blocking_send(Ok(idle)).is_err() {
                         return Ok(());
                     }
@@ -135,8 +145,8 @@ impl Producer {
                 self.take(&change, &mut batch)?;
                 batch.ends_txn = ends_txn;
                 let rows = batch.changes.len();
-                let full = rows >= self.batch_rows
-                    && (ends_txn || rows >= self.batch_rows * PARTS_AFTER_BATCHES);
+                let full =
+                    rows >= self.batch_rows && (ends_txn || rows >= self.batch_rows * PARTS_AFTER_BATCHES);
                 if full && out.blocking_send(Ok(std::mem::replace(&mut batch, empty(*epoch)))).is_err() {
                     return Ok(true);
                 }
@@ -189,7 +199,10 @@ impl Producer {
     }
 
     /// The change as the sink shall see it: `None` when it is not of this flow or filtered out.
-    #[expect(clippy::type_complexity, reason = "a change, or a change with the reason why it could not be computed")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "a change, or a change with the reason why it could not be computed"
+    )]
     pub fn convert(
         &mut self,
         change: &Change<'_>,

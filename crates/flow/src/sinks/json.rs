@@ -14,7 +14,8 @@ pub fn put_out_change(out: &mut Vec<u8>, source: &str, change: &OutChange) {
     put_string(out, &change.table.name.db);
     out.extend_from_slice(b",\"table\":");
     put_string(out, &change.table.name.table);
-    write!(out, ",\"schema_version\":{},\"ts_ms\":{},\"txn\":", change.table.version, change.ts_ms).expect("memory");
+    write!(out, ",\"schema_version\":{},\"ts_ms\":{},\"txn\":", change.table.version, change.ts_ms)
+        .expect("memory");
     match &change.txn {
         Some(txn) => {
             out.extend_from_slice(b"{\"id\":");

@@ -160,7 +160,9 @@ fn apply_step(
         TransformStep::Rename(names) => {
             let places: Result<Vec<_>, _> = names
                 .iter()
-                .map(|(old, new)| find(columns, old).map(|at| (at, new)).ok_or_else(|| missing("rename", old)))
+                .map(|(old, new)| {
+                    find(columns, old).map(|at| (at, new)).ok_or_else(|| missing("rename", old))
+                })
                 .collect();
             for (at, new) in places? {
                 columns[at].1.name.clone_from(new);

@@ -45,8 +45,10 @@ pub async fn inspect(conn: &mut Conn) -> Result<(Server, Vec<Finding>), CaptureE
         )
         .await
         .map_err(|e| statement_error("read the server's settings", e))?;
-    let settings: HashMap<String, String> =
-        rows.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value.unwrap_or_default())).collect();
+    let settings: HashMap<String, String> = rows
+        .into_iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.unwrap_or_default()))
+        .collect();
     let get = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
     let version = get("version").to_owned();
     let mariadb = version.contains("MariaDB") || get("version_comment").contains("MariaDB");
@@ -83,12 +85,20 @@ pub async fn inspect(conn: &mut Conn) -> Result<(Server, Vec<Finding>), CaptureE
     need(
         get("binlog_row_image") == "FULL",
         format!("binlog_row_image is {}, not FULL", get("binlog_row_image")),
-        if mariadb { "SET GLOBAL binlog_row_image = 'FULL';" } else { "SET PERSIST binlog_row_image = 'FULL';" },
+        if mariadb {
+            "SET GLOBAL binlog_row_image = 'FULL';"
+        } else {
+            "SET PERSIST binlog_row_image = 'FULL';"
+        },
     );
     need(
         get("binlog_row_metadata") == "FULL",
         format!("binlog_row_metadata is {}, not FULL", get("binlog_row_metadata")),
-        if mariadb { "SET GLOBAL binlog_row_metadata = 'FULL';" } else { "SET PERSIST binlog_row_metadata = 'FULL';" },
+        if mariadb {
+            "SET GLOBAL binlog_row_metadata = 'FULL';"
+        } else {
+            "SET PERSIST binlog_row_metadata = 'FULL';"
+        },
     );
     need(
         !get("binlog_row_value_options").contains("PARTIAL_JSON"),
@@ -97,7 +107,10 @@ pub async fn inspect(conn: &mut Conn) -> Result<(Server, Vec<Finding>), CaptureE
     );
     need(
         matches!(get("gtid_mode"), "" | "ON" | "OFF"),
-        format!("gtid_mode is {}, a state that is only meant for the change between ON and OFF", get("gtid_mode")),
+        format!(
+            "gtid_mode is {}, a state that is only meant for the change between ON and OFF",
+            get("gtid_mode")
+        ),
         "finish the change: SET PERSIST gtid_mode = ON;",
     );
     findings.extend(missing_grants(conn, &server).await?);

@@ -20,7 +20,10 @@ impl Address {
     /// Reads `mysql://user:password@host[:port][,host[:port]…]`. The password never leaves the options.
     pub fn new(config: &SourceConfig) -> Result<Self, CaptureError> {
         let wrong = || {
-            CaptureError::fatal("the source's url is not a MySQL URL", "write mysql://user:password@host:3306")
+            CaptureError::fatal(
+                "the source's url is not a MySQL URL",
+                "write mysql://user:password@host:3306",
+            )
         };
         let url = config.url.as_ref().ok_or_else(wrong)?.expose();
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
@@ -84,7 +87,8 @@ impl Address {
 
 fn ssl_opts(config: &SourceConfig) -> Option<SslOpts> {
     let mode = config.options.tls.unwrap_or(TlsMode::Prefer);
-    let unchecked = SslOpts::default().with_danger_accept_invalid_certs(true).with_danger_skip_domain_validation(true);
+    let unchecked =
+        SslOpts::default().with_danger_accept_invalid_certs(true).with_danger_skip_domain_validation(true);
     match mode {
         TlsMode::Off => None,
         TlsMode::Prefer | TlsMode::Require => Some(unchecked),

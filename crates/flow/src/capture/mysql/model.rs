@@ -81,7 +81,10 @@ impl Model {
     }
 
     /// The effects of `sql` in order, already taken into the model.
-    #[expect(clippy::too_many_arguments, reason = "a statement, its context, and the two ways to look at the server")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a statement, its context, and the two ways to look at the server"
+    )]
     pub async fn follow(
         &mut self,
         lookup: &mut Conn,
@@ -194,7 +197,8 @@ impl Model {
             }
             None => {
                 let after = self.put(after);
-                let made = Ddl { sql: sql.to_owned(), before: None, after: Some(after), column_renames: vec![] };
+                let made =
+                    Ddl { sql: sql.to_owned(), before: None, after: Some(after), column_renames: vec![] };
                 Some(Effect::Ddl { ddl: made, needs_snapshot: !known })
             }
         }

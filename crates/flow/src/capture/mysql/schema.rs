@@ -51,7 +51,14 @@ pub async fn read_tables(
             continue;
         }
         let entry = out.entry(name.clone()).or_insert_with(|| {
-            Ok(Table { id: 0, version: 0, name, columns: Vec::new(), key: Vec::new(), unique_keys: Vec::new() })
+            Ok(Table {
+                id: 0,
+                version: 0,
+                name,
+                columns: Vec::new(),
+                key: Vec::new(),
+                unique_keys: Vec::new(),
+            })
         });
         let Ok(table) = entry else { continue };
         let column_name = text(2);

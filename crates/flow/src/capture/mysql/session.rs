@@ -72,7 +72,8 @@ pub async fn run(
         }
         let message = base::error::chain(&error);
         tracing::warn!(source = %source.name, error = message, hint = error.hint, "capture interrupted");
-        metrics::counter!("tidemill_flow_capture_errors_total", "source" => source.name.to_string()).increment(1);
+        metrics::counter!("tidemill_flow_capture_errors_total", "source" => source.name.to_string())
+            .increment(1);
         let waits = error.kind != CaptureErrorKind::Unavailable;
         source.status.update(|status| {
             status.error = Some(ErrorStatus { message, hint: error.hint.clone() });
@@ -244,7 +245,9 @@ async fn restart(
             }
             Err(reason) => {
                 tracing::error!(source = %source.name, table = key, reason, "table quarantined");
-                progress.tables.insert(key, TableSnapshot { quarantined: Some(reason), ..TableSnapshot::default() });
+                progress
+                    .tables
+                    .insert(key, TableSnapshot { quarantined: Some(reason), ..TableSnapshot::default() });
             }
         }
     }
@@ -269,7 +272,9 @@ async fn current_position(conn: &mut Conn, server: &Server) -> Result<Position, 
 }
 
 fn parse_gtids<T: std::str::FromStr<Err = base::gtid::BadGtid>>(text: &str) -> Result<T, CaptureError> {
-    text.replace('\n', "").parse().map_err(|e| CaptureError::unavailable("failed to read the GTID set").because(e))
+    text.replace('\n', "")
+        .parse()
+        .map_err(|e| CaptureError::unavailable("failed to read the GTID set").because(e))
 }
 
 async fn executed(conn: &mut Conn) -> Result<GtidSet, CaptureError> {
@@ -281,11 +286,17 @@ async fn executed(conn: &mut Conn) -> Result<GtidSet, CaptureError> {
 }
 
 /// Why the server cannot continue the journal; `None` when it can.
-async fn continuity(conn: &mut Conn, server: &Server, stored: &Position) -> Result<Option<String>, CaptureError> {
+async fn continuity(
+    conn: &mut Conn,
+    server: &Server,
+    stored: &Position,
+) -> Result<Option<String>, CaptureError> {
     match stored {
         Position::MySql { gtids: Some(stored), .. } => {
             if !server.gtids {
-                return Ok(Some("the journal is positioned by GTID, but the server has gtid_mode off".into()));
+                return Ok(Some(
+                    "the journal is positioned by GTID, but the server has gtid_mode off".into(),
+                ));
             }
             let executed = executed(conn).await?;
             if !stored.is_subset_of(&executed) {
@@ -298,7 +309,8 @@ async fn continuity(conn: &mut Conn, server: &Server, stored: &Position) -> Resu
                 .map_err(|e| statement_error("read gtid_purged", e))?;
             let purged: GtidSet = parse_gtids(&text.unwrap_or_default())?;
             let lost = purged.minus(stored);
-            Ok((!lost.is_empty()).then(|| format!("the server purged transactions we have not captured: {lost}")))
+            Ok((!lost.is_empty())
+                .then(|| format!("the server purged transactions we have not captured: {lost}")))
         }
         Position::MySql { server: uuid, gtids: None, file, pos } => {
             if *uuid != server.identity {
@@ -343,9 +355,10 @@ async fn open_stream(
     server_id: u32,
 ) -> Result<BinlogStream, CaptureError> {
     let nanos = HEARTBEAT.as_nanos();
-    let heartbeat =
-        format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}, \
-                 @source_binlog_checksum = 'CRC32'");
+    let heartbeat = format!(
+        "SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}, \
+                 @source_binlog_checksum = 'CRC32'"
+    );
     execute(&mut conn, &[&heartbeat]).await?;
     let request = BinlogStreamRequest::new(server_id);
     let request = match position {
@@ -382,7 +395,9 @@ fn sids(gtids: &GtidSet) -> Result<Vec<Sid<'static>>, CaptureError> {
                     .map_err(|_| CaptureError::fatal(format!("`{tag}` is not a GTID tag"), "report this"))?;
                 sid = sid.with_tag(tag);
             }
-            Ok(sid.with_intervals(intervals.iter().map(|(start, end)| GnoInterval::new(*start, *end)).collect()))
+            Ok(sid.with_intervals(
+                intervals.iter().map(|(start, end)| GnoInterval::new(*start, *end)).collect(),
+            ))
         })
         .collect()
 }
@@ -399,9 +414,14 @@ fn server_id(source: &MySqlSource) -> u32 {
 }
 
 /// Empties the tables in the journal and begins their snapshot anew.
-async fn resnapshot(source: &MySqlSource, model: &Model, wanted: &[String]) -> Result<Vec<String>, CaptureError> {
+async fn resnapshot(
+    source: &MySqlSource,
+    model: &Model,
+    wanted: &[String],
+) -> Result<Vec<String>, CaptureError> {
     let state = source.handle.reset().await?;
-    let patterns = Patterns::new(wanted, &[]).map_err(|e| CaptureError::fatal(e.to_string(), "write db.table"))?;
+    let patterns =
+        Patterns::new(wanted, &[]).map_err(|e| CaptureError::fatal(e.to_string(), "write db.table"))?;
     let names: Vec<String> = state
         .snapshot
         .tables
@@ -435,7 +455,5 @@ async fn resnapshot(source: &MySqlSource, model: &Model, wanted: &[String]) -> R
 }
 
 fn now_ms() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as i64)
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }

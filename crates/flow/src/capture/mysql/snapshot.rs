@@ -32,10 +32,16 @@ const KEYLESS_BLOCKS_MAX: usize = 4;
 /// What a reader asks of, or tells, the stream.
 pub enum Message {
     /// The reader is about to read the next chunk of `table`.
-    Start { table: TableName, reply: oneshot::Sender<Option<Begin>> },
+    Start {
+        table: TableName,
+        reply: oneshot::Sender<Option<Begin>>,
+    },
     Chunk(Box<Chunk>),
     /// The table cannot be read, and why: it is quarantined alone.
-    Refused { table: TableName, reason: String },
+    Refused {
+        table: TableName,
+        reason: String,
+    },
 }
 
 /// The stream's answer to `Start`.
@@ -211,11 +217,15 @@ impl Reader {
         cursor: Option<&str>,
         limit: u64,
     ) -> Result<Vec<RowBuf>, CaptureError> {
-        let mut sql = format!("SELECT {} FROM {}", select_list(table, self.server.flavor()), quoted(&table.name));
+        let mut sql =
+            format!("SELECT {} FROM {}", select_list(table, self.server.flavor()), quoted(&table.name));
         let mut params = Vec::new();
         if let Some(cursor) = cursor {
             let key = parse_cursor(cursor).ok_or_else(|| {
-                CaptureError::fatal("the snapshot's cursor in the journal is damaged", "run `flow resnapshot`")
+                CaptureError::fatal(
+                    "the snapshot's cursor in the journal is damaged",
+                    "run `flow resnapshot`",
+                )
             })?;
             sql.push_str(" WHERE ");
             push_after_key(&mut sql, &mut params, table, &key)?;
@@ -311,14 +321,19 @@ pub async fn current_mark(conn: &mut Conn, server: &Server) -> Result<Mark, Capt
         let rows: Vec<(String, String)> =
             conn.query("SHOW STATUS LIKE 'binlog_snapshot_%'").await.map_err(fail)?;
         let get = |name: &str| {
-            rows.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone()).unwrap_or_default()
+            rows.iter()
+                .find(|(n, _)| n.eq_ignore_ascii_case(name))
+                .map(|(_, v)| v.clone())
+                .unwrap_or_default()
         };
         let (file, pos) = (get("binlog_snapshot_file"), get("binlog_snapshot_position"));
         let pos: u64 = pos.parse().unwrap_or(0);
         let sql = format!("SELECT BINLOG_GTID_POS({}, {pos})", quote_text(&file));
         let text: Option<Option<String>> = conn.query_first(sql).await.map_err(fail)?;
         let text = text.flatten().unwrap_or_default();
-        let gtids = text.parse().map_err(|e| CaptureError::unavailable("failed to read the GTID position").because(e))?;
+        let gtids = text
+            .parse()
+            .map_err(|e| CaptureError::unavailable("failed to read the GTID position").because(e))?;
         return Ok(Mark::Maria(gtids));
     }
     if server.gtids {

@@ -55,7 +55,11 @@ struct OpenTxn {
 enum Decoder {
     /// Not captured, or quarantined.
     Skip(Arc<TableMap>),
-    Rows { map: Arc<TableMap>, table: Arc<Table>, plan: Box<RowPlan> },
+    Rows {
+        map: Arc<TableMap>,
+        table: Arc<Table>,
+        plan: Box<RowPlan>,
+    },
 }
 
 /// One connection's worth of streaming.
@@ -152,7 +156,10 @@ impl Stream {
         }
     }
 
-    async fn take(&mut self, item: Option<mysql_async::Result<mysql_common::binlog::events::Event>>) -> Result<(), CaptureError> {
+    async fn take(
+        &mut self,
+        item: Option<mysql_async::Result<mysql_common::binlog::events::Event>>,
+    ) -> Result<(), CaptureError> {
         let event = match item {
             None => return Err(CaptureError::unavailable("the server ended the binlog stream")),
             Some(Err(error)) => return Err(super::connect::statement_error("read the binlog", error)),
@@ -206,7 +213,8 @@ impl Stream {
                 Ok(())
             }
             Event::Gtid { gtid, commit_ts_us, .. } => {
-                let ts_ms = if commit_ts_us > 0 { commit_ts_us / 1000 } else { i64::from(header.timestamp) * 1000 };
+                let ts_ms =
+                    if commit_ts_us > 0 { commit_ts_us / 1000 } else { i64::from(header.timestamp) * 1000 };
                 self.open(gtid, None, ts_ms)
             }
             Event::MariaGtid { gtid, prepared_xa, completed_xa, .. } => {
@@ -395,7 +403,10 @@ impl Stream {
         statement: &mysql::Statement,
     ) -> Result<(), CaptureError> {
         let patterns = Arc::clone(&self.patterns);
-        let plan = self.model.follow(&mut self.lookup, &self.address, &self.server, &patterns, db, sql, statement).await?;
+        let plan = self
+            .model
+            .follow(&mut self.lookup, &self.address, &self.server, &patterns, db, sql, statement)
+            .await?;
         let mark = self.mark();
         for effect in plan {
             self.begin();
@@ -498,7 +509,12 @@ impl Stream {
         }
     }
 
-    async fn decode(&mut self, rows: &RowsEvent<'_>, table: &Table, plan: &RowPlan) -> Result<(), DecodeFailure> {
+    async fn decode(
+        &mut self,
+        rows: &RowsEvent<'_>,
+        table: &Table,
+        plan: &RowPlan,
+    ) -> Result<(), DecodeFailure> {
         let (op, before, after) = match rows.kind {
             RowsKind::Insert => (Op::Insert, false, true),
             RowsKind::Update => (Op::Update, true, true),
@@ -533,7 +549,8 @@ impl Stream {
                     let cut = mysql::BinlogError::Malformed { what: "update row pair" };
                     return Err(DecodeFailure::Row(more.err().unwrap_or(cut)));
                 }
-                let tracking = mark.as_ref().and_then(|m| Some((m, self.state.tracking.get_mut(&table.name)?)));
+                let tracking =
+                    mark.as_ref().and_then(|m| Some((m, self.state.tracking.get_mut(&table.name)?)));
                 if let Some((mark, tracking)) = tracking {
                     tracking.note(row_key(table, RowView(&out[start..])), mark);
                 }
@@ -559,7 +576,8 @@ impl Stream {
         }
         // The definition we hold is not the one these rows were written under.
         let patterns = Arc::clone(&self.patterns);
-        let found = self.model.reread(&mut self.lookup, &self.address, &self.server, &patterns, &name, map).await?;
+        let found =
+            self.model.reread(&mut self.lookup, &self.address, &self.server, &patterns, &name, map).await?;
         match found {
             Ok(effect) => {
                 self.begin();
@@ -582,7 +600,8 @@ impl Stream {
         let next = Batch::new(self.batch.next_lsn());
         let full = std::mem::replace(&mut self.batch, next);
         let rows = std::mem::take(&mut self.state.rows_captured);
-        metrics::counter!("tidemill_flow_captured_rows_total", "source" => self.name.to_string()).increment(rows);
+        metrics::counter!("tidemill_flow_captured_rows_total", "source" => self.name.to_string())
+            .increment(rows);
         metrics::counter!("tidemill_flow_captured_bytes_total", "source" => self.name.to_string())
             .increment(full.len_bytes() as u64);
         self.handle.append(full).await
@@ -718,7 +737,8 @@ impl Stream {
                 self.seal(Step::Stay);
             }
         }
-        metrics::counter!("tidemill_flow_snapshot_rows_total", "source" => self.name.to_string()).increment(rows);
+        metrics::counter!("tidemill_flow_snapshot_rows_total", "source" => self.name.to_string())
+            .increment(rows);
         let _ = chunk.reply.send(());
     }
 
@@ -742,7 +762,12 @@ impl Stream {
                     }
                 }
                 Some(Err(error)) => return Err(error),
-                None => return Err(CaptureError::unavailable(format!("reading table `{}` broke off", table.name))),
+                None => {
+                    return Err(CaptureError::unavailable(format!(
+                        "reading table `{}` broke off",
+                        table.name
+                    )));
+                }
             }
         }
         let estimated = keyless.rows_estimated;
@@ -777,9 +802,12 @@ impl Stream {
         };
         let quarantined: Vec<_> = tables
             .iter()
-            .filter_map(|(table, t)| Some(QuarantineStatus { table: table.clone(), reason: t.quarantined.clone()? }))
+            .filter_map(|(table, t)| {
+                Some(QuarantineStatus { table: table.clone(), reason: t.quarantined.clone()? })
+            })
             .collect();
-        let (file, pos) = self.position.file_pos().map_or((None, None), |(f, p)| (Some(f.to_owned()), Some(p)));
+        let (file, pos) =
+            self.position.file_pos().map_or((None, None), |(f, p)| (Some(f.to_owned()), Some(p)));
         let position = PositionStatus { gtid: self.position.gtid_text(), file, pos };
         let lag = if caught_up { 0 } else { (now_ms() - self.state.last_commit_ms).max(0) as u64 };
         let epoch = self.epoch;
@@ -792,7 +820,8 @@ impl Stream {
             status.snapshot = snapshot;
             status.quarantined = quarantined;
         });
-        metrics::gauge!("tidemill_flow_capture_lag_seconds", "source" => self.name.to_string()).set(lag as f64 / 1e3);
+        metrics::gauge!("tidemill_flow_capture_lag_seconds", "source" => self.name.to_string())
+            .set(lag as f64 / 1e3);
     }
 }
 
@@ -816,8 +845,9 @@ fn verify_checksum(event: &mysql_common::binlog::events::Event) -> Result<(), Ca
         return Ok(());
     }
     // A broken wire heals with a new connection; a broken file comes again, and keeps being told.
-    Err(CaptureError::unavailable("a binlog event arrived damaged: its checksum does not match")
-        .with_hint("if this repeats at one position, the server's binlog file is damaged: restore it or resnapshot"))
+    Err(CaptureError::unavailable("a binlog event arrived damaged: its checksum does not match").with_hint(
+        "if this repeats at one position, the server's binlog file is damaged: restore it or resnapshot",
+    ))
 }
 
 fn xa_refused() -> CaptureError {

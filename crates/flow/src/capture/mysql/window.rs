@@ -23,7 +23,10 @@ pub enum Mark {
     Gtids(GtidSet),
     Maria(MariaGtidSet),
     /// Without GTIDs: everything up to here. Exact only for reads that wait for row locks.
-    File { file: String, pos: u64 },
+    File {
+        file: String,
+        pos: u64,
+    },
 }
 
 /// One transaction.

@@ -29,10 +29,14 @@ impl MySqlSink {
         let sql = format!("CREATE TABLE IF NOT EXISTS {name} ({})", parts.join(", "));
         match self.run(&sql).await {
             // A collation of another server family: the target's default of the same character set will do.
-            Err(SinkError::Blocked { message, .. }) if message.contains("1273") || message.contains("Unknown collation") => {
-                let mut parts: Vec<String> = table.columns.iter().map(|c| definition(c, self.tidb, false)).collect();
+            Err(SinkError::Blocked { message, .. })
+                if message.contains("1273") || message.contains("Unknown collation") =>
+            {
+                let mut parts: Vec<String> =
+                    table.columns.iter().map(|c| definition(c, self.tidb, false)).collect();
                 if !table.key.is_empty() {
-                    let key: Vec<_> = table.key.iter().map(|i| quoted_name(&table.columns[*i].name)).collect();
+                    let key: Vec<_> =
+                        table.key.iter().map(|i| quoted_name(&table.columns[*i].name)).collect();
                     parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
                 }
                 if self.open.is_none() {
@@ -124,7 +128,8 @@ impl MySqlSink {
         let name = quoted_table(&after.name);
         for (old, new) in &ddl.column_renames {
             if have.contains(&old.to_lowercase()) && !have.contains(&new.to_lowercase()) {
-                let sql = format!("ALTER TABLE {name} RENAME COLUMN {} TO {}", quoted_name(old), quoted_name(new));
+                let sql =
+                    format!("ALTER TABLE {name} RENAME COLUMN {} TO {}", quoted_name(old), quoted_name(new));
                 self.run(&sql).await?;
                 have.remove(&old.to_lowercase());
                 have.insert(new.to_lowercase());
@@ -195,7 +200,8 @@ fn definition(column: &Column, tidb: bool, with_collation: bool) -> String {
     };
     let mut out = format!("{} {ty}", quoted_name(&column.name));
     if let Some(charset) = &column.charset {
-        let known = !tidb || matches!(charset.as_str(), "utf8mb4" | "utf8" | "utf8mb3" | "latin1" | "ascii" | "gbk");
+        let known =
+            !tidb || matches!(charset.as_str(), "utf8mb4" | "utf8" | "utf8mb3" | "latin1" | "ascii" | "gbk");
         out.push_str(&format!(" CHARACTER SET {}", if known { charset } else { "utf8mb4" }));
         if let Some(collation) = column.collation.as_ref().filter(|_| with_collation && known && !tidb) {
             out.push_str(&format!(" COLLATE {collation}"));

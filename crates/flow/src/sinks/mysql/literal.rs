@@ -160,7 +160,8 @@ fn match_all(table: &Table, values: &[Value], tidb: bool) -> String {
 }
 
 pub fn update_by_key(table: &Table, after: &[Value], tidb: bool) -> String {
-    let mut out = format!("UPDATE {} SET {} WHERE ", quoted_table(&table.name), assignments(table, after, tidb));
+    let mut out =
+        format!("UPDATE {} SET {} WHERE ", quoted_table(&table.name), assignments(table, after, tidb));
     for (position, index) in table.key.iter().enumerate() {
         if position > 0 {
             out.push_str(" AND ");
@@ -173,7 +174,11 @@ pub fn update_by_key(table: &Table, after: &[Value], tidb: bool) -> String {
 
 pub fn update_by_all(table: &Table, before: &[Value], after: &[Value], tidb: bool) -> String {
     let name = quoted_table(&table.name);
-    format!("UPDATE {name} SET {} WHERE {} LIMIT 1", assignments(table, after, tidb), match_all(table, before, tidb))
+    format!(
+        "UPDATE {name} SET {} WHERE {} LIMIT 1",
+        assignments(table, after, tidb),
+        match_all(table, before, tidb)
+    )
 }
 
 pub fn delete_by_all(table: &Table, before: &[Value], tidb: bool) -> String {

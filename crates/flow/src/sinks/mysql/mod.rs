@@ -59,9 +59,21 @@ impl MySqlSink {
             hint: "write mysql://user:password@host:3306".into(),
         })?;
         let own = opts.db_name().unwrap_or(OWN_DATABASE).to_owned();
-        let opts = OptsBuilder::from_opts(opts).db_name(None::<String>).prefer_socket(false).tcp_nodelay(true).into();
+        let opts = OptsBuilder::from_opts(opts)
+            .db_name(None::<String>)
+            .prefer_socket(false)
+            .tcp_nodelay(true)
+            .into();
         let options = &config.options;
-        Ok(Self { flow: flow.to_owned(), opts, own, tidb, ddl: options.ddl, history: options.history, open: None })
+        Ok(Self {
+            flow: flow.to_owned(),
+            opts,
+            own,
+            tidb,
+            ddl: options.ddl,
+            history: options.history,
+            open: None,
+        })
     }
 
     fn progress_table(&self) -> String {
@@ -109,7 +121,10 @@ impl MySqlSink {
         result.map_err(|e| self.classify(e, None))
     }
 
-    async fn query<T: mysql_async::prelude::FromRow + Send + 'static>(&mut self, sql: &str) -> Result<Vec<T>, SinkError> {
+    async fn query<T: mysql_async::prelude::FromRow + Send + 'static>(
+        &mut self,
+        sql: &str,
+    ) -> Result<Vec<T>, SinkError> {
         let result = self.open()?.conn.query(sql).await;
         result.map_err(|e| self.classify(e, None))
     }
@@ -371,7 +386,11 @@ impl Sink for MySqlSink {
         // Statements that make tables commit: what is open goes first, with no progress of its own.
         if self.open()?.txn_rows.is_some() {
             let progress = self.open()?.progress;
-            tracing::debug!(flow = self.flow, ?progress, "a source transaction is committed in parts: a table is new");
+            tracing::debug!(
+                flow = self.flow,
+                ?progress,
+                "a source transaction is committed in parts: a table is new"
+            );
             self.commit(None).await?;
         }
         for table in tables {

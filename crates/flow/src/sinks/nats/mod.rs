@@ -38,8 +38,10 @@ struct Open {
 
 impl NatsSink {
     pub fn new(flow: &str, source: &str, url: &Secret, config: &FlowConfig) -> Self {
-        let stream = config.options.stream.clone().unwrap_or_else(|| format!("TIDEMILL_{}", flow.to_uppercase()));
-        let subject = config.options.subject.clone().unwrap_or_else(|| "tidemill.{source}.{db}.{table}".into());
+        let stream =
+            config.options.stream.clone().unwrap_or_else(|| format!("TIDEMILL_{}", flow.to_uppercase()));
+        let subject =
+            config.options.subject.clone().unwrap_or_else(|| "tidemill.{source}.{db}.{table}".into());
         Self { source: source.to_owned(), url: url.clone(), stream_name: stream, subject, open: None }
     }
 
@@ -63,7 +65,8 @@ impl NatsSink {
 
     /// Answers where the stream ends: sequence, and the change in its last message.
     async fn connect(&mut self) -> Result<Option<Progress>, SinkError> {
-        let away = |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
+        let away =
+            |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
         let client = async_nats::ConnectOptions::new()
             .connection_timeout(Duration::from_secs(5))
             .connect(self.url.expose())
@@ -124,7 +127,8 @@ impl NatsSink {
     }
 
     async fn publish(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
-        let away = |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
+        let away =
+            |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
         let open = self.open.as_ref().ok_or_else(|| away(&"not connected"))?;
         let (done, mut sequence) = (open.progress.lsn, open.last_sequence);
         let payload_max = open.client.server_info().max_payload;
@@ -166,7 +170,10 @@ impl NatsSink {
         match self.connect().await {
             Err(error) => error,
             Ok(_) => SinkError::Unavailable {
-                message: format!("stream `{}` moved past sequence {ours}: another publisher writes to it", self.stream_name),
+                message: format!(
+                    "stream `{}` moved past sequence {ours}: another publisher writes to it",
+                    self.stream_name
+                ),
             },
         }
     }
@@ -174,7 +181,9 @@ impl NatsSink {
 
 /// A name as one subject token: what NATS reads as structure becomes `_`.
 fn token(name: &str) -> String {
-    name.chars().map(|c| if c.is_whitespace() || ".*>".contains(c) || c.is_control() { '_' } else { c }).collect()
+    name.chars()
+        .map(|c| if c.is_whitespace() || ".*>".contains(c) || c.is_control() { '_' } else { c })
+        .collect()
 }
 
 #[async_trait]
@@ -185,7 +194,8 @@ impl Sink for NatsSink {
     }
 
     async fn probe(&mut self) -> Result<(), SinkError> {
-        let away = |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
+        let away =
+            |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
         let options = async_nats::ConnectOptions::new().connection_timeout(Duration::from_secs(5));
         let client = options.connect(self.url.expose()).await.map_err(|e| away(&e))?;
         jetstream::new(client).query_account().await.map(|_| ()).map_err(|e| away(&e))

@@ -80,10 +80,16 @@ impl SqliteSink {
                 self.open = None;
                 let message = format!("failed to write {path}: {error}");
                 match error.sqlite_error_code() {
-                    Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
-                        SinkError::Unavailable { message }
-                    }
-                    _ => SinkError::Blocked { message, hint: "check the file, its folder and who else writes it".into() },
+                    Some(
+                        ErrorCode::DatabaseBusy
+                        | ErrorCode::DatabaseLocked
+                        | ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure,
+                    ) => SinkError::Unavailable { message },
+                    _ => SinkError::Blocked {
+                        message,
+                        hint: "check the file, its folder and who else writes it".into(),
+                    },
                 }
             }
         }
@@ -125,7 +131,8 @@ impl Sink for SqliteSink {
         let (batch, flow, history, policy) = (batch.clone(), self.flow.clone(), self.history, self.ddl);
         self.with(move |open| {
             let result = apply(open, &batch, &flow, history, policy);
-            if result.is_err() && matches!(result, Err(Failure::Sql(_) | Failure::Blocked(..))) && open.in_txn {
+            if result.is_err() && matches!(result, Err(Failure::Sql(_) | Failure::Blocked(..))) && open.in_txn
+            {
                 open.in_txn = false;
                 open.connection.execute_batch("ROLLBACK")?;
             }
@@ -138,7 +145,9 @@ impl Sink for SqliteSink {
 fn open_file(path: &Path, flow: &str) -> Result<(Open, Option<Progress>), Failure> {
     if let Some(folder) = path.parent() {
         let made = std::fs::create_dir_all(folder);
-        made.map_err(|e| Failure::Blocked(format!("failed to make {}: {e}", folder.display()), "check its owner".into()))?;
+        made.map_err(|e| {
+            Failure::Blocked(format!("failed to make {}: {e}", folder.display()), "check its owner".into())
+        })?;
     }
     let connection = Connection::open(path)?;
     connection.execute_batch(
@@ -154,7 +163,13 @@ fn open_file(path: &Path, flow: &str) -> Result<(Open, Option<Progress>), Failur
     Ok((Open { connection, progress: told.unwrap_or_default(), owners: HashMap::new(), in_txn: false }, told))
 }
 
-fn apply(open: &mut Open, batch: &SinkBatch, flow: &str, history: bool, policy: DdlPolicy) -> Result<(), Failure> {
+fn apply(
+    open: &mut Open,
+    batch: &SinkBatch,
+    flow: &str,
+    history: bool,
+    policy: DdlPolicy,
+) -> Result<(), Failure> {
     let done = open.progress.lsn;
     if !batch.redrive && batch.up_to.lsn <= done {
         return Ok(());
@@ -197,7 +212,12 @@ fn is_refusal(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn apply_change(open: &mut Open, change: &OutChange, history: bool, policy: DdlPolicy) -> Result<(), Failure> {
+fn apply_change(
+    open: &mut Open,
+    change: &OutChange,
+    history: bool,
+    policy: DdlPolicy,
+) -> Result<(), Failure> {
     if history {
         return append_history(open, change);
     }
@@ -253,8 +273,11 @@ fn insert(open: &mut Open, table: &Table, row: &[Value]) -> Result<(), Failure> 
 fn remove(open: &mut Open, table: &Table, row: &[Value]) -> Result<(), Failure> {
     let all: Vec<usize> = (0..table.columns.len()).collect();
     let by = if table.key.is_empty() { &all } else { &table.key };
-    let wheres: Vec<_> =
-        by.iter().enumerate().map(|(n, i)| format!("{} IS ?{}", quoted(&table.columns[*i].name), n + 1)).collect();
+    let wheres: Vec<_> = by
+        .iter()
+        .enumerate()
+        .map(|(n, i)| format!("{} IS ?{}", quoted(&table.columns[*i].name), n + 1))
+        .collect();
     let table_name = name(table);
     let sql = format!(
         "DELETE FROM {table_name} WHERE rowid IN (SELECT rowid FROM {table_name} WHERE {} LIMIT 1)",
@@ -309,7 +332,8 @@ fn make_table(open: &mut Open, table: &Table, history: bool) -> Result<(), Failu
         let key: Vec<_> = table.key.iter().map(|i| quoted(&table.columns[*i].name)).collect();
         parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
     }
-    open.connection.execute(&format!("CREATE TABLE IF NOT EXISTS {} ({})", name(table), parts.join(", ")), [])?;
+    open.connection
+        .execute(&format!("CREATE TABLE IF NOT EXISTS {} ({})", name(table), parts.join(", ")), [])?;
     Ok(())
 }
 
@@ -324,9 +348,10 @@ fn definition(column: &Column) -> String {
         | ColumnType::Bit { .. }
         | ColumnType::Year => "INTEGER",
         ColumnType::Float | ColumnType::Double => "REAL",
-        ColumnType::Binary { .. } | ColumnType::VarBinary { .. } | ColumnType::Geometry | ColumnType::Vector { .. } => {
-            "BLOB"
-        }
+        ColumnType::Binary { .. }
+        | ColumnType::VarBinary { .. }
+        | ColumnType::Geometry
+        | ColumnType::Vector { .. } => "BLOB",
         _ => "TEXT",
     };
     format!("{} {ty}{}", quoted(&column.name), if column.nullable { "" } else { " NOT NULL" })
@@ -400,7 +425,8 @@ fn apply_ddl(open: &mut Open, ddl: &Ddl) -> Result<(), Failure> {
             // Without its default a NOT NULL column cannot be added to rows that are there: the source fills it.
             let mut loose = column.clone();
             loose.nullable = true;
-            open.connection.execute(&format!("ALTER TABLE {} ADD COLUMN {}", name(after), definition(&loose)), [])?;
+            open.connection
+                .execute(&format!("ALTER TABLE {} ADD COLUMN {}", name(after), definition(&loose)), [])?;
         }
     }
     if renamed_key(before) != key(after) {
@@ -410,7 +436,8 @@ fn apply_ddl(open: &mut Open, ddl: &Ddl) -> Result<(), Failure> {
         let gone = after.column_index(&column.name).is_none()
             && !ddl.column_renames.iter().any(|(old, _)| *old == column.name);
         if gone && have.contains(&column.name.to_lowercase()) {
-            open.connection.execute(&format!("ALTER TABLE {} DROP COLUMN {}", name(after), quoted(&column.name)), [])?;
+            open.connection
+                .execute(&format!("ALTER TABLE {} DROP COLUMN {}", name(after), quoted(&column.name)), [])?;
         }
     }
     Ok(())
@@ -424,7 +451,8 @@ fn rebuild(open: &mut Open, after: &Table) -> Result<(), Failure> {
     open.connection.execute(&format!("ALTER TABLE {} RENAME TO {old}", name(after)), [])?;
     make_table(open, after, false)?;
     let target = name(after);
-    open.connection.execute(&format!("INSERT OR REPLACE INTO {target} ({list}) SELECT {list} FROM {old}"), [])?;
+    open.connection
+        .execute(&format!("INSERT OR REPLACE INTO {target} ({list}) SELECT {list} FROM {old}"), [])?;
     open.connection.execute(&format!("DROP TABLE {old}"), [])?;
     Ok(())
 }
@@ -458,7 +486,9 @@ impl ToSql for Bound<'_> {
             Value::Float(v) => ToSqlOutput::Borrowed(SqlRef::Real(f64::from(*v))),
             Value::Double(v) => ToSqlOutput::Borrowed(SqlRef::Real(*v)),
             Value::Year(v) => ToSqlOutput::Borrowed(SqlRef::Integer(i64::from(*v))),
-            Value::Decimal(v) | Value::Text(v) | Value::Json(v) => ToSqlOutput::Borrowed(SqlRef::Text(v.as_bytes())),
+            Value::Decimal(v) | Value::Text(v) | Value::Json(v) => {
+                ToSqlOutput::Borrowed(SqlRef::Text(v.as_bytes()))
+            }
             Value::Date(v) => return owned(v.to_string()),
             Value::Time(v) => return owned(format_time(*v, fsp)),
             Value::DateTime(v) => return owned(format_datetime(*v, fsp)),

@@ -1,0 +1,168 @@
+//! A tidemill process on a project folder of the test's own.
+
+use serde_json::Value;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Longer than anything here takes on a busy machine of two cores.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+pub struct Node {
+    pub dir: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// A project with these files; nothing runs yet.
+    pub fn new(files: &[(&str, String)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let node = Self { dir, port, child: None };
+        node.write("tidemill.yaml", &format!("name: test\nlisten: {{http: \"127.0.0.1:{port}\"}}\n"));
+        for (name, text) in files {
+            node.write(name, text);
+        }
+        node
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn start(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("tidemill.log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_tidemill"))
+            .args(["up", "--quiet"])
+            .env("TIDEMILL_PROJECT", self.dir.path())
+            .stdout(Stdio::from(log.try_clone().unwrap()))
+            .stderr(Stdio::from(log))
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    pub fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Runs a command of the CLI on this project: status, stdout, stderr.
+    pub fn run(&self, args: &[&str]) -> (i32, String, String) {
+        let out = Command::new(env!("CARGO_BIN_EXE_tidemill"))
+            .args(args)
+            .env("TIDEMILL_PROJECT", self.dir.path())
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.code().unwrap_or(-1), text(&out.stdout), text(&out.stderr))
+    }
+
+    /// `status --json`; null while the node does not answer.
+    pub fn status(&self) -> Value {
+        let (code, out, _) = self.run(&["status", "--json"]);
+        if code == 0 { serde_json::from_str(&out).unwrap() } else { Value::Null }
+    }
+
+    /// Waits until `wanted` holds for the status.
+    pub async fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            if wanted(&status) {
+                return status;
+            }
+            assert!(Instant::now() < end, "waited for: {what}\nstatus: {status:#}\nlog:\n{}", self.log());
+            pause().await;
+        }
+    }
+
+    /// Waits until `holds` answers true.
+    pub async fn until<F: Future<Output = bool>>(&self, what: &str, mut holds: impl FnMut() -> F) {
+        let end = Instant::now() + PATIENCE;
+        while !holds().await {
+            assert!(
+                Instant::now() < end,
+                "waited for: {what}\nstatus: {:#}\nlog:\n{}",
+                self.status(),
+                self.log()
+            );
+            pause().await;
+        }
+    }
+
+    pub fn log(&self) -> String {
+        let text = fs::read_to_string(self.path("tidemill.log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// The whole journal of a source, as `tail --offline` prints it.
+    pub fn changes(&self, source: &str) -> Vec<Value> {
+        let (code, out, err) = self.run(&["tail", source, "--offline"]);
+        assert_eq!(code, 0, "{err}");
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = self.port;
+    }
+}
+
+async fn pause() {
+    let mut tick = tokio::time::interval(Duration::from_millis(60));
+    tick.tick().await;
+    tick.tick().await;
+}
+
+/// A source file of a MySQL or MariaDB server.
+pub fn mysql_source(url: &str, tables: &str) -> String {
+    format!("kind: mysql\nurl: {url}\ntables: [\"{tables}\"]\n")
+}
+
+/// All changes have the next lsn: no gap, no repeat.
+pub fn assert_dense(changes: &[Value]) {
+    for (index, change) in changes.iter().enumerate() {
+        assert_eq!(change["lsn"].as_u64(), Some(index as u64 + 1), "{change}");
+    }
+}
+
+/// Rows of a SQLite table as text, in key order.
+pub fn sqlite_rows(path: &Path, sql: &str) -> Vec<Vec<String>> {
+    let Ok(db) = rusqlite::Connection::open(path) else { return Vec::new() };
+    let Ok(mut query) = db.prepare(sql) else { return Vec::new() };
+    let width = query.column_count();
+    let rows = query.query_map([], |row| {
+        (0..width)
+            .map(|i| {
+                Ok(match row.get_ref(i)? {
+                    rusqlite::types::ValueRef::Null => "NULL".to_owned(),
+                    rusqlite::types::ValueRef::Integer(v) => v.to_string(),
+                    rusqlite::types::ValueRef::Real(v) => v.to_string(),
+                    rusqlite::types::ValueRef::Text(v) | rusqlite::types::ValueRef::Blob(v) => {
+                        String::from_utf8_lossy(v).into_owned()
+                    }
+                })
+            })
+            .collect()
+    });
+    rows.and_then(Iterator::collect).unwrap_or_default()
+}
