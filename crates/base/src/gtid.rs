@@ -92,11 +92,12 @@ impl GtidSet {
             return;
         }
         if let Some(intervals) = self.0.get_mut(&(uuid, tag.to_owned())) {
-            if let Some(last) = intervals.last_mut() {
-                if last.0 <= start && start <= last.1 {
-                    last.1 = last.1.max(end);
-                    return;
-                }
+            if let Some(last) = intervals.last_mut()
+                && last.0 <= start
+                && start <= last.1
+            {
+                last.1 = last.1.max(end);
+                return;
             }
             insert_interval(intervals, start, end);
         } else {

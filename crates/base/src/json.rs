@@ -52,7 +52,7 @@ pub fn put_value(out: &mut Vec<u8>, value: ValueRef<'_>, column: &Column) {
             out.push(b']');
         }
         ValueRef::Text(v) => put_string(out, v),
-        ValueRef::Json(v) if v.is_empty() => out.extend_from_slice(b"null"),
+        ValueRef::Json("") => out.extend_from_slice(b"null"),
         ValueRef::Json(v) => out.extend_from_slice(v.as_bytes()),
         ValueRef::RawText(v) | ValueRef::Bytes(v) => put_base64(out, v),
         ValueRef::Geometry(v) => {

@@ -2,6 +2,8 @@
 //!
 //! `corpus/make.sh` writes the fixtures; `corpus/README.md` says how.
 
+#![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
+
 use base::{Column, ColumnType, RowView, Table, TableName, Value, value};
 use mysql::{Event, EventReader, Flavor, RowPlan, RowsKind, column_type};
 use std::collections::{BTreeMap, HashMap};

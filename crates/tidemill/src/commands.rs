@@ -282,10 +282,10 @@ pub async fn tail(
         return Err(Failure::new(2, format!("there is no source `{source}`"))
             .hint(format!("there are: {}", names.join(", "))));
     }
-    if let Some(table) = &table {
-        if let Err(error) = Patterns::new(std::slice::from_ref(table), &[]) {
-            return Err(Failure::new(2, error.to_string()).hint("--table shop.orders"));
-        }
+    if let Some(table) = &table
+        && let Err(error) = Patterns::new(std::slice::from_ref(table), &[])
+    {
+        return Err(Failure::new(2, error.to_string()).hint("--table shop.orders"));
     }
     if offline {
         let query = ChangesQuery { from, table, limit, follow: false };

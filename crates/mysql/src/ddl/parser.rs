@@ -300,8 +300,7 @@ impl Parser {
         }
         // Neither generated columns nor checks can hold a subquery.
         let rest = self.tokens.as_slice();
-        let has = |word: &str| (0..rest.len()).any(|at| self.is_at(at, word));
-        ddl.is_select = has("SELECT");
+        ddl.is_select = (0..rest.len()).any(|at| self.is_at(at, "SELECT"));
         let end = rest.len();
         ddl.starts_transaction =
             end >= 2 && self.is_at(end - 2, "START") && self.is_at(end - 1, "TRANSACTION");

@@ -1,5 +1,7 @@
 //! Whole pipelines on real servers: a tidemill process, a project folder, a writer, and something that is killed.
 
+#![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
+
 mod faults;
 mod kill;
 mod node;

@@ -60,10 +60,6 @@ impl Model {
         self.tables.keys()
     }
 
-    pub fn len(&self) -> usize {
-        self.tables.len()
-    }
-
     /// Takes a definition in: its id stays when the name is known, its version counts on.
     pub fn put(&mut self, mut table: Table) -> Arc<Table> {
         let old = self.tables.get(&table.name);

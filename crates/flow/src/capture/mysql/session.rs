@@ -440,10 +440,10 @@ async fn resnapshot(
     batch.begin("", now_ms());
     let mut progress = SnapshotProgress::default();
     for name in &names {
-        if let Some((db, table)) = name.split_once('.') {
-            if let Some(table) = model.get(&TableName::new(db, table)) {
-                batch.truncate(&table);
-            }
+        if let Some((db, table)) = name.split_once('.')
+            && let Some(table) = model.get(&TableName::new(db, table))
+        {
+            batch.truncate(&table);
         }
         progress.tables.insert(name.clone(), TableSnapshot::default());
     }

@@ -242,26 +242,26 @@ impl Stream {
     }
 
     fn rotate(&mut self, new_file: &str, new_pos: u64) {
-        if let Position::MySql { file, pos, .. } | Position::MariaDb { file, pos, .. } = &mut self.position {
-            if file != new_file {
-                new_file.clone_into(file);
-                *pos = new_pos;
-                self.state.new_file = true;
-                self.state.moved = true;
-            }
+        if let Position::MySql { file, pos, .. } | Position::MariaDb { file, pos, .. } = &mut self.position
+            && file != new_file
+        {
+            new_file.clone_into(file);
+            *pos = new_pos;
+            self.state.new_file = true;
+            self.state.moved = true;
         }
         self.state.decoders.clear();
     }
 
     fn open(&mut self, gtid: Option<Gtid>, maria: Option<MariaGtid>, ts_ms: i64) -> Result<(), CaptureError> {
-        if let Some(open) = &self.state.txn {
-            if open.rows || self.state.inside_payload {
-                return Err(CaptureError::fatal(
-                    "a transaction in the binlog has no end",
-                    "restart; if it comes again, the server's compressed payload could not be read: \
+        if let Some(open) = &self.state.txn
+            && (open.rows || self.state.inside_payload)
+        {
+            return Err(CaptureError::fatal(
+                "a transaction in the binlog has no end",
+                "restart; if it comes again, the server's compressed payload could not be read: \
                      SET PERSIST binlog_transaction_compression = OFF and use `flow resnapshot`",
-                ));
-            }
+            ));
         }
         self.state.inside_payload = false;
         let (file, pos) = self.position.file_pos().map(|(f, p)| (f.to_owned(), p)).unwrap_or_default();
@@ -410,10 +410,10 @@ impl Stream {
         let mark = self.mark();
         for effect in plan {
             self.begin();
-            if let Some(name) = effect.name() {
-                if let Some(tracking) = self.state.tracking.get_mut(name) {
-                    tracking.note_reshape(&mark);
-                }
+            if let Some(name) = effect.name()
+                && let Some(tracking) = self.state.tracking.get_mut(name)
+            {
+                tracking.note_reshape(&mark);
             }
             self.apply(effect);
         }
@@ -433,11 +433,11 @@ impl Stream {
                     self.batch.schema(after);
                 }
                 self.batch.ddl(&ddl);
-                if ddl.after.is_none() {
-                    if let Some(before) = &ddl.before {
-                        self.batch.drop_table(before.id);
-                        self.note_progress(&before.name, |table| table.done = true);
-                    }
+                if ddl.after.is_none()
+                    && let Some(before) = &ddl.before
+                {
+                    self.batch.drop_table(before.id);
+                    self.note_progress(&before.name, |table| table.done = true);
                 }
                 if let Some(after) = &ddl.after {
                     let name = after.name.clone();
@@ -569,10 +569,10 @@ impl Stream {
         if !self.patterns.matches(&name) || self.is_quarantined(&name) {
             return Ok(Decoder::Skip(Arc::clone(map)));
         }
-        if let Some(table) = self.model.get(&name) {
-            if let Ok(plan) = RowPlan::new(map, &table) {
-                return Ok(Decoder::Rows { map: Arc::clone(map), table, plan: Box::new(plan) });
-            }
+        if let Some(table) = self.model.get(&name)
+            && let Ok(plan) = RowPlan::new(map, &table)
+        {
+            return Ok(Decoder::Rows { map: Arc::clone(map), table, plan: Box::new(plan) });
         }
         // The definition we hold is not the one these rows were written under.
         let patterns = Arc::clone(&self.patterns);
@@ -666,10 +666,10 @@ impl Stream {
         // The view must be opened before the stream moves on.
         let (ready, answer) = oneshot::channel();
         let begin = Begin { table: Arc::clone(&table), processed, cursor: None, keyless: Some(ready) };
-        if reply.send(Some(begin)).is_ok() {
-            if let Ok(Ok(keyless)) = tokio::time::timeout(KEYLESS_WAIT_MAX, answer).await {
-                self.state.keyless.push((table, keyless));
-            }
+        if reply.send(Some(begin)).is_ok()
+            && let Ok(Ok(keyless)) = tokio::time::timeout(KEYLESS_WAIT_MAX, answer).await
+        {
+            self.state.keyless.push((table, keyless));
         }
         Ok(())
     }
