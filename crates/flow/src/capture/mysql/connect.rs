@@ -173,7 +173,7 @@ pub async fn reading_session(conn: &mut Conn) -> Result<(), CaptureError> {
             "SET sql_mode = ''",
             "SET NAMES utf8mb4",
             "SET character_set_results = NULL",
-            "SET SESSION transaction_isolation = 'READ-COMMITTED'",
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         ],
     )
     .await

@@ -16,6 +16,7 @@ use futures_util::{FutureExt, StreamExt};
 use journal::Batch;
 use mysql::binlog::{Event, EventHeader, EventReader, RowPlan, RowsEvent, RowsKind, TableMap};
 use mysql_async::{BinlogStream, Conn};
+use mysql_common::binlog::consts::BinlogChecksumAlg;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -36,6 +37,8 @@ const KEYLESS_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Transaction payload events, which the connection itself unpacks into the events that follow.
 const TRANSACTION_PAYLOAD_EVENT: u8 = 40;
+/// Format descriptions, which the connection itself takes apart: what is left of their body is not whole.
+const FORMAT_DESCRIPTION_EVENT: u8 = 15;
 
 /// The transaction that is being read.
 struct OpenTxn {
@@ -176,6 +179,10 @@ impl Stream {
         };
         if !self.state.inside_payload {
             verify_checksum(&event)?;
+        }
+        if header.event_type == FORMAT_DESCRIPTION_EVENT {
+            self.reader.begin_file(has_checksum(&event));
+            return Ok(());
         }
         if header.event_type == TRANSACTION_PAYLOAD_EVENT {
             self.state.inside_payload = true;
@@ -834,12 +841,12 @@ fn is_current(tracking: &Tracking, table: &Table, row: RowView<'_>, low: &Mark) 
     tracking.is_current(&row_key(table, row), low)
 }
 
+fn has_checksum(event: &mysql_common::binlog::events::Event) -> bool {
+    matches!(event.footer().get_checksum_alg(), Ok(Some(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32)))
+}
+
 fn verify_checksum(event: &mysql_common::binlog::events::Event) -> Result<(), CaptureError> {
-    use mysql_common::binlog::consts::BinlogChecksumAlg;
-    let Some(stored) = event.checksum() else { return Ok(()) };
-    if !matches!(event.footer().get_checksum_alg(), Ok(Some(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32))) {
-        return Ok(());
-    }
+    let Some(stored) = event.checksum().filter(|_| has_checksum(event)) else { return Ok(()) };
     let computed = event.calc_checksum(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32);
     if computed == u32::from_le_bytes(stored) {
         return Ok(());
