@@ -10,6 +10,7 @@ pub mod position;
 pub mod row;
 pub mod schema;
 pub mod secret;
+pub mod units;
 pub mod value;
 pub mod varint;
 
@@ -20,4 +21,5 @@ pub use position::{Position, SnapshotProgress, Step, TableSnapshot};
 pub use row::{RowBuf, RowView, RowWriter};
 pub use schema::{Column, ColumnType, Generated, Table, TableName};
 pub use secret::Secret;
+pub use units::{ByteSize, Span};
 pub use value::{Date, DateTime, Value, ValueRef};

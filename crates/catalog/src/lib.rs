@@ -15,6 +15,7 @@ const SCHEMA: &str = "
 CREATE TABLE flow_progress (
     flow TEXT PRIMARY KEY, epoch INTEGER NOT NULL, lsn INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE flow_restart (flow TEXT PRIMARY KEY, lsn INTEGER NOT NULL) STRICT;
 CREATE TABLE flow_paused (flow TEXT PRIMARY KEY) STRICT;
 CREATE TABLE dead_letters (
     flow TEXT NOT NULL, lsn INTEGER NOT NULL, epoch INTEGER NOT NULL,
@@ -114,6 +115,18 @@ impl Catalog {
         let sql = "INSERT INTO flow_progress VALUES (?1, ?2, ?3)
                    ON CONFLICT (flow) DO UPDATE SET epoch = ?2, lsn = ?3";
         self.lock().execute(sql, params![flow, epoch, lsn as i64])?;
+        Ok(())
+    }
+
+    /// Where a flow may go on when the journal no longer has what it needs: from here on, all its tables are read anew.
+    pub fn restart(&self, flow: &str) -> Result<Option<u64>, CatalogError> {
+        let sql = "SELECT lsn FROM flow_restart WHERE flow = ?1";
+        Ok(self.lock().query_row(sql, [flow], |r| r.get::<_, i64>(0)).optional()?.map(|lsn| lsn as u64))
+    }
+
+    pub fn set_restart(&self, flow: &str, lsn: u64) -> Result<(), CatalogError> {
+        let sql = "INSERT INTO flow_restart VALUES (?1, ?2) ON CONFLICT (flow) DO UPDATE SET lsn = ?2";
+        self.lock().execute(sql, params![flow, lsn as i64])?;
         Ok(())
     }
 
@@ -229,6 +242,8 @@ mod tests {
         catalog.set_progress("f", 1, 10).unwrap();
         catalog.set_progress("f", 2, 11).unwrap();
         catalog.set_paused("f", true).unwrap();
+        catalog.set_restart("f", 4).unwrap();
+        catalog.set_restart("f", 6).unwrap();
         catalog.park("f", &[letter(7, "too long"), letter(8, "waits")]).unwrap();
         catalog.park("f", &[letter(7, "still too long")]).unwrap();
         catalog.unpark("f", 8).unwrap();
@@ -237,6 +252,7 @@ mod tests {
         let catalog = Catalog::open(&path).unwrap();
         assert_eq!(catalog.progress("f").unwrap(), Some((2, 11)));
         assert_eq!(catalog.progress("g").unwrap(), None);
+        assert_eq!((catalog.restart("f").unwrap(), catalog.restart("g").unwrap()), (Some(6), None));
         assert!(catalog.is_paused("f").unwrap() && !catalog.is_paused("g").unwrap());
         assert_eq!(catalog.dead_letters("f", 10).unwrap(), [letter(7, "still too long")]);
         assert_eq!(catalog.dead_letter_count("g").unwrap(), 0);

@@ -1,6 +1,6 @@
 //! What users write in `sources/*.yaml`, `sinks/*.yaml` and `flows/*.yaml`. The doc comments are the manual.
 
-use base::Secret;
+use base::{ByteSize, Secret};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -189,8 +189,8 @@ pub struct FlowOptions {
     pub subject: Option<String>,
     /// NATS stream name (default: `TIDEMILL_<FLOW>`), made when it is missing.
     pub stream: Option<String>,
-    /// `files`: bytes after which a new file begins (default 64 MiB).
-    pub rotate_bytes: Option<u64>,
+    /// `files`: the size after which a new file begins (default `64MiB`).
+    pub rotate_bytes: Option<ByteSize>,
     /// Most rows of one write to the sink (default 1024).
     pub batch_rows: Option<u32>,
 }

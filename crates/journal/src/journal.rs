@@ -198,6 +198,11 @@ impl Journal {
         lock(&self.shared.view).segments[0].id.first_lsn
     }
 
+    /// Where the segment behind the oldest begins; `None` when there is only one.
+    pub fn second_lsn(&self) -> Option<u64> {
+        lock(&self.shared.view).segments.get(1).map(|s| s.id.first_lsn)
+    }
+
     /// What is sealed adds up to this.
     pub fn state(&self) -> State {
         lock(&self.shared.view).folded.state.clone()
@@ -227,6 +232,11 @@ impl Journal {
             removed += 1;
         }
         Ok(removed)
+    }
+
+    /// Whether the oldest segment is past `retention`, whoever still needs it.
+    pub fn is_past(&self, retention: Retention) -> Result<bool, JournalError> {
+        Ok(self.prunable(u64::MAX, retention)?.is_some())
     }
 
     /// The first segment, if it may go.

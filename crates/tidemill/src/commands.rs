@@ -48,6 +48,9 @@ pub async fn up(dir: &Path, quiet: bool) -> Result<(), Failure> {
     });
     let progress = (!quiet && std::io::stderr().is_terminal()).then(|| project.clone());
     let name = project.node.name.clone();
+    for note in project.notes() {
+        tracing::info!("{note}");
+    }
     start::run(&project, shutdown, move |address| {
         tracing::info!(project = name, address = %address, "up: status at http://{address}/api/v1/status");
         if let Some(project) = progress {
@@ -95,6 +98,9 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
         }
         Err(problems) => return Err(report(&problems)),
     };
+    for note in project.notes().iter().filter(|_| !quiet && !json) {
+        eprintln!("note: {note}");
+    }
     let findings = if connect { check_live(&project, quiet || json).await } else { Vec::new() };
     if json {
         let list: Vec<Value> = findings

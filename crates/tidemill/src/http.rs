@@ -154,7 +154,7 @@ async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Byt
                 Err(_) => gone(),
             };
         }
-        "resnapshot" => return resnapshot(&app, flow, &body).await,
+        "resnapshot" => return resnapshot(&app, name, flow, &body).await,
         _ => {
             return problem(
                 StatusCode::NOT_FOUND,
@@ -179,7 +179,7 @@ struct ResnapshotRequest {
     tables: Vec<String>,
 }
 
-async fn resnapshot(app: &App, flow: &crate::start::RunningFlow, body: &Bytes) -> Response {
+async fn resnapshot(app: &App, name: &str, flow: &crate::start::RunningFlow, body: &Bytes) -> Response {
     let request: ResnapshotRequest = if body.is_empty() {
         ResnapshotRequest::default()
     } else {
@@ -194,6 +194,7 @@ async fn resnapshot(app: &App, flow: &crate::start::RunningFlow, body: &Bytes) -
             }
         }
     };
+    let whole = request.tables.is_empty();
     let tables = match (request.tables.is_empty(), flow.tables.is_empty()) {
         (false, _) => request.tables,
         (true, false) => flow.tables.clone(),
@@ -201,11 +202,18 @@ async fn resnapshot(app: &App, flow: &crate::start::RunningFlow, body: &Bytes) -
     };
     let (reply, answer) = oneshot::channel();
     let source = &app.node.sources[&flow.from];
+    let restart = source.journal.sealed().lsn + 1;
     if source.control.send(Control::Resnapshot { tables, reply }).await.is_err() {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the source does not answer", "try again");
     }
     match answer.await {
-        Ok(Ok(tables)) => axum::Json(json!({"tables": tables})).into_response(),
+        Ok(Ok(tables)) => {
+            // A flow whose changes retention has removed may begin again here, since all its tables come anew.
+            if whole && let Err(error) = app.node.catalog.set_restart(name, restart) {
+                return problem(StatusCode::INTERNAL_SERVER_ERROR, base::error::chain(&error), "try again");
+            }
+            axum::Json(json!({"tables": tables})).into_response()
+        }
         Ok(Err(message)) => problem(StatusCode::BAD_REQUEST, message, "see `tidemill status`"),
         Err(_) => {
             problem(StatusCode::SERVICE_UNAVAILABLE, "the source is not connected", "see `tidemill status`")

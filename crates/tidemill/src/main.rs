@@ -8,6 +8,7 @@ mod http;
 mod init;
 mod project;
 mod reference;
+mod retention;
 mod start;
 
 use clap::{CommandFactory, Parser, Subcommand};

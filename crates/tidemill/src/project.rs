@@ -1,6 +1,6 @@
 //! A project folder, read whole and checked before anything starts.
 
-use base::Secret;
+use base::{ByteSize, Secret, Span};
 use flow::config::{FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
 use flow::patterns::Patterns;
 use flow::transform::Transform;
@@ -42,6 +42,16 @@ pub struct NodeConfig {
     pub listen: ListenConfig,
     #[serde(default)]
     pub journal: JournalConfig,
+    /// Where progress, pauses and dead letters are kept: `sqlite:./data/catalog.db`, in the data folder by default.
+    #[serde(default)]
+    pub catalog: Option<String>,
+    /// The business's time zone, as in the IANA database. For schedules and daily models: no room of this version has
+    /// any, so it is only checked.
+    #[serde(default)]
+    pub timezone: Option<String>,
+    /// The warehouse's SQL engine. Accepted so that one file serves every version: this one computes nothing.
+    #[serde(default)]
+    pub engine: Option<Secret>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -49,19 +59,26 @@ pub struct NodeConfig {
 pub struct ListenConfig {
     /// REST, `/metrics`, `/healthz` and `/readyz`. Loopback only: there is no authentication yet.
     pub http: SocketAddr,
+    /// The SQL door for BI tools. Accepted so that one file serves every version: this one does not open it.
+    pub mysql: Option<SocketAddr>,
 }
 
 impl Default for ListenConfig {
     fn default() -> Self {
-        Self { http: SocketAddr::from(([127, 0, 0, 1], 7070)) }
+        Self { http: SocketAddr::from(([127, 0, 0, 1], 7070)), mysql: None }
     }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalConfig {
-    /// Bytes after which a new segment begins (default 67108864).
-    pub segment_bytes: Option<u64>,
+    /// The size after which a new segment begins (default `64MiB`).
+    pub segment_bytes: Option<ByteSize>,
+    /// How long changes are kept (default `7d`), by the time of their commit. Whole segments go. What a flow of this
+    /// project has not delivered is kept for as long again, with an alarm, and then goes too.
+    pub retention: Option<Span>,
+    /// How large a journal may grow (default: no limit). The same grace.
+    pub retention_bytes: Option<ByteSize>,
 }
 
 fn default_data_dir() -> PathBuf {
@@ -90,6 +107,9 @@ impl Project {
                 data_dir: default_data_dir(),
                 listen: ListenConfig::default(),
                 journal: JournalConfig::default(),
+                catalog: None,
+                timezone: None,
+                engine: None,
             },
             sources: read_folder(dir, "sources", &mut problems),
             sinks: read_folder(dir, "sinks", &mut problems),
@@ -108,7 +128,20 @@ impl Project {
     }
 
     pub fn catalog_path(&self) -> PathBuf {
-        self.node.data_dir.join("catalog.db")
+        match self.node.catalog.as_deref().and_then(|url| url.strip_prefix("sqlite:")) {
+            Some(path) => self.dir.join(path),
+            None => self.node.data_dir.join("catalog.db"),
+        }
+    }
+
+    /// What is declared and has no effect in this version.
+    pub fn notes(&self) -> Vec<String> {
+        let unused = [
+            ("engine", self.node.engine.is_some(), "this version computes no models"),
+            ("listen.mysql", self.node.listen.mysql.is_some(), "this version has no SQL door"),
+        ];
+        let declared = unused.into_iter().filter(|(_, declared, _)| *declared);
+        declared.map(|(key, _, reason)| format!("tidemill.yaml: `{key}` has no effect: {reason}")).collect()
     }
 
     fn check(&mut self, problems: &mut Vec<Problem>) {
@@ -121,6 +154,23 @@ impl Project {
                 format!("listen.http is {}, which others can reach", self.node.listen.http),
                 "listen on 127.0.0.1 and put a proxy that authenticates in front: there are no tokens yet"
                     .into(),
+            );
+        }
+        if let Some(catalog) = self.node.catalog.as_deref().filter(|url| !url.starts_with("sqlite:")) {
+            let scheme = catalog.split_once(':').map_or("", |(scheme, _)| scheme);
+            add(
+                "tidemill.yaml".into(),
+                format!("a catalog of kind `{scheme}` is not supported: this version keeps it in SQLite"),
+                "catalog: sqlite:./data/catalog.db".into(),
+            );
+        }
+        if let Some(zone) =
+            self.node.timezone.as_deref().filter(|zone| jiff::tz::TimeZone::get(zone).is_err())
+        {
+            add(
+                "tidemill.yaml".into(),
+                format!("`{zone}` is not a time zone"),
+                "for example: timezone: Asia/Shanghai".into(),
             );
         }
         for (name, source) in &mut self.sources {

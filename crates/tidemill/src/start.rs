@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::http;
 use crate::project::Project;
+use crate::retention::{self, Limits, Reader};
 use catalog::Catalog;
 use flow::capture::mysql::{self, Control, MySqlSource};
 use flow::capture::sqlite::{self, SqliteSource};
@@ -120,6 +121,17 @@ pub async fn run(
             RunningFlow { status, from: config.from.clone(), tables: config.tables.clone(), control };
         flows.insert(name.clone(), running);
     }
+    for (name, source) in &sources {
+        let limits = Limits::new(&project.node.journal);
+        let readers = flows.iter().filter(|(_, flow): &(&String, &RunningFlow)| flow.from == *name);
+        let readers = readers.map(|(name, flow)| Reader {
+            flow: name.clone(),
+            status: flow.status.clone(),
+            catalog: catalog.clone(),
+        });
+        let readers = readers.collect();
+        tasks.spawn(retention::run(name.clone(), source.journal.clone(), readers, limits, shutdown.clone()));
+    }
     let node =
         Node { name: project.node.name.clone(), sources: Arc::new(sources), flows: Arc::new(flows), catalog };
     ready(listener.local_addr().map_err(|e| Failure::io("read the listening address", &e))?);
@@ -145,8 +157,9 @@ pub async fn run(
 
 fn open_journal(project: &Project, dir: &Path) -> Result<(journal::Writer, Journal), Failure> {
     let mut options = journal::Options::default();
-    if let Some(bytes) = project.node.journal.segment_bytes {
-        options.segment_bytes = bytes;
+    if let Some(size) = project.node.journal.segment_bytes {
+        options.segment_bytes =
+            size.0.clamp(journal::limits::SEGMENT_BYTES_MIN, journal::limits::SEGMENT_BYTES_MAX);
     }
     std::fs::create_dir_all(dir).map_err(|e| Failure::io(&format!("make {}", dir.display()), &e))?;
     let what = format!("open the journal {}", dir.display());

@@ -11,7 +11,7 @@ use crate::capture::status::ErrorStatus;
 use crate::config::{FlowConfig, SinkConfig, SinkKind};
 use crate::sinks;
 use catalog::{Catalog, CatalogError, DeadLetter};
-use journal::Journal;
+use journal::{Journal, JournalError};
 use producer::{BATCHES_AHEAD_MAX, ProduceError, Produced, Producer};
 use sink::{OutChange, Progress, Sink, SinkBatch, SinkError};
 use status::FlowStatusCell;
@@ -233,6 +233,10 @@ async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<u64, FlowErr
     }
     let first = flow.journal.first_lsn();
     if done + 1 < first {
+        if let Some(restart) = flow.catalog.restart(&flow.name)?.filter(|lsn| *lsn >= first) {
+            tracing::warn!(flow = %flow.name, from = restart, "the journal lost changes; all tables are read anew");
+            return Ok(restart);
+        }
         return Err(FlowError::Stuck {
             message: format!(
                 "the sink needs change {}, but retention has removed all before {first}",
@@ -396,7 +400,7 @@ impl Delivery<'_> {
                 continue;
             }
             let failure = match self.reread(letter.lsn)? {
-                None => None,
+                None => Some("the journal no longer has this change: use `flow resnapshot`".to_owned()),
                 Some(Err((_, reason))) => Some(reason),
                 Some(Ok(change)) => {
                     let up_to = Progress { epoch: change.epoch, lsn: change.lsn };
@@ -432,7 +436,10 @@ impl Delivery<'_> {
     /// The parked change as the journal has it, transformed by today's rules.
     #[expect(clippy::type_complexity, reason = "the same shape as the producer's")]
     fn reread(&mut self, lsn: u64) -> Result<Option<Result<OutChange, (OutChange, String)>>, FlowError> {
-        let mut reader = self.flow.journal.reader(lsn).map_err(ProduceError::from)?;
+        let mut reader = match self.flow.journal.reader(lsn) {
+            Err(JournalError::Pruned { .. }) => return Ok(None),
+            reader => reader.map_err(ProduceError::from)?,
+        };
         let Some(chunk) = reader.next(1).map_err(ProduceError::from)? else { return Ok(None) };
         let Some(change) = chunk.changes().next() else { return Ok(None) };
         let change = change.map_err(ProduceError::from)?;

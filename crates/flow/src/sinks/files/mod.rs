@@ -32,7 +32,7 @@ impl FilesSink {
             flow: flow.to_owned(),
             source: source.to_owned(),
             dir: dir.to_owned(),
-            rotate_bytes: config.options.rotate_bytes.unwrap_or(ROTATE_BYTES_DEFAULT).max(1),
+            rotate_bytes: config.options.rotate_bytes.map_or(ROTATE_BYTES_DEFAULT, |size| size.0.max(1)),
             file: None,
             progress: Progress::default(),
         }
