@@ -1,21 +1,12 @@
 //! Everything is killed under a writer; afterwards both ends are equal and the journal has no gap and no repeat.
 
 use crate::node::{Node, assert_dense, mysql_source, sqlite_rows};
+use crate::random::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, Nats, NatsOptions, SqlServer};
-
-/// Small, seeded and good enough to choose keys and moments.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
+use testkit::{
+    Fault, FaultProxy, MariaDb, MariaDbOptions, MySql, MySqlOptions, Nats, NatsOptions, SqlServer,
+};
 
 const ROWS: &str = "SELECT id, name, amount FROM shop.orders ORDER BY id";
 
@@ -37,7 +28,7 @@ async fn make_shop(server: &SqlServer, rows: u32) {
 
 /// Writes until told to stop; a server that is away is tried again.
 async fn write(server: &SqlServer, seed: u64, stop: &AtomicBool) -> u64 {
-    let mut rng = Rng(seed);
+    let mut rng = Rng::new(seed);
     let mut written = 0;
     while !stop.load(Ordering::Relaxed) {
         let id = rng.below(6000);
@@ -64,11 +55,12 @@ async fn rows_of(server: &SqlServer, sql: &str) -> Vec<Vec<String>> {
     rows.into_iter().map(|(id, name, n)| vec![id.to_string(), name, n.unwrap_or("NULL".into())]).collect()
 }
 
-fn flows(source: &SqlServer, sink: &SqlServer, nats: &Nats) -> Vec<(&'static str, String)> {
+fn flows(source: &FaultProxy, sink: &SqlServer, nats: &Nats) -> Vec<(&'static str, String)> {
     vec![
         (
             "sources/shop.yaml",
-            mysql_source(&source.url(), "shop.*") + "options: {snapshot_chunk_rows: 300}\n",
+            mysql_source(&format!("mysql://root@{}", source.addr()), "shop.*")
+                + "options: {snapshot_chunk_rows: 300}\n",
         ),
         ("sinks/db.yaml", format!("kind: mysql\nurl: {}\n", sink.url())),
         ("sinks/file.yaml", "kind: sqlite\npath: ./copy.db\n".into()),
@@ -106,7 +98,7 @@ async fn settle_and_compare(node: &Node, source: &SqlServer, sink: &SqlServer, n
     let changes = node.changes("shop");
     assert_dense(&changes);
     assert_eq!(changes.len() as u64, lsn);
-    let messages: Vec<u64> = stream_lsns(nats).await;
+    let messages: Vec<u64> = stream_lsns(nats, "TIDEMILL_TO_STREAM").await;
     assert_eq!(messages, (1..=lsn).collect::<Vec<_>>(), "every change once and in order in the stream");
     let mut lines = Vec::new();
     let mut names: Vec<_> =
@@ -122,10 +114,10 @@ async fn settle_and_compare(node: &Node, source: &SqlServer, sink: &SqlServer, n
 }
 
 /// The lsn of every message, read by a client that is not ours.
-async fn stream_lsns(nats: &Nats) -> Vec<u64> {
+pub async fn stream_lsns(nats: &Nats, name: &str) -> Vec<u64> {
     let client = async_nats::connect(nats.url()).await.unwrap();
     let context = async_nats::jetstream::new(client);
-    let stream = context.get_stream("TIDEMILL_TO_STREAM").await.unwrap();
+    let stream = context.get_stream(name).await.unwrap();
     let last = stream.get_info().await.unwrap().state.last_sequence;
     let mut out = Vec::new();
     for sequence in 1..=last {
@@ -138,18 +130,19 @@ async fn stream_lsns(nats: &Nats) -> Vec<u64> {
 async fn torment(source: &SqlServer, restart_source: impl AsyncFn(), sink: &MySql, nats: &Nats, seed: u64) {
     println!("seed {seed}");
     make_shop(source, 4000).await;
-    let mut node = Node::new(&flows(source, sink, nats));
+    let network = FaultProxy::start(source.addr()).await.unwrap();
+    let mut node = Node::new(&flows(&network, sink, nats));
     let stop = Arc::new(AtomicBool::new(false));
-    let mut rng = Rng(seed);
+    let mut rng = Rng::new(seed);
     node.start();
     let story = async {
-        for round in 0..10 {
+        for round in 0..14 {
             // A moment that depends on the seed, measured in the writer's own progress.
             let beats = rng.below(60) + 5;
             for _ in 0..beats {
                 let _ = source.query::<u64>("SELECT COUNT(*) FROM shop.orders").await;
             }
-            match if round < 2 { 0 } else { rng.below(4) } {
+            match if round < 2 { 0 } else { rng.below(7) } {
                 0 | 1 => {
                     node.kill9();
                     node.start();
@@ -158,12 +151,24 @@ async fn torment(source: &SqlServer, restart_source: impl AsyncFn(), sink: &MySq
                     sink.kill9();
                     sink.restart().await.unwrap();
                 }
+                3 => {
+                    nats.kill9();
+                    nats.restart().await.unwrap();
+                }
+                4 | 5 => {
+                    let fault = if rng.below(2) == 0 { Fault::Cut } else { Fault::HalfOpen };
+                    network.set(fault).await;
+                    for _ in 0..rng.below(40) {
+                        let _ = source.query::<u64>("SELECT COUNT(*) FROM shop.orders").await;
+                    }
+                    network.set(Fault::Pass).await;
+                }
                 _ => restart_source().await,
             }
         }
         stop.store(true, Ordering::Relaxed);
     };
-    let (written, ()) = tokio::join!(write(source, seed | 1, &stop), story);
+    let (written, ()) = tokio::join!(write(source, seed ^ 0x5eed, &stop), story);
     assert!(written > 20, "the writer wrote {written} statements");
     settle_and_compare(&node, source, sink, nats).await;
 }

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
+mod examples;
 mod faults;
 mod kill;
 mod node;
+mod random;
 mod types;
