@@ -1,6 +1,6 @@
 //! The REST surface: health, metrics, status, changes, and the verbs for flows. Loopback only.
 
-use crate::start::Node;
+use crate::start::{Node, OpenSource, RunningSource};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
@@ -79,7 +79,7 @@ pub fn status(node: &Node) -> Value {
         .sources
         .values()
         .map(|source| {
-            let sealed = source.journal.sealed();
+            let sealed = source.open.as_ref().map(|open| open.journal.sealed()).unwrap_or_default();
             let mut status = source.status.get();
             status.lsn = sealed.lsn;
             status.epoch = sealed.epoch;
@@ -91,7 +91,8 @@ pub fn status(node: &Node) -> Value {
         .values()
         .map(|flow| {
             let mut status = flow.status.get();
-            let end = node.sources[&flow.from].journal.sealed().lsn;
+            let source = node.sources[&flow.from].open.as_ref();
+            let end = source.map_or(0, |open| open.journal.sealed().lsn);
             status.lag_changes = end.saturating_sub(status.lsn);
             status
         })
@@ -123,6 +124,22 @@ async fn readyz(State(app): State<App>) -> Response {
             "see `tidemill status`",
         )
     }
+}
+
+/// The source of this name, if there is one and its journal is whole.
+fn open_source<'a>(app: &'a App, name: &str) -> Result<&'a OpenSource, Box<Response>> {
+    let refusal = match app.node.sources.get(name) {
+        None => {
+            problem(StatusCode::NOT_FOUND, format!("there is no source `{name}`"), "see GET /api/v1/status")
+        }
+        Some(RunningSource { open: Some(open), .. }) => return Ok(open),
+        Some(RunningSource { open: None, .. }) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("source `{name}` cannot start"),
+            "see its error in GET /api/v1/status",
+        ),
+    };
+    Err(Box::new(refusal))
 }
 
 async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Bytes) -> Response {
@@ -201,15 +218,18 @@ async fn resnapshot(app: &App, name: &str, flow: &crate::start::RunningFlow, bod
         (true, true) => vec!["*.*".to_owned()],
     };
     let (reply, answer) = oneshot::channel();
-    let source = &app.node.sources[&flow.from];
-    let restart = source.journal.sealed().lsn + 1;
+    let source = match open_source(app, &flow.from) {
+        Ok(source) => source,
+        Err(refusal) => return *refusal,
+    };
+    let (identity, restart) = (source.journal.identity(), source.journal.sealed().lsn + 1);
     if source.control.send(Control::Resnapshot { tables, reply }).await.is_err() {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the source does not answer", "try again");
     }
     match answer.await {
         Ok(Ok(tables)) => {
             // A flow whose changes retention has removed may begin again here, since all its tables come anew.
-            if whole && let Err(error) = app.node.catalog.set_restart(name, restart) {
+            if whole && let Err(error) = app.node.catalog.set_restart(name, identity, restart) {
                 return problem(StatusCode::INTERNAL_SERVER_ERROR, base::error::chain(&error), "try again");
             }
             axum::Json(json!({"tables": tables})).into_response()
@@ -268,12 +288,9 @@ async fn changes(
     Path(name): Path<String>,
     Query(query): Query<ChangesQuery>,
 ) -> Response {
-    let Some(source) = app.node.sources.get(&name) else {
-        return problem(
-            StatusCode::NOT_FOUND,
-            format!("there is no source `{name}`"),
-            "see GET /api/v1/status",
-        );
+    let source = match open_source(&app, &name) {
+        Ok(source) => source,
+        Err(refusal) => return *refusal,
     };
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(PARTS_MAX);
     let lister = match ChangeLister::new(&name, &source.journal, &query) {
@@ -290,12 +307,9 @@ async fn changes(
 
 async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>) -> Response {
     let query = ChangesQuery { from: lsn.to_string(), table: None, limit: Some(1), follow: false };
-    let Some(running) = app.node.sources.get(&source) else {
-        return problem(
-            StatusCode::NOT_FOUND,
-            format!("there is no source `{source}`"),
-            "see GET /api/v1/status",
-        );
+    let running = match open_source(&app, &source) {
+        Ok(running) => running,
+        Err(refusal) => return *refusal,
     };
     let lister = match ChangeLister::new(&source, &running.journal, &query) {
         Ok(lister) => lister,
