@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use flow::capture::mysql::Control;
+use flow::capture::mysql::{Anew, Control};
 use flow::deliver::FlowControl;
 use flow::patterns::Patterns;
 use journal::Journal;
@@ -222,16 +222,17 @@ async fn resnapshot(app: &App, name: &str, flow: &crate::start::RunningFlow, bod
         Ok(source) => source,
         Err(refusal) => return *refusal,
     };
-    let (identity, restart) = (source.journal.identity(), source.journal.sealed().lsn + 1);
     if source.control.send(Control::Resnapshot { tables, reply }).await.is_err() {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the source does not answer", "try again");
     }
     match answer.await {
-        Ok(Ok(tables)) => {
+        Ok(Ok(Anew { tables, from_lsn })) => {
             // A flow whose changes retention has removed may begin again here, since all its tables come anew.
-            if whole && let Err(error) = app.node.catalog.set_restart(name, identity, restart) {
+            let identity = source.journal.identity();
+            if whole && let Err(error) = app.node.catalog.set_restart(name, identity, from_lsn) {
                 return problem(StatusCode::INTERNAL_SERVER_ERROR, base::error::chain(&error), "try again");
             }
+            let _ = flow.control.try_send(FlowControl::LookAgain);
             axum::Json(json!({"tables": tables})).into_response()
         }
         Ok(Err(message)) => problem(StatusCode::BAD_REQUEST, message, "see `tidemill status`"),

@@ -44,6 +44,8 @@ pub enum FlowControl {
     /// Stops after the batch in flight, also over restarts.
     Pause(oneshot::Sender<Result<(), String>>),
     Resume(oneshot::Sender<Result<(), String>>),
+    /// Ends the pause after a failure: what was in the way may be gone.
+    LookAgain,
     /// Tries the parked changes again, oldest first; answers how many went through and how many are parked still.
     Retry(oneshot::Sender<Result<(u64, u64), String>>),
 }
@@ -138,6 +140,7 @@ fn refuse_or_note(flow: &Flow, command: FlowControl) {
             let _ =
                 reply.send(flow.catalog.set_paused(&flow.name, false).map_err(|e| base::error::chain(&e)));
         }
+        FlowControl::LookAgain => {}
         FlowControl::Retry(reply) => {
             let _ = reply.send(Err(format!("flow `{}` is not running", flow.name)));
         }

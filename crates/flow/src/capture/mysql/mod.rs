@@ -9,4 +9,4 @@ mod snapshot;
 mod stream;
 mod window;
 
-pub use session::{Control, MySqlSource, run};
+pub use session::{Anew, Control, MySqlSource, run};
