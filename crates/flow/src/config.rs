@@ -66,9 +66,10 @@ pub struct SourceOptions {
     pub snapshot_parallel: Option<u32>,
     /// Rows a second a snapshot may read in all (default: no limit).
     pub snapshot_rows_per_second: Option<u32>,
-    /// TLS to the server: `prefer` (default), `require`, `verify` or `off`.
+    /// TLS to the server: `prefer` (default), `require`, `verify` (its certificate is signed by `tls_ca` and names the
+    /// host) or `off`. To this machine itself the default is `off`.
     pub tls: Option<TlsMode>,
-    /// CA certificate for `verify`.
+    /// The only CA certificates that `verify` trusts, as PEM; the public ones by default.
     pub tls_ca: Option<PathBuf>,
 }
 
