@@ -31,8 +31,12 @@ fn report(problems: &[Problem]) -> Failure {
     for problem in problems {
         eprintln!("{problem}");
     }
-    let (count, s) = (problems.len(), if problems.len() == 1 { "" } else { "s" });
-    Failure::new(2, format!("the project has {count} mistake{s}; nothing was started"))
+    let mistakes = counted(problems.len(), "mistake", "mistakes");
+    Failure::new(2, format!("the project has {mistakes}; nothing was started"))
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 pub async fn up(dir: &Path, quiet: bool) -> Result<(), Failure> {
@@ -115,15 +119,20 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
     }
     if findings.is_empty() {
         if !quiet && !json {
-            let (sources, sinks, flows) = (project.sources.len(), project.sinks.len(), project.flows.len());
-            println!("ok: {sources} sources, {sinks} sinks, {flows} flows");
+            let sources = counted(project.sources.len(), "source", "sources");
+            let sinks = counted(project.sinks.len(), "sink", "sinks");
+            println!("ok: {sources}, {sinks}, {}", counted(project.flows.len(), "flow", "flows"));
         }
         return Ok(());
     }
     let status = if findings.iter().any(|f| f.3) { 3 } else { 2 };
     Err(Failure::new(
         status,
-        if json { String::new() } else { format!("{} things stand in the way", findings.len()) },
+        if json {
+            String::new()
+        } else {
+            format!("{} in the way", counted(findings.len(), "thing stands", "things stand"))
+        },
     ))
 }
 

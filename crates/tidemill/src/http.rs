@@ -44,6 +44,7 @@ struct App {
 
 pub fn router(node: Node, metrics: PrometheusHandle, shutdown: watch::Receiver<bool>) -> Router {
     Router::new()
+        .route("/", get(page))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(|State(app): State<App>| async move { app.metrics.render() }))
@@ -74,6 +75,15 @@ async fn only_from_here(request: Request, next: Next) -> Response {
         "this address is for programs on this machine",
         "call it as 127.0.0.1 or localhost, and from no page of another site",
     )
+}
+
+/// The status page: one file, no other site's parts.
+async fn page() -> Response {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+                  frame-ancestors 'none'";
+    let headers =
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)];
+    (headers, include_str!("page.html")).into_response()
 }
 
 fn is_from_here(headers: &HeaderMap) -> bool {

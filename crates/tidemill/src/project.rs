@@ -118,7 +118,7 @@ impl Project {
         if let Some(node) = node {
             project.node = node;
         }
-        project.node.data_dir = dir.join(&project.node.data_dir);
+        project.node.data_dir = below(dir, &project.node.data_dir);
         project.check(&mut problems);
         if problems.is_empty() { Ok(project) } else { Err(problems) }
     }
@@ -129,7 +129,7 @@ impl Project {
 
     pub fn catalog_path(&self) -> PathBuf {
         match self.node.catalog.as_deref().and_then(|url| url.strip_prefix("sqlite:")) {
-            Some(path) => self.dir.join(path),
+            Some(path) => below(&self.dir, Path::new(path)),
             None => self.node.data_dir.join("catalog.db"),
         }
     }
@@ -187,7 +187,7 @@ impl Project {
                     }
                 }
                 SourceKind::Sqlite => match &mut source.path {
-                    Some(file) => *file = self.dir.join(&*file),
+                    Some(file) => *file = below(&self.dir, file),
                     None => add(path, "a sqlite source needs `path`".into(), "path: ./shop.db".into()),
                 },
             }
@@ -199,7 +199,7 @@ impl Project {
                 SinkKind::Nats => &["nats://", "tls://"],
                 SinkKind::Sqlite | SinkKind::Files => {
                     match &mut sink.path {
-                        Some(file) => *file = self.dir.join(&*file),
+                        Some(file) => *file = below(&self.dir, file),
                         None => add(path, "this kind of sink needs `path`".into(), "path: ./out".into()),
                     }
                     continue;
@@ -229,6 +229,11 @@ impl Project {
             }
         }
     }
+}
+
+/// A path of the project, without the `./` that people write.
+fn below(dir: &Path, path: &Path) -> PathBuf {
+    dir.join(path).components().collect()
 }
 
 fn known(names: &[&str]) -> String {
