@@ -58,6 +58,7 @@ pub async fn run(
         };
         let message = base::error::chain(&error);
         tracing::warn!(source = %source.name, error = message, hint = error.hint, "capture interrupted");
+        metrics::counter!(base::metrics::CAPTURE_ERRORS, "source" => source.name.to_string()).increment(1);
         source.status.update(|status| {
             status.error = Some(ErrorStatus { message, hint: error.hint.clone() });
             if error.kind != CaptureErrorKind::Unavailable {
@@ -316,8 +317,16 @@ impl Capture {
         self.connection.execute_batch(if result.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(fail())?;
         let fresh = result?;
         // What the old triggers wrote comes first, under the old definitions.
-        while self.drain(source).await? {}
-        self.connection.execute_batch("BEGIN").map_err(fail())?;
+        loop {
+            while self.drain(source).await? {}
+            // The view that tables are read in begins here. What was written since the last look is drained first:
+            // the position after `read_fresh` is past it.
+            self.connection.execute_batch("BEGIN").map_err(fail())?;
+            if self.read_changes()?.is_empty() {
+                break;
+            }
+            self.connection.execute_batch("COMMIT").map_err(fail())?;
+        }
         let read = self.read_fresh(source, &fresh, again).await;
         self.connection.execute_batch("COMMIT").map_err(fail())?;
         read?;
@@ -478,6 +487,8 @@ impl Capture {
             }
             offset += slice.len() as u64;
             count += slice.len() as u64;
+            metrics::counter!(base::metrics::SNAPSHOT_ROWS, "source" => source.name.to_string())
+                .increment(slice.len() as u64);
             for row in &slice {
                 self.batch.change(Op::Read, table, None, Some(&row.0));
             }
@@ -490,7 +501,12 @@ impl Capture {
     async fn flush(&mut self, source: &SqliteSource) -> Result<(), CaptureError> {
         let next = Batch::new(self.batch.next_lsn());
         let full = std::mem::replace(&mut self.batch, next);
-        if full.is_empty() { Ok(()) } else { source.handle.append(full).await }
+        if full.is_empty() {
+            return Ok(());
+        }
+        metrics::counter!(base::metrics::CAPTURED_BYTES, "source" => source.name.to_string())
+            .increment(full.len_bytes() as u64);
+        source.handle.append(full).await
     }
 
     /// Reads what the triggers wrote; true when there may be more.
@@ -521,6 +537,8 @@ impl Capture {
                 after.as_ref().map(|r| &r.0[..]),
             );
         }
+        metrics::counter!(base::metrics::CAPTURED_ROWS, "source" => source.name.to_string())
+            .increment(changes.len() as u64);
         self.change_id = last;
         self.batch.commit(&Step::Sqlite { change_id: last });
         self.flush(source).await?;

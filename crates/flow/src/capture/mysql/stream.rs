@@ -607,9 +607,9 @@ impl Stream {
         let next = Batch::new(self.batch.next_lsn());
         let full = std::mem::replace(&mut self.batch, next);
         let rows = std::mem::take(&mut self.state.rows_captured);
-        metrics::counter!("tidemill_flow_captured_rows_total", "source" => self.name.to_string())
+        metrics::counter!(base::metrics::CAPTURED_ROWS, "source" => self.name.to_string())
             .increment(rows);
-        metrics::counter!("tidemill_flow_captured_bytes_total", "source" => self.name.to_string())
+        metrics::counter!(base::metrics::CAPTURED_BYTES, "source" => self.name.to_string())
             .increment(full.len_bytes() as u64);
         self.handle.append(full).await
     }
@@ -744,7 +744,7 @@ impl Stream {
                 self.seal(Step::Stay);
             }
         }
-        metrics::counter!("tidemill_flow_snapshot_rows_total", "source" => self.name.to_string())
+        metrics::counter!(base::metrics::SNAPSHOT_ROWS, "source" => self.name.to_string())
             .increment(rows);
         let _ = chunk.reply.send(());
     }
@@ -827,7 +827,7 @@ impl Stream {
             status.snapshot = snapshot;
             status.quarantined = quarantined;
         });
-        metrics::gauge!("tidemill_flow_capture_lag_seconds", "source" => self.name.to_string())
+        metrics::gauge!(base::metrics::CAPTURE_LAG, "source" => self.name.to_string())
             .set(lag as f64 / 1e3);
     }
 }
