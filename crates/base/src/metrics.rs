@@ -92,7 +92,12 @@ pub const METRICS: [Metric; 11] = [
         "errors",
         "Times delivery was interrupted: the sink was away, or someone must act",
     ),
-    gauge(DEAD_LETTERS, "flow", "changes", "Changes that are parked: refused by the sink, or waiting behind one"),
+    gauge(
+        DEAD_LETTERS,
+        "flow",
+        "changes",
+        "Changes that are parked: refused by the sink, or waiting behind one",
+    ),
     gauge(
         HOLDS_JOURNAL,
         "flow",

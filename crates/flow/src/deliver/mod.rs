@@ -108,8 +108,7 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
         };
         let message = base::error::chain(&error);
         tracing::warn!(flow = %flow.name, error = message, hint = error.hint(), "delivery interrupted");
-        metrics::counter!(base::metrics::DELIVERY_ERRORS, "flow" => flow.name.to_string())
-            .increment(1);
+        metrics::counter!(base::metrics::DELIVERY_ERRORS, "flow" => flow.name.to_string()).increment(1);
         let passes = error.passes();
         flow.status.update(|s| {
             s.state = if passes { "running" } else { "failed" };
@@ -428,8 +427,7 @@ impl Delivery<'_> {
         }
         self.held = held_keys(self.flow)?;
         self.flow.status.update(|s| s.dead_letters = parked);
-        metrics::gauge!(base::metrics::DEAD_LETTERS, "flow" => self.flow.name.to_string())
-            .set(parked as f64);
+        metrics::gauge!(base::metrics::DEAD_LETTERS, "flow" => self.flow.name.to_string()).set(parked as f64);
         Ok((through, parked))
     }
 
@@ -456,8 +454,7 @@ impl Delivery<'_> {
             s.dead_letters = count;
         });
         let lag = end.saturating_sub(lsn);
-        metrics::gauge!(base::metrics::DELIVERY_LAG, "flow" => self.flow.name.to_string())
-            .set(lag as f64);
+        metrics::gauge!(base::metrics::DELIVERY_LAG, "flow" => self.flow.name.to_string()).set(lag as f64);
     }
 }
 

@@ -72,8 +72,7 @@ pub async fn run(
         }
         let message = base::error::chain(&error);
         tracing::warn!(source = %source.name, error = message, hint = error.hint, "capture interrupted");
-        metrics::counter!(base::metrics::CAPTURE_ERRORS, "source" => source.name.to_string())
-            .increment(1);
+        metrics::counter!(base::metrics::CAPTURE_ERRORS, "source" => source.name.to_string()).increment(1);
         let waits = error.kind != CaptureErrorKind::Unavailable;
         source.status.update(|status| {
             status.error = Some(ErrorStatus { message, hint: error.hint.clone() });

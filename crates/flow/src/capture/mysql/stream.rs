@@ -607,8 +607,7 @@ impl Stream {
         let next = Batch::new(self.batch.next_lsn());
         let full = std::mem::replace(&mut self.batch, next);
         let rows = std::mem::take(&mut self.state.rows_captured);
-        metrics::counter!(base::metrics::CAPTURED_ROWS, "source" => self.name.to_string())
-            .increment(rows);
+        metrics::counter!(base::metrics::CAPTURED_ROWS, "source" => self.name.to_string()).increment(rows);
         metrics::counter!(base::metrics::CAPTURED_BYTES, "source" => self.name.to_string())
             .increment(full.len_bytes() as u64);
         self.handle.append(full).await
@@ -744,8 +743,7 @@ impl Stream {
                 self.seal(Step::Stay);
             }
         }
-        metrics::counter!(base::metrics::SNAPSHOT_ROWS, "source" => self.name.to_string())
-            .increment(rows);
+        metrics::counter!(base::metrics::SNAPSHOT_ROWS, "source" => self.name.to_string()).increment(rows);
         let _ = chunk.reply.send(());
     }
 
@@ -827,8 +825,7 @@ impl Stream {
             status.snapshot = snapshot;
             status.quarantined = quarantined;
         });
-        metrics::gauge!(base::metrics::CAPTURE_LAG, "source" => self.name.to_string())
-            .set(lag as f64 / 1e3);
+        metrics::gauge!(base::metrics::CAPTURE_LAG, "source" => self.name.to_string()).set(lag as f64 / 1e3);
     }
 }
 

@@ -43,8 +43,7 @@ impl NatsSink {
     pub fn new(flow: &str, source: &str, url: &Secret, config: &FlowConfig) -> Self {
         let stream =
             config.options.stream.clone().unwrap_or_else(|| format!("TIDEMILL_{}", flow.to_uppercase()));
-        let subject =
-            config.options.subject.clone().unwrap_or_else(|| SUBJECT_DEFAULT.into());
+        let subject = config.options.subject.clone().unwrap_or_else(|| SUBJECT_DEFAULT.into());
         Self { source: source.to_owned(), url: url.clone(), stream_name: stream, subject, open: None }
     }
 
