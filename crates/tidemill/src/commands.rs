@@ -116,15 +116,20 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
     if findings.is_empty() {
         if !quiet && !json {
             let (sources, sinks, flows) = (project.sources.len(), project.sinks.len(), project.flows.len());
-            println!("ok: {sources} sources, {sinks} sinks, {flows} flows");
+            println!("ok: {}, {}, {}", many(sources, "source"), many(sinks, "sink"), many(flows, "flow"));
         }
         return Ok(());
     }
     let status = if findings.iter().any(|f| f.3) { 3 } else { 2 };
     Err(Failure::new(
         status,
-        if json { String::new() } else { format!("{} things stand in the way", findings.len()) },
+        if json { String::new() } else { format!("{} found, and the way out of each", many(findings.len(), "problem")) },
     ))
+}
+
+/// `1 flow`, `2 flows`.
+fn many(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Place, message, hint, and whether it is that nobody answered.
@@ -217,10 +222,12 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
     for s in status["sources"].as_array().into_iter().flatten() {
         let snapshot = &s["snapshot"];
         let rows_text = format!("{} ({} rows)", text(&snapshot["state"]), text(&snapshot["rows"]));
-        let position = if s["position"]["gtid"].is_string() {
-            text(&s["position"]["gtid"])
-        } else {
-            format!("{}:{}", text(&s["position"]["file"]), text(&s["position"]["pos"]))
+        let p = &s["position"];
+        let position = match (&p["gtid"], &p["file"]) {
+            (Value::String(gtid), _) => gtid.clone(),
+            (_, Value::String(file)) => format!("{file}:{}", text(&p["pos"])),
+            // A SQLite source has a number of a change, and no file.
+            _ => text(&p["pos"]),
         };
         let lag = format!("{} ms", text(&s["lag_ms"]));
         rows.push(vec![text(&s["name"]), text(&s["state"]), text(&s["lsn"]), lag, rows_text, position]);
@@ -243,7 +250,9 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
         for item in status[thing].as_array().into_iter().flatten() {
             if let Some(message) = item["error"]["message"].as_str() {
                 println!("\n{}: {message}", text(&item["name"]));
-                println!("  hint: {}", text(&item["error"]["hint"]));
+                if let Some(hint) = item["error"]["hint"].as_str() {
+                    println!("  hint: {hint}");
+                }
             }
             for table in item["quarantined"].as_array().into_iter().flatten() {
                 println!(
