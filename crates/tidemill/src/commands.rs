@@ -123,7 +123,11 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
     let status = if findings.iter().any(|f| f.3) { 3 } else { 2 };
     Err(Failure::new(
         status,
-        if json { String::new() } else { format!("{} found, and the way out of each", many(findings.len(), "problem")) },
+        if json {
+            String::new()
+        } else {
+            format!("{} found, and the way out of each", many(findings.len(), "problem"))
+        },
     ))
 }
 
