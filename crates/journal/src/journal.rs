@@ -178,6 +178,11 @@ impl Journal {
         Reader::new(self.shared.clone(), from_lsn.max(1))
     }
 
+    /// Drawn when the journal was made.
+    pub fn identity(&self) -> u64 {
+        lock(&self.shared.view).folded.state.identity
+    }
+
     pub fn sealed(&self) -> Sealed {
         let view = lock(&self.shared.view);
         Sealed {

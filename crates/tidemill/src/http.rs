@@ -1,6 +1,6 @@
 //! The REST surface: health, metrics, status, changes, and the verbs for flows. Loopback only.
 
-use crate::start::Node;
+use crate::start::{Node, OpenSource, RunningSource};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use base::Code;
 use base::metrics::{METRICS, MetricKind};
-use flow::capture::mysql::Control;
+use flow::capture::mysql::{Anew, Control};
 use flow::deliver::FlowControl;
 use flow::patterns::Patterns;
 use journal::Journal;
@@ -177,7 +177,7 @@ pub fn status(node: &Node) -> Value {
         .sources
         .values()
         .map(|source| {
-            let sealed = source.journal.sealed();
+            let sealed = source.open.as_ref().map(|open| open.journal.sealed()).unwrap_or_default();
             let mut status = source.status.get();
             status.lsn = sealed.lsn;
             status.epoch = sealed.epoch;
@@ -189,7 +189,8 @@ pub fn status(node: &Node) -> Value {
         .values()
         .map(|flow| {
             let mut status = flow.status.get();
-            let end = node.sources[&flow.from].journal.sealed().lsn;
+            let source = node.sources[&flow.from].open.as_ref();
+            let end = source.map_or(0, |open| open.journal.sealed().lsn);
             status.lag_changes = end.saturating_sub(status.lsn);
             status
         })
@@ -217,6 +218,20 @@ async fn readyz(State(app): State<App>) -> Response {
     } else {
         problem(Code::Unavailable, format!("failed: {}", failed.join(", ")), "see `tidemill status`")
     }
+}
+
+/// The source of this name, if there is one and its journal is whole.
+fn open_source<'a>(app: &'a App, name: &str) -> Result<&'a OpenSource, Box<Response>> {
+    let refusal = match app.node.sources.get(name) {
+        None => problem(Code::NotFound, format!("there is no source `{name}`"), "see GET /api/v1/status"),
+        Some(RunningSource { open: Some(open), .. }) => return Ok(open),
+        Some(RunningSource { open: None, .. }) => problem(
+            Code::Unavailable,
+            format!("source `{name}` cannot start"),
+            "see its error in GET /api/v1/status",
+        ),
+    };
+    Err(Box::new(refusal))
 }
 
 async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Bytes) -> Response {
@@ -287,17 +302,21 @@ async fn resnapshot(app: &App, name: &str, flow: &crate::start::RunningFlow, bod
         (true, true) => vec!["*.*".to_owned()],
     };
     let (reply, answer) = oneshot::channel();
-    let source = &app.node.sources[&flow.from];
-    let restart = source.journal.sealed().lsn + 1;
+    let source = match open_source(app, &flow.from) {
+        Ok(source) => source,
+        Err(refusal) => return *refusal,
+    };
     if source.control.send(Control::Resnapshot { tables, reply }).await.is_err() {
         return problem(Code::Unavailable, "the source does not answer", "try again");
     }
     match answer.await {
-        Ok(Ok(tables)) => {
+        Ok(Ok(Anew { tables, from_lsn })) => {
             // A flow whose changes retention has removed may begin again here, since all its tables come anew.
-            if whole && let Err(error) = app.node.catalog.set_restart(name, restart) {
+            let identity = source.journal.identity();
+            if whole && let Err(error) = app.node.catalog.set_restart(name, identity, from_lsn) {
                 return problem(Code::Internal, base::error::chain(&error), "try again");
             }
+            let _ = flow.control.try_send(FlowControl::LookAgain);
             axum::Json(json!({"tables": tables})).into_response()
         }
         Ok(Err(message)) => problem(Code::Invalid, message, "see `tidemill status`"),
@@ -352,8 +371,9 @@ async fn changes(
     Path(name): Path<String>,
     Query(query): Query<ChangesQuery>,
 ) -> Response {
-    let Some(source) = app.node.sources.get(&name) else {
-        return problem(Code::NotFound, format!("there is no source `{name}`"), "see GET /api/v1/status");
+    let source = match open_source(&app, &name) {
+        Ok(source) => source,
+        Err(refusal) => return *refusal,
     };
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(PARTS_MAX);
     let lister = match ChangeLister::new(&name, &source.journal, &query) {
@@ -370,8 +390,9 @@ async fn changes(
 
 async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>) -> Response {
     let query = ChangesQuery { from: lsn.to_string(), table: None, limit: Some(1), follow: false };
-    let Some(running) = app.node.sources.get(&source) else {
-        return problem(Code::NotFound, format!("there is no source `{source}`"), "see GET /api/v1/status");
+    let running = match open_source(&app, &source) {
+        Ok(running) => running,
+        Err(refusal) => return *refusal,
     };
     let lister = match ChangeLister::new(&source, &running.journal, &query) {
         Ok(lister) => lister,

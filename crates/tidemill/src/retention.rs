@@ -52,9 +52,11 @@ pub struct Reader {
 
 impl Reader {
     /// The last change it no longer needs: delivered, and before every parked one, which is read again at a retry.
-    fn done(&self) -> u64 {
+    fn done(&self, identity: u64) -> u64 {
         let parked = self.catalog.oldest_parked(&self.flow).ok().flatten();
-        parked.map_or(u64::MAX, |lsn| lsn - 1).min(self.status.get().lsn)
+        let restart = self.catalog.restart(&self.flow).ok().flatten();
+        let restart = restart.filter(|(journal, _)| *journal == identity).map_or(0, |(_, lsn)| lsn - 1);
+        parked.map_or(u64::MAX, |lsn| lsn - 1).min(self.status.get().lsn.max(restart))
     }
 }
 
@@ -94,11 +96,12 @@ fn prune(
 ) -> Result<(), JournalError> {
     let newest = journal.sealed().ts_ms;
     let (normal, grace) = (limits.times(1, newest, now_ms), limits.times(GRACE, newest, now_ms));
-    let done = readers.iter().map(Reader::done).min().unwrap_or(u64::MAX - 1);
+    let identity = journal.identity();
+    let done = readers.iter().map(|reader| reader.done(identity)).min().unwrap_or(u64::MAX - 1);
     let mut removed = journal.prune(done + 1, normal)?;
     let held = journal.is_past(normal)?;
     for reader in readers {
-        let (name, done) = (&reader.flow, reader.done());
+        let (name, done) = (&reader.flow, reader.done(identity));
         let holds = held && journal.second_lsn().is_some_and(|second| done + 1 < second);
         if holds && !reader.status.get().holds_journal {
             tracing::warn!(

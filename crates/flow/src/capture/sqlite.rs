@@ -8,7 +8,7 @@
 //! Whatever one read transaction finds is one transaction in the journal. The snapshot is one read transaction too,
 //! and one journal transaction: it is there whole or not at all.
 
-use super::mysql::Control;
+use super::mysql::{Anew, Control};
 use super::status::{ErrorStatus, SnapshotStatus, StatusCell};
 use super::writer::JournalHandle;
 use super::{CaptureError, CaptureErrorKind};
@@ -235,8 +235,9 @@ async fn session(
                         .map(|t| t.name.to_string()).collect(),
                     Err(_) => Vec::new(),
                 };
+                let from_lsn = capture.batch.next_lsn();
                 let none = || format!("no captured table matches {}", tables.join(", "));
-                let _ = reply.send(if names.is_empty() { Err(none()) } else { Ok(names.clone()) });
+                let _ = reply.send(if names.is_empty() { Err(none()) } else { Ok(Anew { tables: names.clone(), from_lsn }) });
                 *again = names;
                 return Ok(());
             }

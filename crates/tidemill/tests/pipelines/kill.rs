@@ -103,6 +103,7 @@ async fn settle_and_compare(node: &Node, source: &SqlServer, sink: &SqlServer, n
     let mut lines = Vec::new();
     let mut names: Vec<_> =
         std::fs::read_dir(node.path("lines")).unwrap().map(|e| e.unwrap().path()).collect();
+    names.retain(|name: &std::path::PathBuf| name.extension().is_some_and(|e| e == "jsonl"));
     names.sort();
     for name in names {
         for line in std::fs::read_to_string(name).unwrap().lines() {

@@ -71,6 +71,15 @@ impl Node {
         }
     }
 
+    /// Ends the node as a service manager does; it must drain and say that all is well.
+    pub fn stop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let killed = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap();
+        assert!(killed.success());
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "SIGTERM ends with status 0\n{}", self.log());
+    }
+
     /// Runs a command of the CLI on this project: status, stdout, stderr.
     pub fn run(&self, args: &[&str]) -> (i32, String, String) {
         let out = Command::new(env!("CARGO_BIN_EXE_tidemill"))

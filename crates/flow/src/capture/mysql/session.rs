@@ -33,8 +33,16 @@ const MESSAGES_MAX: usize = 16;
 
 /// What an operator asks of a running capture.
 pub enum Control {
-    /// Reads these tables anew; answers the names.
-    Resnapshot { tables: Vec<String>, reply: oneshot::Sender<Result<Vec<String>, String>> },
+    /// Reads these tables anew.
+    Resnapshot { tables: Vec<String>, reply: oneshot::Sender<Result<Anew, String>> },
+}
+
+/// Tables that are read anew.
+#[derive(Clone, Debug)]
+pub struct Anew {
+    pub tables: Vec<String>,
+    /// Their emptying stands in the journal here, or later.
+    pub from_lsn: u64,
 }
 
 /// A MySQL or MariaDB source and what it writes to.
@@ -413,11 +421,7 @@ fn server_id(source: &MySqlSource) -> u32 {
 }
 
 /// Empties the tables in the journal and begins their snapshot anew.
-async fn resnapshot(
-    source: &MySqlSource,
-    model: &Model,
-    wanted: &[String],
-) -> Result<Vec<String>, CaptureError> {
+async fn resnapshot(source: &MySqlSource, model: &Model, wanted: &[String]) -> Result<Anew, CaptureError> {
     let state = source.handle.reset().await?;
     let patterns =
         Patterns::new(wanted, &[]).map_err(|e| CaptureError::fatal(e.to_string(), "write db.table"))?;
@@ -450,7 +454,7 @@ async fn resnapshot(
     batch.commit(&Step::Stay);
     source.handle.append(batch).await?;
     source.handle.flush().await?;
-    Ok(names)
+    Ok(Anew { tables: names, from_lsn: state.next_lsn })
 }
 
 fn now_ms() -> i64 {

@@ -811,9 +811,7 @@ impl Stream {
                 Some(QuarantineStatus { table: table.clone(), reason: t.quarantined.clone()? })
             })
             .collect();
-        let (file, pos) =
-            self.position.file_pos().map_or((None, None), |(f, p)| (Some(f.to_owned()), Some(p)));
-        let position = PositionStatus { gtid: self.position.gtid_text(), file, pos };
+        let position = PositionStatus::of(Some(&self.position));
         let lag = if caught_up { 0 } else { (now_ms() - self.state.last_commit_ms).max(0) as u64 };
         let epoch = self.epoch;
         self.status.update(|status| {

@@ -2,7 +2,7 @@
 //! flow is; the expected last sequence fences a second publisher.
 
 use crate::config::FlowConfig;
-use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError};
+use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::sinks::json::{key_text, put_out_change};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::{self, stream};
@@ -36,6 +36,8 @@ struct Open {
     context: jetstream::Context,
     /// Sequence of the stream's last message: what the next publish must follow.
     last_sequence: u64,
+    /// The journal that `progress` is of.
+    journal: u64,
     progress: Progress,
 }
 
@@ -66,7 +68,7 @@ impl NatsSink {
     }
 
     /// Answers where the stream ends: sequence, and the change in its last message.
-    async fn connect(&mut self) -> Result<Option<Progress>, SinkError> {
+    async fn connect(&mut self) -> Result<Option<Standing>, SinkError> {
         let away =
             |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
         let client = async_nats::ConnectOptions::new()
@@ -95,14 +97,15 @@ impl NatsSink {
                     hint: "give the flow a stream of its own: options: {stream: NAME}".into(),
                 });
             };
-            told = Some(Progress { epoch: epoch as u32, lsn });
+            let progress = Progress { epoch: epoch as u32, lsn };
+            told = Some(Standing { journal: journal_of(&message.headers), progress });
         }
-        let progress = told.unwrap_or_default();
-        self.open = Some(Open { client, context, last_sequence, progress });
+        let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
+        self.open = Some(Open { client, context, last_sequence, journal, progress });
         Ok(told)
     }
 
-    fn message(&self, change: &OutChange, payload_max: usize) -> (String, HeaderMap, Vec<u8>) {
+    fn message(&self, change: &OutChange, journal: u64, payload_max: usize) -> (String, HeaderMap, Vec<u8>) {
         let mut payload = Vec::with_capacity(256);
         put_out_change(&mut payload, &self.source, change);
         if payload.len() + HEADER_ROOM > payload_max {
@@ -110,6 +113,7 @@ impl NatsSink {
         }
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", format!("{}:{}:{}", self.source, change.epoch, change.lsn).as_str());
+        headers.insert("Tidemill-Journal", format!("{journal:016x}").as_str());
         headers.insert("Tidemill-Epoch", change.epoch.to_string().as_str());
         headers.insert("Tidemill-Lsn", change.lsn.to_string().as_str());
         headers.insert("Tidemill-Op", change.op.name());
@@ -132,14 +136,14 @@ impl NatsSink {
         let away =
             |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
         let open = self.open.as_ref().ok_or_else(|| away(&"not connected"))?;
-        let (done, mut sequence) = (open.progress.lsn, open.last_sequence);
+        let (journal, done, mut sequence) = (open.journal, open.progress.lsn, open.last_sequence);
         let payload_max = open.client.server_info().max_payload;
         let context = open.context.clone();
         let fresh: Vec<_> = batch.changes.iter().filter(|c| batch.redrive || c.lsn > done).collect();
         for part in fresh.chunks(OUTSTANDING_MAX) {
             let mut acks = Vec::with_capacity(part.len());
             for change in part {
-                let (subject, mut headers, payload) = self.message(change, payload_max);
+                let (subject, mut headers, payload) = self.message(change, journal, payload_max);
                 headers.insert("Nats-Expected-Last-Sequence", sequence.to_string().as_str());
                 sequence += 1;
                 let ack = context
@@ -150,6 +154,7 @@ impl NatsSink {
             }
             for ack in acks {
                 match ack.await {
+                    Ok(ack) if ack.duplicate => return Err(self.repeated(ack.sequence)),
                     Ok(_) => {}
                     Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
                         return Err(self.fenced().await);
@@ -164,6 +169,17 @@ impl NatsSink {
             open.progress = batch.up_to;
         }
         Ok(())
+    }
+
+    /// The server took a message for one it has: an earlier journal used the same ids within the window.
+    fn repeated(&self, sequence: u64) -> SinkError {
+        SinkError::Unavailable {
+            message: format!(
+                "stream `{}` took a change for a repeat of its message {sequence}; it forgets ids after {} s",
+                self.stream_name,
+                DUPLICATE_WINDOW.as_secs()
+            ),
+        }
     }
 
     /// Someone wrote to the stream besides us: our own repeat, then all is well after a new `open`; else a stranger.
@@ -181,6 +197,12 @@ impl NatsSink {
     }
 }
 
+/// The journal a message came from; 0 when it does not say.
+fn journal_of(headers: &HeaderMap) -> u64 {
+    let text = headers.get("Tidemill-Journal").map(|value| value.as_str()).unwrap_or_default();
+    u64::from_str_radix(text, 16).unwrap_or(0)
+}
+
 /// A name as one subject token: what NATS reads as structure becomes `_`.
 fn token(name: &str) -> String {
     name.chars()
@@ -190,9 +212,15 @@ fn token(name: &str) -> String {
 
 #[async_trait]
 impl Sink for NatsSink {
-    async fn open(&mut self) -> Result<Option<Progress>, SinkError> {
+    async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         self.open = None;
         self.connect().await
+    }
+
+    fn follow(&mut self, standing: Standing) {
+        if let Some(open) = &mut self.open {
+            (open.journal, open.progress) = (standing.journal, standing.progress);
+        }
     }
 
     async fn probe(&mut self) -> Result<(), SinkError> {
