@@ -318,19 +318,14 @@ impl Capture {
         self.connection.execute_batch(if result.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(fail())?;
         let fresh = result?;
         // What the old triggers wrote comes first, under the old definitions.
-        loop {
-            while self.drain(source).await? {}
-            // The view that tables are read in begins here. What was written since the last look is drained first:
-            // the position after `read_fresh` is past it.
-            self.connection.execute_batch("BEGIN").map_err(fail())?;
-            if self.read_changes()?.is_empty() {
-                break;
-            }
-            self.connection.execute_batch("COMMIT").map_err(fail())?;
-        }
-        let read = self.read_fresh(source, &fresh, again).await;
+        while self.drain(source).await? {}
+        // The view that tables are read in begins with the first look. What was written since the last drain is taken in
+        // it, before the tables: the position after `read_fresh` is past it.
+        self.connection.execute_batch("BEGIN").map_err(fail())?;
+        let read = self.read_view(source, &fresh, again).await;
         self.connection.execute_batch("COMMIT").map_err(fail())?;
         read?;
+        self.clean(source).await?;
         self.schema_version = self.pragma("schema_version")?;
         self.first = false;
         Ok(())
@@ -362,6 +357,16 @@ impl Capture {
             }
         }
         Ok(live)
+    }
+
+    async fn read_view(
+        &mut self,
+        source: &SqliteSource,
+        fresh: &BTreeMap<String, Table>,
+        again: &[String],
+    ) -> Result<(), CaptureError> {
+        while self.take(source).await? == CHANGES_MAX {}
+        self.read_fresh(source, fresh, again).await
     }
 
     /// One read transaction: definitions, rows of new tables, and the position they belong to.
@@ -510,11 +515,29 @@ impl Capture {
         source.handle.append(full).await
     }
 
-    /// Reads what the triggers wrote; true when there may be more.
+    /// Captures what the triggers wrote and removes it from the file; true when there may be more.
     async fn drain(&mut self, source: &SqliteSource) -> Result<bool, CaptureError> {
+        let count = self.take(source).await?;
+        if count > 0 {
+            self.clean(source).await?;
+        }
+        Ok(count == CHANGES_MAX)
+    }
+
+    /// Removes from the file what is captured, once it is durable in the journal.
+    async fn clean(&mut self, source: &SqliteSource) -> Result<(), CaptureError> {
+        source.handle.flush().await?;
+        self.connection
+            .execute("DELETE FROM tidemill_changes WHERE id <= ?1", [self.change_id])
+            .map_err(sql_error("empty the change table"))?;
+        self.data_version = -1;
+        Ok(())
+    }
+
+    /// Captures what the triggers wrote, at most `CHANGES_MAX`; the number of changes.
+    async fn take(&mut self, source: &SqliteSource) -> Result<usize, CaptureError> {
         let changes = self.read_changes()?;
-        let Some(last) = changes.last().map(|c| c.id) else { return Ok(false) };
-        let more = changes.len() == CHANGES_MAX;
+        let Some(last) = changes.last().map(|c| c.id) else { return Ok(0) };
         self.batch.begin(&last.to_string(), now_ms());
         for change in &changes {
             let Some(table) = self.tables.get(&change.table).cloned() else { continue };
@@ -543,13 +566,7 @@ impl Capture {
         self.change_id = last;
         self.batch.commit(&Step::Sqlite { change_id: last });
         self.flush(source).await?;
-        // Only what is durable in the journal leaves the file.
-        source.handle.flush().await?;
-        self.connection
-            .execute("DELETE FROM tidemill_changes WHERE id <= ?1", [last])
-            .map_err(sql_error("empty the change table"))?;
-        self.data_version = -1;
-        Ok(more)
+        Ok(changes.len())
     }
 
     fn read_changes(&self) -> Result<Vec<RawChange>, CaptureError> {
