@@ -87,8 +87,8 @@ fn keys(journal: &Journal) -> Vec<Value> {
     out
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_written_while_capture_starts_are_captured_once() {
+/// A folder with an empty journal's folder and a shop without orders.
+fn shop() -> (tempfile::TempDir, Connection) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("journal")).unwrap();
     let shop = Connection::open(dir.path().join("shop.db")).unwrap();
@@ -96,6 +96,31 @@ async fn rows_written_while_capture_starts_are_captured_once() {
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE orders (id INTEGER PRIMARY KEY)";
     shop.execute_batch(schema).unwrap();
     shop.busy_timeout(Duration::from_secs(10)).unwrap();
+    (dir, shop)
+}
+
+#[tokio::test]
+async fn a_new_journal_begins_with_the_rows_and_not_with_what_the_triggers_had_kept() {
+    let (dir, shop) = shop();
+    shop.execute("INSERT INTO orders VALUES (1)", []).unwrap();
+    capture(dir.path(), |journal| journal.sealed().lsn == 1).await;
+    shop.execute("INSERT INTO orders VALUES (2)", []).unwrap();
+    std::fs::rename(dir.path().join("journal"), dir.path().join("lost")).unwrap();
+    std::fs::create_dir(dir.path().join("journal")).unwrap();
+    let mut captured = Vec::new();
+    capture(dir.path(), |journal| {
+        captured = keys(journal);
+        captured.len() >= 2
+    })
+    .await;
+    assert_eq!(captured, [Value::Int(1), Value::Int(2)]);
+    let kept: i64 = shop.query_row("SELECT count(*) FROM tidemill_changes", [], |r| r.get(0)).unwrap();
+    assert_eq!(kept, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_written_while_capture_starts_are_captured_once() {
+    let (dir, shop) = shop();
     let stop = Arc::new(AtomicBool::new(false));
     let writer = std::thread::spawn({
         let stop = Arc::clone(&stop);

@@ -317,8 +317,9 @@ impl Capture {
         let result = self.install(source);
         self.connection.execute_batch(if result.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(fail())?;
         let fresh = result?;
-        // What the old triggers wrote comes first, under the old definitions.
-        while self.drain(source).await? {}
+        // What the old triggers wrote comes first, under the old definitions; not in a new journal, where the tables
+        // themselves hold it.
+        while !self.first && self.drain(source).await? {}
         // The view that tables are read in begins with the first look. What was written since the last drain is taken in
         // it, before the tables: the position after `read_fresh` is past it.
         self.connection.execute_batch("BEGIN").map_err(fail())?;
@@ -365,7 +366,7 @@ impl Capture {
         fresh: &BTreeMap<String, Table>,
         again: &[String],
     ) -> Result<(), CaptureError> {
-        while self.take(source).await? == CHANGES_MAX {}
+        while !self.first && self.take(source).await? == CHANGES_MAX {}
         self.read_fresh(source, fresh, again).await
     }
 
