@@ -8,7 +8,7 @@ use crate::project::{Problem, Project};
 use crate::start;
 use flow::capture::mysql::check::inspect;
 use flow::capture::mysql::connect::Address;
-use flow::capture::sqlite::install_statements;
+use flow::capture::sqlite::{displaceable_tables, install_statements};
 use flow::config::{SinkKind, SourceKind};
 use flow::patterns::Patterns;
 use futures_util::StreamExt;
@@ -174,6 +174,12 @@ async fn check_live(project: &Project, quiet: bool) -> Vec<Finding> {
                         println!("{place}: `up` makes the table tidemill_changes and keeps these triggers:");
                         for statement in statements {
                             println!("  {statement};");
+                        }
+                        for table in displaceable_tables(path, &patterns).unwrap_or_default() {
+                            println!(
+                                "  note: `{table}` has a UNIQUE constraint besides its key: a row that INSERT OR REPLACE \
+                                 displaces by it is only seen with PRAGMA recursive_triggers = ON in the application"
+                            );
                         }
                     }
                     Ok(_) => {}

@@ -33,6 +33,8 @@ const BACKOFF: Duration = Duration::from_secs(2);
 /// Changes read at once; more come in the next round.
 const CHANGES_MAX: usize = 10_000;
 const BATCH_BYTES: usize = 512 << 10;
+/// Rows of a snapshot that one statement answers.
+const SLICE_ROWS: u32 = 5000;
 
 /// A SQLite file and what its changes are written to.
 pub struct SqliteSource {
@@ -103,6 +105,22 @@ pub fn install_statements(path: &Path, patterns: &Patterns) -> Result<Vec<String
     let connection = connect(path)?;
     let tables = read_tables(&connection, &database_name(path), patterns)?;
     Ok(tables.values().flat_map(triggers).collect())
+}
+
+/// Tables with unique constraints besides the key, where triggers do not see everything: without
+/// `PRAGMA recursive_triggers`, SQLite fires none for a row that `OR REPLACE` displaces.
+pub fn displaceable_tables(path: &Path, patterns: &Patterns) -> Result<Vec<TableName>, CaptureError> {
+    let connection = connect(path)?;
+    let fail = || sql_error("read the tables' indexes");
+    let mut out = Vec::new();
+    for table in read_tables(&connection, &database_name(path), patterns)?.into_values() {
+        let sql = "SELECT count(*) FROM pragma_index_list(?1) WHERE \"unique\" AND origin <> 'pk'";
+        let unique: i64 = connection.query_row(sql, [&table.name.table], |r| r.get(0)).map_err(fail())?;
+        if unique > 0 {
+            out.push(table.name);
+        }
+    }
+    Ok(out)
 }
 
 const CHANGES_TABLE: &str = "CREATE TABLE IF NOT EXISTS tidemill_changes (\
@@ -317,8 +335,8 @@ impl Capture {
         let result = self.install(source);
         self.connection.execute_batch(if result.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(fail())?;
         let fresh = result?;
-        // What the old triggers wrote comes first, under the old definitions; not in a new journal, where the tables
-        // themselves hold it.
+        // What the old triggers wrote comes first, under the old definitions. Before the first snapshot there are none:
+        // an earlier start may have been cut off between the triggers and the snapshot, which then has it all.
         while !self.first && self.drain(source).await? {}
         // The view that tables are read in begins with the first look. What was written since the last drain is taken in
         // it, before the tables: the position after `read_fresh` is past it.
@@ -467,20 +485,19 @@ impl Capture {
 
     async fn read_rows(&mut self, source: &SqliteSource, table: &Arc<Table>) -> Result<u64, CaptureError> {
         let columns: Vec<_> = table.columns.iter().map(|c| quoted(&c.name)).collect();
-        let sql = format!("SELECT {} FROM {}", columns.join(", "), quoted(&table.name.table));
+        let sql = self.slice_statement(table, &columns.join(", "));
         let mut count = 0;
-        // The statement cannot live across an await: rows are taken in slices by rowid order of arrival.
-        let mut offset = 0_u64;
-        loop {
+        // The statement cannot live across an await: rows are taken in slices, by rowid, or counted where there is none.
+        let mut next = Some(if sql.contains("OFFSET") { 0 } else { i64::MIN });
+        while let Some(start) = next {
             let slice: Vec<RowBuf> = {
                 let fail = || sql_error("read a table");
-                let mut query = self
-                    .connection
-                    .prepare_cached(&format!("{sql} LIMIT 5000 OFFSET {offset}"))
-                    .map_err(fail())?;
-                let mut rows = query.query([]).map_err(fail())?;
+                let mut query = self.connection.prepare_cached(&sql).map_err(fail())?;
+                let mut rows = query.query([start]).map_err(fail())?;
                 let mut out = Vec::new();
                 while let Some(row) = rows.next().map_err(fail())? {
+                    let place: i64 = row.get(columns.len()).map_err(fail())?;
+                    next = place.checked_add(1);
                     let values: Vec<Value> = (0..columns.len())
                         .map(|i| row.get_ref(i).map(value_of))
                         .collect::<Result<_, _>>()
@@ -490,9 +507,8 @@ impl Capture {
                 out
             };
             if slice.is_empty() {
-                return Ok(count);
+                break;
             }
-            offset += slice.len() as u64;
             count += slice.len() as u64;
             metrics::counter!(base::metrics::SNAPSHOT_ROWS, "source" => source.name.to_string())
                 .increment(slice.len() as u64);
@@ -503,6 +519,22 @@ impl Capture {
                 self.flush(source).await?;
             }
         }
+        Ok(count)
+    }
+
+    /// A statement that answers the next rows from its parameter on, each with its own place as the last column.
+    fn slice_statement(&self, table: &Table, columns: &str) -> String {
+        let name = quoted(&table.name.table);
+        let shadowed = |id: &&str| table.column_index(id).is_some();
+        let by_rowid = ["rowid", "_rowid_", "oid"].into_iter().find(|id| !shadowed(id)).map(|id| {
+            format!("SELECT {columns}, {id} FROM {name} WHERE {id} >= ?1 ORDER BY {id} LIMIT {SLICE_ROWS}")
+        });
+        by_rowid.filter(|sql| self.connection.prepare(sql).is_ok()).unwrap_or_else(|| {
+            format!(
+                "SELECT {columns}, ?1 + row_number() OVER () - 1 FROM \
+                 (SELECT * FROM {name} LIMIT {SLICE_ROWS} OFFSET ?1)"
+            )
+        })
     }
 
     async fn flush(&mut self, source: &SqliteSource) -> Result<(), CaptureError> {

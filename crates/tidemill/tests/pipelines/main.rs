@@ -8,4 +8,5 @@ mod faults;
 mod kill;
 mod node;
 mod random;
+mod sqlite_source;
 mod types;
