@@ -622,6 +622,7 @@ impl Stream {
             }
         }
         self.flush().await?;
+        self.handle.check()?;
         self.show(true);
         Ok(())
     }
