@@ -92,8 +92,7 @@ pub struct SourceOptions {
     pub snapshot_rows_per_second: Option<u32>,
     /// TLS to the server. Without this key, TLS is used where the server offers it, except to this machine.
     pub tls: Option<TlsMode>,
-    /// For `tls: verify`: a PEM file with the authority that signed the server's certificate; the public ones by
-    /// default.
+    /// For `tls: verify`: a PEM file with the only authorities that are trusted; the public ones by default.
     pub tls_ca: Option<PathBuf>,
 }
 

@@ -3,8 +3,9 @@
 use crate::start::{Node, OpenSource, RunningSource};
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use base::Code;
@@ -154,7 +155,36 @@ pub fn router(node: Node, metrics: PrometheusHandle, shutdown: watch::Receiver<b
         .fallback(|| async {
             problem(Code::NotFound, "there is nothing at this path", "see docs/reference/http.md")
         })
+        .layer(middleware::from_fn(only_from_here))
         .with_state(App { node, metrics, shutdown })
+}
+
+/// Refuses what a page of another site makes a browser on this machine send: a foreign `Origin`, or a name in `Host`
+/// that was made to resolve to us.
+async fn only_from_here(request: Request, next: Next) -> Response {
+    if is_from_here(request.headers()) {
+        return next.run(request).await;
+    }
+    problem(
+        Code::PermissionDenied,
+        "this address is for programs on this machine",
+        "call it as 127.0.0.1 or localhost, and from no page of another site",
+    )
+}
+
+fn is_from_here(headers: &HeaderMap) -> bool {
+    let header = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let origin_host = |origin: &str| origin.split_once("://").is_some_and(|(_, host)| is_loopback(host));
+    header(header::HOST).is_none_or(is_loopback) && header(header::ORIGIN).is_none_or(origin_host)
+}
+
+/// Whether `host[:port]` is this machine by its own name.
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, _)) => v6,
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// An RFC 9457 problem.

@@ -6,7 +6,7 @@ use crate::http::{FLOW_VERBS, ROUTES};
 pub fn page() -> String {
     let mut out = format!(
         "# HTTP\n\n{NOTE}\n\n\
-         One port, `listen.http` of `tidemill.yaml`, on loopback only: there is no authentication yet. Answers are \
+         One port, `listen.http` of `tidemill.yaml`, on loopback only: there is no authentication yet. A request whose `Host` or `Origin` is not this machine is refused with 403, so that pages of other sites cannot call it. Answers are \
          JSON unless said otherwise; errors are problems, see [errors.md](errors.md). Keys may be added to an answer, \
          and are never renamed.\n\n\
          | method | path | answer |\n|---|---|---|\n"

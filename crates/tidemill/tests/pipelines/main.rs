@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
+mod access;
 mod continuity;
 mod examples;
 mod faults;

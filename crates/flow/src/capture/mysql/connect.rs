@@ -94,7 +94,8 @@ fn ssl_opts(config: &SourceConfig) -> Option<SslOpts> {
         TlsMode::Prefer | TlsMode::Require => Some(unchecked),
         TlsMode::Verify => {
             let roots = config.options.tls_ca.iter().map(|path| path.clone().into()).collect::<Vec<_>>();
-            Some(SslOpts::default().with_root_certs(roots))
+            let own_only = !roots.is_empty();
+            Some(SslOpts::default().with_root_certs(roots).with_disable_built_in_roots(own_only))
         }
     }
 }
