@@ -856,7 +856,8 @@ fn verify_checksum(event: &mysql_common::binlog::events::Event) -> Result<(), Ca
 fn xa_refused() -> CaptureError {
     CaptureError::fatal(
         "the binlog holds an XA transaction, which this version does not follow",
-        "use ordinary transactions, then `flow resnapshot`",
+        "use ordinary transactions; to get past this one, stop, move the source's folder out of data_dir/journal, start, \
+         and `flow resnapshot` each of its flows",
     )
 }
 
