@@ -9,5 +9,6 @@ mod faults;
 mod kill;
 mod node;
 mod random;
+mod sinks;
 mod sqlite_source;
 mod types;

@@ -89,13 +89,17 @@ impl NatsSink {
         let last_sequence = info.state.last_sequence;
         let mut told = None;
         if info.state.messages > 0 {
-            let message = stream.get_raw_message(last_sequence).await.map_err(|e| away(&e))?;
+            // The last that is there: the very last sequence may have been deleted.
+            let filter = self.filter();
+            let message = stream.get_last_raw_message_by_subject(&filter).await.map_err(|error| {
+                if error.kind() == stream::LastRawMessageErrorKind::NoMessageFound {
+                    return self.foreign_stream(&format!("has messages, none of them on `{filter}`"));
+                }
+                away(&error)
+            })?;
             let number = |name: &str| message.headers.get(name).and_then(|v| v.as_str().parse::<u64>().ok());
             let (Some(epoch), Some(lsn)) = (number("Tidemill-Epoch"), number("Tidemill-Lsn")) else {
-                return Err(SinkError::Blocked {
-                    message: format!("the last message of stream `{}` is not ours", self.stream_name),
-                    hint: "give the flow a stream of its own: options: {stream: NAME}".into(),
-                });
+                return Err(self.foreign_stream("ends with a message that is not ours"));
             };
             let progress = Progress { epoch: epoch as u32, lsn };
             told = Some(Standing { journal: journal_of(&message.headers), progress });
@@ -103,6 +107,13 @@ impl NatsSink {
         let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
         self.open = Some(Open { client, context, last_sequence, journal, progress });
         Ok(told)
+    }
+
+    fn foreign_stream(&self, what: &str) -> SinkError {
+        SinkError::Blocked {
+            message: format!("stream `{}` {what}", self.stream_name),
+            hint: "give the flow a stream of its own: options: {stream: NAME}".into(),
+        }
     }
 
     fn message(&self, change: &OutChange, journal: u64, payload_max: usize) -> (String, HeaderMap, Vec<u8>) {
