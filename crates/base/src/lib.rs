@@ -1,4 +1,4 @@
-//! The words every room shares: values, rows, schemas, changes, positions and errors.
+//! The words every room shares: values, rows, schemas, changes, positions, errors and metric names.
 //!
 //! This crate does no I/O, knows no product and holds no policy.
 
@@ -6,6 +6,7 @@ pub mod change;
 pub mod error;
 pub mod gtid;
 pub mod json;
+pub mod metrics;
 pub mod position;
 pub mod row;
 pub mod schema;

@@ -31,12 +31,8 @@ fn report(problems: &[Problem]) -> Failure {
     for problem in problems {
         eprintln!("{problem}");
     }
-    let mistakes = counted(problems.len(), "mistake", "mistakes");
+    let mistakes = many(problems.len(), "mistake");
     Failure::new(2, format!("the project has {mistakes}; nothing was started"))
-}
-
-fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 pub async fn up(dir: &Path, quiet: bool) -> Result<(), Failure> {
@@ -119,9 +115,8 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
     }
     if findings.is_empty() {
         if !quiet && !json {
-            let sources = counted(project.sources.len(), "source", "sources");
-            let sinks = counted(project.sinks.len(), "sink", "sinks");
-            println!("ok: {sources}, {sinks}, {}", counted(project.flows.len(), "flow", "flows"));
+            let (sources, sinks, flows) = (project.sources.len(), project.sinks.len(), project.flows.len());
+            println!("ok: {}, {}, {}", many(sources, "source"), many(sinks, "sink"), many(flows, "flow"));
         }
         return Ok(());
     }
@@ -131,9 +126,14 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
         if json {
             String::new()
         } else {
-            format!("{} in the way", counted(findings.len(), "thing stands", "things stand"))
+            format!("{} found, and the way out of each", many(findings.len(), "problem"))
         },
     ))
+}
+
+/// `1 flow`, `2 flows`.
+fn many(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Place, message, hint, and whether it is that nobody answered.
@@ -232,10 +232,12 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
     for s in status["sources"].as_array().into_iter().flatten() {
         let snapshot = &s["snapshot"];
         let rows_text = format!("{} ({} rows)", text(&snapshot["state"]), text(&snapshot["rows"]));
-        let position = if s["position"]["gtid"].is_string() {
-            text(&s["position"]["gtid"])
-        } else {
-            format!("{}:{}", text(&s["position"]["file"]), text(&s["position"]["pos"]))
+        let p = &s["position"];
+        let position = match (&p["gtid"], &p["file"]) {
+            (Value::String(gtid), _) => gtid.clone(),
+            (_, Value::String(file)) => format!("{file}:{}", text(&p["pos"])),
+            // A SQLite source has a number of a change, and no file.
+            _ => text(&p["pos"]),
         };
         let lag = format!("{} ms", text(&s["lag_ms"]));
         rows.push(vec![text(&s["name"]), text(&s["state"]), text(&s["lsn"]), lag, rows_text, position]);
@@ -258,7 +260,9 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
         for item in status[thing].as_array().into_iter().flatten() {
             if let Some(message) = item["error"]["message"].as_str() {
                 println!("\n{}: {message}", text(&item["name"]));
-                println!("  hint: {}", text(&item["error"]["hint"]));
+                if let Some(hint) = item["error"]["hint"].as_str() {
+                    println!("  hint: {hint}");
+                }
             }
             for table in item["quarantined"].as_array().into_iter().flatten() {
                 println!(

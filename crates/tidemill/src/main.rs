@@ -40,7 +40,10 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Write a commented, runnable project.
-    Init { dir: Option<PathBuf> },
+    Init {
+        /// The folder to write to; the project folder by default. Files that are there are never overwritten.
+        dir: Option<PathBuf>,
+    },
     /// Find every mistake at once.
     Check {
         /// Also reach every system: grants, settings, tables, with the statement that mends each.
@@ -57,11 +60,12 @@ enum Command {
     Status,
     /// Print changes of a source, one a line.
     Tail {
+        /// The source's name.
         source: String,
         /// Only these tables: `db.table`, wildcards allowed.
         #[arg(long)]
         table: Option<String>,
-        /// `start`, `now`, or the first lsn; `start` when reading offline.
+        /// `start`, `now`, or the first lsn; `now` unless reading offline, `start` then.
         #[arg(long)]
         from: Option<String>,
         /// Only `json` in this version.
@@ -82,7 +86,10 @@ enum Command {
     /// Print a report for support, with secrets removed.
     Doctor,
     /// Print a completion script.
-    Completions { shell: clap_complete::Shell },
+    Completions {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: clap_complete::Shell,
+    },
     /// Run the small shop on a temporary folder.
     #[command(hide = true)]
     Demo(demo::DemoArgs),
@@ -101,19 +108,32 @@ pub enum FlowVerb {
     /// Flows with their position, lag and state.
     List,
     /// Stop delivering, also over restarts, until `resume`.
-    Pause { flow: String },
+    Pause {
+        /// The flow's name.
+        flow: String,
+    },
     /// Go on.
-    Resume { flow: String },
+    Resume {
+        /// The flow's name.
+        flow: String,
+    },
     /// Empty the flow's tables in the journal and read them anew from the source.
     Resnapshot {
+        /// The flow's name.
         flow: String,
         /// Only these tables; all of the flow by default.
         tables: Vec<String>,
     },
     /// Try the parked changes again.
-    Retry { flow: String },
+    Retry {
+        /// The flow's name.
+        flow: String,
+    },
     /// Show the changes that the sink refused, with the reasons.
-    DeadLetters { flow: String },
+    DeadLetters {
+        /// The flow's name.
+        flow: String,
+    },
 }
 
 fn main() -> ExitCode {

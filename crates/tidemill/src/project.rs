@@ -4,6 +4,7 @@ use base::{ByteSize, Secret, Span};
 use flow::config::{FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
 use flow::patterns::Patterns;
 use flow::transform::Transform;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -29,20 +30,25 @@ impl fmt::Display for Problem {
     }
 }
 
-/// `tidemill.yaml`.
-#[derive(Clone, Debug, Deserialize)]
+/// The node: where it keeps its data and where it listens.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
     /// The project's name.
     pub name: String,
-    /// Where journals and the catalog live.
+    /// Where journals and the catalog live, relative to the project.
     #[serde(default = "default_data_dir")]
+    #[schemars(extend("default" = "./data"))]
     pub data_dir: PathBuf,
+    /// Where it listens.
     #[serde(default)]
+    #[schemars(extend("default" = {}))]
     pub listen: ListenConfig,
+    /// How journals are kept.
     #[serde(default)]
+    #[schemars(extend("default" = {}))]
     pub journal: JournalConfig,
-    /// Where progress, pauses and dead letters are kept: `sqlite:./data/catalog.db`, in the data folder by default.
+    /// Where progress, pauses and dead letters are kept: `sqlite:./data/catalog.db`. In `data_dir` by default.
     #[serde(default)]
     pub catalog: Option<String>,
     /// The business's time zone, as in the IANA database. For schedules and daily models: no room of this version has
@@ -51,15 +57,20 @@ pub struct NodeConfig {
     pub timezone: Option<String>,
     /// The warehouse's SQL engine. Accepted so that one file serves every version: this one computes nothing.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub engine: Option<Secret>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// Where the node listens.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenConfig {
-    /// REST, `/metrics`, `/healthz` and `/readyz`. Loopback only: there is no authentication yet.
+    /// REST, `/metrics`, `/healthz` and `/readyz`. Loopback only: there is no authentication yet. The other commands
+    /// reach the running node here, so a port of 0 is only for tests.
+    #[schemars(with = "String", extend("default" = "127.0.0.1:7070"))]
     pub http: SocketAddr,
     /// The SQL door for BI tools. Accepted so that one file serves every version: this one does not open it.
+    #[schemars(with = "Option<String>")]
     pub mysql: Option<SocketAddr>,
 }
 
@@ -69,15 +80,19 @@ impl Default for ListenConfig {
     }
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+/// How journals are kept.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalConfig {
-    /// The size after which a new segment begins (default `64MiB`).
+    /// The size after which a new segment begins, `4KiB` to `16GiB`.
+    #[schemars(with = "Option<String>", extend("default" = ByteSize(journal::limits::SEGMENT_BYTES).to_string()))]
     pub segment_bytes: Option<ByteSize>,
-    /// How long changes are kept (default `7d`), by the time of their commit. Whole segments go. What a flow of this
-    /// project has not delivered is kept for as long again, with an alarm, and then goes too.
+    /// How long changes are kept, by the time of their commit. Whole segments go. What a flow of this project has not
+    /// delivered is kept for as long again, with an alarm, and then goes too.
+    #[schemars(with = "Option<String>", extend("default" = Span(crate::retention::AGE_DEFAULT).to_string()))]
     pub retention: Option<Span>,
-    /// How large a journal may grow (default: no limit). The same grace.
+    /// How large a journal may grow. No limit by default. The same grace.
+    #[schemars(with = "Option<String>")]
     pub retention_bytes: Option<ByteSize>,
 }
 

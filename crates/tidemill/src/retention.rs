@@ -11,7 +11,7 @@ use journal::{Journal, JournalError, Retention};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
-const AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often the old end is looked at, unless changes are kept for less than ten times this.
 const INTERVAL_MAX: Duration = Duration::from_secs(10);
 const INTERVAL_MIN: Duration = Duration::from_millis(200);
@@ -112,11 +112,10 @@ fn prune(
             );
         }
         reader.status.update(|s| s.holds_journal = holds);
-        metrics::gauge!("tidemill_flow_holds_journal", "flow" => name.clone())
-            .set(f64::from(u8::from(holds)));
+        metrics::gauge!(base::metrics::HOLDS_JOURNAL, "flow" => name.clone()).set(f64::from(u8::from(holds)));
     }
     removed += journal.prune(u64::MAX, grace)?;
-    metrics::gauge!("tidemill_flow_journal_bytes", "source" => source.to_owned())
+    metrics::gauge!(base::metrics::JOURNAL_BYTES, "source" => source.to_owned())
         .set(journal.bytes_on_disk() as f64);
     if removed > 0 {
         tracing::info!(source, segments = removed, first_lsn = journal.first_lsn(), "journal pruned");

@@ -60,6 +60,7 @@ pub async fn run(
         };
         let message = base::error::chain(&error);
         tracing::warn!(source = %source.name, error = message, hint = error.hint, "capture interrupted");
+        metrics::counter!(base::metrics::CAPTURE_ERRORS, "source" => source.name.to_string()).increment(1);
         source.status.update(|status| {
             status.error = Some(ErrorStatus { message, hint: error.hint.clone() });
             if error.kind != CaptureErrorKind::Unavailable {
@@ -337,10 +338,13 @@ impl Capture {
         // What the old triggers wrote comes first, under the old definitions. Before the first snapshot there are none:
         // an earlier start may have been cut off between the triggers and the snapshot, which then has it all.
         while !self.first && self.drain(source).await? {}
+        // The view that tables are read in begins with the first look. What was written since the last drain is taken in
+        // it, before the tables: the position after `read_fresh` is past it.
         self.connection.execute_batch("BEGIN").map_err(fail())?;
-        let read = self.read_fresh(source, &fresh, again).await;
+        let read = self.read_view(source, &fresh, again).await;
         self.connection.execute_batch("COMMIT").map_err(fail())?;
         read?;
+        self.clean(source).await?;
         self.schema_version = self.pragma("schema_version")?;
         self.first = false;
         Ok(())
@@ -372,6 +376,16 @@ impl Capture {
             }
         }
         Ok(live)
+    }
+
+    async fn read_view(
+        &mut self,
+        source: &SqliteSource,
+        fresh: &BTreeMap<String, Table>,
+        again: &[String],
+    ) -> Result<(), CaptureError> {
+        while !self.first && self.take(source).await? == CHANGES_MAX {}
+        self.read_fresh(source, fresh, again).await
     }
 
     /// One read transaction: definitions, rows of new tables, and the position they belong to.
@@ -496,6 +510,8 @@ impl Capture {
                 break;
             }
             count += slice.len() as u64;
+            metrics::counter!(base::metrics::SNAPSHOT_ROWS, "source" => source.name.to_string())
+                .increment(slice.len() as u64);
             for row in &slice {
                 self.batch.change(Op::Read, table, None, Some(&row.0));
             }
@@ -524,14 +540,37 @@ impl Capture {
     async fn flush(&mut self, source: &SqliteSource) -> Result<(), CaptureError> {
         let next = Batch::new(self.batch.next_lsn());
         let full = std::mem::replace(&mut self.batch, next);
-        if full.is_empty() { Ok(()) } else { source.handle.append(full).await }
+        if full.is_empty() {
+            return Ok(());
+        }
+        metrics::counter!(base::metrics::CAPTURED_BYTES, "source" => source.name.to_string())
+            .increment(full.len_bytes() as u64);
+        source.handle.append(full).await
     }
 
-    /// Reads what the triggers wrote; true when there may be more.
+    /// Captures what the triggers wrote and removes it from the file; true when there may be more.
     async fn drain(&mut self, source: &SqliteSource) -> Result<bool, CaptureError> {
+        let count = self.take(source).await?;
+        if count > 0 {
+            self.clean(source).await?;
+        }
+        Ok(count == CHANGES_MAX)
+    }
+
+    /// Removes from the file what is captured, once it is durable in the journal.
+    async fn clean(&mut self, source: &SqliteSource) -> Result<(), CaptureError> {
+        source.handle.flush().await?;
+        self.connection
+            .execute("DELETE FROM tidemill_changes WHERE id <= ?1", [self.change_id])
+            .map_err(sql_error("empty the change table"))?;
+        self.data_version = -1;
+        Ok(())
+    }
+
+    /// Captures what the triggers wrote, at most `CHANGES_MAX`; the number of changes.
+    async fn take(&mut self, source: &SqliteSource) -> Result<usize, CaptureError> {
         let changes = self.read_changes()?;
-        let Some(last) = changes.last().map(|c| c.id) else { return Ok(false) };
-        let more = changes.len() == CHANGES_MAX;
+        let Some(last) = changes.last().map(|c| c.id) else { return Ok(0) };
         self.batch.begin(&last.to_string(), now_ms());
         for change in &changes {
             let Some(table) = self.tables.get(&change.table).cloned() else { continue };
@@ -555,16 +594,12 @@ impl Capture {
                 after.as_ref().map(|r| &r.0[..]),
             );
         }
+        metrics::counter!(base::metrics::CAPTURED_ROWS, "source" => source.name.to_string())
+            .increment(changes.len() as u64);
         self.change_id = last;
         self.batch.commit(&Step::Sqlite { change_id: last });
         self.flush(source).await?;
-        // Only what is durable in the journal leaves the file.
-        source.handle.flush().await?;
-        self.connection
-            .execute("DELETE FROM tidemill_changes WHERE id <= ?1", [last])
-            .map_err(sql_error("empty the change table"))?;
-        self.data_version = -1;
-        Ok(more)
+        Ok(changes.len())
     }
 
     fn read_changes(&self) -> Result<Vec<RawChange>, CaptureError> {

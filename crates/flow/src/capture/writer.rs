@@ -78,8 +78,14 @@ impl JournalHandle {
 
     /// Hands over a batch; waits while the disk is behind.
     pub async fn append(&self, batch: Batch) -> Result<(), CaptureError> {
-        self.failure.check()?;
+        self.check()?;
         self.commands.send(Command::Append(batch)).await.map_err(|_| gone())
+    }
+
+    /// Whether the writer still takes batches. What was handed over may be refused later: a capture that has nothing more
+    /// to hand over must ask, or it would wait for its source with changes lost behind it.
+    pub fn check(&self) -> Result<(), CaptureError> {
+        self.failure.check()
     }
 
     pub async fn reset(&self) -> Result<State, CaptureError> {

@@ -110,8 +110,7 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
         };
         let message = base::error::chain(&error);
         tracing::warn!(flow = %flow.name, error = message, hint = error.hint(), "delivery interrupted");
-        metrics::counter!("tidemill_flow_delivery_errors_total", "flow" => flow.name.to_string())
-            .increment(1);
+        metrics::counter!(base::metrics::DELIVERY_ERRORS, "flow" => flow.name.to_string()).increment(1);
         let passes = error.passes();
         flow.status.update(|s| {
             s.state = if passes { "running" } else { "failed" };
@@ -330,7 +329,7 @@ impl Delivery<'_> {
                 up_to.lsn,
             )?;
         }
-        metrics::counter!("tidemill_flow_delivered_changes_total", "flow" => self.flow.name.to_string())
+        metrics::counter!(base::metrics::DELIVERED_CHANGES, "flow" => self.flow.name.to_string())
             .increment(count);
         self.flow.status.update(|s| s.delivered += count);
         self.show(up_to.lsn, ts_ms);
@@ -405,7 +404,7 @@ impl Delivery<'_> {
         }
         let count = self.flow.catalog.dead_letter_count(&self.flow.name)?;
         self.flow.status.update(|s| s.dead_letters = count);
-        metrics::gauge!("tidemill_flow_dead_letters", "flow" => self.flow.name.to_string()).set(count as f64);
+        metrics::gauge!(base::metrics::DEAD_LETTERS, "flow" => self.flow.name.to_string()).set(count as f64);
         if count > DEAD_LETTERS_MAX {
             return Err(FlowError::Stuck {
                 message: format!("{count} changes are parked: the target refuses nearly everything"),
@@ -458,8 +457,7 @@ impl Delivery<'_> {
         }
         self.held = held_keys(self.flow)?;
         self.flow.status.update(|s| s.dead_letters = parked);
-        metrics::gauge!("tidemill_flow_dead_letters", "flow" => self.flow.name.to_string())
-            .set(parked as f64);
+        metrics::gauge!(base::metrics::DEAD_LETTERS, "flow" => self.flow.name.to_string()).set(parked as f64);
         Ok((through, parked))
     }
 
@@ -486,8 +484,7 @@ impl Delivery<'_> {
             s.dead_letters = count;
         });
         let lag = end.saturating_sub(lsn);
-        metrics::gauge!("tidemill_flow_delivery_lag_changes", "flow" => self.flow.name.to_string())
-            .set(lag as f64);
+        metrics::gauge!(base::metrics::DELIVERY_LAG, "flow" => self.flow.name.to_string()).set(lag as f64);
     }
 }
 

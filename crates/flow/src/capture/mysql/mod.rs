@@ -9,4 +9,5 @@ mod snapshot;
 mod stream;
 mod window;
 
-pub use session::{Anew, Control, MySqlSource, run};
+pub use session::{Anew, Control, MySqlSource, PARALLEL_DEFAULT, run};
+pub use snapshot::CHUNK_ROWS_DEFAULT;

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Tables a snapshot reads in parallel unless the configuration says otherwise.
-const PARALLEL_DEFAULT: u32 = 2;
+pub const PARALLEL_DEFAULT: u32 = 2;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// After an error that someone must act on, capture looks again at this pace.
@@ -80,8 +80,7 @@ pub async fn run(
         }
         let message = base::error::chain(&error);
         tracing::warn!(source = %source.name, error = message, hint = error.hint, "capture interrupted");
-        metrics::counter!("tidemill_flow_capture_errors_total", "source" => source.name.to_string())
-            .increment(1);
+        metrics::counter!(base::metrics::CAPTURE_ERRORS, "source" => source.name.to_string()).increment(1);
         let waits = error.kind != CaptureErrorKind::Unavailable;
         source.status.update(|status| {
             status.error = Some(ErrorStatus { message, hint: error.hint.clone() });

@@ -607,9 +607,8 @@ impl Stream {
         let next = Batch::new(self.batch.next_lsn());
         let full = std::mem::replace(&mut self.batch, next);
         let rows = std::mem::take(&mut self.state.rows_captured);
-        metrics::counter!("tidemill_flow_captured_rows_total", "source" => self.name.to_string())
-            .increment(rows);
-        metrics::counter!("tidemill_flow_captured_bytes_total", "source" => self.name.to_string())
+        metrics::counter!(base::metrics::CAPTURED_ROWS, "source" => self.name.to_string()).increment(rows);
+        metrics::counter!(base::metrics::CAPTURED_BYTES, "source" => self.name.to_string())
             .increment(full.len_bytes() as u64);
         self.handle.append(full).await
     }
@@ -623,6 +622,7 @@ impl Stream {
             }
         }
         self.flush().await?;
+        self.handle.check()?;
         self.show(true);
         Ok(())
     }
@@ -744,8 +744,7 @@ impl Stream {
                 self.seal(Step::Stay);
             }
         }
-        metrics::counter!("tidemill_flow_snapshot_rows_total", "source" => self.name.to_string())
-            .increment(rows);
+        metrics::counter!(base::metrics::SNAPSHOT_ROWS, "source" => self.name.to_string()).increment(rows);
         let _ = chunk.reply.send(());
     }
 
@@ -825,8 +824,7 @@ impl Stream {
             status.snapshot = snapshot;
             status.quarantined = quarantined;
         });
-        metrics::gauge!("tidemill_flow_capture_lag_seconds", "source" => self.name.to_string())
-            .set(lag as f64 / 1e3);
+        metrics::gauge!(base::metrics::CAPTURE_LAG, "source" => self.name.to_string()).set(lag as f64 / 1e3);
     }
 }
 
@@ -858,7 +856,8 @@ fn verify_checksum(event: &mysql_common::binlog::events::Event) -> Result<(), Ca
 fn xa_refused() -> CaptureError {
     CaptureError::fatal(
         "the binlog holds an XA transaction, which this version does not follow",
-        "use ordinary transactions, then `flow resnapshot`",
+        "use ordinary transactions; to get past this one, stop, move the source's folder out of data_dir/journal, start, \
+         and `flow resnapshot` each of its flows",
     )
 }
 

@@ -14,7 +14,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const ROTATE_BYTES_DEFAULT: u64 = 64 << 20;
+pub const ROTATE_BYTES_DEFAULT: u64 = 64 << 20;
 /// The tail that is searched for the last line grows from here.
 const TAIL_BYTES: u64 = 1 << 20;
 

@@ -20,6 +20,9 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Room for headers within the server's largest message.
 const HEADER_ROOM: usize = 1024;
 
+/// The subject unless the flow's options say otherwise.
+pub const SUBJECT_DEFAULT: &str = "tidemill.{source}.{db}.{table}";
+
 pub struct NatsSink {
     source: String,
     url: Secret,
@@ -42,8 +45,7 @@ impl NatsSink {
     pub fn new(flow: &str, source: &str, url: &Secret, config: &FlowConfig) -> Self {
         let stream =
             config.options.stream.clone().unwrap_or_else(|| format!("TIDEMILL_{}", flow.to_uppercase()));
-        let subject =
-            config.options.subject.clone().unwrap_or_else(|| "tidemill.{source}.{db}.{table}".into());
+        let subject = config.options.subject.clone().unwrap_or_else(|| SUBJECT_DEFAULT.into());
         Self { source: source.to_owned(), url: url.clone(), stream_name: stream, subject, open: None }
     }
 
