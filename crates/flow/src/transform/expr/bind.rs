@@ -592,6 +592,10 @@ fn call(function: Function, arguments: &[Ast], scope: &Scope<'_>) -> Result<Node
         }
         _ => {}
     }
+    if function == F::Hex && args[0].kind == Kind::Year {
+        // A year is a number there.
+        args = vec![cast(Box::new(args.remove(0)), CastTo::Unsigned)?];
+    }
     let (kind, collation) = super::signature::of(function, &args)?;
     Ok(Node { kind, op: Op::Call(function, args, collation) })
 }

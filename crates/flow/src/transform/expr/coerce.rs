@@ -152,15 +152,19 @@ pub fn to_decimal(value: &Val<'_>) -> Decimal {
         Val::Int(v) => Decimal::from_int(i128::from(*v)),
         Val::UInt(v) | Val::Label(_, v) => Decimal::from_int(i128::from(*v)),
         Val::Decimal(v) => v.clone(),
-        Val::Double(v) => Decimal::parse_prefix(&double_text(*v)),
-        Val::Float(v) => Decimal::parse_prefix(&double_text(f64::from(*v))),
+        Val::Double(v) => double_to_decimal(*v),
+        Val::Float(v) => double_to_decimal(f64::from(*v)),
         Val::Text(text) => Decimal::parse_prefix(text),
         Val::Bytes(bytes) => Decimal::parse_prefix(&String::from_utf8_lossy(bytes)),
-        Val::Json(text) => Decimal::parse_prefix(&double_text(super::json::to_double(text))),
+        Val::Json(text) => double_to_decimal(super::json::to_double(text)),
         Val::Date(v) => Decimal::from_int(date_number(*v)),
         Val::DateTime(v, fsp) => exact_micros(datetime_number(*v), i128::from(v.micro), *fsp),
         Val::Time(v, fsp) => time_number(*v, *fsp),
     }
+}
+
+fn double_to_decimal(value: f64) -> Decimal {
+    Decimal::parse_prefix(&format!("{value:e}"))
 }
 
 /// The nearest integer, as MySQL's integer contexts (lengths, positions, casts) round.
@@ -172,16 +176,21 @@ pub fn to_int(value: &Val<'_>) -> i128 {
         Val::Double(_) | Val::Float(_) | Val::Json(_) => double_to_int(to_double(value)),
         Val::Text(text) => text_to_int(text),
         Val::Bytes(bytes) => text_to_int(&String::from_utf8_lossy(bytes)),
-        Val::Decimal(_) | Val::Date(_) | Val::Time(..) | Val::DateTime(..) => {
-            let value = to_decimal(value);
-            value.to_i128().unwrap_or(if value.is_negative() { i128::MIN } else { i128::MAX })
+        // A time rounds as a time: 59.5 seconds are a minute.
+        Val::DateTime(v, _) => datetime_number(super::temporal::rounded(*v, 0)),
+        Val::Time(v, _) => {
+            let micros = v.unsigned_abs() as i64 + 500_000;
+            let micros = micros - micros % 1_000_000;
+            to_decimal(&Val::Time(if *v < 0 { -micros } else { micros }, 0)).to_i128().unwrap_or(0)
         }
+        Val::Date(v) => date_number(*v),
+        Val::Decimal(v) => v.to_i128().unwrap_or(if v.is_negative() { i128::MIN } else { i128::MAX }),
     }
 }
 
 fn double_to_int(value: f64) -> i128 {
-    // Half to even, as C's rint; the cast holds at the ends.
-    value.round_ties_even() as i128
+    // Half to even, as C's rint; the casts hold at the ends.
+    i128::from(value.round_ties_even() as i64)
 }
 
 pub fn is_true(value: &Val<'_>) -> Option<bool> {
@@ -225,13 +234,29 @@ pub fn to_bytes(value: Val<'_>) -> Result<Cow<'_, [u8]>, EvalError> {
     })
 }
 
-/// A DOUBLE as MySQL prints it: the shortest digits that read back, with an exponent outside 1e-15 … 1e15.
+/// Characters the server has for a DOUBLE as text; it drops digits that do not fit.
+const DOUBLE_CHARS_MAX: usize = 22;
+
+/// A DOUBLE as MySQL's text functions see it: the shortest digits that read back, with an exponent where that is needed.
 pub fn double_text(value: f64) -> String {
     if value == 0.0 {
         return if value.is_sign_negative() { "-0".into() } else { "0".into() };
     }
     let shortest = format!("{value:e}");
-    digits_text(&shortest)
+    let plain = digits_text(&shortest);
+    if plain.len() <= DOUBLE_CHARS_MAX {
+        return plain;
+    }
+    if shortest.len() <= DOUBLE_CHARS_MAX {
+        return shortest;
+    }
+    let digits = shortest.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
+    let fewer = digits.saturating_sub(1 + shortest.len() - DOUBLE_CHARS_MAX);
+    let cut = format!("{value:.fewer$e}");
+    let (mantissa, exponent) = cut.split_once('e').unwrap_or((&cut, "0"));
+    let mantissa =
+        if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+    format!("{mantissa}e{exponent}")
 }
 
 /// A FLOAT as MySQL prints it: six digits.
@@ -298,6 +323,8 @@ mod tests {
             (123_456_789_012_345_678.0, "1.2345678901234568e17"),
             (0.1 + 0.2, "0.30000000000000004"),
             (-2.5, "-2.5"),
+            (-1e-7 / 3.0, "-3.3333333333333334e-8"),
+            (-1e-9 / 3.0, "-3.333333333333334e-10"),
         ] {
             assert_eq!(double_text(value), text);
         }

@@ -82,10 +82,10 @@ impl Collation {
             return Ordering::Equal;
         }
         match self.rule {
-            Rule::Binary => left.cmp(right),
-            Rule::General | Rule::Folded => self.keys(left).cmp(self.keys(right)),
+            Rule::Binary if !self.pads => left.cmp(right),
+            Rule::Binary | Rule::General | Rule::Folded => self.compare_keys(left, right),
             Rule::Unicode { accents, case, .. } => {
-                let mut order = self.keys(left).cmp(self.keys(right));
+                let mut order = self.compare_keys(left, right);
                 if accents {
                     let marks = |text: &str| text.nfd().flat_map(char::to_lowercase).collect::<String>();
                     order = order.then_with(|| marks(left).cmp(&marks(right)));
@@ -96,6 +96,23 @@ impl Collation {
                     order = order.then_with(|| cased(left).cmp(&cased(right)));
                 }
                 order
+            }
+        }
+    }
+
+    /// Letter by letter; where blanks at the end do not count, the shorter text has as many as it needs.
+    fn compare_keys(self, left: &str, right: &str) -> Ordering {
+        let blank = self.key(' ').next().unwrap_or(0);
+        let (mut left, mut right) = (self.keys(left), self.keys(right));
+        loop {
+            let (a, b) = (left.next(), right.next());
+            let order = match (a, b) {
+                (None, None) => return Ordering::Equal,
+                _ if self.pads => a.unwrap_or(blank).cmp(&b.unwrap_or(blank)),
+                _ => a.cmp(&b),
+            };
+            if order.is_ne() {
+                return order;
             }
         }
     }
@@ -143,13 +160,22 @@ impl Collation {
         let mut rest = text[start..].chars();
         let mut index = from;
         loop {
-            let mut here = rest.clone();
-            if needle.chars().all(|wanted| here.next().is_some_and(|c| self.same_char(c, wanted))) {
+            if self.begins_with(rest.as_str(), needle) {
                 return Some(index);
             }
             rest.next()?;
             index += 1;
         }
+    }
+
+    fn begins_with(self, text: &str, needle: &str) -> bool {
+        if !matches!(self.rule, Rule::Unicode { accents: false, case: false, .. }) {
+            let mut here = text.chars();
+            return needle.chars().all(|wanted| here.next().is_some_and(|c| self.same_char(c, wanted)));
+        }
+        // One letter may be several: ß is ss, and begins with s.
+        let mut here = self.keys(text);
+        self.keys(needle).all(|wanted| here.next() == Some(wanted))
     }
 }
 
@@ -226,6 +252,12 @@ fn unicode_base(c: char, modern: bool) -> Option<&'static str> {
 
 fn unicode_key(c: char, modern: bool) -> Key {
     let mut key = Key::NONE;
+    match c {
+        // Letters of their own, whatever they decompose to.
+        'й' | 'Й' => return Key::one(u32::from('й')),
+        '\u{622}'..='\u{626}' => return Key::one(u32::from(c)),
+        _ => {}
+    }
     for part in std::iter::once(c).nfkd() {
         if is_combining_mark(part) {
             continue;
@@ -235,10 +267,34 @@ fn unicode_key(c: char, modern: bool) -> Key {
         } else if part.is_ascii() {
             ascii_key(part).for_each(|weight| key.push(weight));
         } else {
-            key.push(u32::from(simple_lower(part)));
+            key.push(u32::from(unicode_letter(part)));
         }
     }
     key
+}
+
+/// The letter that stands for others of the same weight.
+fn unicode_letter(c: char) -> char {
+    match c {
+        'ς' => 'σ',
+        // Capitals that are younger than the server's tables.
+        '\u{1C90}'..='\u{1CBF}' => c,
+        // Katakana weigh what hiragana weigh, small ones what full ones weigh.
+        'ァ'..='ヶ' => full_kana(char::from_u32(u32::from(c) - 0x60).unwrap_or(c)),
+        'ぁ'..='ゖ' => full_kana(c),
+        _ => simple_lower(c),
+    }
+}
+
+fn full_kana(c: char) -> char {
+    match c {
+        'ぁ' | 'ぃ' | 'ぅ' | 'ぇ' | 'ぉ' | 'っ' | 'ゃ' | 'ゅ' | 'ょ' | 'ゎ' => {
+            char::from_u32(u32::from(c) + 1).unwrap_or(c)
+        }
+        'ゕ' => 'か',
+        'ゖ' => 'け',
+        _ => c,
+    }
 }
 
 /// One upper-case letter without accents; supplementary characters are all the same to the server.
@@ -252,13 +308,20 @@ fn general_key(c: char) -> u32 {
     if c == 'ı' {
         return u32::from('I');
     }
-    // Only the Latin and Greek letters lose their accents there; Cyrillic й, Hangul and kana stay themselves.
-    let reduced = if u32::from(c) < 0x400 || (0x1E00..0x2000).contains(&u32::from(c)) {
-        std::iter::once(c).nfd().next().unwrap_or(c)
-    } else {
-        c
-    };
-    u32::from(simple_upper(reduced))
+    let code = u32::from(c);
+    // Latin, Greek and Cyrillic letters lose their accents there; й, Hangul, kana and all others stay themselves.
+    let decomposed = (code < 0x530 || (0x1E00..0x2000).contains(&code)) && !matches!(c, 'й' | 'Й');
+    let reduced = if decomposed { std::iter::once(c).nfd().next().unwrap_or(c) } else { c };
+    if general_has_case(u32::from(reduced)) { u32::from(simple_upper(reduced)) } else { u32::from(reduced) }
+}
+
+/// Letters whose case is younger than the server's table have none there.
+fn general_has_case(code: u32) -> bool {
+    !matches!(
+        code,
+        0x237..=0x24F | 0x370..=0x37F | 0x3CF | 0x3D7..=0x3D9 | 0x3F3..=0x3FF | 0x48A | 0x48B | 0x4C0 | 0x4C5 | 0x4C6
+            | 0x4C9 | 0x4CA | 0x4CD..=0x4CF | 0x4F6 | 0x4F7 | 0x4FA..=0x52F | 0x10A0..=0x1DFF
+    )
 }
 
 /// The lower-case letter of one letter, by Unicode's simple mapping.
@@ -348,6 +411,7 @@ mod tests {
         let modern = named("utf8mb4_0900_ai_ci");
         assert!(modern.equal("Straße", "STRASSE") && modern.equal("Ægir", "aegir") && modern.equal("é", "E"));
         assert!(!modern.equal("a ", "a") && modern.equal("ａ", "A"));
+        assert!(modern.equal("がァ", "カあ") && modern.equal("ς", "Σ") && !modern.equal("й", "и"));
         let general = named("utf8mb4_general_ci");
         assert!(general.equal("ß", "S") && general.equal("a  ", "A") && !general.equal("æ", "ae"));
         assert!(!named("utf8mb4_0900_as_cs").equal("a", "A") && !named("utf8mb4_0900_as_ci").equal("e", "é"));
@@ -378,6 +442,8 @@ mod tests {
     #[test]
     fn the_first_place_is_found_in_characters() {
         assert_eq!(DEFAULT.find("Crème brûlée", "BRULEE", 0), Some(6));
+        assert_eq!(DEFAULT.find("Straße", "SS", 0), Some(4));
+        assert_eq!(DEFAULT.find("Straße", "s", 1), Some(4));
         assert_eq!(DEFAULT.find("abcabc", "B", 2), Some(4));
         assert_eq!(DEFAULT.find("abc", "", 3), Some(3));
         assert_eq!(DEFAULT.find("abc", "", 4), None);

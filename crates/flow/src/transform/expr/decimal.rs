@@ -8,6 +8,8 @@ use std::fmt;
 pub const SCALE_MAX: u32 = 30;
 /// MySQL's widest DECIMAL.
 pub const PRECISION_MAX: u32 = 65;
+/// Digits the server calculates with before a number is out of range.
+pub const DIGITS_MAX: u32 = 81;
 /// What a division adds to the scale of its left side (`div_precision_increment`).
 pub const DIVISION_SCALE: u32 = 4;
 

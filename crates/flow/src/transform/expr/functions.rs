@@ -334,7 +334,7 @@ pub fn call<'a>(
         }
         F::Hex => match arg(0) {
             value @ (Val::Int(_) | Val::UInt(_) | Val::Decimal(_) | Val::Double(_) | Val::Float(_)) => {
-                Val::text(format!("{:X}", clamp_to_bits(to_int(&value))))
+                Val::text(format!("{:X}", bits_of(&value)))
             }
             other => Val::text(hex(&to_bytes(other)?, true)),
         },
@@ -422,8 +422,18 @@ fn padded<'a>(text: Cow<'a, str>, count: i64, with: &str, left: bool) -> Val<'a>
     Val::text(if left { pad + &text } else { text.into_owned() + &pad })
 }
 
-fn clamp_to_bits(value: i128) -> u64 {
+/// A number as 64 bits: a negative one as its complement.
+pub fn to_bits(value: i128) -> u64 {
     if value < 0 { clamped(value) as u64 } else { value.min(i128::from(u64::MAX)) as u64 }
+}
+
+/// The same; a DECIMAL is held at the ends of the signed numbers.
+pub fn bits_of(value: &Val<'_>) -> u64 {
+    let bits = to_bits(to_int(value));
+    match value {
+        Val::Decimal(v) if !v.is_negative() => bits.min(i64::MAX as u64),
+        _ => bits,
+    }
 }
 
 pub fn hex(bytes: &[u8], upper: bool) -> String {
@@ -520,7 +530,11 @@ fn unix_timestamp<'a>(value: &Val<'a>, kind: Kind) -> Result<Val<'a>, EvalError>
 fn from_unixtime<'a>(value: &Val<'a>, kind: Kind) -> Val<'a> {
     let fsp = if let Kind::DateTime { fsp } = kind { fsp } else { 0 };
     let million = super::decimal::Decimal::from_int(1_000_000);
-    let micros = to_decimal(value).rescaled(u32::from(fsp)).times(&million).to_i128();
+    let seconds = to_decimal(value);
+    if seconds.is_negative() {
+        return Val::Null;
+    }
+    let micros = seconds.rescaled(u32::from(fsp)).times(&million).to_i128();
     match micros.and_then(temporal::from_unix_micros) {
         Some(value) => Val::DateTime(value, fsp),
         None => Val::Null,
@@ -562,6 +576,7 @@ fn date<'a>(function: Function, args: &[Val<'a>]) -> Result<Val<'a>, EvalError> 
             None => Val::Null,
         },
         F::MonthName => month_name(date),
+        F::DateFormat if to_text(args[1].clone())?.is_empty() => Val::Null,
         F::DateFormat => match temporal::format(value, &to_text(args[1].clone())?) {
             Some(text) => Val::text(text),
             None => Val::Null,

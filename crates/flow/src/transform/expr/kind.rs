@@ -249,6 +249,12 @@ pub fn unify(kinds: &[Kind]) -> Result<Kind, Refusal> {
 
 fn unify_two(left: Kind, right: Kind) -> Result<Kind, Refusal> {
     use Class as C;
+    if left == Kind::Bit || right == Kind::Bit {
+        return Err(Refusal::new(
+            "a BIT is a branch, where MySQL has bytes",
+            "write bits + 0 for its number",
+        ));
+    }
     if left == right {
         return Ok(left);
     }

@@ -169,7 +169,7 @@ impl Node {
             Op::Not(value) => Ok(truth_value(value.truth(row)?.map(|v| !v))),
             Op::BitNot(value) => match value.eval(row)? {
                 Val::Null => Ok(Val::Null),
-                value => Ok(Val::UInt(!to_bits(&value))),
+                value => Ok(Val::UInt(!functions::bits_of(&value))),
             },
             Op::Logic(logic, parts) => eval_logic(*logic, parts, row),
             Op::Arithmetic(operator, left, right) => {
@@ -184,7 +184,7 @@ impl Node {
                 if left.is_null() || right.is_null() {
                     return Ok(Val::Null);
                 }
-                Ok(Val::UInt(combine_bits(*operator, to_bits(&left), to_bits(&right))))
+                Ok(Val::UInt(combine_bits(*operator, functions::bits_of(&left), functions::bits_of(&right))))
             }
             Op::Compare(compare, by, left, right) => {
                 let (left, right) = (left.eval(row)?, right.eval(row)?);
@@ -543,15 +543,6 @@ fn negated<'a>(value: Val<'a>, kind: Kind) -> Result<Val<'a>, EvalError> {
     })
 }
 
-fn to_bits(value: &Val<'_>) -> u64 {
-    let value = to_int(value);
-    if value < 0 {
-        value.max(i128::from(i64::MIN)) as i64 as u64
-    } else {
-        value.min(i128::from(u64::MAX)) as u64
-    }
-}
-
 fn combine_bits(operator: Bits, left: u64, right: u64) -> u64 {
     let shift = u32::try_from(right).unwrap_or(u32::MAX);
     match operator {
@@ -602,7 +593,7 @@ fn calculate<'a>(
                 A::WholeDivide => return Ok(left.whole_quotient(&right).map_or(Val::Null, Val::Decimal)),
                 A::Modulo => return Ok(left.rest(&right).map_or(Val::Null, Val::Decimal)),
             };
-            if value.fits(super::decimal::PRECISION_MAX) {
+            if value.fits(super::decimal::DIGITS_MAX) {
                 Ok(Val::Decimal(value))
             } else {
                 Err(EvalError(format!("DECIMAL value is out of range: {value}")))
@@ -665,7 +656,7 @@ fn cast<'a>(value: Val<'a>, to: CastTo) -> Result<Val<'a>, EvalError> {
                 number.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
             })
         }
-        CastTo::Unsigned => Val::UInt(to_bits(&value)),
+        CastTo::Unsigned => Val::UInt(functions::to_bits(to_int(&value))),
         CastTo::Char(None) => Val::Text(to_text(value)?),
         CastTo::Char(Some(count)) => {
             let text = to_text(value)?;

@@ -85,7 +85,9 @@ fn number(function: Function, args: &[Node]) -> Result<Kind, Refusal> {
     let kind = args[0].kind.as_number()?;
     let place = match args.get(1).map(|node| &node.op) {
         None => 0,
-        Some(Op::Const(value @ (Val::Int(_) | Val::UInt(_)))) => to_int(value).clamp(-100, 100) as i64,
+        Some(Op::Const(value @ (Val::Int(_) | Val::UInt(_) | Val::Decimal(_)))) => {
+            to_int(value).clamp(-100, 100) as i64
+        }
         Some(_) => return Err(Refusal::new("the number of digits is not a literal", "write ROUND(x, 2)")),
     };
     Ok(match (function, kind) {

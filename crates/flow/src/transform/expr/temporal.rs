@@ -92,9 +92,6 @@ fn read_datetime(text: &str) -> Option<(DateTime, u8, &str)> {
     } else {
         let (year, digits) = reader.number(4)?;
         value.date.year = if digits == 2 { full_year(year) } else { year };
-        if digits != 2 && digits != 4 {
-            return None;
-        }
         reader.separator()?;
         value.date.month = reader.number(2)?.0 as u8;
         reader.separator()?;
