@@ -2,6 +2,7 @@
 
 use super::coerce::{Val, whole_text_to_int};
 use super::collate::Pattern;
+use super::decimal::SCALE_MAX;
 use super::functions::Function;
 use super::json;
 use super::kind::{self, BIGINT, BOOL, Class, DOUBLE, Kind, Strength, TextKind, agree, unify};
@@ -127,13 +128,42 @@ fn bind_open(ast: &Ast, scope: &Scope<'_>) -> Result<Node, Refusal> {
             let mut items = Vec::with_capacity(list.len());
             for item_ast in list {
                 let mut item = bind(item_ast, scope)?;
+                if matches!(value.op, Op::Const(Val::Text(_)))
+                    && matches!(item.kind.class(), Class::Date | Class::DateTime | Class::Time)
+                {
+                    return Err(Refusal::new("a text is sought among dates", "write a = 'x' OR b = 'x'"));
+                }
                 let by = comparison((&mut value, value_ast), (&mut item, item_ast), false)?;
+                confused(by, &value, &item)?;
+                if value.kind.class() == Class::Int && item.kind.class() == Class::Double {
+                    return Err(Refusal::new(
+                        "an integer is sought among doubles, which the server rounds",
+                        "write a = x OR a = y",
+                    ));
+                }
+                if item.kind == Kind::Json && value.kind != Kind::Json {
+                    return Err(Refusal::new("IN lists a JSON value", "write a = x OR a = y"));
+                }
+                if let (By::Text(_), Some((By::Text(_), _))) = (by, items.first())
+                    && items.iter().any(|(other, _)| matches!(other, By::Text(_)) && *other != by)
+                {
+                    return Err(Refusal::new(
+                        "IN lists texts of different collations",
+                        "name one with COLLATE",
+                    ));
+                }
                 items.push((by, item));
             }
             node(BOOL, Op::In { value, list: items, negated: *negated })
         }
         Ast::Between { value: value_ast, low: low_ast, high: high_ast, negated } => {
             let (mut value, mut low, mut high) = (boxed(value_ast)?, boxed(low_ast)?, boxed(high_ast)?);
+            if [&value, &low, &high].iter().any(|node| node.kind == Kind::Json) {
+                return Err(Refusal::new(
+                    "BETWEEN has a JSON value",
+                    "write doc->'$.a' >= x AND doc->'$.a' <= y",
+                ));
+            }
             let by_low = comparison((&mut value, value_ast), (&mut low, low_ast), true)?;
             let by_high = comparison((&mut value, value_ast), (&mut high, high_ast), true)?;
             let exact = |by| matches!(by, By::Int | By::Decimal);
@@ -154,8 +184,7 @@ fn bind_open(ast: &Ast, scope: &Scope<'_>) -> Result<Node, Refusal> {
         Ast::Collate(value, collation) => {
             let mut value = bind(value, scope)?;
             let text = value.kind.as_text()?;
-            let collated =
-                TextKind { collation: Some(*collation), strength: Strength::Explicit, utf8: text.utf8 };
+            let collated = TextKind { collation: Some(*collation), strength: Strength::Explicit, ..text };
             if matches!(value.kind, Kind::Text(_) | Kind::Label(_)) {
                 value.kind = Kind::Text(collated);
                 return Ok(value);
@@ -208,11 +237,35 @@ fn bind_neg(inner: &Ast, scope: &Scope<'_>) -> Result<Node, Refusal> {
         return Ok(Node::constant(Kind::decimal(20, 0), Val::Decimal(value)));
     }
     let inner = Box::new(bind(inner, scope)?);
+    if matches!(inner.kind.class(), Class::Time | Class::DateTime) {
+        return Err(Refusal::new("a time is negated", "negate its number: -(at + 0)"));
+    }
     let kind = match inner.kind.as_number()? {
+        _ if inner.kind == Kind::Null => DOUBLE,
         Kind::Int { digits, .. } => Kind::Int { unsigned: false, digits },
         other => other,
     };
     Ok(Node { kind, op: Op::Neg(inner) })
+}
+
+/// The server compares large signed and unsigned numbers by their bits in IN and CASE.
+fn confused(by: By, left: &Node, right: &Node) -> Result<(), Refusal> {
+    if by != By::Int || same_sign(left, right) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "IN or CASE mixes signed and unsigned numbers, which the server confuses when they are large",
+        "write a = x OR a = y, or CASE WHEN a = x",
+    ))
+}
+
+/// Whether two integers are both signed, both unsigned, or one is a literal that both could hold.
+fn same_sign(left: &Node, right: &Node) -> bool {
+    let unsigned =
+        |node: &Node| matches!(node.kind, Kind::Int { unsigned: true, .. } | Kind::Year | Kind::Bit);
+    let small = |node: &Node| matches!(node.op, Op::Const(Val::Int(0..) | Val::Null));
+    let narrow = |node: &Node| matches!(node.kind, Kind::Int { digits: ..=10, .. } | Kind::Null | Kind::Year);
+    unsigned(left) == unsigned(right) || small(left) || small(right) || narrow(left) && narrow(right)
 }
 
 /// A value that is asked for its truth.
@@ -222,26 +275,45 @@ fn condition(ast: &Ast, scope: &Scope<'_>) -> Result<Node, Refusal> {
     Ok(node)
 }
 
+/// A condition of IF or CASE: the server drops branches that are never taken, and their types with them.
+fn varying(ast: &Ast, scope: &Scope<'_>) -> Result<Node, Refusal> {
+    if !has_column(ast) {
+        return Err(Refusal::new("a condition is the same for every row", "write the branch that is taken"));
+    }
+    condition(ast, scope)
+}
+
 /// Refuses what has no truth of its own.
 pub fn truth_of(node: &Node) -> Result<(), Refusal> {
     match node.kind {
         Kind::Json => {
             Err(Refusal::new("a JSON value is used as a condition", "compare it: doc->'$.flag' = true"))
         }
-        kind => kind.as_number().map(|_| ()),
+        _ => number_of(node).map(|_| ()),
     }
 }
 
+/// Other types round to bits by rules of their own.
 fn bits_operand(node: &Node) -> Result<(), Refusal> {
-    if node.kind.class() == Class::Bytes {
-        return Err(Refusal::new("bit operators on binary values are not supported", "use numbers"));
+    match node.kind.class() {
+        Class::Int | Class::Null => Ok(()),
+        _ => Err(Refusal::new("bit operators take integers", "CAST the value to SIGNED or UNSIGNED")),
     }
-    node.kind.as_number().map(|_| ())
+}
+
+/// The kind a value calculates as.
+pub fn number_of(node: &Node) -> Result<Kind, Refusal> {
+    let branched =
+        matches!(node.op, Op::Case { .. } | Op::Coalesce(_) | Op::Unified { .. } | Op::Extreme { .. });
+    if branched && matches!(node.kind.class(), Class::DateTime) {
+        return Err(kind::several_types());
+    }
+    node.kind.as_number()
 }
 
 fn arithmetic(operator: Arithmetic, left: Box<Node>, right: Box<Node>) -> Result<Node, Refusal> {
     use Arithmetic as A;
-    let (left_kind, right_kind) = (left.kind.as_number()?, right.kind.as_number()?);
+    let (left_kind, right_kind) = (number_of(&left)?, number_of(&right)?);
     let fixed = |kind| matches!(kind, Kind::Double { fixed: true });
     let is_double = |kind: Kind| kind.class() == Class::Double;
     let either_double = is_double(left_kind) || is_double(right_kind);
@@ -260,6 +332,12 @@ fn arithmetic(operator: Arithmetic, left: Box<Node>, right: Box<Node>) -> Result
             A::Modulo if both_int => Kind::Int { unsigned: unsigned(left_kind), digits: p1.max(p2) as u8 },
             A::Modulo => Kind::decimal(p1.max(p2) + s1.max(s2), s1.max(s2)),
             A::Times if both_int => int_result(unsigned(left_kind) || unsigned(right_kind), p1 + p2),
+            A::Times if s1 + s2 > SCALE_MAX => {
+                return Err(Refusal::new(
+                    "a product has more than 30 digits after the point",
+                    "ROUND or CAST its sides to fewer digits",
+                ));
+            }
             A::Times => Kind::decimal(p1 + p2, s1 + s2),
             _ if both_int => int_result(unsigned(left_kind) || unsigned(right_kind), p1.max(p2) + 1),
             _ => Kind::decimal((p1 - s1).max(p2 - s2) + 1 + s1.max(s2), s1.max(s2)),
@@ -293,6 +371,12 @@ fn comparison(
         (C::Json, C::Int | C::Decimal | C::Double | C::Text)
         | (C::Int | C::Decimal | C::Double | C::Text, C::Json) => {
             let bool = matches!(left_ast, Ast::Bool(_)) || matches!(right_ast, Ast::Bool(_));
+            if is_condition(left_ast) || is_condition(right_ast) {
+                return Err(Refusal::new(
+                    "a JSON value is compared with a condition",
+                    "compare with TRUE or FALSE",
+                ));
+            }
             if bool { By::JsonBool } else { By::Json }
         }
         (C::Text, C::Text) => {
@@ -312,8 +396,14 @@ fn comparison(
             By::Text(collation)
         }
         (C::Bytes, C::Bytes) => By::Bytes,
-        (C::Bytes, C::Text) => bytes_of(b)?,
-        (C::Text, C::Bytes) => bytes_of(a)?,
+        (C::Bytes, C::Text) if a == (Kind::Bytes { literal: false }) => bytes_of(b)?,
+        (C::Text, C::Bytes) if b == (Kind::Bytes { literal: false }) => bytes_of(a)?,
+        (C::Bytes, C::Text) | (C::Text, C::Bytes) => {
+            return Err(Refusal::new(
+                "text is compared with a hexadecimal literal",
+                "write the text in quotes",
+            ));
+        }
         (C::Int, C::Int) => By::Int,
         (C::Int | C::Decimal, C::Int | C::Decimal) => By::Decimal,
         (C::Text, C::Int) if matches!(a, Kind::Label(_)) => By::Int,
@@ -337,6 +427,19 @@ fn comparison(
     })
 }
 
+fn is_condition(ast: &Ast) -> bool {
+    matches!(
+        ast,
+        Ast::Not(_)
+            | Ast::Logic(..)
+            | Ast::Compare(..)
+            | Ast::Is { .. }
+            | Ast::In { .. }
+            | Ast::Between { .. }
+            | Ast::Like { .. }
+    )
+}
+
 fn bytes_of(text: Kind) -> Result<By, Refusal> {
     if text.as_text()?.utf8 { Ok(By::Bytes) } else { Err(charset_unknown()) }
 }
@@ -352,12 +455,13 @@ fn charset_unknown() -> Refusal {
 fn literal_as(literal: &mut Node, other: &Node) -> Result<(), Refusal> {
     let number = match (&literal.op, other.kind) {
         (Op::Const(Val::Int(value)), Kind::Year) => Some(i128::from(*value)),
+        (Op::Const(Val::Decimal(_) | Val::Double(_)), Kind::Year) => Some(0),
         (Op::Const(Val::Text(text)), Kind::Year) => Some(whole_text_to_int(text).unwrap_or(0)),
         _ => None,
     };
     if number.is_some_and(|number| number < 100) {
         return Err(Refusal::new(
-            "a YEAR is compared with less than four digits",
+            "a YEAR is compared with something else than a whole year",
             "write the year in full: 2026",
         ));
     }
@@ -389,6 +493,9 @@ fn literal_as(literal: &mut Node, other: &Node) -> Result<(), Refusal> {
 
 fn like(value: Node, pattern: Node, escape: Option<char>, negated: bool) -> Result<Node, Refusal> {
     let binary = [&value, &pattern].iter().any(|node| node.kind.class() == Class::Bytes);
+    if [&value, &pattern].iter().any(|node| node.kind == Kind::Bytes { literal: true }) {
+        return Err(Refusal::new("LIKE has a hexadecimal literal", "write the text in quotes"));
+    }
     let by = if binary {
         for node in [&value, &pattern] {
             if node.kind.class() != Class::Bytes {
@@ -440,9 +547,11 @@ fn case(
         let (by, test) = match (&mut operand, operand_ast) {
             (Some(operand), Some(operand_ast)) => {
                 let mut test = bind(when, scope)?;
-                (comparison((operand, operand_ast), (&mut test, when), false)?, test)
+                let by = comparison((operand, operand_ast), (&mut test, when), false)?;
+                confused(by, operand, &test)?;
+                (by, test)
             }
-            _ => (By::Int, condition(when, scope)?),
+            _ => (By::Int, varying(when, scope)?),
         };
         tests.push((by, test));
         results.push(bind(then, scope)?);
@@ -459,13 +568,23 @@ fn case(
 
 fn cast(value: Box<Node>, to: CastTo) -> Result<Node, Refusal> {
     let class = value.kind.class();
+    let branched =
+        matches!(value.op, Op::Case { .. } | Op::Coalesce(_) | Op::Unified { .. } | Op::Extreme { .. });
+    if branched && matches!(to, CastTo::Signed | CastTo::Unsigned) && class == Class::Double {
+        return Err(Refusal::new(
+            "branches of several types are rounded to integers",
+            "CAST the branches to one type",
+        ));
+    }
     let kind = match to {
         CastTo::Signed => BIGINT,
         CastTo::Unsigned => Kind::Int { unsigned: true, digits: 20 },
         CastTo::Char(_) if class == Class::Bytes => {
             return Err(Refusal::new("a binary value is cast to text", "text columns hold text"));
         }
-        CastTo::Char(_) => Kind::Text(TextKind { strength: Strength::Column, ..value.kind.as_text()? }),
+        CastTo::Char(_) => {
+            Kind::Text(TextKind { strength: Strength::Column, mixed: false, ..value.kind.as_text()? })
+        }
         CastTo::Binary => {
             if class != Class::Bytes {
                 bytes_of(value.kind)?;
@@ -481,7 +600,7 @@ fn cast(value: Box<Node>, to: CastTo) -> Result<Node, Refusal> {
         CastTo::Date | CastTo::DateTime(_) => date_operand(&value, true)?,
         CastTo::Char(_) | CastTo::Binary => {}
         _ => {
-            value.kind.as_number()?;
+            number_of(&value)?;
         }
     }
     Ok(Node { kind, op: Op::Cast(to, value) })
@@ -491,6 +610,9 @@ fn cast(value: Box<Node>, to: CastTo) -> Result<Node, Refusal> {
 fn date_operand(node: &Node, text: bool) -> Result<(), Refusal> {
     match node.kind.class() {
         Class::Null | Class::Date | Class::DateTime => Ok(()),
+        Class::Text if text && matches!(node.kind, Kind::Text(TextKind { mixed: true, .. })) => {
+            Err(kind::several_types())
+        }
         Class::Text if text => Ok(()),
         _ => Err(Refusal::new(
             "a date is expected",
@@ -556,7 +678,7 @@ fn call(function: Function, arguments: &[Ast], scope: &Scope<'_>) -> Result<Node
         let (kind, mut branches) = unified(branches, false)?;
         let otherwise = Box::new(branches.pop().expect("two branches"));
         let then = branches.pop().expect("two branches");
-        let arms = vec![(By::Int, condition(&arguments[0], scope)?, then)];
+        let arms = vec![(By::Int, varying(&arguments[0], scope)?, then)];
         return Ok(Node { kind, op: Op::Case { operand: None, arms, otherwise } });
     }
     let mut args: Vec<Node> = arguments.iter().map(|ast| bind(ast, scope)).collect::<Result<_, _>>()?;

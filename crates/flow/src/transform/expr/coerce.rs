@@ -173,11 +173,17 @@ pub fn to_int(value: &Val<'_>) -> i128 {
         Val::Null => 0,
         Val::Int(v) => i128::from(*v),
         Val::UInt(v) | Val::Label(_, v) => i128::from(*v),
+        // A FLOAT too large for 64 bits is what the processor makes of it.
+        Val::Float(v) if v.abs() >= 9.223_372e18 => i128::from(i64::MIN),
         Val::Double(_) | Val::Float(_) | Val::Json(_) => double_to_int(to_double(value)),
         Val::Text(text) => text_to_int(text),
         Val::Bytes(bytes) => text_to_int(&String::from_utf8_lossy(bytes)),
         // A time rounds as a time: 59.5 seconds are a minute.
-        Val::DateTime(v, _) => datetime_number(super::temporal::rounded(*v, 0)),
+        Val::DateTime(v, _) => match super::temporal::rounded(*v, 0) {
+            // Behind the last second there is none: the server keeps the day.
+            late if late.date.year > 9999 => date_number(v.date) * 1_000_000,
+            rounded => datetime_number(rounded),
+        },
         Val::Time(v, _) => {
             let micros = v.unsigned_abs() as i64 + 500_000;
             let micros = micros - micros % 1_000_000;

@@ -17,10 +17,12 @@ pub enum Kind {
         precision: u8,
         scale: u8,
     },
-    /// `fixed`: printed with a fixed number of digits (DOUBLE(10,2)), which only the column knows.
+    /// `fixed`: how it prints is known to the server only: DOUBLE(10,2), and branches of several types.
     Double {
         fixed: bool,
     },
+    /// A FLOAT column by itself: prints six digits.
+    Float,
     Text(TextKind),
     /// ENUM and SET: text, and a number.
     Label(TextKind),
@@ -47,6 +49,8 @@ pub struct TextKind {
     pub strength: Strength,
     /// The server keeps the text in UTF-8, so that its bytes are ours.
     pub utf8: bool,
+    /// Branches of several types: the server takes each branch's own number where a number is wanted.
+    pub mixed: bool,
 }
 
 /// Whose collation wins: the last.
@@ -78,11 +82,11 @@ pub const BOOL: Kind = Kind::Int { unsigned: false, digits: 1 };
 pub const BIGINT: Kind = Kind::Int { unsigned: false, digits: 19 };
 pub const DOUBLE: Kind = Kind::Double { fixed: false };
 pub const LITERAL: TextKind =
-    TextKind { collation: Some(collate::DEFAULT), strength: Strength::Literal, utf8: true };
+    TextKind { collation: Some(collate::DEFAULT), strength: Strength::Literal, utf8: true, mixed: false };
 const NUMBER_TEXT: TextKind =
-    TextKind { collation: Some(collate::DEFAULT), strength: Strength::Number, utf8: true };
+    TextKind { collation: Some(collate::DEFAULT), strength: Strength::Number, utf8: true, mixed: false };
 pub const JSON_TEXT: TextKind =
-    TextKind { collation: Some(collate::JSON), strength: Strength::Column, utf8: true };
+    TextKind { collation: Some(collate::JSON), strength: Strength::Column, utf8: true, mixed: false };
 
 impl Kind {
     pub fn class(self) -> Class {
@@ -90,7 +94,7 @@ impl Kind {
             Self::Null => Class::Null,
             Self::Int { .. } | Self::Bit | Self::Year => Class::Int,
             Self::Decimal { .. } => Class::Decimal,
-            Self::Double { .. } => Class::Double,
+            Self::Double { .. } | Self::Float => Class::Double,
             Self::Text(_) | Self::Label(_) => Class::Text,
             Self::Bytes { .. } => Class::Bytes,
             Self::Date => Class::Date,
@@ -109,6 +113,7 @@ impl Kind {
             ColumnType::MediumInt { unsigned } => int(unsigned, 8),
             ColumnType::Int { unsigned } => int(unsigned, 10),
             ColumnType::BigInt { unsigned } => int(unsigned, 20),
+            ColumnType::Float if !column.sql_type.contains(',') => Self::Float,
             ColumnType::Float | ColumnType::Double => Self::Double { fixed: column.sql_type.contains(',') },
             ColumnType::Decimal { precision, scale } => {
                 Self::Decimal { precision: *precision, scale: *scale }
@@ -133,6 +138,7 @@ impl Kind {
         Ok(match self {
             Self::Null => BOOL,
             Self::Int { .. } | Self::Decimal { .. } | Self::Double { .. } => self,
+            Self::Float => DOUBLE,
             Self::Bit => Self::Int { unsigned: true, digits: 20 },
             Self::Year => Self::Int { unsigned: true, digits: 4 },
             Self::Date => Self::Int { unsigned: false, digits: 8 },
@@ -140,6 +146,7 @@ impl Kind {
             Self::DateTime { fsp } => Self::Decimal { precision: 14 + fsp, scale: fsp },
             Self::Time { fsp: 0 } => Self::Int { unsigned: false, digits: 7 },
             Self::Time { fsp } => Self::Decimal { precision: 7 + fsp, scale: fsp },
+            Self::Text(TextKind { mixed: true, .. }) => return Err(several_types()),
             Self::Text(_) | Self::Label(_) | Self::Json | Self::Bytes { literal: false } => DOUBLE,
             Self::Bytes { literal: true } => {
                 return Err(Refusal::new("a hexadecimal literal is used as a number", "write the number"));
@@ -154,7 +161,7 @@ impl Kind {
             Self::Text(text) | Self::Label(text) => Ok(text),
             Self::Json => Ok(JSON_TEXT),
             Self::Double { fixed: true } => Err(Refusal::new(
-                "a DOUBLE with fixed digits is used as text",
+                "a double that prints as its column or branch does is used as text",
                 "CAST it to DECIMAL(p,s) first",
             )),
             Self::Bit => Err(Refusal::new(
@@ -188,6 +195,13 @@ impl Kind {
     }
 }
 
+pub fn several_types() -> Refusal {
+    Refusal::new(
+        "a value that is text or a number by row is used as a number or date",
+        "CAST the branches of IF, CASE or COALESCE to one type",
+    )
+}
+
 fn opaque() -> Refusal {
     Refusal::new("geometry and vectors have no expressions", "only IS NULL and IS NOT NULL are")
 }
@@ -199,7 +213,7 @@ fn text_kind(column: &Column) -> TextKind {
     };
     let charset = column.charset.as_deref().unwrap_or("utf8mb4");
     let utf8 = charset.starts_with("utf8") || charset == "ascii";
-    TextKind { collation, strength: Strength::Column, utf8 }
+    TextKind { collation, strength: Strength::Column, utf8, mixed: false }
 }
 
 /// The collation of several texts together.
@@ -211,11 +225,12 @@ pub fn agree(texts: impl IntoIterator<Item = TextKind>) -> TextKind {
             Some(other) => agree_two(other, text),
         });
     }
-    joined.unwrap_or(LITERAL)
+    // What a function makes of them is text, whatever its arguments were.
+    TextKind { mixed: false, ..joined.unwrap_or(LITERAL) }
 }
 
 fn agree_two(left: TextKind, right: TextKind) -> TextKind {
-    let utf8 = left.utf8 && right.utf8;
+    let (utf8, mixed) = (left.utf8 && right.utf8, left.mixed || right.mixed);
     let winner = match left.strength.cmp(&right.strength) {
         std::cmp::Ordering::Less => right,
         std::cmp::Ordering::Greater => left,
@@ -231,7 +246,7 @@ fn agree_two(left: TextKind, right: TextKind) -> TextKind {
             }
         }
     };
-    TextKind { utf8, ..winner }
+    TextKind { utf8, mixed, ..winner }
 }
 
 /// The kind that several branches have together (IF, CASE, COALESCE).
@@ -242,7 +257,7 @@ pub fn unify(kinds: &[Kind]) -> Result<Kind, Refusal> {
     }
     Ok(match result {
         // A label is a number only while it is the column itself.
-        Kind::Label(text) => Kind::Text(text),
+        Kind::Label(text) => Kind::Text(TextKind { mixed: true, ..text }),
         other => other,
     })
 }
@@ -271,11 +286,11 @@ fn unify_two(left: Kind, right: Kind) -> Result<Kind, Refusal> {
             Kind::decimal(u32::from((p1 - s1).max(p2 - s2)) + u32::from(scale), u32::from(scale))
         }
         (C::Int | C::Decimal | C::Double, C::Int | C::Decimal | C::Double) => {
-            let fixed = |kind| matches!(kind, Kind::Double { fixed: true });
-            if fixed(left) || fixed(right) {
+            if left == Kind::Float || right == Kind::Float {
                 return Err(mixed());
             }
-            DOUBLE
+            // As text, the server prints the branch that was taken.
+            Kind::Double { fixed: true }
         }
         (C::Date | C::DateTime, C::Date | C::DateTime) => {
             let fsp = |kind| if let Kind::DateTime { fsp } = kind { fsp } else { 0 };
@@ -285,10 +300,20 @@ fn unify_two(left: Kind, right: Kind) -> Result<Kind, Refusal> {
             let fsp = |kind| if let Kind::Time { fsp } = kind { fsp } else { 0 };
             Kind::Time { fsp: fsp(left).max(fsp(right)) }
         }
-        (C::Bytes, C::Bytes) => Kind::Bytes { literal: false },
-        (C::Bytes, C::Text) | (C::Text, C::Bytes) => Kind::Bytes { literal: false },
+        (C::Bytes, C::Bytes | C::Text) | (C::Text, C::Bytes) => {
+            if [left, right].contains(&Kind::Bytes { literal: true }) {
+                return Err(mixed());
+            }
+            Kind::Bytes { literal: false }
+        }
+        (C::Time, C::Date | C::DateTime) | (C::Date | C::DateTime, C::Time) => return Err(mixed()),
         (C::Json, _) | (_, C::Json) | (C::Bytes, _) | (_, C::Bytes) => return Err(mixed()),
-        _ => Kind::Text(agree_two(left.as_text()?, right.as_text()?)),
+        (C::Text, C::Text) => {
+            let label = matches!(left, Kind::Label(_)) || matches!(right, Kind::Label(_));
+            let text = agree_two(left.as_text()?, right.as_text()?);
+            Kind::Text(TextKind { mixed: text.mixed || label, ..text })
+        }
+        _ => Kind::Text(TextKind { mixed: true, ..agree_two(left.as_text()?, right.as_text()?) }),
     })
 }
 

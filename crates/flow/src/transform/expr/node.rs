@@ -156,6 +156,15 @@ impl Node {
         Self { kind, op: Op::Const(value) }
     }
 
+    /// Whether a double comes from a calculation, not from a column or literal.
+    fn is_calculated(&self) -> bool {
+        match &self.op {
+            Op::Arithmetic(..) | Op::Neg(_) => true,
+            Op::Cast(CastTo::Double, value) => value.is_calculated(),
+            _ => false,
+        }
+    }
+
     /// Whether the value is TRUE; `None` for NULL.
     pub fn truth(&self, row: Row<'_>) -> Result<Option<bool>, EvalError> {
         Ok(is_true(&self.eval(row)?))
@@ -238,7 +247,14 @@ impl Node {
                 Ok(if same { Val::Null } else { left })
             }
             Op::Unified { value, rescale } => unified(value.eval(row)?, self.kind, *rescale),
-            Op::Cast(to, value) => cast(value.eval(row)?, *to),
+            Op::Cast(to, value) => {
+                let computed = value.is_calculated();
+                let value = value.eval(row)?;
+                if computed && matches!(to, CastTo::Signed | CastTo::Unsigned) {
+                    refuse_wide(&value)?;
+                }
+                cast(value, *to)
+            }
             Op::AddInterval { value, amount, unit, negative } => {
                 let (value, amount) = (value.eval(row)?, amount.eval(row)?);
                 add_interval(&value, &amount, *unit, *negative, self.kind)
@@ -681,6 +697,16 @@ fn cast<'a>(value: Val<'a>, to: CastTo) -> Result<Val<'a>, EvalError> {
     })
 }
 
+/// The server takes the ends of 64 bits for a column that is too large, and fails for a calculation that is.
+fn refuse_wide(value: &Val<'_>) -> Result<(), EvalError> {
+    match value {
+        Val::Double(v) if v.abs() >= i64::MAX as f64 => {
+            Err(EvalError(format!("BIGINT value is out of range: {v:e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn add_interval<'a>(
     value: &Val<'a>,
     amount: &Val<'a>,
@@ -692,10 +718,17 @@ fn add_interval<'a>(
         return Ok(Val::Null);
     }
     let Some((start, _)) = temporal::to_datetime(value)? else { return Ok(Val::Null) };
-    let count = if unit == Unit::Second {
-        to_decimal(amount).times(&Decimal::from_int(1_000_000)).to_i128().unwrap_or(i128::MAX)
-    } else {
-        to_int(amount)
+    let count = match amount {
+        // The server counts in signed numbers.
+        Val::UInt(large) => i128::from(*large as i64),
+        amount => to_int(amount),
+    };
+    let count = match (unit, amount) {
+        (Unit::Second, Val::Decimal(seconds)) => {
+            seconds.times(&Decimal::from_int(1_000_000)).to_i128().unwrap_or(i128::MAX)
+        }
+        (Unit::Second, _) => count.saturating_mul(1_000_000),
+        _ => count,
     };
     let count = if negative { count.saturating_neg() } else { count };
     Ok(match (temporal::add(start, count, unit), kind) {

@@ -52,6 +52,7 @@ fn made(name: &str, kind: Kind) -> Result<Column, Refusal> {
             (ColumnType::Decimal { precision, scale }, format!("decimal({precision},{scale})"))
         }
         Kind::Double { .. } => (ColumnType::Double, "double".into()),
+        Kind::Float => (ColumnType::Float, "float".into()),
         Kind::Null | Kind::Text(_) | Kind::Label(_) => {
             (ColumnType::Text { chars_max: 4_294_967_295 }, "longtext".into())
         }
@@ -105,6 +106,7 @@ fn stored(value: Val<'_>, kind: Kind) -> Result<Value, EvalError> {
             Value::Decimal(exact.to_string())
         }
         Kind::Double { .. } => Value::Double(to_double(&value)),
+        Kind::Float => Value::Float(to_double(&value) as f32),
         Kind::Null | Kind::Text(_) | Kind::Label(_) => Value::Text(to_text(value)?.into_owned()),
         Kind::Bytes { .. } | Kind::Opaque => Value::Bytes(to_bytes(value)?.into_owned()),
         Kind::Date | Kind::Time { .. } | Kind::DateTime { .. } | Kind::Json => match value {

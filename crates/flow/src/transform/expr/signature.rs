@@ -1,5 +1,6 @@
 //! What each plain function takes and gives back.
 
+use super::bind::number_of;
 use super::coerce::{Val, to_int};
 use super::collate::Collation;
 use super::functions::Function;
@@ -15,7 +16,7 @@ pub fn of(function: Function, args: &[Node]) -> Result<(Kind, Option<Collation>)
         let texts: Result<Vec<_>, _> = args.iter().take(upto).map(|node| node.kind.as_text()).collect();
         Ok(agree(texts?))
     };
-    let numbers = |from: usize| args.iter().skip(from).try_for_each(|node| node.kind.as_number().map(|_| ()));
+    let numbers = |from: usize| args.iter().skip(from).try_for_each(|node| number_of(node).map(|_| ()));
     Ok(match function {
         F::Lower | F::Upper if args[0].kind.class() == Class::Bytes => (args[0].kind, None),
         F::Lower | F::Upper | F::Ltrim | F::Rtrim | F::Reverse => (Kind::Text(texts(1)?), None),
@@ -63,7 +64,8 @@ pub fn of(function: Function, args: &[Node]) -> Result<(Kind, Option<Collation>)
 fn bytes_function(function: Function, args: &[Node]) -> Result<(Kind, Option<Collation>), Refusal> {
     let kind = args[0].kind;
     let number = matches!(kind.class(), Class::Int | Class::Decimal | Class::Double) && kind != Kind::Year;
-    if !(function == Function::Hex && number || kind.class() == Class::Bytes) && !kind.as_text()?.utf8 {
+    let free_of_charset = kind.class() == Class::Bytes || function == Function::Hex && number;
+    if !free_of_charset && !kind.as_text()?.utf8 {
         return Err(Refusal::new(
             "the bytes of a text in another character set than UTF-8 are not known here",
             "use CHAR_LENGTH, or move the column to utf8mb4",
@@ -82,7 +84,13 @@ fn bytes_function(function: Function, args: &[Node]) -> Result<(Kind, Option<Col
 
 fn number(function: Function, args: &[Node]) -> Result<Kind, Refusal> {
     use Function as F;
-    let kind = args[0].kind.as_number()?;
+    if matches!(args[0].kind.class(), Class::Time | Class::DateTime) {
+        return Err(Refusal::new(
+            "a time is rounded as a number",
+            "write ROUND(at + 0), or CAST it to DATETIME(0)",
+        ));
+    }
+    let kind = number_of(&args[0])?;
     let place = match args.get(1).map(|node| &node.op) {
         None => 0,
         Some(Op::Const(value @ (Val::Int(_) | Val::UInt(_) | Val::Decimal(_)))) => {
@@ -135,6 +143,9 @@ fn date(function: Function, args: &[Node]) -> Result<Kind, Refusal> {
         match node.kind.class() {
             Class::Null | Class::Date | Class::DateTime => {}
             Class::Time if time_of_day => {}
+            Class::Text if matches!(node.kind, Kind::Text(text) if text.mixed) => {
+                return Err(kind::several_types());
+            }
             // The server reads text as a time there, and takes what it can.
             Class::Text if !time_of_day && function != F::UnixTimestamp => {}
             _ => {

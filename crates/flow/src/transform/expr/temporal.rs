@@ -169,7 +169,7 @@ impl Reader<'_> {
         let digits = self.rest.bytes().take_while(u8::is_ascii_digit).count();
         let shown = digits.min(6);
         let micros = format!("{:0<6}", &self.rest[..shown]).parse().unwrap_or(0);
-        let carry = self.rest[..digits].as_bytes().get(6).is_some_and(|d| *d >= b'5');
+        let carry = self.rest.as_bytes()[..digits].get(6).is_some_and(|d| *d >= b'5');
         self.rest = &self.rest[digits..];
         (micros, shown as u8, carry)
     }
@@ -217,6 +217,8 @@ pub fn to_datetime(value: &Val<'_>) -> Result<Option<(DateTime, u8)>, EvalError>
             Some((_, _, rest)) if is_offset(rest) => {
                 return Err(EvalError(format!("'{text}' has a time zone, which is not supported in dates")));
             }
+            // What looks like a time zone and is none spoils the whole.
+            Some((_, _, rest)) if text.contains(':') && rest.starts_with(['+', '-']) => None,
             Some((value, fsp, _)) => is_real(value.date).then_some((value, fsp)),
             None => None,
         },
