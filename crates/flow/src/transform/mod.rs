@@ -277,5 +277,7 @@ mod tests {
         assert!(plan.apply(row(None, 1, "").view()).is_ok());
         let error = plan.apply(row(None, 2, "").view()).unwrap_err();
         assert!(error.0.contains("out of range"), "{error}");
+        let shown = plan.key_only(row(Some("secret"), 2, "138").view()).unwrap();
+        assert_eq!(shown, [Value::Null, Value::Int(2), Value::Null, Value::Null]);
     }
 }

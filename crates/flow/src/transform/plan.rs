@@ -245,6 +245,16 @@ impl TablePlan {
         Ok(Some(self.columns.iter().map(|slot| row.get(*slot).to_value()).collect()))
     }
 
+    /// A row of which only the key is known, the rest NULL: what can be shown of a row that has no answer.
+    pub fn key_only(&self, row: RowView<'_>) -> Option<Vec<Value>> {
+        let value = |index: usize| match self.columns[index] {
+            Slot::Source(source) => Some(row.get(source).ok()?.map_or(Value::Null, ValueRef::to_value)),
+            Slot::Computed(_) => Some(Value::Null),
+        };
+        let known = |index| if self.table.key.contains(&index) { value(index) } else { Some(Value::Null) };
+        (0..self.columns.len()).map(known).collect()
+    }
+
     /// Both images of a change; `None` when no image passes. An update of which one image passes comes or goes: it
     /// becomes an insert or a delete.
     pub fn apply_change(
