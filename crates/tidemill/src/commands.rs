@@ -6,7 +6,8 @@ use crate::failure::Failure;
 use crate::http::{ChangeLister, ChangesQuery};
 use crate::project::{Problem, Project};
 use crate::start;
-use flow::capture::mysql::check::inspect;
+use flow::capture::CaptureError;
+use flow::capture::mysql::check::{inspect, inspect_tables};
 use flow::capture::mysql::connect::Address;
 use flow::capture::sqlite::{displaceable_tables, install_statements};
 use flow::config::{SinkKind, SourceKind};
@@ -147,7 +148,11 @@ async fn check_live(project: &Project, quiet: bool) -> Vec<Finding> {
             SourceKind::Mysql => {
                 let result = async {
                     let mut conn = Address::new(config)?.connect().await?;
-                    inspect(&mut conn).await
+                    let (server, mut findings) = inspect(&mut conn).await?;
+                    let patterns =
+                        Patterns::new(&config.tables, &config.exclude).expect("checked with the project");
+                    findings.extend(inspect_tables(&mut conn, &server, &patterns).await?);
+                    Ok::<_, CaptureError>((server, findings))
                 };
                 match result.await {
                     Ok((server, findings)) => {

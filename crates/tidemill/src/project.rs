@@ -1,7 +1,7 @@
 //! A project folder, read whole and checked before anything starts.
 
 use base::{ByteSize, Secret, Span};
-use flow::config::{FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
+use flow::config::{DdlPolicy, FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
 use flow::patterns::Patterns;
 use flow::transform::Transform;
 use schemars::JsonSchema;
@@ -160,13 +160,15 @@ impl Project {
     }
 
     fn check(&mut self, problems: &mut Vec<Problem>) {
+        let dir = self.dir.clone();
         let mut add = |path: String, message: String, hint: String| {
-            problems.push(Problem { path, line: 1, column: 1, message, hint });
+            let (line, column) = place(&dir, &path, &message);
+            problems.push(Problem { path, line, column, message, hint });
         };
         if !self.node.listen.http.ip().is_loopback() {
             add(
                 "tidemill.yaml".into(),
-                format!("listen.http is {}, which others can reach", self.node.listen.http),
+                format!("listen.http is `{}`, which others can reach", self.node.listen.http),
                 "listen on 127.0.0.1 and put a proxy that authenticates in front: there are no tokens yet"
                     .into(),
             );
@@ -238,12 +240,57 @@ impl Project {
             if let Err(error) = Patterns::new(&flow.tables, &[]) {
                 add(path.clone(), error.to_string(), "for example: tables: [\"shop.orders\"]".into());
             }
+            if let Some(sink) = self.sinks.get(&flow.to) {
+                for option in idle_options(flow, sink.kind) {
+                    let message = format!("`{option}` means nothing to the sink `{}`", flow.to);
+                    add(
+                        path.clone(),
+                        message,
+                        "remove it, or see docs/reference/config.md for whose it is".into(),
+                    );
+                }
+            }
             for error in Transform::compile(flow).err().unwrap_or_default() {
                 let hint = error.hint.clone();
                 add(path.clone(), error.to_string(), hint);
             }
         }
     }
+}
+
+/// Options of a flow that its kind of sink does not know: a person who sets them expects something.
+fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
+    let options = &flow.options;
+    let is_sql = matches!(kind, SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite);
+    let given = [
+        ("ddl", options.ddl != DdlPolicy::default(), is_sql),
+        ("history", options.history, is_sql),
+        ("subject", options.subject.is_some(), kind == SinkKind::Nats),
+        ("stream", options.stream.is_some(), kind == SinkKind::Nats),
+        ("rotate_bytes", options.rotate_bytes.is_some(), kind == SinkKind::Files),
+    ];
+    given.into_iter().filter(|(_, given, known)| *given && !known).map(|(name, ..)| name).collect()
+}
+
+/// Where in a file a mistake stands that was found after reading it: at the step that the message begins with, or at
+/// the first thing that it quotes; else at the beginning.
+fn place(dir: &Path, path: &str, message: &str) -> (u64, u64) {
+    let text = fs::read_to_string(dir.join(path)).unwrap_or_default();
+    let at = |(line, column): (usize, usize)| (line as u64 + 1, column as u64 + 1);
+    let lines = || text.lines().enumerate();
+    let step = message.strip_prefix("transform[").and_then(|rest| rest.split_once(']'));
+    if let Some(index) = step.and_then(|(index, _)| index.parse::<usize>().ok()) {
+        let steps = lines().skip_while(|(_, line)| !line.starts_with("transform")).skip(1);
+        let steps = steps.filter(|(_, line)| line.trim_start().starts_with("- "));
+        if let Some((number, line)) = steps.into_iter().nth(index) {
+            return at((number, line.len() - line.trim_start().len()));
+        }
+    }
+    let quoted = message.split('`').skip(1).step_by(2);
+    let found = quoted
+        .filter(|word| !word.is_empty())
+        .find_map(|word| lines().find_map(|(number, line)| Some((number, line.find(word)?))));
+    found.map_or((1, 1), at)
 }
 
 /// A path of the project, without the `./` that people write.

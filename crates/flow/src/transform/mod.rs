@@ -176,7 +176,12 @@ mod tests {
 
     #[test]
     fn a_flow_that_loses_or_masks_its_key_is_refused() {
-        for step in [r#"{"columns":["phone"]}"#, r#"{"mask":{"id":"hash"}}"#, r#"{"rename":{"nope":"x"}}"#] {
+        for step in [
+            r#"{"columns":["phone"]}"#,
+            r#"{"mask":{"id":"hash"}}"#,
+            r#"{"rename":{"nope":"x"}}"#,
+            r#"{"rename":{"phone":"ID"}}"#,
+        ] {
             let flow = flow(&format!(r#"{{"from":"a","to":"b","transform":[{step}]}}"#));
             assert!(Transform::compile(&flow).unwrap().plan(&table()).is_err(), "{step}");
         }

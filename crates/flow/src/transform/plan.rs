@@ -91,6 +91,20 @@ pub(super) fn plan(
 }
 
 impl Planner<'_> {
+    /// Two columns of one name would be one in the sink.
+    fn refuse_twins(&self, path: impl Fn() -> String) -> Result<(), TransformError> {
+        let twin = self.columns.iter().enumerate().find(|(index, (_, column))| {
+            self.columns[..*index].iter().any(|(_, other)| other.name.eq_ignore_ascii_case(&column.name))
+        });
+        twin.map_or(Ok(()), |(_, (_, column))| {
+            Err(TransformError {
+                path: path(),
+                message: format!("table `{}` would have two columns `{}`", self.source.name, column.name),
+                hint: "give each column a name of its own".into(),
+            })
+        })
+    }
+
     fn step(&mut self, index: usize, step: &Step) -> Result<(), TransformError> {
         let path = |verb: &str| format!("transform[{index}].{verb}");
         match step {
@@ -105,6 +119,7 @@ impl Planner<'_> {
                     kept.push(self.columns[self.find(name, || path("columns"))?].clone());
                 }
                 self.columns = kept;
+                self.refuse_twins(|| path("columns"))?;
             }
             Step::Rename(names) => {
                 let mut places = Vec::new();
@@ -114,6 +129,7 @@ impl Planner<'_> {
                 for (at, new) in places {
                     self.columns[at].1.name.clone_from(new);
                 }
+                self.refuse_twins(|| path("rename"))?;
             }
             Step::Mask(masks) => self.mask(masks, &path("mask"))?,
             Step::Set(columns) => {

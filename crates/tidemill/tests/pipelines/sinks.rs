@@ -185,3 +185,56 @@ transform:
         "{lines}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_filtered_and_computed_as_mysql_would() {
+    let server = shop().await;
+    let make = [
+        "CREATE TABLE shop.items (id INT PRIMARY KEY, price DECIMAL(8,2) NOT NULL, quantity INT NOT NULL, status VARCHAR(10))",
+        "INSERT INTO shop.items VALUES (1, 0.10, 3, 'new'), (2, 19.99, 7, 'DRAFT'), (3, 5, 1, NULL)",
+    ];
+    run_all(&server, &make).await;
+    let flow = "
+from: shop
+to: db
+tables: [shop.items]
+route: {\"shop.*\": \"dw.*\"}
+transform:
+  - filter: \"status <> 'draft' or status is null\"
+  - set: {total: \"price * quantity\", label: \"concat(id, ':', coalesce(status, '-'))\"}
+  - filter: \"total < 100\"
+";
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
+        ("sinks/db.yaml", format!("kind: mysql\nurl: {}\n", server.url())),
+        ("flows/to_db.yaml", flow.into()),
+    ]);
+    let (code, _, err) = node.run(&["check", "--connect"]);
+    assert_eq!(code, 0, "{err}");
+    node.start();
+    let rows = async || -> Vec<(i32, String, String)> {
+        let sql = "SELECT id, CAST(total AS CHAR), label FROM dw.items ORDER BY id";
+        server.query(sql).await.unwrap_or_default()
+    };
+    let text = |rows: &[(i32, &str, &str)]| -> Vec<(i32, String, String)> {
+        rows.iter().map(|(id, total, label)| (*id, (*total).to_owned(), (*label).to_owned())).collect()
+    };
+    let first = text(&[(1, "0.30", "1:new"), (3, "5.00", "3:-")]);
+    node.until("the snapshot has passed the filter", || async { rows().await == first }).await;
+    let changes = [
+        "UPDATE shop.items SET status = 'paid' WHERE id = 2",
+        "UPDATE shop.items SET quantity = 1 WHERE id = 2",
+        "UPDATE shop.items SET quantity = 5000 WHERE id = 1",
+        "INSERT INTO shop.items VALUES (4, 1.25, 3, 'draft'), (5, 1.25, 3, 'new')",
+        "DELETE FROM shop.items WHERE id = 3",
+    ];
+    run_all(&server, &changes).await;
+    let last = text(&[(2, "19.99", "2:paid"), (5, "3.75", "5:new")]);
+    node.until("rows enter and leave the filter", || async { rows().await == last }).await;
+    node.write(
+        "flows/to_db.yaml",
+        "from: shop\nto: db\ntransform:\n  - rename: {a: b}\n  - filter: \"now() > 1\"\n",
+    );
+    let (code, _, err) = node.run(&["check"]);
+    assert!(code == 2 && err.contains("flows/to_db.yaml:5:3: transform[1].filter"), "{code} {err}");
+}

@@ -78,6 +78,36 @@ impl MySqlSink {
         })
     }
 
+    /// Whether grants let us keep progress; those on our tables themselves show when the first row comes.
+    fn check_own_database(&self, grants: &[String]) -> Result<(), SinkError> {
+        let grants = grants.iter().map(|grant| grant.replace('\\', "").to_uppercase());
+        let ours: Vec<String> = ["*.*".to_owned(), format!("`{}`.*", self.own.to_uppercase())]
+            .iter()
+            .map(|place| format!(" ON {place} TO "))
+            .collect();
+        let held: Vec<String> =
+            grants.filter(|grant| ours.iter().any(|place| grant.contains(place))).collect();
+        let has = |verb: &str| {
+            held.iter().any(|grant| {
+                let list = grant.trim_start_matches("GRANT ").split(" ON ").next().unwrap_or_default();
+                list.split(", ").any(|held| held == verb || held.starts_with("ALL PRIVILEGES"))
+            })
+        };
+        let lacking: Vec<&str> =
+            ["CREATE", "SELECT", "INSERT", "UPDATE"].into_iter().filter(|verb| !has(verb)).collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let (lacking, user) = (lacking.join(", "), self.opts.user().unwrap_or("user"));
+        Err(SinkError::Blocked {
+            message: format!(
+                "'{user}' lacks {lacking} on the database `{}`, where progress is kept",
+                self.own
+            ),
+            hint: format!("GRANT CREATE, SELECT, INSERT, UPDATE ON `{}`.* TO '{user}'@'%';", self.own),
+        })
+    }
+
     fn progress_table(&self) -> String {
         quoted_table(&TableName::new(self.own.clone(), "tidemill_progress"))
     }
@@ -151,7 +181,9 @@ impl MySqlSink {
             1044 | 1045 | 1142 | 1227 => SinkError::Blocked {
                 message,
                 hint: format!(
-                    "GRANT CREATE, DROP, ALTER, INSERT, UPDATE, DELETE, SELECT ON *.* TO '{}'@'%';",
+                    "GRANT CREATE, DROP, ALTER, INDEX, INSERT, UPDATE, DELETE, SELECT ON the target's databases and on \
+                     `{}` TO '{}'@'%';",
+                    self.own,
                     self.opts.user().unwrap_or("user")
                 ),
             },
@@ -386,7 +418,10 @@ impl Sink for MySqlSink {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(self.opts.clone())).await;
         let away = || SinkError::Unavailable { message: "no answer to the connection".into() };
         let mut conn = connecting.map_err(|_| away())?.map_err(|e| self.classify(e, None))?;
-        conn.ping().await.map_err(|e| self.classify(e, None))
+        let rows: Vec<mysql_async::Row> =
+            conn.query("SHOW GRANTS").await.map_err(|e| self.classify(e, None))?;
+        let grants: Vec<String> = rows.iter().filter_map(|row| row.get(0)).collect();
+        self.check_own_database(&grants)
     }
 
     async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
