@@ -3,8 +3,8 @@
 
 use super::CaptureError;
 use journal::{Batch, JournalError, State, Writer};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,6 +12,26 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE_BATCHES_MAX: usize = 8;
 /// Bytes appended before a seal even if more is waiting.
 const GROUP_BYTES_MAX: usize = 8 << 20;
+
+/// A larger buffer held one huge row and is not kept.
+const SPARE_BYTES_MAX: usize = 2 << 20;
+
+/// Buffers that were written, for the next batches: fresh memory costs more than filling it.
+#[derive(Clone, Default)]
+struct Spares(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spares {
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, buffer: Vec<u8>) {
+        let mut spares = self.lock();
+        if spares.len() < QUEUE_BATCHES_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
+            spares.push(buffer);
+        }
+    }
+}
 
 enum Command {
     Append(Batch),
@@ -27,20 +47,34 @@ pub struct JournalHandle {
     commands: mpsc::Sender<Command>,
     /// Set while the writer refuses batches.
     failed: Arc<AtomicBool>,
+    spares: Spares,
 }
 
 impl JournalHandle {
     pub fn spawn(name: &str, writer: Writer) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
         let failed = Arc::new(AtomicBool::new(false));
+        let spares = Spares::default();
         thread::Builder::new()
             .name(format!("journal-{name}"))
             .spawn({
-                let failed = Arc::clone(&failed);
-                move || run(writer, receiver, &failed)
+                let (failed, spares) = (Arc::clone(&failed), spares.clone());
+                move || run(writer, receiver, &failed, &spares)
             })
             .expect("the system can start a thread");
-        Self { commands: sender, failed }
+        Self { commands: sender, failed, spares }
+    }
+
+    /// An empty batch that begins with `next_lsn`, in the buffer of one that was written if there is any.
+    pub fn batch(&self, next_lsn: u64) -> Batch {
+        let spare = self.spares.lock().pop();
+        Batch::reuse(spare.unwrap_or_default(), next_lsn)
+    }
+
+    /// Gives the memory of spare buffers back.
+    pub fn rest(&self) {
+        let spares = std::mem::take(&mut *self.spares.lock());
+        drop(spares);
     }
 
     /// Hands over a batch; waits while the disk is behind.
@@ -70,7 +104,7 @@ fn gone() -> CaptureError {
 }
 
 /// After a failure every command but `Reset` is refused: a later batch must never follow a lost one.
-fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command>, flag: &AtomicBool) {
+fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command>, flag: &AtomicBool, spares: &Spares) {
     let mut failed = false;
     while let Some(first) = commands.blocking_recv() {
         let mut next = Some(first);
@@ -86,6 +120,9 @@ fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command>, flag: &AtomicB
                             "failed to append to the journal"
                         );
                         failed = true;
+                    }
+                    if let Some(buffer) = writer.spare() {
+                        spares.put(buffer);
                     }
                 }
                 Command::Append(_) => {}

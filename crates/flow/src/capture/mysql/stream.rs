@@ -32,6 +32,8 @@ const POSITION_INTERVAL: Duration = Duration::from_secs(1);
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 /// … and is taken for dead after this much.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// A source that is quiet for this long gets no buffers kept for it.
+const QUIET: Duration = Duration::from_secs(2);
 /// How often a busy stream refreshes what `status` shows.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the stream waits for the reader of a table without a key to open its view.
@@ -159,6 +161,9 @@ impl Stream {
                     if heard.elapsed() > SILENCE_MAX {
                         let seconds = SILENCE_MAX.as_secs();
                         return Err(CaptureError::unavailable(format!("the server was silent for {seconds} s")));
+                    }
+                    if heard.elapsed() > QUIET {
+                        self.handle.rest();
                     }
                 }
                 _ = shutdown.changed() => {
@@ -617,7 +622,7 @@ impl Stream {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let next = Batch::new(self.batch.next_lsn());
+        let next = self.handle.batch(self.batch.next_lsn());
         let full = std::mem::replace(&mut self.batch, next);
         let rows = std::mem::take(&mut self.state.rows_captured);
         metrics::counter!("tidemill_flow_captured_rows_total", "source" => self.name.to_string())
