@@ -115,13 +115,13 @@ pub(crate) struct Checker<'a> {
     base: &'a State,
     /// Schema versions that differ from `base`; `None` when dropped.
     versions: BTreeMap<u32, Option<u32>>,
-    position: Option<std::mem::Discriminant<Position>>,
+    position: Option<SourceKind>,
     epoch: u32,
 }
 
 impl<'a> Checker<'a> {
     pub fn new(base: &'a State) -> Self {
-        let position = base.position.as_ref().map(std::mem::discriminant);
+        let position = base.position.as_ref().map(SourceKind::of);
         Self { base, versions: BTreeMap::new(), position, epoch: base.epoch }
     }
 
@@ -154,26 +154,33 @@ impl<'a> Checker<'a> {
         let fits = match step {
             Step::Stay => true,
             Step::Full(position) => {
-                self.position = Some(std::mem::discriminant(&**position));
+                self.position = Some(SourceKind::of(position));
                 true
             }
-            Step::MySql { .. } => self.position == Some(discriminants().0),
-            Step::MariaDb { .. } => self.position == Some(discriminants().1),
-            Step::Sqlite { .. } => self.position == Some(discriminants().2),
+            Step::MySql { .. } => self.position == Some(SourceKind::MySql),
+            Step::MariaDb { .. } => self.position == Some(SourceKind::MariaDb),
+            Step::Sqlite { .. } => self.position == Some(SourceKind::Sqlite),
         };
         if fits { Ok(()) } else { Err(format!("the step {step:?} has no position of its kind before it")) }
     }
 }
 
-type Discriminant = std::mem::Discriminant<Position>;
+/// Which of the kinds of source a position is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SourceKind {
+    MySql,
+    MariaDb,
+    Sqlite,
+}
 
-/// Of MySQL, MariaDB and SQLite positions.
-fn discriminants() -> (Discriminant, Discriminant, Discriminant) {
-    let (server, file) = (String::new(), String::new());
-    let mysql = Position::MySql { server: server.clone(), gtids: None, file: file.clone(), pos: 0 };
-    let maria = Position::MariaDb { server, gtids: base::MariaGtidSet::default(), file, pos: 0 };
-    let sqlite = Position::Sqlite { change_id: 0 };
-    (std::mem::discriminant(&mysql), std::mem::discriminant(&maria), std::mem::discriminant(&sqlite))
+impl SourceKind {
+    fn of(position: &Position) -> Self {
+        match position {
+            Position::MySql { .. } => Self::MySql,
+            Position::MariaDb { .. } => Self::MariaDb,
+            Position::Sqlite { .. } => Self::Sqlite,
+        }
+    }
 }
 
 /// Whether rows of this kind refer to a schema.

@@ -14,7 +14,7 @@ use std::thread;
 type Request = (Command, SyncSender<io::Result<Child>>);
 
 /// Starts `command` so that it dies with this process.
-pub(crate) fn spawn(mut command: Command) -> io::Result<Child> {
+pub fn spawn(mut command: Command) -> io::Result<Child> {
     // Only the thread's mailbox is shared by the whole process; the reason is at the top of this file.
     static SPAWNER: OnceLock<Mutex<Sender<Request>>> = OnceLock::new();
     let parent = std::process::id();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 /// The folder of an installed server.
-pub(crate) fn installed(name: &str) -> Result<PathBuf> {
+pub fn installed(name: &str) -> Result<PathBuf> {
     let folder = folder()?.join(name);
     // The stamp is written last, so it vouches for everything beside it.
     if !folder.join("stamp").is_file() {

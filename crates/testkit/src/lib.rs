@@ -23,6 +23,8 @@ mod installed;
 mod port;
 mod server;
 
+mod debezium;
+mod kafka;
 mod mariadb;
 mod mysql;
 mod nats;
@@ -31,7 +33,11 @@ mod tidb;
 
 mod fault_proxy;
 
+pub use child::spawn;
+pub use debezium::{Debezium, DebeziumOptions, TOPIC_PREFIX};
 pub use fault_proxy::{Fault, FaultProxy};
+pub use installed::installed;
+pub use kafka::{Kafka, KafkaOptions};
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use mysql::{MySql, MySqlOptions};
 pub use nats::{Nats, NatsOptions};

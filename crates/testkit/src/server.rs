@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::child;
+use crate::kafka;
 use crate::port::Port;
 use crate::sql;
 
@@ -36,6 +37,8 @@ pub(crate) enum Probe {
     Sql,
     /// A GET of this path on this port answers 200.
     Http(u16, &'static str),
+    /// Kafka's own protocol.
+    Kafka,
 }
 
 /// What to run.
@@ -182,6 +185,7 @@ impl Server {
         match self.launch.probe {
             Probe::Sql => sql::probe(self.port()).await,
             Probe::Http(port, path) => http_ok(port, path).await,
+            Probe::Kafka => kafka::probe(self.addr()).await,
         }
     }
 

@@ -12,6 +12,26 @@ const QUEUE_BATCHES_MAX: usize = 8;
 /// Bytes appended before a seal even if more is waiting.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 
+/// A larger buffer held one huge row and is not kept.
+const SPARE_BYTES_MAX: usize = 2 << 20;
+
+/// Buffers that were written, for the next batches: fresh memory costs more than filling it.
+#[derive(Clone, Default)]
+struct Spares(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spares {
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, buffer: Vec<u8>) {
+        let mut spares = self.lock();
+        if spares.len() < QUEUE_BATCHES_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
+            spares.push(buffer);
+        }
+    }
+}
+
 enum Command {
     Append(Batch),
     /// Drops what follows the last commit, and answers the state capture resumes from.
@@ -25,6 +45,7 @@ enum Command {
 pub struct JournalHandle {
     commands: mpsc::Sender<Command>,
     failure: Failure,
+    spares: Spares,
 }
 
 /// Why the writer refuses batches, while it does.
@@ -66,14 +87,27 @@ impl JournalHandle {
     pub fn spawn(name: &str, writer: Writer) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE_BATCHES_MAX);
         let failure = Failure::default();
+        let spares = Spares::default();
         thread::Builder::new()
             .name(format!("journal-{name}"))
             .spawn({
-                let failure = failure.clone();
-                move || run(writer, receiver, &failure)
+                let (failure, spares) = (failure.clone(), spares.clone());
+                move || run(writer, receiver, &failure, &spares)
             })
             .expect("the system can start a thread");
-        Self { commands: sender, failure }
+        Self { commands: sender, failure, spares }
+    }
+
+    /// An empty batch that begins with `next_lsn`, in the buffer of one that was written if there is any.
+    pub fn batch(&self, next_lsn: u64) -> Batch {
+        let spare = self.spares.lock().pop();
+        Batch::reuse(spare.unwrap_or_default(), next_lsn)
+    }
+
+    /// Gives the memory of spare buffers back.
+    pub fn rest(&self) {
+        let spares = std::mem::take(&mut *self.spares.lock());
+        drop(spares);
     }
 
     /// Hands over a batch; waits while the disk is behind.
@@ -107,7 +141,7 @@ fn gone() -> CaptureError {
 }
 
 /// After a failure every command but `Reset` is refused: a later batch must never follow a lost one.
-fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command>, failure: &Failure) {
+fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command>, failure: &Failure, spares: &Spares) {
     while let Some(first) = commands.blocking_recv() {
         let mut next = Some(first);
         let mut group_bytes = 0;
@@ -118,6 +152,9 @@ fn run(mut writer: Writer, mut commands: mpsc::Receiver<Command>, failure: &Fail
                     group_bytes += batch.len_bytes();
                     if let Err(error) = writer.append(batch) {
                         failure.note(error);
+                    }
+                    if let Some(buffer) = writer.spare() {
+                        spares.put(buffer);
                     }
                 }
                 Command::Append(_) => {}

@@ -4,6 +4,7 @@ use crate::node::{Node, assert_dense, mysql_source, sqlite_rows};
 use crate::random::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use testkit::{
     Fault, FaultProxy, MariaDb, MariaDbOptions, MySql, MySqlOptions, Nats, NatsOptions, SqlServer,
 };
@@ -55,14 +56,11 @@ async fn rows_of(server: &SqlServer, sql: &str) -> Vec<Vec<String>> {
     rows.into_iter().map(|(id, name, n)| vec![id.to_string(), name, n.unwrap_or("NULL".into())]).collect()
 }
 
-fn flows(source: &FaultProxy, sink: &SqlServer, nats: &Nats) -> Vec<(&'static str, String)> {
+fn flows(source: &FaultProxy, sink: &FaultProxy, nats: &Nats) -> Vec<(&'static str, String)> {
+    let url = |proxy: &FaultProxy| format!("mysql://root@{}", proxy.addr());
     vec![
-        (
-            "sources/shop.yaml",
-            mysql_source(&format!("mysql://root@{}", source.addr()), "shop.*")
-                + "options: {snapshot_chunk_rows: 300}\n",
-        ),
-        ("sinks/db.yaml", format!("kind: mysql\nurl: {}\n", sink.url())),
+        ("sources/shop.yaml", mysql_source(&url(source), "shop.*") + "options: {snapshot_chunk_rows: 300}\n"),
+        ("sinks/db.yaml", format!("kind: mysql\nurl: {}\n", url(sink))),
         ("sinks/file.yaml", "kind: sqlite\npath: ./copy.db\n".into()),
         ("sinks/stream.yaml", format!("kind: nats\nurl: {}\n", nats.url())),
         ("sinks/lines.yaml", "kind: files\npath: ./lines\n".into()),
@@ -128,21 +126,43 @@ pub async fn stream_lsns(nats: &Nats, name: &str) -> Vec<u64> {
     out
 }
 
+/// Breaks in one story: few enough that its whole journal can be compared in memory.
+const BREAKS: u32 = 12;
+/// Kinds of source, which share the minutes of a soak.
+const KINDS: u32 = 3;
+
+/// Tells a story once, or, when a soak sets `TIDEMILL_TORMENT_MINUTES`, with one seed after the other for its share.
+async fn tell(seed: u64, story: impl AsyncFn(u64)) {
+    let set = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let first = set("TIDEMILL_TORMENT_SEED").unwrap_or(seed);
+    let share = set("TIDEMILL_TORMENT_MINUTES").map(|minutes| Duration::from_secs(minutes * 60) / KINDS);
+    let started = Instant::now();
+    for seed in first.. {
+        println!("seed {seed}");
+        story(seed).await;
+        if share.is_none_or(|share| started.elapsed() > share) {
+            return;
+        }
+    }
+}
+
 async fn torment(source: &SqlServer, restart_source: impl AsyncFn(), sink: &MySql, nats: &Nats, seed: u64) {
-    println!("seed {seed}");
     make_shop(source, 4000).await;
-    let network = FaultProxy::start(source.addr()).await.unwrap();
-    let mut node = Node::new(&flows(&network, sink, nats));
+    let source_network = FaultProxy::start(source.addr()).await.unwrap();
+    let sink_network = FaultProxy::start(sink.addr()).await.unwrap();
+    let mut node = Node::new(&flows(&source_network, &sink_network, nats));
     let stop = Arc::new(AtomicBool::new(false));
     let mut rng = Rng::new(seed);
     node.start();
     let story = async {
-        for round in 0..14 {
-            // A moment that depends on the seed, measured in the writer's own progress.
-            let beats = rng.below(60) + 5;
-            for _ in 0..beats {
+        // A moment that depends on the seed, measured in the writer's own progress.
+        let beats = async |count: u64| {
+            for _ in 0..count {
                 let _ = source.query::<u64>("SELECT COUNT(*) FROM shop.orders").await;
             }
+        };
+        for round in 0..BREAKS {
+            beats(rng.below(60) + 5).await;
             match if round < 2 { 0 } else { rng.below(7) } {
                 0 | 1 => {
                     node.kill9();
@@ -152,19 +172,18 @@ async fn torment(source: &SqlServer, restart_source: impl AsyncFn(), sink: &MySq
                     sink.kill9();
                     sink.restart().await.unwrap();
                 }
-                3 => {
+                3 => restart_source().await,
+                4 => {
                     nats.kill9();
                     nats.restart().await.unwrap();
                 }
-                4 | 5 => {
+                network => {
+                    let proxy = if network == 5 { &source_network } else { &sink_network };
                     let fault = if rng.below(2) == 0 { Fault::Cut } else { Fault::HalfOpen };
-                    network.set(fault).await;
-                    for _ in 0..rng.below(40) {
-                        let _ = source.query::<u64>("SELECT COUNT(*) FROM shop.orders").await;
-                    }
-                    network.set(Fault::Pass).await;
+                    proxy.set(fault).await;
+                    beats(rng.below(20) + 1).await;
+                    proxy.set(Fault::Pass).await;
                 }
-                _ => restart_source().await,
             }
         }
         stop.store(true, Ordering::Relaxed);
@@ -176,36 +195,45 @@ async fn torment(source: &SqlServer, restart_source: impl AsyncFn(), sink: &MySq
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mysql_to_four_sinks_survives_every_kill() {
-    let source = MySql::start(MySqlOptions::default()).await.unwrap();
-    let sink = MySql::start(MySqlOptions { server_id: 9, ..MySqlOptions::default() }).await.unwrap();
-    let nats = Nats::start(NatsOptions::default()).await.unwrap();
-    let kill = async || {
-        source.kill9();
-        source.restart().await.unwrap();
-    };
-    torment(&source, kill, &sink, &nats, 20_261_124).await;
+    tell(20_261_124, async |seed| {
+        let source = MySql::start(MySqlOptions::default()).await.unwrap();
+        let sink = MySql::start(MySqlOptions { server_id: 9, ..MySqlOptions::default() }).await.unwrap();
+        let nats = Nats::start(NatsOptions::default()).await.unwrap();
+        let kill = async || {
+            source.kill9();
+            source.restart().await.unwrap();
+        };
+        torment(&source, kill, &sink, &nats, seed).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mariadb_to_four_sinks_survives_every_kill() {
-    let source = MariaDb::start(MariaDbOptions::default()).await.unwrap();
-    let sink = MySql::start(MySqlOptions { server_id: 9, ..MySqlOptions::default() }).await.unwrap();
-    let nats = Nats::start(NatsOptions::default()).await.unwrap();
-    let kill = async || {
-        source.kill9();
-        source.restart().await.unwrap();
-    };
-    torment(&source, kill, &sink, &nats, 77).await;
+    tell(77, async |seed| {
+        let source = MariaDb::start(MariaDbOptions::default()).await.unwrap();
+        let sink = MySql::start(MySqlOptions { server_id: 9, ..MySqlOptions::default() }).await.unwrap();
+        let nats = Nats::start(NatsOptions::default()).await.unwrap();
+        let kill = async || {
+            source.kill9();
+            source.restart().await.unwrap();
+        };
+        torment(&source, kill, &sink, &nats, seed).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mysql_without_gtids_to_four_sinks_survives_every_kill() {
-    let source = MySql::start(MySqlOptions { gtid: false, ..MySqlOptions::default() }).await.unwrap();
-    let sink = MySql::start(MySqlOptions { server_id: 9, ..MySqlOptions::default() }).await.unwrap();
-    let nats = Nats::start(NatsOptions::default()).await.unwrap();
-    let kill = async || {
-        source.kill9();
-        source.restart().await.unwrap();
-    };
-    torment(&source, kill, &sink, &nats, 4711).await;
+    tell(4711, async |seed| {
+        let source = MySql::start(MySqlOptions { gtid: false, ..MySqlOptions::default() }).await.unwrap();
+        let sink = MySql::start(MySqlOptions { server_id: 9, ..MySqlOptions::default() }).await.unwrap();
+        let nats = Nats::start(NatsOptions::default()).await.unwrap();
+        let kill = async || {
+            source.kill9();
+            source.restart().await.unwrap();
+        };
+        torment(&source, kill, &sink, &nats, seed).await;
+    })
+    .await;
 }

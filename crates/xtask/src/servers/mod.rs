@@ -7,15 +7,19 @@
 //!   NAME/stamp       the recipe that made it; present only when the install is complete
 //!   NAME/bin/        what to run: programs, or scripts that run an unpacked program with its own libraries
 //!   NAME/template/   mysql, mariadb: an initialised data folder to copy
+//!   NAME/lib/        kafka, debezium: jars, which the machine's own Java runs
 //!   NAME.work/       downloads and build caches, removed after a success
 //!   NAME.lock        held while NAME is installed
 //! ```
 //!
 //! Never touches the system: no package is installed, no service started, nothing written outside the folder (apart from
-//! the download caches of Go and pip). A finished install appears by one rename, so that a reader sees all of it or none.
+//! the download caches of Go, pip and Maven). A finished install appears by one rename, so that a reader sees all of it or none.
 
+mod debezium;
 mod debian;
+mod kafka;
 mod mariadb;
+mod maven;
 mod mysql;
 mod nats;
 mod tidb;
@@ -35,13 +39,17 @@ struct Recipe {
     version: &'static str,
     /// Fills the first folder; the second is for downloads and survives a failure.
     install: fn(&Path, &Path) -> Result<()>,
+    /// Only benchmarks need it, so it is installed when it is named and not otherwise.
+    peer: bool,
 }
 
-const RECIPES: [Recipe; 4] = [
-    Recipe { name: "mysql", version: mysql::VERSION, install: mysql::install },
-    Recipe { name: "mariadb", version: mariadb::VERSION, install: mariadb::install },
-    Recipe { name: "nats", version: nats::VERSION, install: nats::install },
-    Recipe { name: "tidb", version: tidb::VERSION, install: tidb::install },
+const RECIPES: [Recipe; 6] = [
+    Recipe { name: "mysql", version: mysql::VERSION, install: mysql::install, peer: false },
+    Recipe { name: "mariadb", version: mariadb::VERSION, install: mariadb::install, peer: false },
+    Recipe { name: "nats", version: nats::VERSION, install: nats::install, peer: false },
+    Recipe { name: "tidb", version: tidb::VERSION, install: tidb::install, peer: false },
+    Recipe { name: "kafka", version: kafka::VERSION, install: kafka::install, peer: true },
+    Recipe { name: "debezium", version: debezium::VERSION, install: debezium::install, peer: true },
 ];
 
 /// Every server's name, in the order they are installed.
@@ -59,7 +67,7 @@ pub fn folder() -> Result<PathBuf> {
     Ok(cache.context("neither TIDEMILL_SERVERS nor HOME is set")?.join("tidemill/servers"))
 }
 
-/// Installs the named servers, or all of them; those that are installed are left alone.
+/// Installs the named servers, or all that tests use; those that are installed are left alone.
 ///
 /// One that fails does not stop the rest; the failures are reported together.
 pub fn install(wanted: &[String]) -> Result<()> {
@@ -74,9 +82,8 @@ pub fn install(wanted: &[String]) -> Result<()> {
     let folder = folder()?;
     fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
     let mut failures = Vec::new();
-    for recipe in
-        RECIPES.iter().filter(|recipe| wanted.is_empty() || wanted.iter().any(|name| name == recipe.name))
-    {
+    let named = |recipe: &Recipe| wanted.iter().any(|name| name == recipe.name);
+    for recipe in RECIPES.iter().filter(|it| if wanted.is_empty() { !it.peer } else { named(it) }) {
         if let Err(error) = install_one(recipe, &folder) {
             eprintln!("error: failed to install {}: {error:#}", recipe.name);
             failures.push(recipe.name);

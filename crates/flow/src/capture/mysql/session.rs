@@ -13,7 +13,6 @@ use crate::config::{OnGap, SnapshotMode, SourceConfig};
 use crate::patterns::Patterns;
 use base::{GtidSet, MariaGtidSet, Position, SnapshotProgress, Step, TableName, TableSnapshot};
 use journal::{Batch, State};
-use mysql::binlog::EventReader;
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, GnoInterval, Sid};
 use std::collections::VecDeque;
@@ -117,7 +116,6 @@ async fn session(
     let (messages, received) = mpsc::channel(MESSAGES_MAX);
     let mut stream = Stream {
         name: Arc::clone(&source.name),
-        reader: EventReader::new(server.flavor()),
         address: address.clone(),
         patterns: Arc::clone(&source.patterns),
         handle: source.handle.clone(),

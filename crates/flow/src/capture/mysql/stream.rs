@@ -18,18 +18,23 @@ use mysql::binlog::{Event, EventHeader, EventReader, RowPlan, RowsEvent, RowsKin
 use mysql_async::{BinlogStream, Conn};
 use mysql_common::binlog::consts::BinlogChecksumAlg;
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// A batch goes to the disk's thread at this size, or when the source pauses.
 const BATCH_BYTES: usize = 512 << 10;
+/// Events between two looks at whatever else asks for attention.
+const EVENTS_PER_PASS_MAX: usize = 4096;
 /// The position is stored this often when only tables that nobody captures change.
 const POSITION_INTERVAL: Duration = Duration::from_secs(1);
 /// The server sends a heartbeat after this much silence …
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 /// … and is taken for dead after this much.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// A source that is quiet for this long gets no buffers kept for it.
+const QUIET: Duration = Duration::from_secs(2);
 /// How often a busy stream refreshes what `status` shows.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the stream waits for the reader of a table without a key to open its view.
@@ -44,9 +49,6 @@ const FORMAT_DESCRIPTION_EVENT: u8 = 15;
 struct OpenTxn {
     gtid: Option<Gtid>,
     maria: Option<MariaGtid>,
-    /// Where its first event is.
-    file: String,
-    pos: u64,
     ts_ms: i64,
     /// Whether the journal has its begin record.
     begun: bool,
@@ -55,14 +57,10 @@ struct OpenTxn {
 }
 
 /// What a table id of the binlog stands for.
-enum Decoder {
-    /// Not captured, or quarantined.
-    Skip(Arc<TableMap>),
-    Rows {
-        map: Arc<TableMap>,
-        table: Arc<Table>,
-        plan: Box<RowPlan>,
-    },
+struct Decoder {
+    map: Arc<TableMap>,
+    /// `None` when the table is not captured, or quarantined.
+    rows: Option<(Arc<Table>, RowPlan)>,
 }
 
 /// One connection's worth of streaming.
@@ -73,7 +71,6 @@ pub struct Stream {
     pub patterns: Arc<Patterns>,
     pub handle: JournalHandle,
     pub status: StatusCell,
-    pub reader: EventReader,
     pub batch: Batch,
     pub position: Position,
     pub epoch: u32,
@@ -93,7 +90,9 @@ pub struct Running {
     moved_at: Option<Instant>,
     /// The file name changed since the last commit record.
     new_file: bool,
-    decoders: HashMap<u64, Decoder>,
+    decoders: HashMap<u64, Arc<Decoder>>,
+    /// The text of a transaction's id, reused.
+    id_text: String,
     tracking: HashMap<TableName, Tracking>,
     pending: Vec<Chunk>,
     keyless: Vec<(Arc<Table>, Keyless)>,
@@ -114,12 +113,22 @@ impl Stream {
         control: &mut mpsc::Receiver<Control>,
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<Option<Control>, CaptureError> {
+        let mut reader = EventReader::new(self.server.flavor());
         let mut heard = Instant::now();
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         loop {
-            while let Some(item) = events.next().now_or_never() {
-                heard = Instant::now();
-                self.take(item).await?;
+            // No timer is armed and no other channel looked at in one pass. Unconstrained, because a pause that the
+            // scheduler asks for would look like a pause of the source.
+            let mut taken = 0;
+            let source_is_ahead = loop {
+                if taken == EVENTS_PER_PASS_MAX {
+                    break true;
+                }
+                let Some(item) = tokio::task::unconstrained(events.next()).now_or_never() else {
+                    break false;
+                };
+                taken += 1;
+                self.take(&mut reader, item).await?;
                 if self.state.txn.is_none() && self.snapshot_runs() {
                     while let Ok(message) = messages.try_recv() {
                         self.answer(message).await?;
@@ -128,15 +137,23 @@ impl Stream {
                 }
                 if self.batch.len_bytes() >= BATCH_BYTES {
                     self.flush().await?;
-                    self.show(false);
+                    break true;
                 }
+            };
+            if taken > 0 {
+                heard = Instant::now();
             }
-            self.idle().await?;
+            if source_is_ahead {
+                self.store_position_when_due();
+                self.show(false);
+            } else {
+                self.idle().await?;
+            }
             let between = self.state.txn.is_none();
             tokio::select! {
                 item = events.next() => {
                     heard = Instant::now();
-                    self.take(item).await?;
+                    self.take(&mut reader, item).await?;
                 }
                 Some(message) = messages.recv(), if between => {
                     self.answer(message).await?;
@@ -147,6 +164,9 @@ impl Stream {
                     if heard.elapsed() > SILENCE_MAX {
                         let seconds = SILENCE_MAX.as_secs();
                         return Err(CaptureError::unavailable(format!("the server was silent for {seconds} s")));
+                    }
+                    if heard.elapsed() > QUIET {
+                        self.handle.rest();
                     }
                 }
                 _ = shutdown.changed() => {
@@ -161,6 +181,7 @@ impl Stream {
 
     async fn take(
         &mut self,
+        reader: &mut EventReader,
         item: Option<mysql_async::Result<mysql_common::binlog::events::Event>>,
     ) -> Result<(), CaptureError> {
         let event = match item {
@@ -181,7 +202,7 @@ impl Stream {
             verify_checksum(&event)?;
         }
         if header.event_type == FORMAT_DESCRIPTION_EVENT {
-            self.reader.begin_file(has_checksum(&event));
+            reader.begin_file(has_checksum(&event));
             return Ok(());
         }
         if header.event_type == TRANSACTION_PAYLOAD_EVENT {
@@ -189,15 +210,10 @@ impl Stream {
             self.state.payload_end = u64::from(header.log_pos);
             return Ok(());
         }
-        // The reader borrows from the event, the handlers borrow the stream: the reader steps aside meanwhile.
-        let spare = EventReader::new(self.server.flavor());
-        let mut reader = std::mem::replace(&mut self.reader, spare);
-        let result = match reader.read_body(header, event.data()) {
+        match reader.read_body(header, event.data()) {
             Ok(parsed) => self.handle(header, parsed).await,
             Err(error) => Err(self.unreadable(error)),
-        };
-        self.reader = reader;
-        result
+        }
     }
 
     fn unreadable(&self, error: mysql::BinlogError) -> CaptureError {
@@ -271,23 +287,24 @@ impl Stream {
             ));
         }
         self.state.inside_payload = false;
-        let (file, pos) = self.position.file_pos().map(|(f, p)| (f.to_owned(), p)).unwrap_or_default();
-        self.state.txn = Some(OpenTxn { gtid, maria, file, pos, ts_ms, begun: false, rows: false });
+        self.state.txn = Some(OpenTxn { gtid, maria, ts_ms, begun: false, rows: false });
         Ok(())
     }
 
     /// The open transaction, made up where the server sends no GTID event.
     fn txn(&mut self) -> &mut OpenTxn {
-        let (file, pos) = self.position.file_pos().map(|(f, p)| (f.to_owned(), p)).unwrap_or_default();
         self.state.txn.get_or_insert_with(|| OpenTxn {
             gtid: None,
             maria: None,
-            file,
-            pos,
             ts_ms: now_ms(),
             begun: false,
             rows: false,
         })
+    }
+
+    /// Where the open transaction begins: the position moves only between transactions.
+    fn txn_place(&self) -> (&str, u64) {
+        self.position.file_pos().unwrap_or_default()
     }
 
     /// Writes the begin record before the first change of a transaction.
@@ -298,13 +315,20 @@ impl Stream {
             return;
         }
         txn.begun = true;
-        let id = match (&txn.gtid, &txn.maria) {
-            (Some(gtid), _) => gtid.to_string(),
-            (_, Some(gtid)) => gtid.to_string(),
-            _ => format!("{}:{}", txn.file, txn.pos),
-        };
         let ts_ms = txn.ts_ms;
+        let mut id = std::mem::take(&mut self.state.id_text);
+        id.clear();
+        let written = match self.state.txn.as_ref().map(|txn| (&txn.gtid, &txn.maria)) {
+            Some((Some(gtid), _)) => write!(id, "{gtid}"),
+            Some((_, Some(gtid))) => write!(id, "{gtid}"),
+            _ => {
+                let (file, pos) = self.txn_place();
+                write!(id, "{file}:{pos}")
+            }
+        };
+        written.expect("a string takes any text");
         self.batch.begin(&id, ts_ms);
+        self.state.id_text = id;
     }
 
     fn mark(&mut self) -> TxnMark {
@@ -313,7 +337,10 @@ impl Stream {
             (Some(gtid), _) => TxnMark::Gtid(gtid.clone()),
             (_, Some(gtid)) => TxnMark::Maria(*gtid),
             // Its end lies past its beginning: one more byte is enough to be outside a mark that ends there.
-            _ => TxnMark::File { file: txn.file.clone(), pos: txn.pos + 1 },
+            _ => {
+                let (file, pos) = self.txn_place();
+                TxnMark::File { file: file.to_owned(), pos: pos + 1 }
+            }
         }
     }
 
@@ -349,6 +376,13 @@ impl Stream {
         }
         self.state.moved_at = None;
         self.state.new_file = false;
+    }
+
+    /// Keeps the position of a stream that changes nothing we capture from falling far behind.
+    fn store_position_when_due(&mut self) {
+        if self.state.moved_at.is_some_and(|at| at.elapsed() >= POSITION_INTERVAL) {
+            self.store_position();
+        }
     }
 
     fn store_position(&mut self) {
@@ -481,33 +515,24 @@ impl Stream {
     }
 
     async fn take_rows(&mut self, rows: &RowsEvent<'_>) -> Result<(), CaptureError> {
-        let known = match self.state.decoders.get(&rows.table_id) {
-            Some(Decoder::Skip(map) | Decoder::Rows { map, .. }) => Arc::ptr_eq(map, &rows.map),
-            None => false,
+        let known = self.state.decoders.get(&rows.table_id).filter(|it| Arc::ptr_eq(&it.map, &rows.map));
+        let decoder = match known.map(Arc::clone) {
+            Some(decoder) => decoder,
+            None => {
+                let decoder = Arc::new(self.decoder(&rows.map).await?);
+                self.state.decoders.insert(rows.table_id, Arc::clone(&decoder));
+                decoder
+            }
         };
-        if !known {
-            let decoder = self.decoder(&rows.map).await?;
-            self.state.decoders.insert(rows.table_id, decoder);
-        }
-        let Some(Decoder::Rows { table, .. }) = self.state.decoders.get(&rows.table_id) else {
-            return Ok(());
-        };
-        let table = Arc::clone(table);
+        let Some((table, plan)) = &decoder.rows else { return Ok(()) };
         if !rows.is_full_image() {
             let reason = "a row image lacks columns: binlog_row_image was not FULL".to_owned();
             self.quarantine(&table.name, reason);
             return Ok(());
         }
         self.begin();
-        let Some(Decoder::Rows { plan, map, .. }) = self.state.decoders.remove(&rows.table_id) else {
-            return Ok(());
-        };
-        let result = self.decode(rows, &table, &plan).await;
-        match result {
-            Ok(()) => {
-                self.state.decoders.insert(rows.table_id, Decoder::Rows { map, table, plan });
-                Ok(())
-            }
+        match self.decode(rows, table, plan).await {
+            Ok(()) => Ok(()),
             Err(DecodeFailure::Row(error)) => {
                 self.quarantine(&table.name, format!("a row image could not be read: {error}"));
                 Ok(())
@@ -574,12 +599,12 @@ impl Stream {
     async fn decoder(&mut self, map: &Arc<TableMap>) -> Result<Decoder, CaptureError> {
         let name = TableName::new(map.db.clone(), map.table.clone());
         if !self.patterns.matches(&name) || self.is_quarantined(&name) {
-            return Ok(Decoder::Skip(Arc::clone(map)));
+            return Ok(Decoder { map: Arc::clone(map), rows: None });
         }
         if let Some(table) = self.model.get(&name)
             && let Ok(plan) = RowPlan::new(map, &table)
         {
-            return Ok(Decoder::Rows { map: Arc::clone(map), table, plan: Box::new(plan) });
+            return Ok(Decoder { map: Arc::clone(map), rows: Some((table, plan)) });
         }
         // The definition we hold is not the one these rows were written under.
         let patterns = Arc::clone(&self.patterns);
@@ -591,11 +616,11 @@ impl Stream {
                 self.apply(effect);
                 let table = self.model.get(&name).expect("the model holds what it reread");
                 let plan = RowPlan::new(map, &table).expect("the model checked the plan");
-                Ok(Decoder::Rows { map: Arc::clone(map), table, plan: Box::new(plan) })
+                Ok(Decoder { map: Arc::clone(map), rows: Some((table, plan)) })
             }
             Err(reason) => {
                 self.quarantine(&name, reason);
-                Ok(Decoder::Skip(Arc::clone(map)))
+                Ok(Decoder { map: Arc::clone(map), rows: None })
             }
         }
     }
@@ -604,7 +629,7 @@ impl Stream {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let next = Batch::new(self.batch.next_lsn());
+        let next = self.handle.batch(self.batch.next_lsn());
         let full = std::mem::replace(&mut self.batch, next);
         let rows = std::mem::take(&mut self.state.rows_captured);
         metrics::counter!(base::metrics::CAPTURED_ROWS, "source" => self.name.to_string()).increment(rows);
@@ -617,10 +642,8 @@ impl Stream {
     async fn idle(&mut self) -> Result<(), CaptureError> {
         if self.state.txn.is_none() {
             self.emit_ready().await?;
-            if self.state.moved_at.is_some_and(|at| at.elapsed() >= POSITION_INTERVAL) {
-                self.store_position();
-            }
         }
+        self.store_position_when_due();
         self.flush().await?;
         self.handle.check()?;
         self.show(true);

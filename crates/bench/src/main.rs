@@ -1,0 +1,96 @@
+//! Measures the program that users run, as a process and from outside, with its peers in the same run.
+//!
+//! `cargo xtask bench` installs what is started here and runs it. bench/README.md explains the method.
+
+mod backlog;
+mod capture;
+mod idle;
+mod report;
+mod tidemill;
+mod usage;
+
+use std::env;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask bench NAME [ARGS]
+
+  capture            a backlog in the binlog of a real MySQL, read into a durable journal
+    --rows N           rows of the backlog of large transactions (2000000; 0 leaves it out)
+    --single-rows N    rows of the backlog of one-row transactions (300000; 0 leaves it out)
+    --runs N           how often tidemill and mysqlbinlog read each backlog (3)
+    --no-peers         without Debezium
+    --no-save          without a file in bench/results
+    --hold             wait, with tidemill running, at the end of each backlog's first run (for a profiler)
+  idle               memory at rest, and the time from process start to the first new change with many tables
+    --tables N         (1000)
+  soak               everything is killed and cut under a writer; then both ends are compared
+    --minutes N        (60)
+    --seed N           (the clock)
+";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    match run(&words).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(words: &[String]) -> Result<()> {
+    let (name, rest) = words.split_first().map_or(("help", words), |(name, rest)| (name.as_str(), rest));
+    let mut flags = Flags(rest.to_vec());
+    match name {
+        "capture" => {
+            let options = capture::Options {
+                rows: flags.value("--rows", 2_000_000)?,
+                single_rows: flags.value("--single-rows", 300_000)?,
+                runs: flags.value("--runs", 3)?,
+                peers: !flags.has("--no-peers"),
+                save: !flags.has("--no-save"),
+                hold: flags.has("--hold"),
+            };
+            flags.end()?;
+            capture::run(&options).await
+        }
+        "idle" => {
+            let tables = flags.value("--tables", 1000)?;
+            flags.end()?;
+            idle::run(tables).await
+        }
+        "help" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("there is no benchmark `{other}`\n{USAGE}"),
+    }
+}
+
+/// The arguments that have not been taken yet.
+struct Flags(Vec<String>);
+
+impl Flags {
+    fn has(&mut self, name: &str) -> bool {
+        let found = self.0.iter().position(|word| word == name);
+        found.map(|index| self.0.remove(index)).is_some()
+    }
+
+    fn value<T: FromStr>(&mut self, name: &str, default: T) -> Result<T> {
+        let Some(index) = self.0.iter().position(|word| word == name) else { return Ok(default) };
+        self.0.remove(index);
+        let value = (index < self.0.len()).then(|| self.0.remove(index));
+        let value = value.with_context(|| format!("{name} needs a number"))?;
+        value.parse().ok().with_context(|| format!("{name} needs a number, not `{value}`"))
+    }
+
+    fn end(&self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { bail!("unknown arguments: {}\n{USAGE}", self.0.join(" ")) }
+    }
+}

@@ -1,0 +1,65 @@
+//! Copies Java libraries, with all that they need, from the user's Maven repositories into `lib/`.
+//!
+//! Maven resolves a project file of ours that has nothing but dependencies. Its own download cache is the user's.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::step::{need, quiet, step};
+
+/// The plugin that copies; named so that a new release does not change what is installed.
+const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+
+/// Fills `install/lib` with the jars of these `group:artifact:version` and of what they depend on when they run.
+pub fn copy_jars(artifacts: &[&str], install: &Path, work: &Path) -> Result<()> {
+    need("java", "apt-get install openjdk-17-jre-headless")?;
+    need("mvn", "apt-get install maven")?;
+    fs::write(work.join("pom.xml"), pom(artifacts))?;
+    step(&format!("download {} (about 70 MB the first time)", artifacts[0]), || {
+        quiet(
+            Command::new("mvn")
+                .args(["--batch-mode", "--no-transfer-progress", "--quiet", PLUGIN, "-DincludeScope=runtime"])
+                .arg(format!("-DoutputDirectory={}", install.join("lib").display()))
+                .current_dir(work),
+        )
+    })?;
+    Ok(())
+}
+
+fn pom(artifacts: &[&str]) -> String {
+    let mut text = String::from(
+        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\n\
+         <groupId>tidemill</groupId><artifactId>servers</artifactId><version>1</version><packaging>pom</packaging>\n\
+         <dependencies>\n",
+    );
+    for artifact in artifacts {
+        let mut words = artifact.split(':');
+        let mut next = || words.next().unwrap_or_default();
+        text += &format!(
+            "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>\n",
+            next(),
+            next(),
+            next()
+        );
+    }
+    text + "</dependencies>\n</project>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pom;
+
+    #[test]
+    fn a_project_file_names_each_artifact() {
+        let text = pom(&["org.example:server:1.2", "org.example:log:3"]);
+        assert!(
+            text.contains(
+                "<groupId>org.example</groupId><artifactId>server</artifactId><version>1.2</version>"
+            )
+        );
+        assert_eq!(text.matches("<dependency>").count(), 2);
+    }
+}
