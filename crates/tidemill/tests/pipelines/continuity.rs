@@ -179,3 +179,47 @@ async fn retention_alarms_a_flow_that_lags_and_then_lets_go() {
     node.until("read anew", || async { ids(&node).last() == Some(&last) }).await;
     assert_eq!(ids(&node).len(), 2 + 631);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn xa_transactions_count_when_they_are_committed_also_over_restarts() {
+    use testkit::mysql_async::prelude::Queryable;
+    let (server, mut node) = copied(MySqlOptions::default(), "").await;
+    let xa = async |name: &str, change: &str, ends: &[&str]| {
+        let mut conn = server.conn().await.unwrap();
+        let mut script = vec![format!("XA START '{name}'"), change.to_owned(), format!("XA END '{name}'")];
+        script.extend(ends.iter().map(|end| end.replace('?', &format!("'{name}'"))));
+        for sql in script {
+            conn.query_drop(sql).await.unwrap();
+        }
+    };
+    let (prepare, commit, rollback) = ("XA PREPARE ?", "XA COMMIT ?", "XA ROLLBACK ?");
+    xa("one", "INSERT INTO shop.a VALUES (10, 'x')", &["XA COMMIT ? ONE PHASE"]).await;
+    xa("two", "INSERT INTO shop.a VALUES (11, 'x')", &[prepare, commit]).await;
+    xa("gone", "INSERT INTO shop.a VALUES (12, 'x')", &[prepare, rollback]).await;
+    xa("late", "UPDATE shop.a SET id = 13 WHERE id = 11", &[prepare]).await;
+    server.exec("INSERT INTO shop.a VALUES (14, 'x')").await.unwrap();
+    node.until("what is prepared waits, the rest flows", || async {
+        ids(&node) == ["1", "2", "10", "11", "14"]
+    })
+    .await;
+    node.kill9();
+    node.start();
+    server.exec("INSERT INTO shop.a VALUES (15, 'x')").await.unwrap();
+    node.until("nothing comes twice", || async { ids(&node) == ["1", "2", "10", "11", "14", "15"] }).await;
+    server.exec("XA COMMIT 'late'").await.unwrap();
+    node.until("the commit brings its rows", || async { ids(&node) == ["1", "2", "10", "13", "14", "15"] })
+        .await;
+    let changes = node.changes("shop");
+    crate::node::assert_dense(&changes);
+    assert_eq!(changes.iter().filter(|change| change["op"] == "insert").count(), 4, "{changes:#?}");
+
+    // Prepared before a new journal begins: its rows were never seen, so all tables are read again.
+    xa("before", "INSERT INTO shop.a VALUES (20, 'x')", &[prepare]).await;
+    node.stop();
+    fs::remove_dir_all(node.path("data")).unwrap();
+    fs::remove_file(node.path("copy.db")).unwrap();
+    node.start();
+    node.until("a new snapshot", || async { ids(&node) == ["1", "2", "10", "13", "14", "15"] }).await;
+    server.exec("XA COMMIT 'before'").await.unwrap();
+    node.until("read anew", || async { ids(&node) == ["1", "2", "10", "13", "14", "15", "20"] }).await;
+}

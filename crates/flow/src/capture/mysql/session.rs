@@ -6,6 +6,7 @@ use super::model::Model;
 use super::schema::read_tables;
 use super::snapshot::{CHUNK_ROWS_DEFAULT, RateLimit, Reader, binlog_end};
 use super::stream::{HEARTBEAT, Running, Stream};
+use super::xa::Xa;
 use crate::capture::status::{ErrorStatus, StatusCell};
 use crate::capture::writer::JournalHandle;
 use crate::capture::{CaptureError, CaptureErrorKind};
@@ -127,6 +128,7 @@ async fn session(
         progress: state.snapshot.clone(),
         lookup,
         server: server.clone(),
+        xa: Xa::default(),
         state: Running::default(),
     };
     let mut readers = start_readers(source, address, &server, &state.snapshot, &messages);

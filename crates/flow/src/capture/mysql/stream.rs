@@ -7,6 +7,7 @@ use super::model::Model;
 use super::session::Control;
 use super::snapshot::{Begin, Chunk, Keyless, Message, row_key};
 use super::window::{Mark, Tracking, TxnMark, Verdict};
+use super::xa::Xa;
 use crate::capture::CaptureError;
 use crate::capture::status::{PositionStatus, QuarantineStatus, SnapshotStatus, StatusCell};
 use crate::capture::writer::JournalHandle;
@@ -46,8 +47,8 @@ const TRANSACTION_PAYLOAD_EVENT: u8 = 40;
 const FORMAT_DESCRIPTION_EVENT: u8 = 15;
 
 /// The transaction that is being read.
-struct OpenTxn {
-    gtid: Option<Gtid>,
+pub(super) struct OpenTxn {
+    pub(super) gtid: Option<Gtid>,
     maria: Option<MariaGtid>,
     ts_ms: i64,
     /// Whether the journal has its begin record.
@@ -78,6 +79,7 @@ pub struct Stream {
     pub progress: SnapshotProgress,
     /// For reading definitions while the stream runs.
     pub lookup: Conn,
+    pub xa: Xa,
     pub state: Running,
 }
 
@@ -150,6 +152,9 @@ impl Stream {
                 self.idle().await?;
             }
             let between = self.state.txn.is_none();
+            if between && std::mem::take(&mut self.xa.rows_missed) {
+                return self.read_all_anew().await.map(Some);
+            }
             tokio::select! {
                 item = events.next() => {
                     heard = Instant::now();
@@ -177,6 +182,18 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// Past a commit whose rows were never seen: its place is kept, then every table is read again.
+    async fn read_all_anew(&mut self) -> Result<Control, CaptureError> {
+        tracing::warn!(
+            source = %self.name,
+            "an XA transaction that was prepared before capture began has been committed: all tables are read anew"
+        );
+        self.store_position();
+        self.flush().await?;
+        self.handle.flush().await?;
+        Ok(Control::Resnapshot { tables: vec!["*.*".to_owned()], reply: oneshot::channel().0 })
     }
 
     async fn take(
@@ -242,7 +259,7 @@ impl Stream {
             }
             Event::MariaGtid { gtid, prepared_xa, completed_xa, .. } => {
                 if prepared_xa || completed_xa {
-                    return Err(xa_refused());
+                    return Err(super::xa::refused());
                 }
                 self.open(None, Some(gtid), i64::from(header.timestamp) * 1000)
             }
@@ -251,8 +268,7 @@ impl Stream {
                 self.take_query(&header, &db, &sql, ansi).await
             }
             Event::Xid(_) => self.commit(&header),
-            Event::XaPrepare(xa) if xa.one_phase => self.commit(&header),
-            Event::XaPrepare(_) => Err(xa_refused()),
+            Event::XaPrepare(xa) => self.xa_prepare(&header, xa.xid(), xa.one_phase),
             Event::TransactionPayload(_) => Ok(()),
             Event::Incident { message } => {
                 Err(CaptureError::gap(format!("the server lost events itself: {message}")))
@@ -292,7 +308,7 @@ impl Stream {
     }
 
     /// The open transaction, made up where the server sends no GTID event.
-    fn txn(&mut self) -> &mut OpenTxn {
+    pub(super) fn txn(&mut self) -> &mut OpenTxn {
         self.state.txn.get_or_insert_with(|| OpenTxn {
             gtid: None,
             maria: None,
@@ -308,7 +324,7 @@ impl Stream {
     }
 
     /// Writes the begin record before the first change of a transaction.
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         let txn = self.txn();
         txn.rows = true;
         if txn.begun {
@@ -344,7 +360,7 @@ impl Stream {
         }
     }
 
-    fn commit(&mut self, header: &EventHeader) -> Result<(), CaptureError> {
+    pub(super) fn commit(&mut self, header: &EventHeader) -> Result<(), CaptureError> {
         let end = if self.state.inside_payload { self.state.payload_end } else { u64::from(header.log_pos) };
         self.txn();
         let txn = self.state.txn.take().expect("made just now");
@@ -361,10 +377,38 @@ impl Stream {
             self.seal(step);
             self.state.last_commit_ms = txn.ts_ms;
         } else {
-            self.state.moved = true;
-            self.state.moved_at.get_or_insert_with(Instant::now);
+            self.position_moved();
         }
         Ok(())
+    }
+
+    /// The open transaction ends here, but not as far as the position's GTIDs are concerned.
+    pub(super) fn leave_unfinished(&mut self, header: &EventHeader) {
+        let begun = self.state.txn.take().is_some_and(|txn| txn.begun);
+        self.position.advance(&Step::MySql { gtid: None, file: None, pos: u64::from(header.log_pos) });
+        self.position_moved();
+        if begun {
+            // A definition that was read for its rows.
+            self.seal(Step::Stay);
+        }
+    }
+
+    pub(super) fn position_moved(&mut self) {
+        self.state.moved = true;
+        self.state.moved_at.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes the keys of a change for the snapshot chunk that may be under way in its table.
+    pub(super) fn note_change(&mut self, table: &Table, before: Option<&[u8]>, after: Option<&[u8]>) {
+        if !self.state.tracking.contains_key(&table.name) {
+            return;
+        }
+        let mark = self.mark();
+        if let Some(tracking) = self.state.tracking.get_mut(&table.name) {
+            for image in [before, after].into_iter().flatten() {
+                tracking.note(row_key(table, RowView(image)), &mark);
+            }
+        }
     }
 
     /// Ends what the batch holds with a commit record that carries the whole truth about the position.
@@ -417,7 +461,7 @@ impl Stream {
                 }
                 return self.commit(header);
             }
-            Statement::Xa { .. } => return Err(xa_refused()),
+            Statement::Xa { verb, xid, .. } => return self.xa_statement(header, *verb, xid),
             Statement::Dml => {
                 return Err(CaptureError::fatal(
                     format!("the binlog holds a statement instead of rows: {}", shortened(sql)),
@@ -530,8 +574,13 @@ impl Stream {
             self.quarantine(&table.name, reason);
             return Ok(());
         }
-        self.begin();
-        match self.decode(rows, table, plan).await {
+        let decoded = if self.xa.is_reading() {
+            self.hold_rows(rows, table, plan)
+        } else {
+            self.begin();
+            self.decode(rows, table, plan).await
+        };
+        match decoded {
             Ok(()) => Ok(()),
             Err(DecodeFailure::Row(error)) => {
                 self.quarantine(&table.name, format!("a row image could not be read: {error}"));
@@ -851,7 +900,7 @@ impl Stream {
     }
 }
 
-enum DecodeFailure {
+pub(super) enum DecodeFailure {
     Row(mysql::BinlogError),
     Journal(CaptureError),
 }
@@ -874,14 +923,6 @@ fn verify_checksum(event: &mysql_common::binlog::events::Event) -> Result<(), Ca
     Err(CaptureError::unavailable("a binlog event arrived damaged: its checksum does not match").with_hint(
         "if this repeats at one position, the server's binlog file is damaged: restore it or resnapshot",
     ))
-}
-
-fn xa_refused() -> CaptureError {
-    CaptureError::fatal(
-        "the binlog holds an XA transaction, which this version does not follow",
-        "use ordinary transactions; to get past this one, stop, move the source's folder out of data_dir/journal, start, \
-         and `flow resnapshot` each of its flows",
-    )
 }
 
 fn shortened(sql: &str) -> String {
