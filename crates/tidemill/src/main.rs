@@ -52,6 +52,9 @@ enum Command {
     },
     /// Run the project until SIGTERM or Ctrl-C.
     Up {
+        /// What this node does, comma-separated. This version has one role: `flow`.
+        #[arg(long, value_delimiter = ',', default_value = "flow")]
+        role: Vec<String>,
         /// `plain` or `json`.
         #[arg(long, default_value = "plain")]
         log: String,
@@ -155,7 +158,11 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Init { dir: target } => init::run(&target.unwrap_or(dir), cli.quiet),
         Command::Check { connect } => commands::check(&dir, connect, cli.json, cli.quiet).await,
-        Command::Up { log } => {
+        Command::Up { role, log } => {
+            if let Some(other) = role.iter().find(|role| *role != "flow") {
+                return Err(Failure::new(2, format!("the role `{other}` is not supported in this version"))
+                    .hint("leave --role out, or use --role flow"));
+            }
             start_log(&log);
             commands::up(&dir, cli.quiet).await
         }

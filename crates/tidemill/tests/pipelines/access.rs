@@ -51,6 +51,9 @@ async fn captures(node: &mut Node, server: &SqlServer, id: u64) {
     })
     .await;
     assert!(!node.log().contains("p@ss"), "{}", node.log());
+    let (code, report, err) = node.run(&["doctor"]);
+    assert!(code == 0 && report.contains("[redacted]"), "{code} {report} {err}");
+    assert!(!report.contains("p@ss") && !report.contains("p%40ss"), "{report}");
     node.stop();
 }
 

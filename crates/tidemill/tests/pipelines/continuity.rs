@@ -92,6 +92,13 @@ async fn a_statement_in_place_of_rows_stops_capture_and_says_what_to_do() {
     assert!(message.contains("statement instead of rows") && message.contains("UPDATE shop.a"), "{status:#}");
     let (_, out, _) = node.run(&["status"]);
     assert!(out.contains("hint:") && out.contains("binlog_format"), "{out}");
+    let (code, out, err) = node.run(&["flow", "resnapshot", "to_file"]);
+    assert!(code == 0 && out.contains("shop.a"), "{code} {out} {err}");
+    let values = || sqlite_rows(&node.path("copy.db"), "SELECT v FROM a ORDER BY id").concat();
+    node.until("read anew, past the statement", || async { values() == ["x", "x"] }).await;
+    server.exec("INSERT INTO shop.a VALUES (3, 'y')").await.unwrap();
+    node.until("and streaming", || async { values() == ["x", "x", "y"] }).await;
+    assert_eq!(node.status()["sources"][0]["epoch"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

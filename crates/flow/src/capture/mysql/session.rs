@@ -93,8 +93,35 @@ pub async fn run(
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = shutdown.changed() => return Ok(()),
+            Some(Control::Resnapshot { reply, .. }) = control.recv() => {
+                let answer = match waits {
+                    true => begin_again(&source, &address, &error).await,
+                    false => Err(error),
+                };
+                let _ = reply.send(answer.map_err(|e| base::error::chain(&e)));
+            }
         }
     }
+}
+
+/// A resnapshot that is asked for while capture stands before something it cannot pass: the position moves to now, so
+/// every table is read anew, in a new epoch.
+async fn begin_again(
+    source: &MySqlSource,
+    address: &Address,
+    obstacle: &CaptureError,
+) -> Result<Anew, CaptureError> {
+    let state = source.handle.reset().await?;
+    let from_lsn = state.next_lsn;
+    let mut conn = address.connect().await?;
+    let (server, findings) = inspect(&mut conn).await?;
+    if !findings.is_empty() {
+        return Err(refuse(&findings));
+    }
+    let mut lookup = address.connect().await?;
+    let reason = format!("a resnapshot was asked for, past: {}", base::error::chain(obstacle));
+    let state = restart(source, &server, &mut conn, &mut lookup, state, Some(reason), true).await?;
+    Ok(Anew { tables: state.snapshot.tables.into_keys().collect(), from_lsn })
 }
 
 /// One connection to the source, from the journal's last commit on.
@@ -198,7 +225,10 @@ async fn begin(
     state: State,
 ) -> Result<State, CaptureError> {
     let gap = match &state.position {
-        None => return restart(source, server, conn, lookup, state, None).await,
+        None => {
+            let reread = source.config.snapshot == SnapshotMode::Initial;
+            return restart(source, server, conn, lookup, state, None, reread).await;
+        }
         Some(position) => continuity(conn, server, position).await?,
     };
     let Some(gap) = gap else {
@@ -211,12 +241,14 @@ async fn begin(
         )),
         OnGap::Resnapshot | OnGap::Skip => {
             tracing::warn!(source = %source.name, gap, policy = ?source.config.on_gap, "continuity lost: new epoch");
-            restart(source, server, conn, lookup, state, Some(gap)).await
+            let reread = source.config.on_gap == OnGap::Resnapshot;
+            restart(source, server, conn, lookup, state, Some(gap), reread).await
         }
     }
 }
 
-/// Writes a full position, the schemas and the snapshot's work list as one commit.
+/// Writes a full position, the schemas and the snapshot's work list as one commit. `gap` says why continuity is lost;
+/// `snapshot`, whether tables are read.
 async fn restart(
     source: &MySqlSource,
     server: &Server,
@@ -224,15 +256,12 @@ async fn restart(
     lookup: &mut Conn,
     state: State,
     gap: Option<String>,
+    snapshot: bool,
 ) -> Result<State, CaptureError> {
     let position = current_position(conn, server).await?;
     let live = read_tables(lookup, server, |name| source.patterns.matches(name)).await?;
     let mut model = Model::from_state(&state.tables);
     let mut batch = Batch::new(state.next_lsn);
-    let snapshot = match (&gap, source.config.on_gap, source.config.snapshot) {
-        (None, _, mode) => mode == SnapshotMode::Initial,
-        (Some(_), on_gap, _) => on_gap == OnGap::Resnapshot,
-    };
     if let Some(gap) = &gap {
         batch.epoch(state.epoch + 1, gap);
     }

@@ -51,8 +51,7 @@ impl Xa {
 pub fn refused() -> CaptureError {
     CaptureError::fatal(
         "the binlog holds an XA transaction, which is followed on MySQL with GTIDs only",
-        "turn on gtid_mode or use ordinary transactions; `on_gap` does not help here: move the source's journal away, \
-         start again, then use `tidemill flow resnapshot` for its flows",
+        "turn on gtid_mode or use ordinary transactions, then `tidemill flow resnapshot` goes past this one",
     )
 }
 

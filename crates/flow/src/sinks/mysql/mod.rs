@@ -90,7 +90,7 @@ impl MySqlSink {
         let has = |verb: &str| {
             held.iter().any(|grant| {
                 let list = grant.trim_start_matches("GRANT ").split(" ON ").next().unwrap_or_default();
-                list.split(", ").any(|held| held == verb || held.starts_with("ALL PRIVILEGES"))
+                list.split(',').map(str::trim).any(|held| held == verb || held.starts_with("ALL PRIVILEGES"))
             })
         };
         let lacking: Vec<&str> =
