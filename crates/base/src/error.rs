@@ -46,6 +46,60 @@ pub trait Fault: std::error::Error {
 }
 
 impl Code {
+    /// All of them, in the order of the reference page.
+    pub const ALL: [Self; 9] = [
+        Self::Invalid,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
+        Self::Exhausted,
+        Self::FailedPrecondition,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+
+    /// As problems and logs write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission_denied",
+            Self::Exhausted => "exhausted",
+            Self::FailedPrecondition => "failed_precondition",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// What it means, as a sentence without a full stop.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Invalid => "the request or the configuration is wrong",
+            Self::NotFound => "what was named is not there: a flow, a source, a change, a journal",
+            Self::AlreadyExists => "what was to be made is there already",
+            Self::Unauthenticated => "the other side does not know who is asking",
+            Self::PermissionDenied => "it knows, and forbids it",
+            Self::Exhausted => "disk, memory or a limit is used up",
+            Self::FailedPrecondition => {
+                "the state of things forbids it: purged binlogs, a wrong setting, a flow that stands still, a format \
+                 of a newer version"
+            }
+            Self::Unavailable => "a server is away or too slow",
+            Self::Internal => "damaged data, or a fault of ours",
+        }
+    }
+
+    /// Whether doing the same again can help, in general; each error says it for itself by [`Fault::retry`].
+    pub const fn retry(self) -> Retry {
+        match self {
+            Self::Unavailable | Self::Exhausted => Retry::Backoff,
+            _ => Retry::Never,
+        }
+    }
+
     /// Exit status of the command line (see the CLI reference).
     pub const fn exit_status(self) -> u8 {
         match self {
@@ -76,7 +130,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error.source();
     while let Some(inner) = cause {
         let text = inner.to_string();
-        if !out.ends_with(&text) {
+        if !out.contains(&text) {
             out.push_str(": ");
             out.push_str(&text);
         }

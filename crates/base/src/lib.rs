@@ -1,4 +1,4 @@
-//! The words every room shares: values, rows, schemas, changes, positions and errors.
+//! The words every room shares: values, rows, schemas, changes, positions, errors and metric names.
 //!
 //! This crate does no I/O, knows no product and holds no policy.
 
@@ -6,10 +6,12 @@ pub mod change;
 pub mod error;
 pub mod gtid;
 pub mod json;
+pub mod metrics;
 pub mod position;
 pub mod row;
 pub mod schema;
 pub mod secret;
+pub mod units;
 pub mod value;
 pub mod varint;
 
@@ -20,4 +22,5 @@ pub use position::{Position, SnapshotProgress, Step, TableSnapshot};
 pub use row::{RowBuf, RowView, RowWriter};
 pub use schema::{Column, ColumnType, Generated, Table, TableName};
 pub use secret::Secret;
+pub use units::{ByteSize, Span};
 pub use value::{Date, DateTime, Value, ValueRef};

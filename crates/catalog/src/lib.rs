@@ -13,8 +13,9 @@ const SCHEMA_VERSION: i64 = 1;
 
 const SCHEMA: &str = "
 CREATE TABLE flow_progress (
-    flow TEXT PRIMARY KEY, epoch INTEGER NOT NULL, lsn INTEGER NOT NULL
+    flow TEXT PRIMARY KEY, journal INTEGER NOT NULL, epoch INTEGER NOT NULL, lsn INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE flow_restart (flow TEXT PRIMARY KEY, journal INTEGER NOT NULL, lsn INTEGER NOT NULL) STRICT;
 CREATE TABLE flow_paused (flow TEXT PRIMARY KEY) STRICT;
 CREATE TABLE dead_letters (
     flow TEXT NOT NULL, lsn INTEGER NOT NULL, epoch INTEGER NOT NULL,
@@ -104,16 +105,33 @@ impl Catalog {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `(epoch, lsn)` last stored for `flow`.
-    pub fn progress(&self, flow: &str) -> Result<Option<(u32, u64)>, CatalogError> {
-        let sql = "SELECT epoch, lsn FROM flow_progress WHERE flow = ?1";
-        Ok(self.lock().query_row(sql, [flow], |r| Ok((r.get(0)?, r.get::<_, i64>(1)? as u64))).optional()?)
+    /// `(journal, epoch, lsn)` last stored for `flow`.
+    pub fn progress(&self, flow: &str) -> Result<Option<(u64, u32, u64)>, CatalogError> {
+        let sql = "SELECT journal, epoch, lsn FROM flow_progress WHERE flow = ?1";
+        let read =
+            |r: &rusqlite::Row<'_>| Ok((r.get::<_, i64>(0)? as u64, r.get(1)?, r.get::<_, i64>(2)? as u64));
+        Ok(self.lock().query_row(sql, [flow], read).optional()?)
     }
 
-    pub fn set_progress(&self, flow: &str, epoch: u32, lsn: u64) -> Result<(), CatalogError> {
-        let sql = "INSERT INTO flow_progress VALUES (?1, ?2, ?3)
-                   ON CONFLICT (flow) DO UPDATE SET epoch = ?2, lsn = ?3";
-        self.lock().execute(sql, params![flow, epoch, lsn as i64])?;
+    pub fn set_progress(&self, flow: &str, journal: u64, epoch: u32, lsn: u64) -> Result<(), CatalogError> {
+        let sql = "INSERT INTO flow_progress VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (flow) DO UPDATE SET journal = ?2, epoch = ?3, lsn = ?4";
+        self.lock().execute(sql, params![flow, journal as i64, epoch, lsn as i64])?;
+        Ok(())
+    }
+
+    /// Where a flow may go on when the journal no longer has what it needs: from here on, all its tables are read anew.
+    /// `(journal, lsn)`.
+    pub fn restart(&self, flow: &str) -> Result<Option<(u64, u64)>, CatalogError> {
+        let sql = "SELECT journal, lsn FROM flow_restart WHERE flow = ?1";
+        let read = |r: &rusqlite::Row<'_>| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64));
+        Ok(self.lock().query_row(sql, [flow], read).optional()?)
+    }
+
+    pub fn set_restart(&self, flow: &str, journal: u64, lsn: u64) -> Result<(), CatalogError> {
+        let sql = "INSERT INTO flow_restart VALUES (?1, ?2, ?3)
+                   ON CONFLICT (flow) DO UPDATE SET journal = ?2, lsn = ?3";
+        self.lock().execute(sql, params![flow, journal as i64, lsn as i64])?;
         Ok(())
     }
 
@@ -226,17 +244,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.db");
         let catalog = Catalog::open(&path).unwrap();
-        catalog.set_progress("f", 1, 10).unwrap();
-        catalog.set_progress("f", 2, 11).unwrap();
+        catalog.set_progress("f", u64::MAX, 1, 10).unwrap();
+        catalog.set_progress("f", u64::MAX, 2, 11).unwrap();
         catalog.set_paused("f", true).unwrap();
+        catalog.set_restart("f", 9, 4).unwrap();
+        catalog.set_restart("f", 9, 6).unwrap();
         catalog.park("f", &[letter(7, "too long"), letter(8, "waits")]).unwrap();
         catalog.park("f", &[letter(7, "still too long")]).unwrap();
         catalog.unpark("f", 8).unwrap();
         drop(catalog);
 
         let catalog = Catalog::open(&path).unwrap();
-        assert_eq!(catalog.progress("f").unwrap(), Some((2, 11)));
+        assert_eq!(catalog.progress("f").unwrap(), Some((u64::MAX, 2, 11)));
         assert_eq!(catalog.progress("g").unwrap(), None);
+        assert_eq!((catalog.restart("f").unwrap(), catalog.restart("g").unwrap()), (Some((9, 6)), None));
         assert!(catalog.is_paused("f").unwrap() && !catalog.is_paused("g").unwrap());
         assert_eq!(catalog.dead_letters("f", 10).unwrap(), [letter(7, "still too long")]);
         assert_eq!(catalog.dead_letter_count("g").unwrap(), 0);

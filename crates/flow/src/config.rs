@@ -1,129 +1,175 @@
-//! What users write in `sources/*.yaml`, `sinks/*.yaml` and `flows/*.yaml`. The doc comments are the manual.
+//! What users write in `sources/*.yaml`, `sinks/*.yaml` and `flows/*.yaml`. The doc comments are the manual: the
+//! reference page and the JSON schemas are made of them. Defaults in `extend` are the constants that the code uses.
 
-use base::Secret;
-use serde::Deserialize;
+use base::{ByteSize, Secret};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// A system we read.
-#[derive(Clone, Debug, Deserialize)]
+/// A system we read. The file's name is the source's name.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
+    /// What kind of system it is.
     pub kind: SourceKind,
-    /// `mysql://user:password@host:3306`; several hosts are separated by commas.
+    /// For `mysql`: `mysql://user:password@host:3306`. Several hosts are separated by commas and tried in order. The
+    /// password is a reference, `${env:NAME}` or `${file:PATH}`; what the URL's grammar would misread in it is escaped.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub url: Option<Secret>,
-    /// The database file, for `sqlite`.
+    /// For `sqlite`: the database file, relative to the project. Its tables go by the file's name without its ending:
+    /// `shop.db` has `shop.orders`.
     #[serde(default)]
     pub path: Option<PathBuf>,
-    /// Tables to capture, as `db.table` with `*` and `?` wildcards.
+    /// Tables to capture, as `db.table`; `*` stands for any characters and `?` for one. A table that is made later and
+    /// matches is captured from its beginning.
     pub tables: Vec<String>,
     /// Tables to leave out, in the same form.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// Whether a new source is read whole before its changes.
     #[serde(default)]
     pub snapshot: SnapshotMode,
+    /// What to do when the server no longer has the changes that follow the journal's end: its binlogs were purged or
+    /// reset, or it is another server.
     #[serde(default)]
     pub on_gap: OnGap,
+    /// How it is read.
     #[serde(default)]
+    #[schemars(extend("default" = {}))]
     pub options: SourceOptions,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+/// A kind of source.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
+    /// MySQL 8.4 to 9.x, or MariaDB 10.11: found out at the connection.
     Mysql,
+    /// A SQLite file, through triggers that `up` installs.
     Sqlite,
 }
 
 /// Whether a new source is read whole before its changes.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SnapshotMode {
+    /// All rows first, while changes already flow.
     #[default]
     Initial,
+    /// Only what changes from now on.
     Never,
 }
 
 /// What to do when the source no longer has the changes that follow ours.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnGap {
+    /// Stop this source and say what is missing.
     #[default]
     Fail,
+    /// Begin a new epoch: empty the tables in the journal and read them anew.
     Resnapshot,
+    /// Begin a new epoch and go on from now: changes in between are lost.
     Skip,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+/// How a source is read.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceOptions {
-    /// Our id among the source's replicas; by default derived from the source's name.
+    /// Our id among the server's replicas. By default it is made of the source's name and our process, above
+    /// 1073741824: set it only when the server's administrators number every replica.
     pub server_id: Option<u32>,
-    /// Rows a snapshot reads at once (default 4096).
+    /// Rows that a snapshot reads with one SELECT, 1 to 100000. Wide rows come in smaller chunks.
+    #[schemars(extend("default" = crate::capture::mysql::CHUNK_ROWS_DEFAULT))]
     pub snapshot_chunk_rows: Option<u32>,
-    /// Tables a snapshot reads in parallel (default 2).
+    /// Tables that a snapshot reads at the same time, each over a connection of its own, 1 to 16.
+    #[schemars(extend("default" = crate::capture::mysql::PARALLEL_DEFAULT))]
     pub snapshot_parallel: Option<u32>,
-    /// Rows a second a snapshot may read in all (default: no limit).
+    /// Rows a second that a snapshot may read, over all tables. No limit by default.
     pub snapshot_rows_per_second: Option<u32>,
-    /// TLS to the server: `prefer` (default), `require`, `verify` or `off`.
+    /// TLS to the server. Without this key, TLS is used where the server offers it, except to this machine.
     pub tls: Option<TlsMode>,
-    /// CA certificate for `verify`.
+    /// For `tls: verify`: a PEM file with the only authorities that are trusted; the public ones by default.
     pub tls_ca: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+/// TLS to a server.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum TlsMode {
+    /// Never.
     Off,
+    /// Where the server offers it, whoever signed its certificate.
     Prefer,
+    /// Always, whoever signed its certificate.
     Require,
+    /// Always, and the certificate must name the host and be signed by an authority we trust.
     Verify,
 }
 
-/// A system we write.
-#[derive(Clone, Debug, Deserialize)]
+/// A system we write. The file's name is the sink's name; any number of flows may write to it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SinkConfig {
+    /// What kind of system it is.
     pub kind: SinkKind,
-    /// `mysql://user:password@host:3306`, `nats://host:4222`.
+    /// For `mysql` and `tidb`: `mysql://user:password@host:3306[/database]`, where the database keeps Tidemill's own
+    /// tables (`tidemill` by default). For `nats`: `nats://host:4222` or `tls://host:4222`. Passwords are references,
+    /// `${env:NAME}` or `${file:PATH}`.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub url: Option<Secret>,
-    /// The database file (`sqlite`) or folder (`files`).
+    /// For `sqlite` the database file, for `files` the folder; relative to the project.
     #[serde(default)]
     pub path: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+/// A kind of sink.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum SinkKind {
+    /// MySQL. Rows and progress in one transaction: each change takes effect once.
     Mysql,
+    /// TiDB, in the same way.
     Tidb,
+    /// A SQLite file, in the same way.
     Sqlite,
+    /// A JetStream stream. Resumes behind the stream's last message: each change is stored once.
     Nats,
+    /// JSON lines in a folder, synced and rotated. Resumes behind the last whole line: each change is written once.
     Files,
+    /// JSON lines on this process's standard output. At least once.
     Stdout,
 }
 
-/// The movement of data from a source to a sink.
-#[derive(Clone, Debug, Deserialize)]
+/// The movement of data from a source to a sink. The file's name is the flow's name.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlowConfig {
     /// The source's name.
     pub from: String,
-    /// Tables this flow carries, of those the source captures; all by default.
+    /// Tables this flow carries, as `db.table` with `*` and `?`, of those that the source captures. All by default.
     #[serde(default)]
     pub tables: Vec<String>,
+    /// How data moves.
     #[serde(default)]
     pub mode: FlowMode,
+    /// Steps over each row, in order. See below.
     #[serde(default)]
+    #[schemars(extend("default" = []))]
     pub transform: Vec<TransformStep>,
     /// The sink's name.
     pub to: String,
-    /// New names for databases and tables: `{"shop.*": "dw.shop_*"}`.
+    /// New names for databases and tables: `{"shop.*": "dw.shop_*"}`, where `*` on the right is what it stood for on
+    /// the left. Exact names go before wildcards; what matches nothing keeps its name.
     #[serde(default)]
     pub route: BTreeMap<String, String>,
+    /// How it is written.
     #[serde(default)]
+    #[schemars(extend("default" = {}))]
     pub options: FlowOptions,
 }
 
@@ -142,33 +188,36 @@ impl FlowConfig {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+/// How data moves.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowMode {
+    /// Every change, in order, as it happens.
     #[default]
     Stream,
 }
 
-/// One step over each row, in order. Each step is an object with one member.
-#[derive(Clone, Debug, Deserialize)]
+/// One step over each row. Each step is an object with one member.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TransformStep {
-    /// Keeps the rows for which a MySQL expression is true.
+    /// Keeps the rows for which a MySQL expression is true: `"status <> 'draft'"`.
     Filter(String),
-    /// Keeps only these columns.
+    /// Keeps only these columns; every column of the key must be among them.
     Columns(Vec<String>),
     /// Gives columns new names: `{old: new}`.
     Rename(BTreeMap<String, String>),
-    /// Hides values: `{phone: partial}`.
+    /// Hides values: `{phone: partial}`. A column of the key cannot be masked.
     Mask(BTreeMap<String, Mask>),
     /// Adds or replaces columns by MySQL expressions: `{total: "price * quantity"}`.
     Set(BTreeMap<String, String>),
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+/// How a value is hidden.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Mask {
-    /// NULL where the column allows it, otherwise the type's empty value.
+    /// NULL.
     Null,
     /// SHA-256 of the text, in hexadecimal.
     Hash,
@@ -178,27 +227,35 @@ pub enum Mask {
     Redact,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+/// How a flow is written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FlowOptions {
-    /// What SQL sinks do with DDL.
+    /// SQL sinks: what to do with DDL.
     pub ddl: DdlPolicy,
-    /// SQL sinks keep every change for ever as a row of `tidemill_history_<table>`, instead of the latest image.
+    /// SQL sinks: keep every change for ever as a row of `tidemill_history_<table>`, instead of the latest image.
     pub history: bool,
-    /// NATS subject, a template: `tidemill.{source}.{db}.{table}` by default.
+    /// `nats`: the subject, in which `{source}`, `{db}` and `{table}` stand for the change's names.
+    #[schemars(extend("default" = crate::sinks::nats::SUBJECT_DEFAULT))]
     pub subject: Option<String>,
-    /// NATS stream name (default: `TIDEMILL_<FLOW>`), made when it is missing.
+    /// `nats`: the stream, made when it is missing. `TIDEMILL_<FLOW>`, in capitals, by default. No one else may publish
+    /// to it.
     pub stream: Option<String>,
-    /// `files`: bytes after which a new file begins (default 64 MiB).
-    pub rotate_bytes: Option<u64>,
-    /// Most rows of one write to the sink (default 1024).
+    /// `files`: the size after which a new file begins.
+    #[schemars(with = "Option<String>", extend("default" = ByteSize(crate::sinks::files::ROTATE_BYTES_DEFAULT).to_string()))]
+    pub rotate_bytes: Option<ByteSize>,
+    /// Rows of one write to the sink, at most; 1 to 100000.
+    #[schemars(extend("default" = crate::deliver::producer::BATCH_ROWS_DEFAULT))]
     pub batch_rows: Option<u32>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+/// What a SQL sink does with DDL.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DdlPolicy {
+    /// Do the same to the sink's table.
     #[default]
     Apply,
+    /// Leave the sink's tables as they are.
     Hold,
 }

@@ -178,6 +178,11 @@ impl Journal {
         Reader::new(self.shared.clone(), from_lsn.max(1))
     }
 
+    /// Drawn when the journal was made.
+    pub fn identity(&self) -> u64 {
+        lock(&self.shared.view).folded.state.identity
+    }
+
     pub fn sealed(&self) -> Sealed {
         let view = lock(&self.shared.view);
         Sealed {
@@ -196,6 +201,11 @@ impl Journal {
     /// The oldest change that is, or would be, still here.
     pub fn first_lsn(&self) -> u64 {
         lock(&self.shared.view).segments[0].id.first_lsn
+    }
+
+    /// Where the segment behind the oldest begins; `None` when there is only one.
+    pub fn second_lsn(&self) -> Option<u64> {
+        lock(&self.shared.view).segments.get(1).map(|s| s.id.first_lsn)
     }
 
     /// What is sealed adds up to this.
@@ -227,6 +237,11 @@ impl Journal {
             removed += 1;
         }
         Ok(removed)
+    }
+
+    /// Whether the oldest segment is past `retention`, whoever still needs it.
+    pub fn is_past(&self, retention: Retention) -> Result<bool, JournalError> {
+        Ok(self.prunable(u64::MAX, retention)?.is_some())
     }
 
     /// The first segment, if it may go.

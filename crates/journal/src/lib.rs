@@ -27,8 +27,8 @@
 //! record carries the lsn of the last change before it. An image is a row in `base::row`'s encoding.
 //!
 //! ```text
-//! 1 head      first in each segment, only there: "TIDEMILL" version:u16 segment:u64 epoch:u32 first_lsn:u64
-//!             ts_ms:i64 (time of the last commit before) blob(position JSON or null)
+//! 1 head      first in each segment, only there: "TIDEMILL" version:u16 identity:u64 segment:u64 epoch:u32
+//!             first_lsn:u64 ts_ms:i64 (time of the last commit before) blob(position JSON or null)
 //!             varint(number of tables) blob(table JSON)… blob(snapshot progress JSON)
 //! 2 schema    table JSON; before the first row of its (id, version), and current until the next of that id
 //! 3 drop      varint(table id)
@@ -47,7 +47,8 @@
 //!      | 3 sqlite  zigzag varint(change id)
 //!      | 4 full    blob(position JSON)
 //! ```
-//! Changes stand between a begin and its commit. Other records may stand inside or outside; all of them take effect with
+//! `identity` is drawn when the journal is made and the same in all its segments: a sink that notes it beside its lsn
+//! notices when the journal was replaced. Changes stand between a begin and its commit. Other records may stand inside or outside; all of them take effect with
 //! the commit that follows.
 //!
 //! # Torn end or bit rot

@@ -206,6 +206,7 @@ pub(crate) fn put_head(out: &mut Vec<u8>, segment: u64, ts_ms: i64, state: &Stat
     let start = open_frame(out, Kind::Head, state.next_lsn - 1);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    out.extend_from_slice(&state.identity.to_le_bytes());
     out.extend_from_slice(&segment.to_le_bytes());
     out.extend_from_slice(&state.epoch.to_le_bytes());
     out.extend_from_slice(&state.next_lsn.to_le_bytes());
@@ -240,6 +241,7 @@ pub(crate) fn take_head(body: &[u8]) -> Result<Head, BadHead> {
 
 fn take_head_v1(mut input: &[u8]) -> Option<Head> {
     let input = &mut input;
+    let identity = take_u64_le(input)?;
     let segment = take_u64_le(input)?;
     let epoch = take_u32_le(input)?;
     let next_lsn = take_u64_le(input).filter(|lsn| *lsn > 0)?;
@@ -251,7 +253,7 @@ fn take_head_v1(mut input: &[u8]) -> Option<Head> {
         tables.insert(table.id, Arc::new(table));
     }
     let snapshot = SnapshotProgress::from_json(take_blob(input)?)?;
-    let state = State { epoch, next_lsn, position, tables, snapshot };
+    let state = State { identity, epoch, next_lsn, position, tables, snapshot };
     input.is_empty().then_some(Head { segment, ts_ms, state })
 }
 

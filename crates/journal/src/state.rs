@@ -8,6 +8,8 @@ use std::sync::Arc;
 /// Everything capture needs to go on from a commit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
+    /// Drawn when the journal was made: whoever noted an lsn can tell that it is of another journal.
+    pub identity: u64,
     /// Counts from 1; a new one says that continuity with the one before is not proven.
     pub epoch: u32,
     /// The lsn of the next change.
@@ -22,6 +24,7 @@ pub struct State {
 impl Default for State {
     fn default() -> Self {
         Self {
+            identity: 0,
             epoch: 1,
             next_lsn: 1,
             position: None,

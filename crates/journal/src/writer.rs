@@ -18,11 +18,13 @@ use std::sync::Arc;
 pub struct Options {
     /// A segment that has grown to this takes no further transaction. Default 64 MiB; 4 KiB to 16 GiB.
     pub segment_bytes: u64,
+    /// What a new journal is told apart by; drawn at random by default.
+    pub identity: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES }
+        Self { segment_bytes: SEGMENT_BYTES, identity: None }
     }
 }
 
@@ -76,7 +78,7 @@ pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<(Writer
     }
     let end = match listing.segments.last() {
         Some(&id) => recover(&*disk, dir, id)?,
-        None => begin(&*disk, dir)?,
+        None => begin(&*disk, dir, options.identity.unwrap_or_else(draw_identity))?,
     };
     let ids = if listing.segments.is_empty() { vec![end.id] } else { listing.segments };
     let segments = complete_segments(&*disk, dir, &ids, end.committed)?;
@@ -117,9 +119,16 @@ struct End {
     sealed: bool,
 }
 
-fn begin(disk: &dyn Disk, dir: &Path) -> Result<End, JournalError> {
+/// A number that no other journal has, for all that matters. The standard library seeds its hashers at random.
+fn draw_identity() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+fn begin(disk: &dyn Disk, dir: &Path, identity: u64) -> Result<End, JournalError> {
     let id = SegmentId { number: 1, first_lsn: 1 };
-    let folded = Folded::default();
+    let mut folded = Folded::default();
+    folded.state.identity = identity;
     let made = segment::make(disk, dir, id, &folded)?.finish(disk, dir)?;
     let (file, path) = (made.file, made.path);
     Ok(End { id, file, path, folded, committed: made.len, keep: made.len, sealed: true })

@@ -20,7 +20,7 @@ type Files = Vec<(PathBuf, Vec<u8>)>;
 /// A sealed journal of a few segments.
 fn sealed_journal() -> (Files, Vec<String>, State) {
     let disk = SimDisk::new(1);
-    let options = Options { segment_bytes: 4096 };
+    let options = Options { segment_bytes: 4096, identity: Some(7) };
     let (mut writer, journal) = open(Arc::new(disk.clone()), Path::new(DIR), options).unwrap();
     let table = table(1, 1);
     let mut batch = Batch::new(1);

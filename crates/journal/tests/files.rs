@@ -94,7 +94,7 @@ fn a_second_writer_is_refused_and_a_missing_journal_is_said_to_be_missing() {
 fn segments_roll_between_transactions_and_retention_removes_the_oldest() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(RealDisk);
-    let options = Options { segment_bytes: 4096 };
+    let options = Options { segment_bytes: 4096, identity: Some(7) };
     let (mut writer, journal) = open(disk, dir.path(), options).unwrap();
     let table = table(1, 1);
     let mut batch = Batch::new(1);
@@ -199,7 +199,7 @@ fn a_batch_that_breaks_the_order_is_refused_whole() {
 fn readers_follow_a_writer_on_another_thread() {
     const TXNS: u64 = 2000;
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { segment_bytes: 64 << 10 };
+    let options = Options { segment_bytes: 64 << 10, identity: Some(7) };
     let (mut writer, journal) = open(Arc::new(RealDisk), dir.path(), options).unwrap();
     let total = TXNS * 3;
     std::thread::scope(|scope| {

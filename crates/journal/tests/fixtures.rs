@@ -83,7 +83,7 @@ fn journals_of_every_format_version_read_as_they_were_written() {
     if std::env::var_os("TIDEMILL_WRITE_FIXTURES").is_some() {
         let dir = folder(journal::FORMAT_VERSION);
         let _ = fs::remove_dir_all(&dir);
-        let options = Options { segment_bytes: 4096 };
+        let options = Options { segment_bytes: 4096, identity: Some(7) };
         write_all(&mut open(Arc::new(RealDisk), &dir, options).unwrap().0);
         fs::remove_file(dir.join("lock")).unwrap();
         fs::write(dir.join("expected.txt"), expected(&dir)).unwrap();

@@ -89,7 +89,7 @@ impl Model {
 }
 
 fn options(rng: &mut Rng) -> Options {
-    Options { segment_bytes: 4096 + rng.below(8192) }
+    Options { segment_bytes: 4096 + rng.below(8192), identity: Some(0) }
 }
 
 impl Run {
@@ -419,8 +419,8 @@ fn a_disk_that_lies_about_syncs_is_found_out_or_leaves_a_prefix() {
         while run.act().is_ok() {}
         run.disk.restart();
         run.disk.set_lying(false);
-        let Ok((writer, journal)) = open(Arc::new(run.disk.clone()), Path::new(DIR), Options::default())
-        else {
+        let options = Options { identity: Some(0), ..Options::default() };
+        let Ok((writer, journal)) = open(Arc::new(run.disk.clone()), Path::new(DIR), options) else {
             return;
         };
         let state = writer.state().clone();

@@ -12,7 +12,7 @@ pub mod select;
 pub use binlog::{
     BinlogError, Event, EventHeader, EventReader, PlanError, RowPlan, RowsEvent, RowsKind, TableMap,
 };
-pub use ddl::{Statement, classify};
+pub use ddl::{Statement, XaVerb, classify};
 pub use schema::{BadColumnType, column_type};
 pub use select::{BadValue, put_selected, select_expression};
 

@@ -49,7 +49,8 @@ impl NodeClient {
             return Ok(body);
         }
         let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
-        let exit = if status.is_client_error() && status.as_u16() != 409 { 2 } else { 1 };
+        // What the command named is wrong: usage. Everything else is a failure.
+        let exit = if matches!(text("code").as_str(), "invalid" | "not_found") { 2 } else { 1 };
         let failure = Failure::new(exit, text("detail"));
         Err(if text("hint").is_empty() { failure } else { failure.hint(text("hint")) })
     }

@@ -6,9 +6,10 @@ use crate::failure::Failure;
 use crate::http::{ChangeLister, ChangesQuery};
 use crate::project::{Problem, Project};
 use crate::start;
-use flow::capture::mysql::check::inspect;
+use flow::capture::CaptureError;
+use flow::capture::mysql::check::{inspect, inspect_tables};
 use flow::capture::mysql::connect::Address;
-use flow::capture::sqlite::install_statements;
+use flow::capture::sqlite::{displaceable_tables, install_statements};
 use flow::config::{SinkKind, SourceKind};
 use flow::patterns::Patterns;
 use futures_util::StreamExt;
@@ -31,8 +32,8 @@ fn report(problems: &[Problem]) -> Failure {
     for problem in problems {
         eprintln!("{problem}");
     }
-    let (count, s) = (problems.len(), if problems.len() == 1 { "" } else { "s" });
-    Failure::new(2, format!("the project has {count} mistake{s}; nothing was started"))
+    let mistakes = many(problems.len(), "mistake");
+    Failure::new(2, format!("the project has {mistakes}; nothing was started"))
 }
 
 pub async fn up(dir: &Path, quiet: bool) -> Result<(), Failure> {
@@ -48,6 +49,9 @@ pub async fn up(dir: &Path, quiet: bool) -> Result<(), Failure> {
     });
     let progress = (!quiet && std::io::stderr().is_terminal()).then(|| project.clone());
     let name = project.node.name.clone();
+    for note in project.notes() {
+        tracing::info!("{note}");
+    }
     start::run(&project, shutdown, move |address| {
         tracing::info!(project = name, address = %address, "up: status at http://{address}/api/v1/status");
         if let Some(project) = progress {
@@ -95,6 +99,9 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
         }
         Err(problems) => return Err(report(&problems)),
     };
+    for note in project.notes().iter().filter(|_| !quiet && !json) {
+        eprintln!("note: {note}");
+    }
     let findings = if connect { check_live(&project, quiet || json).await } else { Vec::new() };
     if json {
         let list: Vec<Value> = findings
@@ -110,15 +117,24 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
     if findings.is_empty() {
         if !quiet && !json {
             let (sources, sinks, flows) = (project.sources.len(), project.sinks.len(), project.flows.len());
-            println!("ok: {sources} sources, {sinks} sinks, {flows} flows");
+            println!("ok: {}, {}, {}", many(sources, "source"), many(sinks, "sink"), many(flows, "flow"));
         }
         return Ok(());
     }
     let status = if findings.iter().any(|f| f.3) { 3 } else { 2 };
     Err(Failure::new(
         status,
-        if json { String::new() } else { format!("{} things stand in the way", findings.len()) },
+        if json {
+            String::new()
+        } else {
+            format!("{} found, and the way out of each", many(findings.len(), "problem"))
+        },
     ))
+}
+
+/// `1 flow`, `2 flows`.
+fn many(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Place, message, hint, and whether it is that nobody answered.
@@ -132,7 +148,11 @@ async fn check_live(project: &Project, quiet: bool) -> Vec<Finding> {
             SourceKind::Mysql => {
                 let result = async {
                     let mut conn = Address::new(config)?.connect().await?;
-                    inspect(&mut conn).await
+                    let (server, mut findings) = inspect(&mut conn).await?;
+                    let patterns =
+                        Patterns::new(&config.tables, &config.exclude).expect("checked with the project");
+                    findings.extend(inspect_tables(&mut conn, &server, &patterns).await?);
+                    Ok::<_, CaptureError>((server, findings))
                 };
                 match result.await {
                     Ok((server, findings)) => {
@@ -159,6 +179,12 @@ async fn check_live(project: &Project, quiet: bool) -> Vec<Finding> {
                         println!("{place}: `up` makes the table tidemill_changes and keeps these triggers:");
                         for statement in statements {
                             println!("  {statement};");
+                        }
+                        for table in displaceable_tables(path, &patterns).unwrap_or_default() {
+                            println!(
+                                "  note: `{table}` has a UNIQUE constraint besides its key: a row that INSERT OR REPLACE \
+                                 displaces by it is only seen with PRAGMA recursive_triggers = ON in the application"
+                            );
                         }
                     }
                     Ok(_) => {}
@@ -211,10 +237,12 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
     for s in status["sources"].as_array().into_iter().flatten() {
         let snapshot = &s["snapshot"];
         let rows_text = format!("{} ({} rows)", text(&snapshot["state"]), text(&snapshot["rows"]));
-        let position = if s["position"]["gtid"].is_string() {
-            text(&s["position"]["gtid"])
-        } else {
-            format!("{}:{}", text(&s["position"]["file"]), text(&s["position"]["pos"]))
+        let p = &s["position"];
+        let position = match (&p["gtid"], &p["file"]) {
+            (Value::String(gtid), _) => gtid.clone(),
+            (_, Value::String(file)) => format!("{file}:{}", text(&p["pos"])),
+            // A SQLite source has a number of a change, and no file.
+            _ => text(&p["pos"]),
         };
         let lag = format!("{} ms", text(&s["lag_ms"]));
         rows.push(vec![text(&s["name"]), text(&s["state"]), text(&s["lsn"]), lag, rows_text, position]);
@@ -237,7 +265,9 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
         for item in status[thing].as_array().into_iter().flatten() {
             if let Some(message) = item["error"]["message"].as_str() {
                 println!("\n{}: {message}", text(&item["name"]));
-                println!("  hint: {}", text(&item["error"]["hint"]));
+                if let Some(hint) = item["error"]["hint"].as_str() {
+                    println!("  hint: {hint}");
+                }
             }
             for table in item["quarantined"].as_array().into_iter().flatten() {
                 println!(

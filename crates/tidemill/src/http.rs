@@ -1,13 +1,16 @@
 //! The REST surface: health, metrics, status, changes, and the verbs for flows. Loopback only.
 
-use crate::start::Node;
+use crate::start::{Node, OpenSource, RunningSource};
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use flow::capture::mysql::Control;
+use axum::routing::{MethodRouter, get, post};
+use base::Code;
+use base::metrics::{METRICS, MetricKind};
+use flow::capture::mysql::{Anew, Control};
 use flow::deliver::FlowControl;
 use flow::patterns::Patterns;
 use journal::Journal;
@@ -29,44 +32,185 @@ pub fn metrics_handle() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE
         .get_or_init(|| {
-            PrometheusBuilder::new().install_recorder().expect("the first recorder of the process")
+            let handle =
+                PrometheusBuilder::new().install_recorder().expect("the first recorder of the process");
+            for metric in METRICS {
+                match metric.kind {
+                    MetricKind::Counter => metrics::describe_counter!(metric.name, metric.help),
+                    MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+                }
+            }
+            handle
         })
         .clone()
 }
 
+/// What every handler sees.
 #[derive(Clone)]
-struct App {
+pub struct App {
     node: Node,
     metrics: PrometheusHandle,
     shutdown: watch::Receiver<bool>,
 }
 
+/// One route; the table below is both the router and the reference page.
+pub struct Route {
+    pub method: &'static str,
+    /// As axum matches it.
+    pub path: &'static str,
+    /// What the path means to people, where that says more.
+    pub shown: &'static str,
+    /// Markdown: what is answered, and what may be asked.
+    pub what: &'static str,
+    handler: fn() -> MethodRouter<App>,
+}
+
+pub const ROUTES: [Route; 10] = [
+    Route {
+        method: "GET",
+        path: "/",
+        shown: "/",
+        what: "A page for people: sources, flows, and changes as they come.",
+        handler: || get(page),
+    },
+    Route {
+        method: "GET",
+        path: "/healthz",
+        shown: "/healthz",
+        what: "`ok`: the process runs.",
+        handler: || get(|| async { "ok\n" }),
+    },
+    Route {
+        method: "GET",
+        path: "/readyz",
+        shown: "/readyz",
+        what: "`ready`, or 503 with the names of the sources and flows that have failed.",
+        handler: || get(readyz),
+    },
+    Route {
+        method: "GET",
+        path: "/metrics",
+        shown: "/metrics",
+        what: "Prometheus text; [metrics.md](metrics.md) lists the names.",
+        handler: || get(|State(app): State<App>| async move { app.metrics.render() }),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/status",
+        shown: "/api/v1/status",
+        what: "Sources (state, error, epoch, lsn, position, lag, snapshot, quarantined tables) and flows (state, error, \
+               lsn, lag, dead letters), as `tidemill status --json` prints them.",
+        handler: || get(|State(app): State<App>| async move { axum::Json(status(&app.node)) }),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/flows",
+        shown: "/api/v1/flows",
+        what: "The `flows` of the status alone.",
+        handler: || {
+            get(|State(app): State<App>| async move { axum::Json(status(&app.node)["flows"].take()) })
+        },
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/flows/{verb}",
+        shown: "/api/v1/flows/{name}:{verb}",
+        what: "Acts on a flow; the verbs are below.",
+        handler: || post(flow_verb),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/flows/{name}/dead-letters",
+        shown: "/api/v1/flows/{name}/dead-letters",
+        what: "The parked changes, oldest first, at most 1000: epoch, lsn, db, table, key, op, reason, `waits_for` (the \
+               lsn of the refused change of the same row that this one waits behind), `parked_ms`, change.",
+        handler: || get(dead_letters),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/sources/{name}/changes",
+        shown: "/api/v1/sources/{name}/changes",
+        what: "Changes as JSON lines ([change-format.md](change-format.md)). Query: `from` = `start`, `now` (default) or \
+               the first lsn; `table` = one `db.table` pattern; `limit` = how many; `follow` = `true` to wait for more.",
+        handler: || get(changes),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/changes/{source}/{lsn}",
+        shown: "/api/v1/changes/{source}/{lsn}",
+        what: "One change. A NATS message that was too large for its server refers here in `ref`.",
+        handler: || get(change),
+    },
+];
+
+/// What `POST /api/v1/flows/{name}:{verb}` takes, and the answer.
+pub const FLOW_VERBS: [(&str, &str); 4] = [
+    ("pause", "Stops after the batch in flight, also over restarts. `{\"flow\", \"done\"}`"),
+    ("resume", "Goes on. `{\"flow\", \"done\"}`"),
+    ("retry", "Tries the parked changes again, oldest first. `{\"delivered\", \"parked\"}`"),
+    (
+        "resnapshot",
+        "Empties tables in the journal and reads them anew from the source. Body, which may be empty: \
+         `{\"tables\": [\"shop.orders\"]}`; all tables of the flow by default. `{\"tables\"}`",
+    ),
+];
+
 pub fn router(node: Node, metrics: PrometheusHandle, shutdown: watch::Receiver<bool>) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(|State(app): State<App>| async move { app.metrics.render() }))
-        .route("/api/v1/status", get(|State(app): State<App>| async move { axum::Json(status(&app.node)) }))
-        .route(
-            "/api/v1/flows",
-            get(|State(app): State<App>| async move { axum::Json(status(&app.node)["flows"].take()) }),
-        )
-        .route("/api/v1/flows/{verb}", post(flow_verb))
-        .route("/api/v1/flows/{name}/dead-letters", get(dead_letters))
-        .route("/api/v1/sources/{name}/changes", get(changes))
-        .route("/api/v1/changes/{source}/{lsn}", get(change))
+    ROUTES
+        .iter()
+        .fold(Router::new(), |router, route| router.route(route.path, (route.handler)()))
         .fallback(|| async {
-            problem(StatusCode::NOT_FOUND, "there is nothing at this path", "see docs/reference/http.md")
+            problem(Code::NotFound, "there is nothing at this path", "see docs/reference/http.md")
         })
+        .layer(middleware::from_fn(only_from_here))
         .with_state(App { node, metrics, shutdown })
 }
 
+/// Refuses what a page of another site makes a browser on this machine send: a foreign `Origin`, or a name in `Host`
+/// that was made to resolve to us.
+async fn only_from_here(request: Request, next: Next) -> Response {
+    if is_from_here(request.headers()) {
+        return next.run(request).await;
+    }
+    problem(
+        Code::PermissionDenied,
+        "this address is for programs on this machine",
+        "call it as 127.0.0.1 or localhost, and from no page of another site",
+    )
+}
+
+/// The status page: one file, no other site's parts.
+async fn page() -> Response {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+                  frame-ancestors 'none'";
+    let headers =
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)];
+    (headers, include_str!("page.html")).into_response()
+}
+
+fn is_from_here(headers: &HeaderMap) -> bool {
+    let header = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let origin_host = |origin: &str| origin.split_once("://").is_some_and(|(_, host)| is_loopback(host));
+    header(header::HOST).is_none_or(is_loopback) && header(header::ORIGIN).is_none_or(origin_host)
+}
+
+/// Whether `host[:port]` is this machine by its own name.
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, _)) => v6,
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// An RFC 9457 problem.
-fn problem(status: StatusCode, detail: impl Into<String>, hint: &str) -> Response {
+fn problem(code: Code, detail: impl Into<String>, hint: &str) -> Response {
+    let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = json!({
         "type": "about:blank",
         "title": status.canonical_reason(),
         "status": status.as_u16(),
+        "code": code.name(),
         "detail": detail.into(),
         "hint": hint,
     });
@@ -79,7 +223,7 @@ pub fn status(node: &Node) -> Value {
         .sources
         .values()
         .map(|source| {
-            let sealed = source.journal.sealed();
+            let sealed = source.open.as_ref().map(|open| open.journal.sealed()).unwrap_or_default();
             let mut status = source.status.get();
             status.lsn = sealed.lsn;
             status.epoch = sealed.epoch;
@@ -91,7 +235,8 @@ pub fn status(node: &Node) -> Value {
         .values()
         .map(|flow| {
             let mut status = flow.status.get();
-            let end = node.sources[&flow.from].journal.sealed().lsn;
+            let source = node.sources[&flow.from].open.as_ref();
+            let end = source.map_or(0, |open| open.journal.sealed().lsn);
             status.lag_changes = end.saturating_sub(status.lsn);
             status
         })
@@ -117,26 +262,32 @@ async fn readyz(State(app): State<App>) -> Response {
     if failed.is_empty() {
         "ready\n".into_response()
     } else {
-        problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("failed: {}", failed.join(", ")),
-            "see `tidemill status`",
-        )
+        problem(Code::Unavailable, format!("failed: {}", failed.join(", ")), "see `tidemill status`")
     }
+}
+
+/// The source of this name, if there is one and its journal is whole.
+fn open_source<'a>(app: &'a App, name: &str) -> Result<&'a OpenSource, Box<Response>> {
+    let refusal = match app.node.sources.get(name) {
+        None => problem(Code::NotFound, format!("there is no source `{name}`"), "see GET /api/v1/status"),
+        Some(RunningSource { open: Some(open), .. }) => return Ok(open),
+        Some(RunningSource { open: None, .. }) => problem(
+            Code::Unavailable,
+            format!("source `{name}` cannot start"),
+            "see its error in GET /api/v1/status",
+        ),
+    };
+    Err(Box::new(refusal))
 }
 
 async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Bytes) -> Response {
     let Some((name, verb)) = target.rsplit_once(':') else {
-        return problem(
-            StatusCode::NOT_FOUND,
-            "a flow is acted on as NAME:VERB",
-            "POST /api/v1/flows/NAME:pause",
-        );
+        return problem(Code::NotFound, "a flow is acted on as NAME:VERB", "POST /api/v1/flows/NAME:pause");
     };
     let Some(flow) = app.node.flows.get(name) else {
-        return problem(StatusCode::NOT_FOUND, format!("there is no flow `{name}`"), "see GET /api/v1/flows");
+        return problem(Code::NotFound, format!("there is no flow `{name}`"), "see GET /api/v1/flows");
     };
-    let gone = || problem(StatusCode::SERVICE_UNAVAILABLE, "the flow does not answer", "try again");
+    let gone = || problem(Code::Unavailable, "the flow does not answer", "try again");
     let (sender, receiver) = oneshot::channel();
     let command = match verb {
         "pause" => FlowControl::Pause(sender),
@@ -150,16 +301,16 @@ async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Byt
                 Ok(Ok((through, parked))) => {
                     axum::Json(json!({"delivered": through, "parked": parked})).into_response()
                 }
-                Ok(Err(message)) => problem(StatusCode::CONFLICT, message, "see `tidemill status`"),
+                Ok(Err(message)) => problem(Code::FailedPrecondition, message, "see `tidemill status`"),
                 Err(_) => gone(),
             };
         }
-        "resnapshot" => return resnapshot(&app, flow, &body).await,
+        "resnapshot" => return resnapshot(&app, name, flow, &body).await,
         _ => {
             return problem(
-                StatusCode::NOT_FOUND,
+                Code::NotFound,
                 format!("a flow has no verb `{verb}`"),
-                "verbs are pause, resume, retry and resnapshot",
+                &format!("verbs are {}", FLOW_VERBS.map(|(verb, _)| verb).join(", ")),
             );
         }
     };
@@ -168,7 +319,7 @@ async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Byt
     }
     match receiver.await {
         Ok(Ok(())) => axum::Json(json!({"flow": name, "done": verb})).into_response(),
-        Ok(Err(message)) => problem(StatusCode::CONFLICT, message, "see `tidemill status`"),
+        Ok(Err(message)) => problem(Code::FailedPrecondition, message, "see `tidemill status`"),
         Err(_) => gone(),
     }
 }
@@ -179,43 +330,49 @@ struct ResnapshotRequest {
     tables: Vec<String>,
 }
 
-async fn resnapshot(app: &App, flow: &crate::start::RunningFlow, body: &Bytes) -> Response {
+async fn resnapshot(app: &App, name: &str, flow: &crate::start::RunningFlow, body: &Bytes) -> Response {
     let request: ResnapshotRequest = if body.is_empty() {
         ResnapshotRequest::default()
     } else {
         match serde_json::from_slice(body) {
             Ok(request) => request,
             Err(error) => {
-                return problem(
-                    StatusCode::BAD_REQUEST,
-                    error.to_string(),
-                    "send {\"tables\": [\"shop.orders\"]}",
-                );
+                return problem(Code::Invalid, error.to_string(), "send {\"tables\": [\"shop.orders\"]}");
             }
         }
     };
+    let whole = request.tables.is_empty();
     let tables = match (request.tables.is_empty(), flow.tables.is_empty()) {
         (false, _) => request.tables,
         (true, false) => flow.tables.clone(),
         (true, true) => vec!["*.*".to_owned()],
     };
     let (reply, answer) = oneshot::channel();
-    let source = &app.node.sources[&flow.from];
+    let source = match open_source(app, &flow.from) {
+        Ok(source) => source,
+        Err(refusal) => return *refusal,
+    };
     if source.control.send(Control::Resnapshot { tables, reply }).await.is_err() {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "the source does not answer", "try again");
+        return problem(Code::Unavailable, "the source does not answer", "try again");
     }
     match answer.await {
-        Ok(Ok(tables)) => axum::Json(json!({"tables": tables})).into_response(),
-        Ok(Err(message)) => problem(StatusCode::BAD_REQUEST, message, "see `tidemill status`"),
-        Err(_) => {
-            problem(StatusCode::SERVICE_UNAVAILABLE, "the source is not connected", "see `tidemill status`")
+        Ok(Ok(Anew { tables, from_lsn })) => {
+            // A flow whose changes retention has removed may begin again here, since all its tables come anew.
+            let identity = source.journal.identity();
+            if whole && let Err(error) = app.node.catalog.set_restart(name, identity, from_lsn) {
+                return problem(Code::Internal, base::error::chain(&error), "try again");
+            }
+            let _ = flow.control.try_send(FlowControl::LookAgain);
+            axum::Json(json!({"tables": tables})).into_response()
         }
+        Ok(Err(message)) => problem(Code::Invalid, message, "see `tidemill status`"),
+        Err(_) => problem(Code::Unavailable, "the source is not connected", "see `tidemill status`"),
     }
 }
 
 async fn dead_letters(State(app): State<App>, Path(name): Path<String>) -> Response {
     if !app.node.flows.contains_key(&name) {
-        return problem(StatusCode::NOT_FOUND, format!("there is no flow `{name}`"), "see GET /api/v1/flows");
+        return problem(Code::NotFound, format!("there is no flow `{name}`"), "see GET /api/v1/flows");
     }
     match app.node.catalog.dead_letters(&name, DEAD_LETTERS_MAX) {
         Ok(letters) => {
@@ -232,7 +389,7 @@ async fn dead_letters(State(app): State<App>, Path(name): Path<String>) -> Respo
                 .collect();
             axum::Json(list).into_response()
         }
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, base::error::chain(&error), "see the log"),
+        Err(error) => problem(Code::Internal, base::error::chain(&error), "see the log"),
     }
 }
 
@@ -260,17 +417,14 @@ async fn changes(
     Path(name): Path<String>,
     Query(query): Query<ChangesQuery>,
 ) -> Response {
-    let Some(source) = app.node.sources.get(&name) else {
-        return problem(
-            StatusCode::NOT_FOUND,
-            format!("there is no source `{name}`"),
-            "see GET /api/v1/status",
-        );
+    let source = match open_source(&app, &name) {
+        Ok(source) => source,
+        Err(refusal) => return *refusal,
     };
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(PARTS_MAX);
     let lister = match ChangeLister::new(&name, &source.journal, &query) {
         Ok(lister) => lister,
-        Err(message) => return problem(StatusCode::BAD_REQUEST, message, "from is start, now or an lsn"),
+        Err(message) => return problem(Code::Invalid, message, "from is start, now or an lsn"),
     };
     let shutdown = app.shutdown.clone();
     tokio::task::spawn_blocking(move || {
@@ -282,16 +436,13 @@ async fn changes(
 
 async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>) -> Response {
     let query = ChangesQuery { from: lsn.to_string(), table: None, limit: Some(1), follow: false };
-    let Some(running) = app.node.sources.get(&source) else {
-        return problem(
-            StatusCode::NOT_FOUND,
-            format!("there is no source `{source}`"),
-            "see GET /api/v1/status",
-        );
+    let running = match open_source(&app, &source) {
+        Ok(running) => running,
+        Err(refusal) => return *refusal,
     };
     let lister = match ChangeLister::new(&source, &running.journal, &query) {
         Ok(lister) => lister,
-        Err(message) => return problem(StatusCode::NOT_FOUND, message, "retention may have removed it"),
+        Err(message) => return problem(Code::NotFound, message, "retention may have removed it"),
     };
     let found = tokio::task::spawn_blocking(move || {
         let mut found = Vec::new();
@@ -304,11 +455,7 @@ async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>
     .await
     .unwrap_or_default();
     if found.is_empty() {
-        return problem(
-            StatusCode::NOT_FOUND,
-            format!("there is no change {lsn} yet"),
-            "see GET /api/v1/status",
-        );
+        return problem(Code::NotFound, format!("there is no change {lsn} yet"), "see GET /api/v1/status");
     }
     ([(header::CONTENT_TYPE, "application/json")], found).into_response()
 }

@@ -53,8 +53,23 @@ to: out
 # route: {\"shop.*\": \"dw.shop_*\"}
 ",
     ),
-    (".gitignore", "data/\nout/\n"),
+    (".gitignore", "data/\nout/\nshop.db*\n"),
 ];
+
+/// Something to read, unless a file of that name is there already.
+fn make_shop(path: &Path) -> Result<(), Failure> {
+    if path.exists() {
+        return Ok(());
+    }
+    let made = rusqlite::Connection::open(path).and_then(|shop| {
+        shop.execute_batch(
+            "PRAGMA journal_mode=WAL;
+             CREATE TABLE orders (id INTEGER PRIMARY KEY, product TEXT NOT NULL, quantity INTEGER NOT NULL, phone TEXT);
+             INSERT INTO orders VALUES (1, 'tea', 2, '13812345678'), (2, 'rice', 1, '15900001111');",
+        )
+    });
+    made.map_err(|error| Failure::new(1, format!("failed to make {}: {error}", path.display())))
+}
 
 /// Writes the project; never over a file that is there.
 pub fn run(dir: &Path, quiet: bool) -> Result<(), Failure> {
@@ -71,12 +86,14 @@ pub fn run(dir: &Path, quiet: bool) -> Result<(), Failure> {
             .and_then(|()| fs::write(&path, text))
             .map_err(|e| Failure::io(&format!("write {}", path.display()), &e))?;
     }
+    make_shop(&dir.join("shop.db"))?;
     if !quiet {
-        println!("wrote a project to {}", dir.display());
-        println!(
-            "next: edit sources/shop.yaml, then `tidemill -C {0} check --connect` and `tidemill -C {0} up`",
-            dir.display()
-        );
+        let dir = dir.display();
+        println!("wrote a project to {dir}: a small shop in SQLite, whose changes go to files");
+        println!("  tidemill -C {dir} check --connect     what it will do to the shop's file");
+        println!("  tidemill -C {dir} up                  run it; the changes appear in {dir}/out");
+        println!("  tidemill -C {dir} tail shop           in another terminal: watch changes as they come");
+        println!("then put a source and sinks of your own in sources/ and sinks/");
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod http;
 mod init;
 mod project;
 mod reference;
+mod retention;
 mod start;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -39,7 +40,10 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Write a commented, runnable project.
-    Init { dir: Option<PathBuf> },
+    Init {
+        /// The folder to write to; the project folder by default. Files that are there are never overwritten.
+        dir: Option<PathBuf>,
+    },
     /// Find every mistake at once.
     Check {
         /// Also reach every system: grants, settings, tables, with the statement that mends each.
@@ -56,11 +60,12 @@ enum Command {
     Status,
     /// Print changes of a source, one a line.
     Tail {
+        /// The source's name.
         source: String,
         /// Only these tables: `db.table`, wildcards allowed.
         #[arg(long)]
         table: Option<String>,
-        /// `start`, `now`, or the first lsn; `start` when reading offline.
+        /// `start`, `now`, or the first lsn; `now` unless reading offline, `start` then.
         #[arg(long)]
         from: Option<String>,
         /// Only `json` in this version.
@@ -81,7 +86,10 @@ enum Command {
     /// Print a report for support, with secrets removed.
     Doctor,
     /// Print a completion script.
-    Completions { shell: clap_complete::Shell },
+    Completions {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: clap_complete::Shell,
+    },
     /// Run the small shop on a temporary folder.
     #[command(hide = true)]
     Demo(demo::DemoArgs),
@@ -100,19 +108,32 @@ pub enum FlowVerb {
     /// Flows with their position, lag and state.
     List,
     /// Stop delivering, also over restarts, until `resume`.
-    Pause { flow: String },
+    Pause {
+        /// The flow's name.
+        flow: String,
+    },
     /// Go on.
-    Resume { flow: String },
+    Resume {
+        /// The flow's name.
+        flow: String,
+    },
     /// Empty the flow's tables in the journal and read them anew from the source.
     Resnapshot {
+        /// The flow's name.
         flow: String,
         /// Only these tables; all of the flow by default.
         tables: Vec<String>,
     },
     /// Try the parked changes again.
-    Retry { flow: String },
+    Retry {
+        /// The flow's name.
+        flow: String,
+    },
     /// Show the changes that the sink refused, with the reasons.
-    DeadLetters { flow: String },
+    DeadLetters {
+        /// The flow's name.
+        flow: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -163,7 +184,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
 
 fn start_log(format: &str) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("TIDEMILL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_env("TIDEMILL_LOG").unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = if format == "json" {

@@ -1,9 +1,10 @@
 //! A project folder, read whole and checked before anything starts.
 
-use base::Secret;
-use flow::config::{FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
+use base::{ByteSize, Secret, Span};
+use flow::config::{DdlPolicy, FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
 use flow::patterns::Patterns;
 use flow::transform::Transform;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -29,39 +30,70 @@ impl fmt::Display for Problem {
     }
 }
 
-/// `tidemill.yaml`.
-#[derive(Clone, Debug, Deserialize)]
+/// The node: where it keeps its data and where it listens.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
     /// The project's name.
     pub name: String,
-    /// Where journals and the catalog live.
+    /// Where journals and the catalog live, relative to the project.
     #[serde(default = "default_data_dir")]
+    #[schemars(extend("default" = "./data"))]
     pub data_dir: PathBuf,
+    /// Where it listens.
     #[serde(default)]
+    #[schemars(extend("default" = {}))]
     pub listen: ListenConfig,
+    /// How journals are kept.
     #[serde(default)]
+    #[schemars(extend("default" = {}))]
     pub journal: JournalConfig,
+    /// Where progress, pauses and dead letters are kept: `sqlite:./data/catalog.db`. In `data_dir` by default.
+    #[serde(default)]
+    pub catalog: Option<String>,
+    /// The business's time zone, as in the IANA database. For schedules and daily models: no room of this version has
+    /// any, so it is only checked.
+    #[serde(default)]
+    pub timezone: Option<String>,
+    /// The warehouse's SQL engine. Accepted so that one file serves every version: this one computes nothing.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub engine: Option<Secret>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// Where the node listens.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenConfig {
-    /// REST, `/metrics`, `/healthz` and `/readyz`. Loopback only: there is no authentication yet.
+    /// REST, `/metrics`, `/healthz` and `/readyz`. Loopback only: there is no authentication yet. The other commands
+    /// reach the running node here, so a port of 0 is only for tests.
+    #[schemars(with = "String", extend("default" = "127.0.0.1:7070"))]
     pub http: SocketAddr,
+    /// The SQL door for BI tools. Accepted so that one file serves every version: this one does not open it.
+    #[schemars(with = "Option<String>")]
+    pub mysql: Option<SocketAddr>,
 }
 
 impl Default for ListenConfig {
     fn default() -> Self {
-        Self { http: SocketAddr::from(([127, 0, 0, 1], 7070)) }
+        Self { http: SocketAddr::from(([127, 0, 0, 1], 7070)), mysql: None }
     }
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+/// How journals are kept.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalConfig {
-    /// Bytes after which a new segment begins (default 67108864).
-    pub segment_bytes: Option<u64>,
+    /// The size after which a new segment begins, `4KiB` to `16GiB`.
+    #[schemars(with = "Option<String>", extend("default" = ByteSize(journal::limits::SEGMENT_BYTES).to_string()))]
+    pub segment_bytes: Option<ByteSize>,
+    /// How long changes are kept, by the time of their commit. Whole segments go. What a flow of this project has not
+    /// delivered is kept for as long again, with an alarm, and then goes too.
+    #[schemars(with = "Option<String>", extend("default" = Span(crate::retention::AGE_DEFAULT).to_string()))]
+    pub retention: Option<Span>,
+    /// How large a journal may grow. No limit by default. The same grace.
+    #[schemars(with = "Option<String>")]
+    pub retention_bytes: Option<ByteSize>,
 }
 
 fn default_data_dir() -> PathBuf {
@@ -90,6 +122,9 @@ impl Project {
                 data_dir: default_data_dir(),
                 listen: ListenConfig::default(),
                 journal: JournalConfig::default(),
+                catalog: None,
+                timezone: None,
+                engine: None,
             },
             sources: read_folder(dir, "sources", &mut problems),
             sinks: read_folder(dir, "sinks", &mut problems),
@@ -98,7 +133,7 @@ impl Project {
         if let Some(node) = node {
             project.node = node;
         }
-        project.node.data_dir = dir.join(&project.node.data_dir);
+        project.node.data_dir = below(dir, &project.node.data_dir);
         project.check(&mut problems);
         if problems.is_empty() { Ok(project) } else { Err(problems) }
     }
@@ -108,19 +143,51 @@ impl Project {
     }
 
     pub fn catalog_path(&self) -> PathBuf {
-        self.node.data_dir.join("catalog.db")
+        match self.node.catalog.as_deref().and_then(|url| url.strip_prefix("sqlite:")) {
+            Some(path) => below(&self.dir, Path::new(path)),
+            None => self.node.data_dir.join("catalog.db"),
+        }
+    }
+
+    /// What is declared and has no effect in this version.
+    pub fn notes(&self) -> Vec<String> {
+        let unused = [
+            ("engine", self.node.engine.is_some(), "this version computes no models"),
+            ("listen.mysql", self.node.listen.mysql.is_some(), "this version has no SQL door"),
+        ];
+        let declared = unused.into_iter().filter(|(_, declared, _)| *declared);
+        declared.map(|(key, _, reason)| format!("tidemill.yaml: `{key}` has no effect: {reason}")).collect()
     }
 
     fn check(&mut self, problems: &mut Vec<Problem>) {
+        let dir = self.dir.clone();
         let mut add = |path: String, message: String, hint: String| {
-            problems.push(Problem { path, line: 1, column: 1, message, hint });
+            let (line, column) = place(&dir, &path, &message);
+            problems.push(Problem { path, line, column, message, hint });
         };
         if !self.node.listen.http.ip().is_loopback() {
             add(
                 "tidemill.yaml".into(),
-                format!("listen.http is {}, which others can reach", self.node.listen.http),
+                format!("listen.http is `{}`, which others can reach", self.node.listen.http),
                 "listen on 127.0.0.1 and put a proxy that authenticates in front: there are no tokens yet"
                     .into(),
+            );
+        }
+        if let Some(catalog) = self.node.catalog.as_deref().filter(|url| !url.starts_with("sqlite:")) {
+            let scheme = catalog.split_once(':').map_or("", |(scheme, _)| scheme);
+            add(
+                "tidemill.yaml".into(),
+                format!("a catalog of kind `{scheme}` is not supported: this version keeps it in SQLite"),
+                "catalog: sqlite:./data/catalog.db".into(),
+            );
+        }
+        if let Some(zone) =
+            self.node.timezone.as_deref().filter(|zone| jiff::tz::TimeZone::get(zone).is_err())
+        {
+            add(
+                "tidemill.yaml".into(),
+                format!("`{zone}` is not a time zone"),
+                "for example: timezone: Asia/Shanghai".into(),
             );
         }
         for (name, source) in &mut self.sources {
@@ -137,7 +204,7 @@ impl Project {
                     }
                 }
                 SourceKind::Sqlite => match &mut source.path {
-                    Some(file) => *file = self.dir.join(&*file),
+                    Some(file) => *file = below(&self.dir, file),
                     None => add(path, "a sqlite source needs `path`".into(), "path: ./shop.db".into()),
                 },
             }
@@ -149,7 +216,7 @@ impl Project {
                 SinkKind::Nats => &["nats://", "tls://"],
                 SinkKind::Sqlite | SinkKind::Files => {
                     match &mut sink.path {
-                        Some(file) => *file = self.dir.join(&*file),
+                        Some(file) => *file = below(&self.dir, file),
                         None => add(path, "this kind of sink needs `path`".into(), "path: ./out".into()),
                     }
                     continue;
@@ -173,12 +240,62 @@ impl Project {
             if let Err(error) = Patterns::new(&flow.tables, &[]) {
                 add(path.clone(), error.to_string(), "for example: tables: [\"shop.orders\"]".into());
             }
+            if let Some(sink) = self.sinks.get(&flow.to) {
+                for option in idle_options(flow, sink.kind) {
+                    let message = format!("`{option}` means nothing to the sink `{}`", flow.to);
+                    add(
+                        path.clone(),
+                        message,
+                        "remove it, or see docs/reference/config.md for whose it is".into(),
+                    );
+                }
+            }
             for error in Transform::compile(flow).err().unwrap_or_default() {
                 let hint = error.hint.clone();
                 add(path.clone(), error.to_string(), hint);
             }
         }
     }
+}
+
+/// Options of a flow that its kind of sink does not know: a person who sets them expects something.
+fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
+    let options = &flow.options;
+    let is_sql = matches!(kind, SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite);
+    let given = [
+        ("ddl", options.ddl != DdlPolicy::default(), is_sql),
+        ("history", options.history, is_sql),
+        ("subject", options.subject.is_some(), kind == SinkKind::Nats),
+        ("stream", options.stream.is_some(), kind == SinkKind::Nats),
+        ("rotate_bytes", options.rotate_bytes.is_some(), kind == SinkKind::Files),
+    ];
+    given.into_iter().filter(|(_, given, known)| *given && !known).map(|(name, ..)| name).collect()
+}
+
+/// Where in a file a mistake stands that was found after reading it: at the step that the message begins with, or at
+/// the first thing that it quotes; else at the beginning.
+fn place(dir: &Path, path: &str, message: &str) -> (u64, u64) {
+    let text = fs::read_to_string(dir.join(path)).unwrap_or_default();
+    let at = |(line, column): (usize, usize)| (line as u64 + 1, column as u64 + 1);
+    let lines = || text.lines().enumerate();
+    let step = message.strip_prefix("transform[").and_then(|rest| rest.split_once(']'));
+    if let Some(index) = step.and_then(|(index, _)| index.parse::<usize>().ok()) {
+        let steps = lines().skip_while(|(_, line)| !line.starts_with("transform")).skip(1);
+        let steps = steps.filter(|(_, line)| line.trim_start().starts_with("- "));
+        if let Some((number, line)) = steps.into_iter().nth(index) {
+            return at((number, line.len() - line.trim_start().len()));
+        }
+    }
+    let quoted = message.split('`').skip(1).step_by(2);
+    let found = quoted
+        .filter(|word| !word.is_empty())
+        .find_map(|word| lines().find_map(|(number, line)| Some((number, line.find(word)?))));
+    found.map_or((1, 1), at)
+}
+
+/// A path of the project, without the `./` that people write.
+fn below(dir: &Path, path: &Path) -> PathBuf {
+    dir.join(path).components().collect()
 }
 
 fn known(names: &[&str]) -> String {

@@ -3,16 +3,18 @@
 use crate::failure::Failure;
 use crate::http;
 use crate::project::Project;
+use crate::retention::{self, Limits, Reader};
+use base::Fault;
 use catalog::Catalog;
 use flow::capture::mysql::{self, Control, MySqlSource};
 use flow::capture::sqlite::{self, SqliteSource};
-use flow::capture::status::StatusCell;
+use flow::capture::status::{ErrorStatus, StatusCell};
 use flow::capture::writer::JournalHandle;
 use flow::config::SourceKind;
 use flow::deliver::status::FlowStatusCell;
 use flow::deliver::{self, Flow, FlowControl};
 use flow::patterns::Patterns;
-use journal::{Journal, RealDisk};
+use journal::{Journal, JournalError, RealDisk};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,15 +25,21 @@ use tokio::task::JoinSet;
 /// How long a stopping node waits for batches in flight.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// A source that runs.
+/// A source that runs, or that cannot.
 #[derive(Clone)]
 pub struct RunningSource {
     pub status: StatusCell,
+    /// Absent when the journal is damaged: then nothing of this source runs, and the status says why.
+    pub open: Option<OpenSource>,
+}
+
+#[derive(Clone)]
+pub struct OpenSource {
     pub journal: Journal,
     pub control: mpsc::Sender<Control>,
 }
 
-/// A flow that runs.
+/// A flow that runs, or waits for its source to be mended.
 #[derive(Clone)]
 pub struct RunningFlow {
     pub status: FlowStatusCell,
@@ -62,63 +70,18 @@ pub async fn run(
     let metrics = http::metrics_handle();
     let mut tasks = JoinSet::new();
     let mut sources = BTreeMap::new();
-    for (name, config) in &project.sources {
-        let journal_dir = project.journal_dir(name);
-        let (writer, journal) = open_journal(project, &journal_dir)?;
-        let status = StatusCell::new(name);
-        let handle = JournalHandle::spawn(name, writer);
-        let patterns =
-            Arc::new(Patterns::new(&config.tables, &config.exclude).expect("checked with the project"));
-        let (control, commands) = mpsc::channel(4);
-        let name_shared: Arc<str> = name.as_str().into();
-        let stop = shutdown.clone();
-        match config.kind {
-            SourceKind::Mysql => {
-                let source = MySqlSource {
-                    name: name_shared,
-                    config: config.clone(),
-                    patterns,
-                    handle,
-                    status: status.clone(),
-                };
-                tasks.spawn(async move {
-                    if let Err(error) = mysql::run(source, commands, stop).await {
-                        tracing::error!(error = base::error::chain(&error), "capture ended");
-                    }
-                });
-            }
-            SourceKind::Sqlite => {
-                let path = config.path.clone().expect("checked with the project");
-                let source = SqliteSource {
-                    name: name_shared,
-                    path,
-                    config: config.clone(),
-                    patterns,
-                    handle,
-                    status: status.clone(),
-                };
-                tasks.spawn(async move { sqlite::run(source, commands, stop).await });
-            }
-        }
-        sources.insert(name.clone(), RunningSource { status, journal, control });
+    for name in project.sources.keys() {
+        sources.insert(name.clone(), start_source(project, name, &mut tasks, &shutdown)?);
     }
     let mut flows = BTreeMap::new();
-    for (name, config) in &project.flows {
-        let source = &sources[&config.from];
-        let status = FlowStatusCell::new(name, &config.from, &config.to);
-        let flow = Flow {
-            name: name.as_str().into(),
-            config: config.clone(),
-            sink_config: project.sinks[&config.to].clone(),
-            journal: source.journal.clone(),
-            catalog: catalog.clone(),
-            status: status.clone(),
-        };
-        let (control, commands) = mpsc::channel(4);
-        tasks.spawn(deliver::run(flow, commands, shutdown.clone()));
-        let running =
-            RunningFlow { status, from: config.from.clone(), tables: config.tables.clone(), control };
-        flows.insert(name.clone(), running);
+    for name in project.flows.keys() {
+        flows.insert(name.clone(), start_flow(project, name, &sources, &catalog, &mut tasks, &shutdown));
+    }
+    for (name, source) in &sources {
+        let Some(open) = &source.open else { continue };
+        let readers = readers_of(name, &flows, &catalog);
+        let limits = Limits::new(&project.node.journal);
+        tasks.spawn(retention::run(name.clone(), open.journal.clone(), readers, limits, shutdown.clone()));
     }
     let node =
         Node { name: project.node.name.clone(), sources: Arc::new(sources), flows: Arc::new(flows), catalog };
@@ -143,14 +106,113 @@ pub async fn run(
     Ok(())
 }
 
-fn open_journal(project: &Project, dir: &Path) -> Result<(journal::Writer, Journal), Failure> {
-    let mut options = journal::Options::default();
-    if let Some(bytes) = project.node.journal.segment_bytes {
-        options.segment_bytes = bytes;
+fn start_source(
+    project: &Project,
+    name: &str,
+    tasks: &mut JoinSet<()>,
+    shutdown: &watch::Receiver<bool>,
+) -> Result<RunningSource, Failure> {
+    let config = project.sources[name].clone();
+    let status = StatusCell::new(name);
+    let (writer, journal) = match open_journal(project, &project.journal_dir(name)) {
+        Ok(opened) => opened,
+        // Damage stops this stream alone. Anything else, such as a second process, stops the node.
+        Err(error @ (JournalError::Corrupt { .. } | JournalError::Format { .. })) => {
+            let (message, hint) = (base::error::chain(&error), error.hint());
+            tracing::error!(source = name, error = message, hint, "the source cannot start");
+            status.update(|status| {
+                status.state = "failed";
+                status.error = Some(ErrorStatus { message, hint });
+            });
+            return Ok(RunningSource { status, open: None });
+        }
+        Err(error) => return Err(Failure::of(&format!("open the journal of source `{name}`"), &error)),
+    };
+    status.recall(&journal.state(), config.snapshot);
+    let handle = JournalHandle::spawn(name, writer);
+    let patterns =
+        Arc::new(Patterns::new(&config.tables, &config.exclude).expect("checked with the project"));
+    let (control, commands) = mpsc::channel(4);
+    let name: Arc<str> = name.into();
+    let (stop, cell) = (shutdown.clone(), status.clone());
+    match config.kind {
+        SourceKind::Mysql => {
+            let source = MySqlSource { name, config, patterns, handle, status: cell };
+            tasks.spawn(async move {
+                if let Err(error) = mysql::run(source, commands, stop).await {
+                    tracing::error!(error = base::error::chain(&error), "capture ended");
+                }
+            });
+        }
+        SourceKind::Sqlite => {
+            let path = config.path.clone().expect("checked with the project");
+            let source = SqliteSource { name, path, config, patterns, handle, status: cell };
+            tasks.spawn(async move { sqlite::run(source, commands, stop).await });
+        }
     }
-    std::fs::create_dir_all(dir).map_err(|e| Failure::io(&format!("make {}", dir.display()), &e))?;
-    let what = format!("open the journal {}", dir.display());
-    journal::open(Arc::new(RealDisk), dir, options).map_err(|e| Failure::of(&what, &e))
+    Ok(RunningSource { status, open: Some(OpenSource { journal, control }) })
+}
+
+fn start_flow(
+    project: &Project,
+    name: &str,
+    sources: &BTreeMap<String, RunningSource>,
+    catalog: &Catalog,
+    tasks: &mut JoinSet<()>,
+    shutdown: &watch::Receiver<bool>,
+) -> RunningFlow {
+    let config = project.flows[name].clone();
+    let status = FlowStatusCell::new(name, &config.from, &config.to);
+    let (control, commands) = mpsc::channel(4);
+    let running = RunningFlow {
+        status: status.clone(),
+        from: config.from.clone(),
+        tables: config.tables.clone(),
+        control,
+    };
+    let Some(open) = &sources[&config.from].open else {
+        status.update(|status| {
+            status.state = "failed";
+            let message = format!("source `{}` cannot start", config.from);
+            let hint = Some("mend the source: see its error in `tidemill status`".to_owned());
+            status.error = Some(ErrorStatus { message, hint });
+        });
+        return running;
+    };
+    let flow = Flow {
+        name: name.into(),
+        sink_config: project.sinks[&config.to].clone(),
+        config,
+        journal: open.journal.clone(),
+        catalog: catalog.clone(),
+        status,
+    };
+    tasks.spawn(deliver::run(flow, commands, shutdown.clone()));
+    running
+}
+
+fn readers_of(source: &str, flows: &BTreeMap<String, RunningFlow>, catalog: &Catalog) -> Vec<Reader> {
+    let own = flows.iter().filter(|(_, flow)| flow.from == source);
+    own.map(|(name, flow)| Reader {
+        flow: name.clone(),
+        status: flow.status.clone(),
+        catalog: catalog.clone(),
+    })
+    .collect()
+}
+
+fn open_journal(project: &Project, dir: &Path) -> Result<(journal::Writer, Journal), JournalError> {
+    let mut options = journal::Options::default();
+    if let Some(size) = project.node.journal.segment_bytes {
+        options.segment_bytes =
+            size.0.clamp(journal::limits::SEGMENT_BYTES_MIN, journal::limits::SEGMENT_BYTES_MAX);
+    }
+    std::fs::create_dir_all(dir).map_err(|source| JournalError::Io {
+        action: "make the folder",
+        path: dir.to_owned(),
+        source,
+    })?;
+    journal::open(Arc::new(RealDisk), dir, options)
 }
 
 async fn bind(project: &Project) -> Result<tokio::net::TcpListener, Failure> {

@@ -48,7 +48,7 @@ pub fn run(words: &[String]) -> Result<()> {
     step(&format!("benchmark {name}"), || loud(cargo(run).args(words)))
 }
 
-/// Runs the stories of `crates/tidemill/tests/replicate/kill.rs` one after the other, each for its share of the minutes.
+/// Runs the stories of `crates/tidemill/tests/pipelines/kill.rs` one after the other, each for its share of the minutes.
 fn soak(words: &[String]) -> Result<()> {
     let (mut minutes, mut seed) = ("60".to_owned(), None);
     let mut rest = words.iter();
@@ -62,7 +62,7 @@ fn soak(words: &[String]) -> Result<()> {
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
     let seed = seed.unwrap_or_else(|| now.to_string());
-    let test = ["test", "--release", "-p", "tidemill", "--test", "replicate", "kill::"];
+    let test = ["test", "--release", "-p", "tidemill", "--test", "pipelines", "kill::"];
     step(&format!("soak for {minutes} minutes with seed {seed}"), || {
         loud(
             cargo(test)

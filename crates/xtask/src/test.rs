@@ -18,7 +18,7 @@ const STARTS: [(&str, &str); 4] = [
 ];
 
 /// The crate with the test that loads and runs each folder of `examples/`, and that test's file.
-const EXAMPLES: (&str, &str) = ("tidemill", "examples");
+const EXAMPLES: (&str, &str) = ("tidemill", "pipelines");
 
 /// Runs everything, or only the crates and examples whose path holds one of the names.
 pub fn run(names: &[String]) -> Result<()> {

@@ -8,7 +8,7 @@
 //! Whatever one read transaction finds is one transaction in the journal. The snapshot is one read transaction too,
 //! and one journal transaction: it is there whole or not at all.
 
-use super::mysql::Control;
+use super::mysql::{Anew, Control};
 use super::status::{ErrorStatus, SnapshotStatus, StatusCell};
 use super::writer::JournalHandle;
 use super::{CaptureError, CaptureErrorKind};
@@ -33,6 +33,8 @@ const BACKOFF: Duration = Duration::from_secs(2);
 /// Changes read at once; more come in the next round.
 const CHANGES_MAX: usize = 10_000;
 const BATCH_BYTES: usize = 512 << 10;
+/// Rows of a snapshot that one statement answers.
+const SLICE_ROWS: u32 = 5000;
 
 /// A SQLite file and what its changes are written to.
 pub struct SqliteSource {
@@ -58,6 +60,7 @@ pub async fn run(
         };
         let message = base::error::chain(&error);
         tracing::warn!(source = %source.name, error = message, hint = error.hint, "capture interrupted");
+        metrics::counter!(base::metrics::CAPTURE_ERRORS, "source" => source.name.to_string()).increment(1);
         source.status.update(|status| {
             status.error = Some(ErrorStatus { message, hint: error.hint.clone() });
             if error.kind != CaptureErrorKind::Unavailable {
@@ -102,6 +105,22 @@ pub fn install_statements(path: &Path, patterns: &Patterns) -> Result<Vec<String
     let connection = connect(path)?;
     let tables = read_tables(&connection, &database_name(path), patterns)?;
     Ok(tables.values().flat_map(triggers).collect())
+}
+
+/// Tables with unique constraints besides the key, where triggers do not see everything: without
+/// `PRAGMA recursive_triggers`, SQLite fires none for a row that `OR REPLACE` displaces.
+pub fn displaceable_tables(path: &Path, patterns: &Patterns) -> Result<Vec<TableName>, CaptureError> {
+    let connection = connect(path)?;
+    let fail = || sql_error("read the tables' indexes");
+    let mut out = Vec::new();
+    for table in read_tables(&connection, &database_name(path), patterns)?.into_values() {
+        let sql = "SELECT count(*) FROM pragma_index_list(?1) WHERE \"unique\" AND origin <> 'pk'";
+        let unique: i64 = connection.query_row(sql, [&table.name.table], |r| r.get(0)).map_err(fail())?;
+        if unique > 0 {
+            out.push(table.name);
+        }
+    }
+    Ok(out)
 }
 
 const CHANGES_TABLE: &str = "CREATE TABLE IF NOT EXISTS tidemill_changes (\
@@ -234,8 +253,9 @@ async fn session(
                         .map(|t| t.name.to_string()).collect(),
                     Err(_) => Vec::new(),
                 };
+                let from_lsn = capture.batch.next_lsn();
                 let none = || format!("no captured table matches {}", tables.join(", "));
-                let _ = reply.send(if names.is_empty() { Err(none()) } else { Ok(names.clone()) });
+                let _ = reply.send(if names.is_empty() { Err(none()) } else { Ok(Anew { tables: names.clone(), from_lsn }) });
                 *again = names;
                 return Ok(());
             }
@@ -315,12 +335,16 @@ impl Capture {
         let result = self.install(source);
         self.connection.execute_batch(if result.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(fail())?;
         let fresh = result?;
-        // What the old triggers wrote comes first, under the old definitions.
-        while self.drain(source).await? {}
+        // What the old triggers wrote comes first, under the old definitions. Before the first snapshot there are none:
+        // an earlier start may have been cut off between the triggers and the snapshot, which then has it all.
+        while !self.first && self.drain(source).await? {}
+        // The view that tables are read in begins with the first look. What was written since the last drain is taken in
+        // it, before the tables: the position after `read_fresh` is past it.
         self.connection.execute_batch("BEGIN").map_err(fail())?;
-        let read = self.read_fresh(source, &fresh, again).await;
+        let read = self.read_view(source, &fresh, again).await;
         self.connection.execute_batch("COMMIT").map_err(fail())?;
         read?;
+        self.clean(source).await?;
         self.schema_version = self.pragma("schema_version")?;
         self.first = false;
         Ok(())
@@ -352,6 +376,16 @@ impl Capture {
             }
         }
         Ok(live)
+    }
+
+    async fn read_view(
+        &mut self,
+        source: &SqliteSource,
+        fresh: &BTreeMap<String, Table>,
+        again: &[String],
+    ) -> Result<(), CaptureError> {
+        while !self.first && self.take(source).await? == CHANGES_MAX {}
+        self.read_fresh(source, fresh, again).await
     }
 
     /// One read transaction: definitions, rows of new tables, and the position they belong to.
@@ -451,20 +485,19 @@ impl Capture {
 
     async fn read_rows(&mut self, source: &SqliteSource, table: &Arc<Table>) -> Result<u64, CaptureError> {
         let columns: Vec<_> = table.columns.iter().map(|c| quoted(&c.name)).collect();
-        let sql = format!("SELECT {} FROM {}", columns.join(", "), quoted(&table.name.table));
+        let sql = self.slice_statement(table, &columns.join(", "));
         let mut count = 0;
-        // The statement cannot live across an await: rows are taken in slices by rowid order of arrival.
-        let mut offset = 0_u64;
-        loop {
+        // The statement cannot live across an await: rows are taken in slices, by rowid, or counted where there is none.
+        let mut next = Some(if sql.contains("OFFSET") { 0 } else { i64::MIN });
+        while let Some(start) = next {
             let slice: Vec<RowBuf> = {
                 let fail = || sql_error("read a table");
-                let mut query = self
-                    .connection
-                    .prepare_cached(&format!("{sql} LIMIT 5000 OFFSET {offset}"))
-                    .map_err(fail())?;
-                let mut rows = query.query([]).map_err(fail())?;
+                let mut query = self.connection.prepare_cached(&sql).map_err(fail())?;
+                let mut rows = query.query([start]).map_err(fail())?;
                 let mut out = Vec::new();
                 while let Some(row) = rows.next().map_err(fail())? {
+                    let place: i64 = row.get(columns.len()).map_err(fail())?;
+                    next = place.checked_add(1);
                     let values: Vec<Value> = (0..columns.len())
                         .map(|i| row.get_ref(i).map(value_of))
                         .collect::<Result<_, _>>()
@@ -474,10 +507,11 @@ impl Capture {
                 out
             };
             if slice.is_empty() {
-                return Ok(count);
+                break;
             }
-            offset += slice.len() as u64;
             count += slice.len() as u64;
+            metrics::counter!(base::metrics::SNAPSHOT_ROWS, "source" => source.name.to_string())
+                .increment(slice.len() as u64);
             for row in &slice {
                 self.batch.change(Op::Read, table, None, Some(&row.0));
             }
@@ -485,19 +519,58 @@ impl Capture {
                 self.flush(source).await?;
             }
         }
+        Ok(count)
+    }
+
+    /// A statement that answers the next rows from its parameter on, each with its own place as the last column.
+    fn slice_statement(&self, table: &Table, columns: &str) -> String {
+        let name = quoted(&table.name.table);
+        let shadowed = |id: &&str| table.column_index(id).is_some();
+        let by_rowid = ["rowid", "_rowid_", "oid"].into_iter().find(|id| !shadowed(id)).map(|id| {
+            format!("SELECT {columns}, {id} FROM {name} WHERE {id} >= ?1 ORDER BY {id} LIMIT {SLICE_ROWS}")
+        });
+        by_rowid.filter(|sql| self.connection.prepare(sql).is_ok()).unwrap_or_else(|| {
+            format!(
+                "SELECT {columns}, ?1 + row_number() OVER () - 1 FROM \
+                 (SELECT * FROM {name} LIMIT {SLICE_ROWS} OFFSET ?1)"
+            )
+        })
     }
 
     async fn flush(&mut self, source: &SqliteSource) -> Result<(), CaptureError> {
         let next = Batch::new(self.batch.next_lsn());
         let full = std::mem::replace(&mut self.batch, next);
-        if full.is_empty() { Ok(()) } else { source.handle.append(full).await }
+        if full.is_empty() {
+            return Ok(());
+        }
+        metrics::counter!(base::metrics::CAPTURED_BYTES, "source" => source.name.to_string())
+            .increment(full.len_bytes() as u64);
+        source.handle.append(full).await
     }
 
-    /// Reads what the triggers wrote; true when there may be more.
+    /// Captures what the triggers wrote and removes it from the file; true when there may be more.
     async fn drain(&mut self, source: &SqliteSource) -> Result<bool, CaptureError> {
+        let count = self.take(source).await?;
+        if count > 0 {
+            self.clean(source).await?;
+        }
+        Ok(count == CHANGES_MAX)
+    }
+
+    /// Removes from the file what is captured, once it is durable in the journal.
+    async fn clean(&mut self, source: &SqliteSource) -> Result<(), CaptureError> {
+        source.handle.flush().await?;
+        self.connection
+            .execute("DELETE FROM tidemill_changes WHERE id <= ?1", [self.change_id])
+            .map_err(sql_error("empty the change table"))?;
+        self.data_version = -1;
+        Ok(())
+    }
+
+    /// Captures what the triggers wrote, at most `CHANGES_MAX`; the number of changes.
+    async fn take(&mut self, source: &SqliteSource) -> Result<usize, CaptureError> {
         let changes = self.read_changes()?;
-        let Some(last) = changes.last().map(|c| c.id) else { return Ok(false) };
-        let more = changes.len() == CHANGES_MAX;
+        let Some(last) = changes.last().map(|c| c.id) else { return Ok(0) };
         self.batch.begin(&last.to_string(), now_ms());
         for change in &changes {
             let Some(table) = self.tables.get(&change.table).cloned() else { continue };
@@ -521,16 +594,12 @@ impl Capture {
                 after.as_ref().map(|r| &r.0[..]),
             );
         }
+        metrics::counter!(base::metrics::CAPTURED_ROWS, "source" => source.name.to_string())
+            .increment(changes.len() as u64);
         self.change_id = last;
         self.batch.commit(&Step::Sqlite { change_id: last });
         self.flush(source).await?;
-        // Only what is durable in the journal leaves the file.
-        source.handle.flush().await?;
-        self.connection
-            .execute("DELETE FROM tidemill_changes WHERE id <= ?1", [last])
-            .map_err(sql_error("empty the change table"))?;
-        self.data_version = -1;
-        Ok(more)
+        Ok(changes.len())
     }
 
     fn read_changes(&self) -> Result<Vec<RawChange>, CaptureError> {

@@ -1,5 +1,7 @@
 //! What `status` shows of a source, kept current by its capture.
 
+use crate::config::SnapshotMode;
+use base::Position;
 use serde::Serialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +16,17 @@ pub struct PositionStatus {
     pub gtid: Option<String>,
     pub file: Option<String>,
     pub pos: Option<u64>,
+}
+
+impl PositionStatus {
+    pub fn of(position: Option<&Position>) -> Self {
+        let Some(position) = position else { return Self::default() };
+        if let Position::Sqlite { change_id } = position {
+            return Self { pos: Some(*change_id as u64), ..Self::default() };
+        }
+        let (file, pos) = position.file_pos().map_or((None, None), |(f, p)| (Some(f.to_owned()), Some(p)));
+        Self { gtid: position.gtid_text(), file, pos }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
@@ -72,6 +85,25 @@ impl StatusCell {
             },
             quarantined: Vec::new(),
         })))
+    }
+
+    /// What the journal says before capture has said anything: a snapshot that has not begun is not done.
+    pub fn recall(&self, state: &journal::State, mode: SnapshotMode) {
+        let fresh = state.position.is_none() && mode == SnapshotMode::Initial;
+        let running = fresh || !state.snapshot.is_done();
+        let tables = &state.snapshot.tables;
+        self.update(|status| {
+            status.state = if running { "snapshot" } else { "stream" };
+            status.snapshot = SnapshotStatus {
+                state: if running { "running" } else { "done" },
+                tables: tables.len() as u64,
+                tables_done: tables.values().filter(|t| t.done).count() as u64,
+                rows: state.snapshot.rows(),
+                rows_estimated: tables.values().map(|t| t.rows_estimated.max(t.rows)).sum(),
+                rows_per_second: 0,
+            };
+            status.position = PositionStatus::of(state.position.as_ref());
+        });
     }
 
     pub fn get(&self) -> SourceStatus {

@@ -11,9 +11,9 @@ use crate::capture::status::ErrorStatus;
 use crate::config::{FlowConfig, SinkConfig, SinkKind};
 use crate::sinks;
 use catalog::{Catalog, CatalogError, DeadLetter};
-use journal::Journal;
+use journal::{Journal, JournalError};
 use producer::{BATCHES_AHEAD_MAX, ProduceError, Produced, Producer};
-use sink::{OutChange, Progress, Sink, SinkBatch, SinkError};
+use sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use status::FlowStatusCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub enum FlowControl {
     /// Stops after the batch in flight, also over restarts.
     Pause(oneshot::Sender<Result<(), String>>),
     Resume(oneshot::Sender<Result<(), String>>),
+    /// Ends the pause after a failure: what was in the way may be gone.
+    LookAgain,
     /// Tries the parked changes again, oldest first; answers how many went through and how many are parked still.
     Retry(oneshot::Sender<Result<(u64, u64), String>>),
 }
@@ -108,8 +110,7 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
         };
         let message = base::error::chain(&error);
         tracing::warn!(flow = %flow.name, error = message, hint = error.hint(), "delivery interrupted");
-        metrics::counter!("tidemill_flow_delivery_errors_total", "flow" => flow.name.to_string())
-            .increment(1);
+        metrics::counter!(base::metrics::DELIVERY_ERRORS, "flow" => flow.name.to_string()).increment(1);
         let passes = error.passes();
         flow.status.update(|s| {
             s.state = if passes { "running" } else { "failed" };
@@ -138,6 +139,7 @@ fn refuse_or_note(flow: &Flow, command: FlowControl) {
             let _ =
                 reply.send(flow.catalog.set_paused(&flow.name, false).map_err(|e| base::error::chain(&e)));
         }
+        FlowControl::LookAgain => {}
         FlowControl::Retry(reply) => {
             let _ = reply.send(Err(format!("flow `{}` is not running", flow.name)));
         }
@@ -216,23 +218,49 @@ async fn drive(
 /// The first lsn to deliver: what the sink itself says, or the catalog for a sink that cannot know.
 async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<u64, FlowError> {
     let told = sink.open().await?;
-    let progress = if flow.sink_config.kind == SinkKind::Stdout {
-        flow.catalog.progress(&flow.name)?.map(|(epoch, lsn)| Progress { epoch, lsn })
-    } else {
-        told
+    let told = if flow.sink_config.kind == SinkKind::Stdout { noted(flow)? } else { told };
+    let from = first_to_deliver(flow, told)?;
+    let progress = Progress { epoch: told.map_or(0, |told| told.progress.epoch), lsn: from - 1 };
+    sink.follow(Standing { journal: flow.journal.identity(), progress });
+    Ok(from)
+}
+
+/// What the catalog keeps for a sink that cannot.
+fn noted(flow: &Flow) -> Result<Option<Standing>, FlowError> {
+    let noted = flow.catalog.progress(&flow.name)?;
+    Ok(noted.map(|(journal, epoch, lsn)| Standing { journal, progress: Progress { epoch, lsn } }))
+}
+
+fn first_to_deliver(flow: &Flow, told: Option<Standing>) -> Result<u64, FlowError> {
+    let (first, sealed) = (flow.journal.first_lsn(), flow.journal.sealed());
+    let restart = match flow.catalog.restart(&flow.name)? {
+        Some((journal, lsn)) if journal == flow.journal.identity() && lsn >= first => Some(lsn),
+        _ => None,
     };
-    let done = progress.map_or(0, |p| p.lsn);
-    let sealed = flow.journal.sealed();
+    if told.is_some_and(|told| told.journal != flow.journal.identity()) {
+        return restart.ok_or_else(|| FlowError::Stuck {
+            message: "the sink was filled from another journal: this one began anew, and nobody knows what is missing"
+                .into(),
+            hint: format!(
+                "restore data_dir, or run `tidemill flow resnapshot {}`: it empties the tables and reads them anew",
+                flow.name
+            ),
+        });
+    }
+    let done = told.map_or(0, |told| told.progress.lsn);
     if done > sealed.lsn {
         return Err(FlowError::Stuck {
             message: format!("the sink is at change {done}, but the journal ends at {}", sealed.lsn),
-            hint: "the journal was replaced: restore data_dir, or remove this flow's row from tidemill_progress in the \
-                   sink to deliver everything anew"
+            hint: "the journal is an older copy of itself: restore the newest backup of data_dir, or move the source's \
+                   journal away and use `flow resnapshot`"
                 .into(),
         });
     }
-    let first = flow.journal.first_lsn();
     if done + 1 < first {
+        if let Some(restart) = restart {
+            tracing::warn!(flow = %flow.name, from = restart, "the journal lost changes; all tables are read anew");
+            return Ok(restart);
+        }
         return Err(FlowError::Stuck {
             message: format!(
                 "the sink needs change {}, but retention has removed all before {first}",
@@ -294,9 +322,14 @@ impl Delivery<'_> {
         let count = batch.changes.len() as u64;
         self.apply(batch).await?;
         if self.flow.sink_config.kind == SinkKind::Stdout {
-            self.flow.catalog.set_progress(&self.flow.name, up_to.epoch, up_to.lsn)?;
+            self.flow.catalog.set_progress(
+                &self.flow.name,
+                self.flow.journal.identity(),
+                up_to.epoch,
+                up_to.lsn,
+            )?;
         }
-        metrics::counter!("tidemill_flow_delivered_changes_total", "flow" => self.flow.name.to_string())
+        metrics::counter!(base::metrics::DELIVERED_CHANGES, "flow" => self.flow.name.to_string())
             .increment(count);
         self.flow.status.update(|s| s.delivered += count);
         self.show(up_to.lsn, ts_ms);
@@ -371,7 +404,7 @@ impl Delivery<'_> {
         }
         let count = self.flow.catalog.dead_letter_count(&self.flow.name)?;
         self.flow.status.update(|s| s.dead_letters = count);
-        metrics::gauge!("tidemill_flow_dead_letters", "flow" => self.flow.name.to_string()).set(count as f64);
+        metrics::gauge!(base::metrics::DEAD_LETTERS, "flow" => self.flow.name.to_string()).set(count as f64);
         if count > DEAD_LETTERS_MAX {
             return Err(FlowError::Stuck {
                 message: format!("{count} changes are parked: the target refuses nearly everything"),
@@ -396,7 +429,7 @@ impl Delivery<'_> {
                 continue;
             }
             let failure = match self.reread(letter.lsn)? {
-                None => None,
+                None => Some("the journal no longer has this change: use `flow resnapshot`".to_owned()),
                 Some(Err((_, reason))) => Some(reason),
                 Some(Ok(change)) => {
                     let up_to = Progress { epoch: change.epoch, lsn: change.lsn };
@@ -424,15 +457,17 @@ impl Delivery<'_> {
         }
         self.held = held_keys(self.flow)?;
         self.flow.status.update(|s| s.dead_letters = parked);
-        metrics::gauge!("tidemill_flow_dead_letters", "flow" => self.flow.name.to_string())
-            .set(parked as f64);
+        metrics::gauge!(base::metrics::DEAD_LETTERS, "flow" => self.flow.name.to_string()).set(parked as f64);
         Ok((through, parked))
     }
 
     /// The parked change as the journal has it, transformed by today's rules.
     #[expect(clippy::type_complexity, reason = "the same shape as the producer's")]
     fn reread(&mut self, lsn: u64) -> Result<Option<Result<OutChange, (OutChange, String)>>, FlowError> {
-        let mut reader = self.flow.journal.reader(lsn).map_err(ProduceError::from)?;
+        let mut reader = match self.flow.journal.reader(lsn) {
+            Err(JournalError::Pruned { .. }) => return Ok(None),
+            reader => reader.map_err(ProduceError::from)?,
+        };
         let Some(chunk) = reader.next(1).map_err(ProduceError::from)? else { return Ok(None) };
         let Some(change) = chunk.changes().next() else { return Ok(None) };
         let change = change.map_err(ProduceError::from)?;
@@ -449,8 +484,7 @@ impl Delivery<'_> {
             s.dead_letters = count;
         });
         let lag = end.saturating_sub(lsn);
-        metrics::gauge!("tidemill_flow_delivery_lag_changes", "flow" => self.flow.name.to_string())
-            .set(lag as f64);
+        metrics::gauge!(base::metrics::DELIVERY_LAG, "flow" => self.flow.name.to_string()).set(lag as f64);
     }
 }
 

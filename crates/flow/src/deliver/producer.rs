@@ -5,7 +5,7 @@ use super::sink::{OutChange, Progress};
 use crate::config::FlowConfig;
 use crate::patterns::Patterns;
 use crate::transform::{TablePlan, Transform};
-use base::{Change, Ddl, Op, RowView, Table, Value};
+use base::{Change, Ddl, Op, Table};
 use journal::{Journal, JournalError, Reader};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -236,11 +236,11 @@ impl Producer {
                 Ok(Some(Ok(out)))
             }
             Err(error) => {
-                // Shown with its key only, when even that can be read.
-                out.after = change.after.or(change.before).and_then(|row| plain(row));
-                let reason = error.to_string();
-                out.table = Arc::clone(&change.table);
-                Ok(Some(Err((out, reason))))
+                // With its key only, under the name it has in the sink: later changes of the row wait behind it, and
+                // what a mask hides stays hidden.
+                out.before = change.before.and_then(|row| plan.key_only(row));
+                out.after = change.after.and_then(|row| plan.key_only(row));
+                Ok(Some(Err((out, error.to_string()))))
             }
         }
     }
@@ -289,8 +289,4 @@ impl Producer {
         }
         Ok(out)
     }
-}
-
-fn plain(row: RowView<'_>) -> Option<Vec<Value>> {
-    row.values().ok()
 }

@@ -12,6 +12,14 @@ pub struct Progress {
     pub lsn: u64,
 }
 
+/// What a sink knows of a flow: how far it is, and in which journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// [`journal::Journal::identity`]; lsns of another journal mean nothing.
+    pub journal: u64,
+    pub progress: Progress,
+}
+
 /// One change after routing and transforms, as the sink shall hold it.
 #[derive(Clone, Debug)]
 pub struct OutChange {
@@ -64,7 +72,11 @@ pub trait Sink: Send {
     /// Connects and makes Tidemill's own tables or streams. Answers how far this flow is as the sink itself knows it,
     /// `None` when it has nothing of this flow or cannot know. Called again after `Unavailable`; it must then drop
     /// whatever was half done.
-    async fn open(&mut self) -> Result<Option<Progress>, SinkError>;
+    async fn open(&mut self) -> Result<Option<Standing>, SinkError>;
+
+    /// Where the flow goes on, whatever the sink had noted; called after each `open`, before anything else. From now
+    /// on the sink notes `standing.journal` with its progress.
+    fn follow(&mut self, standing: Standing);
 
     /// Asks whether the sink answers and lets us in, and changes nothing there.
     async fn probe(&mut self) -> Result<(), SinkError>;

@@ -21,6 +21,8 @@ pub struct FlowStatus {
     pub dead_letters: u64,
     /// Changes delivered since this process began.
     pub delivered: u64,
+    /// Whether the journal is past its retention and kept for this flow alone.
+    pub holds_journal: bool,
 }
 
 #[derive(Clone)]
@@ -39,6 +41,7 @@ impl FlowStatusCell {
             error: None,
             dead_letters: 0,
             delivered: 0,
+            holds_journal: false,
         })))
     }
 

@@ -1,10 +1,19 @@
-//! What happens to a row between the journal and the sink: routing, choice, renaming, masks.
+//! What happens to a row between the journal and the sink: routing, filters, choice, renaming, masks, computed columns.
 //!
 //! Compiled once a flow, planned once a table, applied once a row.
 
+mod expr;
+mod mask;
+mod plan;
+
+pub use expr::function_names;
+pub use plan::{OutRow, TablePlan};
+
 use crate::config::{FlowConfig, Mask, TransformStep};
 use crate::patterns::wildcard;
-use base::{Column, ColumnType, Op, RowView, Table, TableName, Value};
+use base::{Table, TableName};
+use expr::{Expression, Refusal};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A rule that cannot be, or cannot be for this table.
@@ -17,6 +26,12 @@ pub struct TransformError {
     pub hint: String,
 }
 
+impl TransformError {
+    fn refused(path: String, refusal: Refusal) -> Self {
+        Self { path, message: refusal.message, hint: refusal.hint }
+    }
+}
+
 /// A row for which a rule has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -26,24 +41,17 @@ pub struct EvalError(pub String);
 #[derive(Clone, Debug, Default)]
 pub struct Transform {
     routes: Vec<(TableName, TableName)>,
-    steps: Vec<TransformStep>,
+    steps: Vec<Step>,
 }
 
-/// A row after the rules; a filter may have turned an update into something else.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OutRow {
-    pub op: Op,
-    pub before: Option<Vec<Value>>,
-    pub after: Option<Vec<Value>>,
-}
-
-/// The rules for one table at one version.
+/// A step of a flow, its expressions read.
 #[derive(Clone, Debug)]
-pub struct TablePlan {
-    table: Arc<Table>,
-    /// For each column of the output, the source's column and what hides it.
-    columns: Vec<(usize, Option<Mask>)>,
-    plain: bool,
+enum Step {
+    Filter(Expression),
+    Columns(Vec<String>),
+    Rename(BTreeMap<String, String>),
+    Mask(BTreeMap<String, Mask>),
+    Set(Vec<(String, Expression)>),
 }
 
 impl Transform {
@@ -64,51 +72,32 @@ impl Transform {
         }
         // Exact names go before wildcards.
         routes.sort_by_key(|(from, _)| from.db.contains('*') as u8 + from.table.contains('*') as u8);
+        let mut steps = Vec::new();
         for (index, step) in flow.transform.iter().enumerate() {
-            let name = match step {
-                TransformStep::Filter(_) => "filter",
-                TransformStep::Set(_) => "set",
-                _ => continue,
+            let mut read = |path: String, text: &str| {
+                let refused = |refusal| errors.push(TransformError::refused(path, refusal));
+                Expression::parse(text).map_err(refused).ok()
             };
-            errors.push(TransformError {
-                path: format!("transform[{index}].{name}"),
-                message: "expressions are not supported yet".into(),
-                hint: "columns, rename and mask are".into(),
+            steps.extend(match step {
+                TransformStep::Filter(text) => {
+                    read(format!("transform[{index}].filter"), text).map(Step::Filter)
+                }
+                TransformStep::Set(columns) => {
+                    let columns = columns.iter().filter_map(|(name, text)| {
+                        Some((name.clone(), read(format!("transform[{index}].set.{name}"), text)?))
+                    });
+                    Some(Step::Set(columns.collect()))
+                }
+                TransformStep::Columns(names) => Some(Step::Columns(names.clone())),
+                TransformStep::Rename(names) => Some(Step::Rename(names.clone())),
+                TransformStep::Mask(masks) => Some(Step::Mask(masks.clone())),
             });
         }
-        if errors.is_empty() { Ok(Self { routes, steps: flow.transform.clone() }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self { routes, steps }) } else { Err(errors) }
     }
 
     pub fn plan(&self, source: &Arc<Table>) -> Result<TablePlan, TransformError> {
-        let mut columns: Vec<(usize, Column, Option<Mask>)> =
-            source.columns.iter().cloned().enumerate().map(|(i, c)| (i, c, None)).collect();
-        for (index, step) in self.steps.iter().enumerate() {
-            apply_step(&mut columns, step, index, source)?;
-        }
-        let name = self.routed(&source.name);
-        let place = |old: usize| columns.iter().position(|(i, _, _)| *i == old);
-        let key: Option<Vec<usize>> = source.key.iter().map(|old| place(*old)).collect();
-        let key = key.ok_or_else(|| TransformError {
-            path: "transform".into(),
-            message: format!("the key of table `{}` is not among the columns", source.name),
-            hint: "keep every key column: without them rows have no name in the sink".into(),
-        })?;
-        let unique_keys =
-            source.unique_keys.iter().filter_map(|k| k.iter().map(|old| place(*old)).collect()).collect();
-        let plain = self.steps.is_empty();
-        let table = if plain && name == source.name {
-            Arc::clone(source)
-        } else {
-            Arc::new(Table {
-                id: source.id,
-                version: source.version,
-                name,
-                columns: columns.iter().map(|(_, c, _)| c.clone()).collect(),
-                key,
-                unique_keys,
-            })
-        };
-        Ok(TablePlan { table, columns: columns.into_iter().map(|(i, _, mask)| (i, mask)).collect(), plain })
+        plan::plan(&self.steps, self.routed(&source.name), source)
     }
 
     fn routed(&self, name: &TableName) -> TableName {
@@ -134,145 +123,10 @@ fn substitute(from: &str, to: &str, name: &str) -> String {
     to.replacen('*', captured, 1)
 }
 
-fn apply_step(
-    columns: &mut Vec<(usize, Column, Option<Mask>)>,
-    step: &TransformStep,
-    index: usize,
-    source: &Table,
-) -> Result<(), TransformError> {
-    let missing = |verb: &str, name: &str| TransformError {
-        path: format!("transform[{index}].{verb}"),
-        message: format!("table `{}` has no column `{name}`", source.name),
-        hint: "name a column the table has, or split the flow by table".into(),
-    };
-    let find = |columns: &[(usize, Column, Option<Mask>)], name: &str| {
-        columns.iter().position(|(_, c, _)| c.name.eq_ignore_ascii_case(name))
-    };
-    match step {
-        TransformStep::Columns(names) => {
-            let mut kept = Vec::new();
-            for name in names {
-                let at = find(columns, name).ok_or_else(|| missing("columns", name))?;
-                kept.push(columns[at].clone());
-            }
-            *columns = kept;
-        }
-        TransformStep::Rename(names) => {
-            let places: Result<Vec<_>, _> = names
-                .iter()
-                .map(|(old, new)| {
-                    find(columns, old).map(|at| (at, new)).ok_or_else(|| missing("rename", old))
-                })
-                .collect();
-            for (at, new) in places? {
-                columns[at].1.name.clone_from(new);
-            }
-        }
-        TransformStep::Mask(masks) => {
-            for (name, mask) in masks {
-                let at = find(columns, name).ok_or_else(|| missing("mask", name))?;
-                if source.key.contains(&columns[at].0) {
-                    return Err(TransformError {
-                        path: format!("transform[{index}].mask"),
-                        message: format!("`{name}` is part of the key of `{}`", source.name),
-                        hint: "a masked key would merge rows: mask other columns".into(),
-                    });
-                }
-                let column = &mut columns[at].1;
-                column.nullable |= *mask == Mask::Null;
-                if *mask != Mask::Null {
-                    column.ty = ColumnType::Text { chars_max: 4_294_967_295 };
-                    column.sql_type = "longtext".into();
-                    column.charset = Some("utf8mb4".into());
-                    column.collation = None;
-                }
-                columns[at].2 = Some(*mask);
-            }
-        }
-        TransformStep::Filter(_) | TransformStep::Set(_) => unreachable!("refused when compiled"),
-    }
-    Ok(())
-}
-
-impl TablePlan {
-    /// The table as the sink shall see it.
-    pub fn table(&self) -> &Arc<Table> {
-        &self.table
-    }
-
-    /// One row of the source; one value a column of [`Self::table`].
-    pub fn apply(&self, row: RowView<'_>) -> Result<Vec<Value>, EvalError> {
-        let values = row.values().map_err(|e| EvalError(e.to_string()))?;
-        if self.plain {
-            return Ok(values);
-        }
-        self.columns
-            .iter()
-            .map(|(index, mask)| {
-                let value = values.get(*index).cloned().unwrap_or_default();
-                Ok(mask.map_or(value.clone(), |mask| masked(mask, value)))
-            })
-            .collect()
-    }
-
-    /// Both images of a change; `None` when no image passes.
-    pub fn apply_change(
-        &self,
-        before: Option<RowView<'_>>,
-        after: Option<RowView<'_>>,
-        op: Op,
-    ) -> Result<Option<OutRow>, EvalError> {
-        let before = before.map(|row| self.apply(row)).transpose()?;
-        let after = after.map(|row| self.apply(row)).transpose()?;
-        Ok(Some(OutRow { op, before, after }))
-    }
-}
-
-fn masked(mask: Mask, value: Value) -> Value {
-    if value.is_null() {
-        return value;
-    }
-    let text = || match &value {
-        Value::Text(text) | Value::Decimal(text) | Value::Json(text) => text.clone(),
-        Value::Int(v) => v.to_string(),
-        Value::UInt(v) | Value::Bit(v) | Value::Set(v) => v.to_string(),
-        Value::Float(v) => base::value::format_float(*v),
-        Value::Double(v) => base::value::format_double(*v),
-        Value::Date(v) => v.to_string(),
-        Value::Time(v) => base::value::format_time(*v, 6),
-        Value::DateTime(v) => base::value::format_datetime(*v, 6),
-        Value::Timestamp(v) => base::value::format_timestamp(*v, 6),
-        Value::Year(v) | Value::Enum(v) => v.to_string(),
-        other => format!("{other:?}"),
-    };
-    match mask {
-        Mask::Null => Value::Null,
-        Mask::Redact => Value::Text("***".into()),
-        Mask::Hash => {
-            use sha2::Digest;
-            let digest = sha2::Sha256::digest(text().as_bytes());
-            Value::Text(digest.iter().map(|byte| format!("{byte:02x}")).collect())
-        }
-        Mask::Partial => Value::Text(partial(&text())),
-    }
-}
-
-/// Keeps the first three and last four characters of long text, less of short text.
-fn partial(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let (head, tail) = match chars.len() {
-        0..=2 => (0, 0),
-        3..=7 => (1, 1),
-        _ => (3, 4),
-    };
-    let shown = |index: usize| index < head || index >= chars.len() - tail;
-    chars.iter().enumerate().map(|(index, c)| if shown(index) { *c } else { '*' }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::{Generated, RowBuf, ValueRef};
+    use base::{Column, ColumnType, Generated, Op, RowBuf, Value, ValueRef};
 
     fn table() -> Arc<Table> {
         let column = |name: &str, ty| Column {
@@ -314,20 +168,121 @@ mod tests {
         assert_eq!(plan.table().key, [0]);
         assert_eq!(plan.table().columns[0].name, "user_id");
         let row = RowBuf::from_values([ValueRef::Text("n"), ValueRef::Int(7), ValueRef::Text("13812345678")]);
-        assert_eq!(plan.apply(row.view()).unwrap(), [Value::Int(7), Value::Text("138****5678".into())]);
+        assert_eq!(
+            plan.apply(row.view()).unwrap().unwrap(),
+            [Value::Int(7), Value::Text("138****5678".into())]
+        );
     }
 
     #[test]
     fn a_flow_that_loses_or_masks_its_key_is_refused() {
-        for step in [r#"{"columns":["phone"]}"#, r#"{"mask":{"id":"hash"}}"#, r#"{"rename":{"nope":"x"}}"#] {
+        for step in [
+            r#"{"columns":["phone"]}"#,
+            r#"{"mask":{"id":"hash"}}"#,
+            r#"{"rename":{"nope":"x"}}"#,
+            r#"{"rename":{"phone":"ID"}}"#,
+        ] {
             let flow = flow(&format!(r#"{{"from":"a","to":"b","transform":[{step}]}}"#));
             assert!(Transform::compile(&flow).unwrap().plan(&table()).is_err(), "{step}");
         }
     }
 
+    fn planned(steps: &str) -> Result<TablePlan, TransformError> {
+        let flow = flow(&format!(r#"{{"from":"a","to":"b","transform":{steps}}}"#));
+        Transform::compile(&flow).map_err(|mut errors| errors.remove(0))?.plan(&table())
+    }
+
+    fn row(note: Option<&str>, id: i64, phone: &str) -> RowBuf {
+        let note = note.map_or(ValueRef::Null, ValueRef::Text);
+        RowBuf::from_values([note, ValueRef::Int(id), ValueRef::Text(phone)])
+    }
+
     #[test]
-    fn short_text_gives_little_away() {
-        assert_eq!(partial("ab"), "**");
-        assert_eq!(partial("abcde"), "a***e");
+    fn a_filter_turns_updates_into_what_they_are_behind_it() {
+        let plan = planned(r#"[{"filter":"note <> 'draft'"}]"#).unwrap();
+        let (draft, live, null) = (row(Some("Draft"), 1, ""), row(Some("live"), 1, ""), row(None, 1, ""));
+        let op = |before: Option<&RowBuf>, after: Option<&RowBuf>, op| {
+            let out = plan.apply_change(before.map(RowBuf::view), after.map(RowBuf::view), op).unwrap();
+            out.map(|out| (out.op, out.before.is_some(), out.after.is_some()))
+        };
+        assert_eq!(op(Some(&live), Some(&live), Op::Update), Some((Op::Update, true, true)));
+        assert_eq!(op(Some(&draft), Some(&live), Op::Update), Some((Op::Insert, false, true)));
+        assert_eq!(op(Some(&live), Some(&draft), Op::Update), Some((Op::Delete, true, false)));
+        assert_eq!(op(Some(&draft), Some(&null), Op::Update), None);
+        assert_eq!(op(None, Some(&live), Op::Read), Some((Op::Read, false, true)));
+        assert_eq!(op(None, Some(&draft), Op::Insert), None);
+        assert_eq!(op(Some(&live), None, Op::Delete), Some((Op::Delete, true, false)));
+        assert_eq!(op(Some(&null), None, Op::Delete), None);
+    }
+
+    #[test]
+    fn steps_apply_in_the_order_written() {
+        let plan = planned(
+            r#"[{"set":{"note":"concat(note, '!')","old":"note"}},
+                {"mask":{"phone":"redact"}},
+                {"rename":{"phone":"tel"}},
+                {"set":{"both":"concat(note, tel)"}},
+                {"filter":"both = 'hi!***'"},
+                {"columns":["id","both","old","note"]}]"#,
+        )
+        .unwrap();
+        let types: Vec<_> =
+            plan.table().columns.iter().map(|c| (c.name.as_str(), c.sql_type.as_str())).collect();
+        assert_eq!(types, [("id", "text"), ("both", "longtext"), ("old", "text"), ("note", "longtext")]);
+        assert_eq!(plan.table().key, [0]);
+        let out = plan.apply(row(Some("hi"), 7, "138").view()).unwrap().unwrap();
+        let text = |text: &str| Value::Text(text.into());
+        assert_eq!(out, [Value::Int(7), text("hi!***"), text("hi"), text("hi!")]);
+        assert_eq!(plan.apply(row(Some("ho"), 7, "138").view()).unwrap(), None);
+    }
+
+    #[test]
+    fn computed_columns_have_the_types_of_their_expressions() {
+        for (text, sql_type) in [
+            ("id + 1", "bigint"),
+            ("id & 1", "bigint unsigned"),
+            ("id * 1.50", "decimal(23,2)"),
+            ("id / 3", "decimal(24,4)"),
+            ("phone + 1", "double"),
+            ("id > 1", "bigint"),
+            ("upper(note)", "longtext"),
+            ("cast(note as date)", "date"),
+            ("cast(note as datetime(3))", "datetime(3)"),
+            ("cast(note as binary)", "longblob"),
+            ("null", "longtext"),
+            ("if(id = 1, 1, 2.5)", "decimal(2,1)"),
+        ] {
+            let plan = planned(&format!(r#"[{{"set":{{"x":"{text}"}}}}]"#)).unwrap();
+            let column = plan.table().columns.last().unwrap();
+            assert_eq!((column.name.as_str(), column.sql_type.as_str()), ("x", sql_type), "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        for (steps, path, part) in [
+            (r#"[{"filter":"now() > 1"}]"#, "transform[0].filter", "replay"),
+            (r#"[{"columns":["id"]},{"filter":"phone = 1"}]"#, "transform[1].filter", "no column `phone`"),
+            (r#"[{"set":{"x":"1 +"}}]"#, "transform[0].set.x", "too early"),
+            (r#"[{"set":{"ID":"1"}}]"#, "transform[0].set.ID", "part of the key"),
+            (r#"[{"set":{"x":"9223372036854775807 + 1"}}]"#, "transform[0].set.x", "never has a value"),
+        ] {
+            let error = planned(steps).expect_err(steps);
+            assert_eq!(error.path, path);
+            assert!(error.message.contains(part), "{error}");
+            assert!(!error.hint.is_empty());
+        }
+        let flow = flow(r#"{"from":"a","to":"b","transform":[{"filter":"("},{"set":{"x":"f()","y":"@a"}}]}"#);
+        assert_eq!(Transform::compile(&flow).unwrap_err().len(), 3, "every mistake at once");
+    }
+
+    #[test]
+    fn a_row_without_an_answer_is_an_error_of_that_row() {
+        let plan = planned(r#"[{"set":{"x":"id * 9223372036854775807"}}]"#).unwrap();
+        assert!(plan.apply(row(None, 1, "").view()).is_ok());
+        let error = plan.apply(row(None, 2, "").view()).unwrap_err();
+        assert!(error.0.contains("out of range"), "{error}");
+        let shown = plan.key_only(row(Some("secret"), 2, "138").view()).unwrap();
+        assert_eq!(shown, [Value::Null, Value::Int(2), Value::Null, Value::Null]);
     }
 }

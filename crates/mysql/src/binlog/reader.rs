@@ -65,6 +65,12 @@ impl EventReader {
         Ok((header, self.read_body(header, body)?))
     }
 
+    /// A format description that another reader has taken apart: a new file begins, whose events end in a CRC32 or not.
+    pub fn begin_file(&mut self, checksum: bool) {
+        self.checksum = Some(checksum);
+        self.maps.clear();
+    }
+
     /// One event whose checksum, if any, is already verified and cut off.
     pub fn read_body<'a>(&mut self, header: EventHeader, body: &'a [u8]) -> Result<Event<'a>, BinlogError> {
         let mut input = Input::new(body, "event");
@@ -127,8 +133,7 @@ impl EventReader {
             return Err(input.bad());
         }
         let checksum = format_description_algorithm(body)?;
-        self.checksum = Some(checksum);
-        self.maps.clear();
+        self.begin_file(checksum);
         Ok(Event::FormatDescription { binlog_version, server_version, checksum })
     }
 

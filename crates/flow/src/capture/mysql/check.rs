@@ -2,7 +2,9 @@
 //! mends it.
 
 use super::connect::{execute, statement_error};
+use super::schema::read_tables;
 use crate::capture::CaptureError;
+use crate::patterns::Patterns;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use std::collections::HashMap;
@@ -153,6 +155,37 @@ async fn missing_grants(conn: &mut Conn, server: &Server) -> Result<Vec<Finding>
         need(false, "SELECT, to read tables for the snapshot", "SELECT");
     }
     Ok(out)
+}
+
+/// What capture of these tables needs besides: a table without a key is read under a lock of an instant on MySQL.
+pub async fn inspect_tables(
+    conn: &mut Conn,
+    server: &Server,
+    patterns: &Patterns,
+) -> Result<Vec<Finding>, CaptureError> {
+    if server.mariadb {
+        return Ok(Vec::new());
+    }
+    let tables = read_tables(conn, server, |name| patterns.matches(name)).await?;
+    let keyless = tables.values().flatten().filter(|table| table.key.is_empty());
+    let names: Vec<String> = keyless.map(|table| table.name.to_string()).collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<Row> =
+        conn.query("SHOW GRANTS").await.map_err(|e| statement_error("read our own grants", e))?;
+    let grants: Vec<String> = rows.iter().filter_map(|row| row.get::<String, _>(0)).collect();
+    let allowed =
+        grants.iter().any(|grant| grant.contains("LOCK TABLES") || grant.contains("ALL PRIVILEGES"));
+    let finding = Finding {
+        message: format!(
+            "{} lacks LOCK TABLES, to read tables without a key: {}",
+            server.user,
+            names.join(", ")
+        ),
+        hint: format!("GRANT LOCK TABLES ON *.* TO {};", server.user),
+    };
+    Ok(if allowed { Vec::new() } else { vec![finding] })
 }
 
 /// All findings as one error.

@@ -94,7 +94,8 @@ fn ssl_opts(config: &SourceConfig) -> Option<SslOpts> {
         TlsMode::Prefer | TlsMode::Require => Some(unchecked),
         TlsMode::Verify => {
             let roots = config.options.tls_ca.iter().map(|path| path.clone().into()).collect::<Vec<_>>();
-            Some(SslOpts::default().with_root_certs(roots))
+            let own_only = !roots.is_empty();
+            Some(SslOpts::default().with_root_certs(roots).with_disable_built_in_roots(own_only))
         }
     }
 }
@@ -173,7 +174,7 @@ pub async fn reading_session(conn: &mut Conn) -> Result<(), CaptureError> {
             "SET sql_mode = ''",
             "SET NAMES utf8mb4",
             "SET character_set_results = NULL",
-            "SET SESSION transaction_isolation = 'READ-COMMITTED'",
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         ],
     )
     .await

@@ -8,5 +8,7 @@ mod session;
 mod snapshot;
 mod stream;
 mod window;
+mod xa;
 
-pub use session::{Control, MySqlSource, run};
+pub use session::{Anew, Control, MySqlSource, PARALLEL_DEFAULT, run};
+pub use snapshot::CHUNK_ROWS_DEFAULT;

@@ -6,6 +6,7 @@ use super::model::Model;
 use super::schema::read_tables;
 use super::snapshot::{CHUNK_ROWS_DEFAULT, RateLimit, Reader, binlog_end};
 use super::stream::{HEARTBEAT, Running, Stream};
+use super::xa::Xa;
 use crate::capture::status::{ErrorStatus, StatusCell};
 use crate::capture::writer::JournalHandle;
 use crate::capture::{CaptureError, CaptureErrorKind};
@@ -22,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Tables a snapshot reads in parallel unless the configuration says otherwise.
-const PARALLEL_DEFAULT: u32 = 2;
+pub const PARALLEL_DEFAULT: u32 = 2;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// After an error that someone must act on, capture looks again at this pace.
@@ -32,8 +33,16 @@ const MESSAGES_MAX: usize = 16;
 
 /// What an operator asks of a running capture.
 pub enum Control {
-    /// Reads these tables anew; answers the names.
-    Resnapshot { tables: Vec<String>, reply: oneshot::Sender<Result<Vec<String>, String>> },
+    /// Reads these tables anew.
+    Resnapshot { tables: Vec<String>, reply: oneshot::Sender<Result<Anew, String>> },
+}
+
+/// Tables that are read anew.
+#[derive(Clone, Debug)]
+pub struct Anew {
+    pub tables: Vec<String>,
+    /// Their emptying stands in the journal here, or later.
+    pub from_lsn: u64,
 }
 
 /// A MySQL or MariaDB source and what it writes to.
@@ -71,8 +80,7 @@ pub async fn run(
         }
         let message = base::error::chain(&error);
         tracing::warn!(source = %source.name, error = message, hint = error.hint, "capture interrupted");
-        metrics::counter!("tidemill_flow_capture_errors_total", "source" => source.name.to_string())
-            .increment(1);
+        metrics::counter!(base::metrics::CAPTURE_ERRORS, "source" => source.name.to_string()).increment(1);
         let waits = error.kind != CaptureErrorKind::Unavailable;
         source.status.update(|status| {
             status.error = Some(ErrorStatus { message, hint: error.hint.clone() });
@@ -120,6 +128,7 @@ async fn session(
         progress: state.snapshot.clone(),
         lookup,
         server: server.clone(),
+        xa: Xa::default(),
         state: Running::default(),
     };
     let mut readers = start_readers(source, address, &server, &state.snapshot, &messages);
@@ -412,11 +421,7 @@ fn server_id(source: &MySqlSource) -> u32 {
 }
 
 /// Empties the tables in the journal and begins their snapshot anew.
-async fn resnapshot(
-    source: &MySqlSource,
-    model: &Model,
-    wanted: &[String],
-) -> Result<Vec<String>, CaptureError> {
+async fn resnapshot(source: &MySqlSource, model: &Model, wanted: &[String]) -> Result<Anew, CaptureError> {
     let state = source.handle.reset().await?;
     let patterns =
         Patterns::new(wanted, &[]).map_err(|e| CaptureError::fatal(e.to_string(), "write db.table"))?;
@@ -449,7 +454,7 @@ async fn resnapshot(
     batch.commit(&Step::Stay);
     source.handle.append(batch).await?;
     source.handle.flush().await?;
-    Ok(names)
+    Ok(Anew { tables: names, from_lsn: state.next_lsn })
 }
 
 fn now_ms() -> i64 {

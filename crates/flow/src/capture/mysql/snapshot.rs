@@ -258,7 +258,7 @@ impl Reader {
     ) -> Result<(), CaptureError> {
         let mut conn = self.address.connect().await?;
         reading_session(&mut conn).await?;
-        execute(&mut conn, &["SET SESSION transaction_isolation = 'REPEATABLE-READ'"]).await?;
+        execute(&mut conn, &["SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"]).await?;
         let begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
         let mark = if self.server.mariadb {
             execute(&mut conn, &[begin]).await?;

@@ -7,6 +7,7 @@ use super::model::Model;
 use super::session::Control;
 use super::snapshot::{Begin, Chunk, Keyless, Message, row_key};
 use super::window::{Mark, Tracking, TxnMark, Verdict};
+use super::xa::Xa;
 use crate::capture::CaptureError;
 use crate::capture::status::{PositionStatus, QuarantineStatus, SnapshotStatus, StatusCell};
 use crate::capture::writer::JournalHandle;
@@ -16,6 +17,7 @@ use futures_util::{FutureExt, StreamExt};
 use journal::Batch;
 use mysql::binlog::{Event, EventHeader, EventReader, RowPlan, RowsEvent, RowsKind, TableMap};
 use mysql_async::{BinlogStream, Conn};
+use mysql_common::binlog::consts::BinlogChecksumAlg;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -41,10 +43,12 @@ const KEYLESS_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Transaction payload events, which the connection itself unpacks into the events that follow.
 const TRANSACTION_PAYLOAD_EVENT: u8 = 40;
+/// Format descriptions, which the connection itself takes apart: what is left of their body is not whole.
+const FORMAT_DESCRIPTION_EVENT: u8 = 15;
 
 /// The transaction that is being read.
-struct OpenTxn {
-    gtid: Option<Gtid>,
+pub(super) struct OpenTxn {
+    pub(super) gtid: Option<Gtid>,
     maria: Option<MariaGtid>,
     ts_ms: i64,
     /// Whether the journal has its begin record.
@@ -75,6 +79,7 @@ pub struct Stream {
     pub progress: SnapshotProgress,
     /// For reading definitions while the stream runs.
     pub lookup: Conn,
+    pub xa: Xa,
     pub state: Running,
 }
 
@@ -147,6 +152,9 @@ impl Stream {
                 self.idle().await?;
             }
             let between = self.state.txn.is_none();
+            if between && std::mem::take(&mut self.xa.rows_missed) {
+                return self.read_all_anew().await.map(Some);
+            }
             tokio::select! {
                 item = events.next() => {
                     heard = Instant::now();
@@ -176,6 +184,18 @@ impl Stream {
         }
     }
 
+    /// Past a commit whose rows were never seen: its place is kept, then every table is read again.
+    async fn read_all_anew(&mut self) -> Result<Control, CaptureError> {
+        tracing::warn!(
+            source = %self.name,
+            "an XA transaction that was prepared before capture began has been committed: all tables are read anew"
+        );
+        self.store_position();
+        self.flush().await?;
+        self.handle.flush().await?;
+        Ok(Control::Resnapshot { tables: vec!["*.*".to_owned()], reply: oneshot::channel().0 })
+    }
+
     async fn take(
         &mut self,
         reader: &mut EventReader,
@@ -197,6 +217,10 @@ impl Stream {
         };
         if !self.state.inside_payload {
             verify_checksum(&event)?;
+        }
+        if header.event_type == FORMAT_DESCRIPTION_EVENT {
+            reader.begin_file(has_checksum(&event));
+            return Ok(());
         }
         if header.event_type == TRANSACTION_PAYLOAD_EVENT {
             self.state.inside_payload = true;
@@ -235,7 +259,7 @@ impl Stream {
             }
             Event::MariaGtid { gtid, prepared_xa, completed_xa, .. } => {
                 if prepared_xa || completed_xa {
-                    return Err(xa_refused());
+                    return Err(super::xa::refused());
                 }
                 self.open(None, Some(gtid), i64::from(header.timestamp) * 1000)
             }
@@ -244,8 +268,7 @@ impl Stream {
                 self.take_query(&header, &db, &sql, ansi).await
             }
             Event::Xid(_) => self.commit(&header),
-            Event::XaPrepare(xa) if xa.one_phase => self.commit(&header),
-            Event::XaPrepare(_) => Err(xa_refused()),
+            Event::XaPrepare(xa) => self.xa_prepare(&header, xa.xid(), xa.one_phase),
             Event::TransactionPayload(_) => Ok(()),
             Event::Incident { message } => {
                 Err(CaptureError::gap(format!("the server lost events itself: {message}")))
@@ -285,7 +308,7 @@ impl Stream {
     }
 
     /// The open transaction, made up where the server sends no GTID event.
-    fn txn(&mut self) -> &mut OpenTxn {
+    pub(super) fn txn(&mut self) -> &mut OpenTxn {
         self.state.txn.get_or_insert_with(|| OpenTxn {
             gtid: None,
             maria: None,
@@ -301,7 +324,7 @@ impl Stream {
     }
 
     /// Writes the begin record before the first change of a transaction.
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         let txn = self.txn();
         txn.rows = true;
         if txn.begun {
@@ -337,7 +360,7 @@ impl Stream {
         }
     }
 
-    fn commit(&mut self, header: &EventHeader) -> Result<(), CaptureError> {
+    pub(super) fn commit(&mut self, header: &EventHeader) -> Result<(), CaptureError> {
         let end = if self.state.inside_payload { self.state.payload_end } else { u64::from(header.log_pos) };
         self.txn();
         let txn = self.state.txn.take().expect("made just now");
@@ -354,10 +377,38 @@ impl Stream {
             self.seal(step);
             self.state.last_commit_ms = txn.ts_ms;
         } else {
-            self.state.moved = true;
-            self.state.moved_at.get_or_insert_with(Instant::now);
+            self.position_moved();
         }
         Ok(())
+    }
+
+    /// The open transaction ends here, but not as far as the position's GTIDs are concerned.
+    pub(super) fn leave_unfinished(&mut self, header: &EventHeader) {
+        let begun = self.state.txn.take().is_some_and(|txn| txn.begun);
+        self.position.advance(&Step::MySql { gtid: None, file: None, pos: u64::from(header.log_pos) });
+        self.position_moved();
+        if begun {
+            // A definition that was read for its rows.
+            self.seal(Step::Stay);
+        }
+    }
+
+    pub(super) fn position_moved(&mut self) {
+        self.state.moved = true;
+        self.state.moved_at.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes the keys of a change for the snapshot chunk that may be under way in its table.
+    pub(super) fn note_change(&mut self, table: &Table, before: Option<&[u8]>, after: Option<&[u8]>) {
+        if !self.state.tracking.contains_key(&table.name) {
+            return;
+        }
+        let mark = self.mark();
+        if let Some(tracking) = self.state.tracking.get_mut(&table.name) {
+            for image in [before, after].into_iter().flatten() {
+                tracking.note(row_key(table, RowView(image)), &mark);
+            }
+        }
     }
 
     /// Ends what the batch holds with a commit record that carries the whole truth about the position.
@@ -410,7 +461,7 @@ impl Stream {
                 }
                 return self.commit(header);
             }
-            Statement::Xa { .. } => return Err(xa_refused()),
+            Statement::Xa { verb, xid, .. } => return self.xa_statement(header, *verb, xid),
             Statement::Dml => {
                 return Err(CaptureError::fatal(
                     format!("the binlog holds a statement instead of rows: {}", shortened(sql)),
@@ -523,8 +574,13 @@ impl Stream {
             self.quarantine(&table.name, reason);
             return Ok(());
         }
-        self.begin();
-        match self.decode(rows, table, plan).await {
+        let decoded = if self.xa.is_reading() {
+            self.hold_rows(rows, table, plan)
+        } else {
+            self.begin();
+            self.decode(rows, table, plan).await
+        };
+        match decoded {
             Ok(()) => Ok(()),
             Err(DecodeFailure::Row(error)) => {
                 self.quarantine(&table.name, format!("a row image could not be read: {error}"));
@@ -625,9 +681,8 @@ impl Stream {
         let next = self.handle.batch(self.batch.next_lsn());
         let full = std::mem::replace(&mut self.batch, next);
         let rows = std::mem::take(&mut self.state.rows_captured);
-        metrics::counter!("tidemill_flow_captured_rows_total", "source" => self.name.to_string())
-            .increment(rows);
-        metrics::counter!("tidemill_flow_captured_bytes_total", "source" => self.name.to_string())
+        metrics::counter!(base::metrics::CAPTURED_ROWS, "source" => self.name.to_string()).increment(rows);
+        metrics::counter!(base::metrics::CAPTURED_BYTES, "source" => self.name.to_string())
             .increment(full.len_bytes() as u64);
         self.handle.append(full).await
     }
@@ -639,6 +694,7 @@ impl Stream {
         }
         self.store_position_when_due();
         self.flush().await?;
+        self.handle.check()?;
         self.show(true);
         Ok(())
     }
@@ -760,8 +816,7 @@ impl Stream {
                 self.seal(Step::Stay);
             }
         }
-        metrics::counter!("tidemill_flow_snapshot_rows_total", "source" => self.name.to_string())
-            .increment(rows);
+        metrics::counter!(base::metrics::SNAPSHOT_ROWS, "source" => self.name.to_string()).increment(rows);
         let _ = chunk.reply.send(());
     }
 
@@ -829,9 +884,7 @@ impl Stream {
                 Some(QuarantineStatus { table: table.clone(), reason: t.quarantined.clone()? })
             })
             .collect();
-        let (file, pos) =
-            self.position.file_pos().map_or((None, None), |(f, p)| (Some(f.to_owned()), Some(p)));
-        let position = PositionStatus { gtid: self.position.gtid_text(), file, pos };
+        let position = PositionStatus::of(Some(&self.position));
         let lag = if caught_up { 0 } else { (now_ms() - self.state.last_commit_ms).max(0) as u64 };
         let epoch = self.epoch;
         self.status.update(|status| {
@@ -843,12 +896,11 @@ impl Stream {
             status.snapshot = snapshot;
             status.quarantined = quarantined;
         });
-        metrics::gauge!("tidemill_flow_capture_lag_seconds", "source" => self.name.to_string())
-            .set(lag as f64 / 1e3);
+        metrics::gauge!(base::metrics::CAPTURE_LAG, "source" => self.name.to_string()).set(lag as f64 / 1e3);
     }
 }
 
-enum DecodeFailure {
+pub(super) enum DecodeFailure {
     Row(mysql::BinlogError),
     Journal(CaptureError),
 }
@@ -857,12 +909,12 @@ fn is_current(tracking: &Tracking, table: &Table, row: RowView<'_>, low: &Mark) 
     tracking.is_current(&row_key(table, row), low)
 }
 
+fn has_checksum(event: &mysql_common::binlog::events::Event) -> bool {
+    matches!(event.footer().get_checksum_alg(), Ok(Some(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32)))
+}
+
 fn verify_checksum(event: &mysql_common::binlog::events::Event) -> Result<(), CaptureError> {
-    use mysql_common::binlog::consts::BinlogChecksumAlg;
-    let Some(stored) = event.checksum() else { return Ok(()) };
-    if !matches!(event.footer().get_checksum_alg(), Ok(Some(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32))) {
-        return Ok(());
-    }
+    let Some(stored) = event.checksum().filter(|_| has_checksum(event)) else { return Ok(()) };
     let computed = event.calc_checksum(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32);
     if computed == u32::from_le_bytes(stored) {
         return Ok(());
@@ -871,13 +923,6 @@ fn verify_checksum(event: &mysql_common::binlog::events::Event) -> Result<(), Ca
     Err(CaptureError::unavailable("a binlog event arrived damaged: its checksum does not match").with_hint(
         "if this repeats at one position, the server's binlog file is damaged: restore it or resnapshot",
     ))
-}
-
-fn xa_refused() -> CaptureError {
-    CaptureError::fatal(
-        "the binlog holds an XA transaction, which this version does not follow",
-        "use ordinary transactions, then `flow resnapshot`",
-    )
 }
 
 fn shortened(sql: &str) -> String {

@@ -1,10 +1,11 @@
 //! Changes as JSON lines in files: `<flow>-<first lsn>.jsonl`, rotated by size, synced before they are acknowledged.
 //!
 //! The files are their own progress: the last whole line of the last file names the last change. A torn line after a
-//! crash is cut off.
+//! crash is cut off. `<flow>.journal` holds the identity of the journal that the lines are of, in hexadecimal; when a
+//! flow goes on from another journal, the old files move to a folder of that name.
 
 use crate::config::FlowConfig;
-use crate::deliver::sink::{Progress, Sink, SinkBatch, SinkError};
+use crate::deliver::sink::{Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::sinks::json::put_out_change;
 use async_trait::async_trait;
 use base::Table;
@@ -13,7 +14,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const ROTATE_BYTES_DEFAULT: u64 = 64 << 20;
+pub const ROTATE_BYTES_DEFAULT: u64 = 64 << 20;
 /// The tail that is searched for the last line grows from here.
 const TAIL_BYTES: u64 = 1 << 20;
 
@@ -23,6 +24,10 @@ pub struct FilesSink {
     dir: PathBuf,
     rotate_bytes: u64,
     file: Option<(File, u64)>,
+    /// The journal that `progress` is of.
+    journal: u64,
+    /// Whether `<flow>.journal` says so too.
+    journal_noted: bool,
     progress: Progress,
 }
 
@@ -32,8 +37,10 @@ impl FilesSink {
             flow: flow.to_owned(),
             source: source.to_owned(),
             dir: dir.to_owned(),
-            rotate_bytes: config.options.rotate_bytes.unwrap_or(ROTATE_BYTES_DEFAULT).max(1),
+            rotate_bytes: config.options.rotate_bytes.map_or(ROTATE_BYTES_DEFAULT, |size| size.0.max(1)),
             file: None,
+            journal: 0,
+            journal_noted: false,
             progress: Progress::default(),
         }
     }
@@ -54,9 +61,15 @@ impl FilesSink {
     }
 
     /// Finds the end of what was written, and cuts off what is torn.
-    fn recover(&mut self) -> io::Result<Option<Progress>> {
+    fn recover(&mut self) -> io::Result<Option<Standing>> {
         fs::create_dir_all(&self.dir)?;
         self.file = None;
+        let noted = match fs::read_to_string(self.journal_file()) {
+            Ok(text) => u64::from_str_radix(text.trim(), 16).unwrap_or(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+        (self.journal, self.journal_noted) = (noted, noted != 0);
         while let Some(path) = self.names()?.pop() {
             let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
             let (end, line) = last_line(&mut file)?;
@@ -66,7 +79,7 @@ impl FilesSink {
                 file.sync_data()?;
                 self.file = Some((file, end));
                 self.progress = progress;
-                return Ok(Some(progress));
+                return Ok(Some(Standing { journal: noted, progress }));
             }
             if end > 0 {
                 let message = format!("the last line of {} is not a change", path.display());
@@ -76,6 +89,45 @@ impl FilesSink {
         }
         self.progress = Progress::default();
         Ok(None)
+    }
+
+    fn journal_file(&self) -> PathBuf {
+        self.dir.join(format!("{}.journal", self.flow))
+    }
+
+    /// Moves the files of another journal into a folder of their own, oldest first: until the last one has gone, it
+    /// still tells whose they are.
+    fn set_aside(&mut self) -> io::Result<()> {
+        self.file = None;
+        let files = self.names()?;
+        if files.is_empty() {
+            return Ok(());
+        }
+        let noted = fs::read_to_string(self.journal_file()).unwrap_or_default();
+        let name = if noted.trim().is_empty() { "unknown" } else { noted.trim() };
+        let folder = self.dir.join(format!("{}.{name}", self.flow));
+        fs::create_dir_all(&folder)?;
+        for path in files {
+            fs::rename(&path, folder.join(path.file_name().unwrap_or_default()))?;
+        }
+        File::open(&folder)?.sync_all()?;
+        File::open(&self.dir)?.sync_all()
+    }
+
+    /// Before the first line of a journal: which one it is, whole or not at all.
+    fn note_journal(&mut self) -> io::Result<()> {
+        if self.journal_noted {
+            return Ok(());
+        }
+        self.set_aside()?;
+        let (path, fresh) = (self.journal_file(), self.dir.join(format!("{}.journal.new", self.flow)));
+        let mut file = File::create(&fresh)?;
+        writeln!(file, "{:016x}", self.journal)?;
+        file.sync_all()?;
+        fs::rename(&fresh, &path)?;
+        File::open(&self.dir)?.sync_all()?;
+        self.journal_noted = true;
+        Ok(())
     }
 
     fn write(&mut self, batch: &SinkBatch) -> io::Result<()> {
@@ -88,6 +140,7 @@ impl FilesSink {
             lines.push(b'\n');
         }
         let Some(first) = first else { return Ok(()) };
+        self.note_journal()?;
         if self.file.as_ref().is_none_or(|(_, bytes)| *bytes >= self.rotate_bytes) {
             let path = self.dir.join(format!("{}-{first:020}.jsonl", self.flow));
             let file = OpenOptions::new().create_new(true).write(true).open(&path)?;
@@ -152,8 +205,13 @@ fn progress_of(line: &str) -> Option<Progress> {
 
 #[async_trait]
 impl Sink for FilesSink {
-    async fn open(&mut self) -> Result<Option<Progress>, SinkError> {
+    async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         self.recover().map_err(|error| self.failure(&error))
+    }
+
+    fn follow(&mut self, standing: Standing) {
+        self.journal_noted &= self.journal == standing.journal;
+        (self.journal, self.progress) = (standing.journal, standing.progress);
     }
 
     async fn probe(&mut self) -> Result<(), SinkError> {

@@ -7,7 +7,7 @@ mod ddl;
 mod literal;
 
 use crate::config::{DdlPolicy, FlowConfig};
-use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError};
+use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::sinks::json::{key_text, row_text};
 use async_trait::async_trait;
 use base::{Op, Secret, Table, TableName, Value};
@@ -38,6 +38,8 @@ pub struct MySqlSink {
 
 struct Open {
     conn: Conn,
+    /// The journal that `progress` is of.
+    journal: u64,
     progress: Progress,
     /// Rows in the sink's open transaction; `None` when none is open.
     txn_rows: Option<usize>,
@@ -76,11 +78,41 @@ impl MySqlSink {
         })
     }
 
+    /// Whether grants let us keep progress; those on our tables themselves show when the first row comes.
+    fn check_own_database(&self, grants: &[String]) -> Result<(), SinkError> {
+        let grants = grants.iter().map(|grant| grant.replace('\\', "").to_uppercase());
+        let ours: Vec<String> = ["*.*".to_owned(), format!("`{}`.*", self.own.to_uppercase())]
+            .iter()
+            .map(|place| format!(" ON {place} TO "))
+            .collect();
+        let held: Vec<String> =
+            grants.filter(|grant| ours.iter().any(|place| grant.contains(place))).collect();
+        let has = |verb: &str| {
+            held.iter().any(|grant| {
+                let list = grant.trim_start_matches("GRANT ").split(" ON ").next().unwrap_or_default();
+                list.split(", ").any(|held| held == verb || held.starts_with("ALL PRIVILEGES"))
+            })
+        };
+        let lacking: Vec<&str> =
+            ["CREATE", "SELECT", "INSERT", "UPDATE"].into_iter().filter(|verb| !has(verb)).collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let (lacking, user) = (lacking.join(", "), self.opts.user().unwrap_or("user"));
+        Err(SinkError::Blocked {
+            message: format!(
+                "'{user}' lacks {lacking} on the database `{}`, where progress is kept",
+                self.own
+            ),
+            hint: format!("GRANT CREATE, SELECT, INSERT, UPDATE ON `{}`.* TO '{user}'@'%';", self.own),
+        })
+    }
+
     fn progress_table(&self) -> String {
         quoted_table(&TableName::new(self.own.clone(), "tidemill_progress"))
     }
 
-    async fn connect(&mut self) -> Result<Option<Progress>, SinkError> {
+    async fn connect(&mut self) -> Result<Option<Standing>, SinkError> {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(self.opts.clone())).await;
         let mut conn = match connecting {
             Err(_) => return Err(SinkError::Unavailable { message: "no answer to the connection".into() }),
@@ -95,7 +127,8 @@ impl MySqlSink {
         ];
         let own = format!("CREATE DATABASE IF NOT EXISTS {}", quoted_name(&self.own));
         let table = format!(
-            "CREATE TABLE IF NOT EXISTS {} (flow VARCHAR(64) NOT NULL PRIMARY KEY, epoch INT UNSIGNED NOT NULL, \
+            "CREATE TABLE IF NOT EXISTS {} (flow VARCHAR(64) NOT NULL PRIMARY KEY, \
+             journal BIGINT UNSIGNED NOT NULL, epoch INT UNSIGNED NOT NULL, \
              lsn BIGINT UNSIGNED NOT NULL, updated_at TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3) \
              ON UPDATE CURRENT_TIMESTAMP(3))",
             self.progress_table()
@@ -103,12 +136,12 @@ impl MySqlSink {
         for sql in session.into_iter().chain([own.as_str(), table.as_str()]) {
             conn.query_drop(sql).await.map_err(|e| self.classify(e, None))?;
         }
-        let sql = format!("SELECT epoch, lsn FROM {} WHERE flow = ?", self.progress_table());
-        let row: Option<(u32, u64)> =
+        let sql = format!("SELECT journal, epoch, lsn FROM {} WHERE flow = ?", self.progress_table());
+        let row: Option<(u64, u32, u64)> =
             conn.exec_first(sql, (&self.flow,)).await.map_err(|e| self.classify(e, None))?;
-        let told = row.map(|(epoch, lsn)| Progress { epoch, lsn });
-        let progress = told.unwrap_or_default();
-        self.open = Some(Open { conn, progress, txn_rows: None, strict: HashMap::new() });
+        let told = row.map(|(journal, epoch, lsn)| Standing { journal, progress: Progress { epoch, lsn } });
+        let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
+        self.open = Some(Open { conn, journal, progress, txn_rows: None, strict: HashMap::new() });
         Ok(told)
     }
 
@@ -148,7 +181,9 @@ impl MySqlSink {
             1044 | 1045 | 1142 | 1227 => SinkError::Blocked {
                 message,
                 hint: format!(
-                    "GRANT CREATE, DROP, ALTER, INSERT, UPDATE, DELETE, SELECT ON *.* TO '{}'@'%';",
+                    "GRANT CREATE, DROP, ALTER, INDEX, INSERT, UPDATE, DELETE, SELECT ON the target's databases and on \
+                     `{}` TO '{}'@'%';",
+                    self.own,
                     self.opts.user().unwrap_or("user")
                 ),
             },
@@ -171,14 +206,12 @@ impl MySqlSink {
     async fn commit(&mut self, progress: Option<Progress>) -> Result<(), SinkError> {
         if let Some(progress) = progress {
             self.begin().await?;
+            let (journal, Progress { epoch, lsn }) = (self.open()?.journal, progress);
             let sql = format!(
-                "INSERT INTO {} (flow, epoch, lsn) VALUES ('{}', {}, {}) ON DUPLICATE KEY UPDATE epoch = {}, lsn = {}",
+                "INSERT INTO {} (flow, journal, epoch, lsn) VALUES ('{}', {journal}, {epoch}, {lsn}) \
+                 ON DUPLICATE KEY UPDATE journal = {journal}, epoch = {epoch}, lsn = {lsn}",
                 self.progress_table(),
                 self.flow.replace('\'', "''"),
-                progress.epoch,
-                progress.lsn,
-                progress.epoch,
-                progress.lsn
             );
             self.run(&sql).await?;
         }
@@ -370,16 +403,25 @@ fn history_name(name: &TableName) -> TableName {
 
 #[async_trait]
 impl Sink for MySqlSink {
-    async fn open(&mut self) -> Result<Option<Progress>, SinkError> {
+    async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         self.open = None;
         self.connect().await
+    }
+
+    fn follow(&mut self, standing: Standing) {
+        if let Some(open) = &mut self.open {
+            (open.journal, open.progress) = (standing.journal, standing.progress);
+        }
     }
 
     async fn probe(&mut self) -> Result<(), SinkError> {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(self.opts.clone())).await;
         let away = || SinkError::Unavailable { message: "no answer to the connection".into() };
         let mut conn = connecting.map_err(|_| away())?.map_err(|e| self.classify(e, None))?;
-        conn.ping().await.map_err(|e| self.classify(e, None))
+        let rows: Vec<mysql_async::Row> =
+            conn.query("SHOW GRANTS").await.map_err(|e| self.classify(e, None))?;
+        let grants: Vec<String> = rows.iter().filter_map(|row| row.get(0)).collect();
+        self.check_own_database(&grants)
     }
 
     async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {

@@ -2,7 +2,7 @@
 //! flow is; the expected last sequence fences a second publisher.
 
 use crate::config::FlowConfig;
-use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError};
+use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::sinks::json::{key_text, put_out_change};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::{self, stream};
@@ -20,6 +20,9 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Room for headers within the server's largest message.
 const HEADER_ROOM: usize = 1024;
 
+/// The subject unless the flow's options say otherwise.
+pub const SUBJECT_DEFAULT: &str = "tidemill.{source}.{db}.{table}";
+
 pub struct NatsSink {
     source: String,
     url: Secret,
@@ -33,6 +36,8 @@ struct Open {
     context: jetstream::Context,
     /// Sequence of the stream's last message: what the next publish must follow.
     last_sequence: u64,
+    /// The journal that `progress` is of.
+    journal: u64,
     progress: Progress,
 }
 
@@ -40,8 +45,7 @@ impl NatsSink {
     pub fn new(flow: &str, source: &str, url: &Secret, config: &FlowConfig) -> Self {
         let stream =
             config.options.stream.clone().unwrap_or_else(|| format!("TIDEMILL_{}", flow.to_uppercase()));
-        let subject =
-            config.options.subject.clone().unwrap_or_else(|| "tidemill.{source}.{db}.{table}".into());
+        let subject = config.options.subject.clone().unwrap_or_else(|| SUBJECT_DEFAULT.into());
         Self { source: source.to_owned(), url: url.clone(), stream_name: stream, subject, open: None }
     }
 
@@ -64,7 +68,7 @@ impl NatsSink {
     }
 
     /// Answers where the stream ends: sequence, and the change in its last message.
-    async fn connect(&mut self) -> Result<Option<Progress>, SinkError> {
+    async fn connect(&mut self) -> Result<Option<Standing>, SinkError> {
         let away =
             |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
         let client = async_nats::ConnectOptions::new()
@@ -85,22 +89,34 @@ impl NatsSink {
         let last_sequence = info.state.last_sequence;
         let mut told = None;
         if info.state.messages > 0 {
-            let message = stream.get_raw_message(last_sequence).await.map_err(|e| away(&e))?;
+            // The last that is there: the very last sequence may have been deleted.
+            let filter = self.filter();
+            let message = stream.get_last_raw_message_by_subject(&filter).await.map_err(|error| {
+                if error.kind() == stream::LastRawMessageErrorKind::NoMessageFound {
+                    return self.foreign_stream(&format!("has messages, none of them on `{filter}`"));
+                }
+                away(&error)
+            })?;
             let number = |name: &str| message.headers.get(name).and_then(|v| v.as_str().parse::<u64>().ok());
             let (Some(epoch), Some(lsn)) = (number("Tidemill-Epoch"), number("Tidemill-Lsn")) else {
-                return Err(SinkError::Blocked {
-                    message: format!("the last message of stream `{}` is not ours", self.stream_name),
-                    hint: "give the flow a stream of its own: options: {stream: NAME}".into(),
-                });
+                return Err(self.foreign_stream("ends with a message that is not ours"));
             };
-            told = Some(Progress { epoch: epoch as u32, lsn });
+            let progress = Progress { epoch: epoch as u32, lsn };
+            told = Some(Standing { journal: journal_of(&message.headers), progress });
         }
-        let progress = told.unwrap_or_default();
-        self.open = Some(Open { client, context, last_sequence, progress });
+        let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
+        self.open = Some(Open { client, context, last_sequence, journal, progress });
         Ok(told)
     }
 
-    fn message(&self, change: &OutChange, payload_max: usize) -> (String, HeaderMap, Vec<u8>) {
+    fn foreign_stream(&self, what: &str) -> SinkError {
+        SinkError::Blocked {
+            message: format!("stream `{}` {what}", self.stream_name),
+            hint: "give the flow a stream of its own: options: {stream: NAME}".into(),
+        }
+    }
+
+    fn message(&self, change: &OutChange, journal: u64, payload_max: usize) -> (String, HeaderMap, Vec<u8>) {
         let mut payload = Vec::with_capacity(256);
         put_out_change(&mut payload, &self.source, change);
         if payload.len() + HEADER_ROOM > payload_max {
@@ -108,6 +124,7 @@ impl NatsSink {
         }
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", format!("{}:{}:{}", self.source, change.epoch, change.lsn).as_str());
+        headers.insert("Tidemill-Journal", format!("{journal:016x}").as_str());
         headers.insert("Tidemill-Epoch", change.epoch.to_string().as_str());
         headers.insert("Tidemill-Lsn", change.lsn.to_string().as_str());
         headers.insert("Tidemill-Op", change.op.name());
@@ -130,14 +147,14 @@ impl NatsSink {
         let away =
             |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
         let open = self.open.as_ref().ok_or_else(|| away(&"not connected"))?;
-        let (done, mut sequence) = (open.progress.lsn, open.last_sequence);
+        let (journal, done, mut sequence) = (open.journal, open.progress.lsn, open.last_sequence);
         let payload_max = open.client.server_info().max_payload;
         let context = open.context.clone();
         let fresh: Vec<_> = batch.changes.iter().filter(|c| batch.redrive || c.lsn > done).collect();
         for part in fresh.chunks(OUTSTANDING_MAX) {
             let mut acks = Vec::with_capacity(part.len());
             for change in part {
-                let (subject, mut headers, payload) = self.message(change, payload_max);
+                let (subject, mut headers, payload) = self.message(change, journal, payload_max);
                 headers.insert("Nats-Expected-Last-Sequence", sequence.to_string().as_str());
                 sequence += 1;
                 let ack = context
@@ -148,6 +165,7 @@ impl NatsSink {
             }
             for ack in acks {
                 match ack.await {
+                    Ok(ack) if ack.duplicate => return Err(self.repeated(ack.sequence)),
                     Ok(_) => {}
                     Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
                         return Err(self.fenced().await);
@@ -162,6 +180,17 @@ impl NatsSink {
             open.progress = batch.up_to;
         }
         Ok(())
+    }
+
+    /// The server took a message for one it has: an earlier journal used the same ids within the window.
+    fn repeated(&self, sequence: u64) -> SinkError {
+        SinkError::Unavailable {
+            message: format!(
+                "stream `{}` took a change for a repeat of its message {sequence}; it forgets ids after {} s",
+                self.stream_name,
+                DUPLICATE_WINDOW.as_secs()
+            ),
+        }
     }
 
     /// Someone wrote to the stream besides us: our own repeat, then all is well after a new `open`; else a stranger.
@@ -179,6 +208,12 @@ impl NatsSink {
     }
 }
 
+/// The journal a message came from; 0 when it does not say.
+fn journal_of(headers: &HeaderMap) -> u64 {
+    let text = headers.get("Tidemill-Journal").map(|value| value.as_str()).unwrap_or_default();
+    u64::from_str_radix(text, 16).unwrap_or(0)
+}
+
 /// A name as one subject token: what NATS reads as structure becomes `_`.
 fn token(name: &str) -> String {
     name.chars()
@@ -188,9 +223,15 @@ fn token(name: &str) -> String {
 
 #[async_trait]
 impl Sink for NatsSink {
-    async fn open(&mut self) -> Result<Option<Progress>, SinkError> {
+    async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         self.open = None;
         self.connect().await
+    }
+
+    fn follow(&mut self, standing: Standing) {
+        if let Some(open) = &mut self.open {
+            (open.journal, open.progress) = (standing.journal, standing.progress);
+        }
     }
 
     async fn probe(&mut self) -> Result<(), SinkError> {

@@ -4,7 +4,7 @@
 //! A file has no databases: a table keeps its routed table name. Two databases with one table name need a `route`.
 
 use crate::config::{DdlPolicy, FlowConfig};
-use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError};
+use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::sinks::json::{key_text, row_text};
 use async_trait::async_trait;
 use base::value::{format_datetime, format_time, timestamp_to_datetime};
@@ -25,6 +25,8 @@ pub struct SqliteSink {
 
 struct Open {
     connection: Connection,
+    /// The journal that `progress` is of.
+    journal: u64,
     progress: Progress,
     /// Which database each table name belongs to.
     owners: HashMap<String, String>,
@@ -102,7 +104,7 @@ fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
 
 #[async_trait]
 impl Sink for SqliteSink {
-    async fn open(&mut self) -> Result<Option<Progress>, SinkError> {
+    async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         self.open = None;
         let (path, flow) = (self.path.clone(), self.flow.clone());
         let opened = tokio::task::spawn_blocking(move || open_file(&path, &flow))
@@ -111,6 +113,13 @@ impl Sink for SqliteSink {
         let (open, told) = opened.map_err(|failure| self.explain(failure))?;
         self.open = Some(Arc::new(Mutex::new(open)));
         Ok(told)
+    }
+
+    fn follow(&mut self, standing: Standing) {
+        if let Some(open) = &self.open {
+            let mut open = lock(open);
+            (open.journal, open.progress) = (standing.journal, standing.progress);
+        }
     }
 
     async fn probe(&mut self) -> Result<(), SinkError> {
@@ -142,7 +151,7 @@ impl Sink for SqliteSink {
     }
 }
 
-fn open_file(path: &Path, flow: &str) -> Result<(Open, Option<Progress>), Failure> {
+fn open_file(path: &Path, flow: &str) -> Result<(Open, Option<Standing>), Failure> {
     if let Some(folder) = path.parent() {
         let made = std::fs::create_dir_all(folder);
         made.map_err(|e| {
@@ -152,15 +161,20 @@ fn open_file(path: &Path, flow: &str) -> Result<(Open, Option<Progress>), Failur
     let connection = Connection::open(path)?;
     connection.execute_batch(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=10000; PRAGMA foreign_keys=OFF;
-         CREATE TABLE IF NOT EXISTS tidemill_progress (flow TEXT PRIMARY KEY, epoch INTEGER NOT NULL, lsn INTEGER NOT NULL);",
+         CREATE TABLE IF NOT EXISTS tidemill_progress (flow TEXT PRIMARY KEY, journal INTEGER NOT NULL, epoch INTEGER NOT NULL, lsn INTEGER NOT NULL);",
     )?;
-    let mut query = connection.prepare("SELECT epoch, lsn FROM tidemill_progress WHERE flow = ?1")?;
+    let mut query =
+        connection.prepare("SELECT journal, epoch, lsn FROM tidemill_progress WHERE flow = ?1")?;
     let told = query
-        .query_map([flow], |r| Ok(Progress { epoch: r.get(0)?, lsn: r.get::<_, i64>(1)? as u64 }))?
+        .query_map([flow], |r| {
+            let progress = Progress { epoch: r.get(1)?, lsn: r.get::<_, i64>(2)? as u64 };
+            Ok(Standing { journal: r.get::<_, i64>(0)? as u64, progress })
+        })?
         .next()
         .transpose()?;
     drop(query);
-    Ok((Open { connection, progress: told.unwrap_or_default(), owners: HashMap::new(), in_txn: false }, told))
+    let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
+    Ok((Open { connection, journal, progress, owners: HashMap::new(), in_txn: false }, told))
 }
 
 fn apply(
@@ -192,9 +206,10 @@ fn apply(
     open.connection.execute_batch("RELEASE batch")?;
     if batch.redrive || batch.ends_txn {
         if !batch.redrive {
-            let sql = "INSERT INTO tidemill_progress VALUES (?1, ?2, ?3)
-                       ON CONFLICT (flow) DO UPDATE SET epoch = ?2, lsn = ?3";
-            open.connection.execute(sql, params![flow, batch.up_to.epoch, batch.up_to.lsn as i64])?;
+            let sql = "INSERT INTO tidemill_progress VALUES (?1, ?2, ?3, ?4)
+                       ON CONFLICT (flow) DO UPDATE SET journal = ?2, epoch = ?3, lsn = ?4";
+            let (journal, up_to) = (open.journal as i64, batch.up_to);
+            open.connection.execute(sql, params![flow, journal, up_to.epoch, up_to.lsn as i64])?;
         }
         open.connection.execute_batch("COMMIT")?;
         open.in_txn = false;

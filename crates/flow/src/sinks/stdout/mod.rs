@@ -1,6 +1,6 @@
 //! Changes as JSON lines on standard output. A terminal keeps no progress: the catalog does.
 
-use crate::deliver::sink::{Progress, Sink, SinkBatch, SinkError};
+use crate::deliver::sink::{Sink, SinkBatch, SinkError, Standing};
 use crate::sinks::json::put_out_change;
 use async_trait::async_trait;
 use base::Table;
@@ -19,9 +19,11 @@ impl StdoutSink {
 
 #[async_trait]
 impl Sink for StdoutSink {
-    async fn open(&mut self) -> Result<Option<Progress>, SinkError> {
+    async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         Ok(None)
     }
+
+    fn follow(&mut self, _standing: Standing) {}
 
     async fn probe(&mut self) -> Result<(), SinkError> {
         Ok(())

@@ -1,24 +1,13 @@
 //! Everything is killed under a writer; afterwards both ends are equal and the journal has no gap and no repeat.
 
 use crate::node::{Node, assert_dense, mysql_source, sqlite_rows};
+use crate::random::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use testkit::{
     Fault, FaultProxy, MariaDb, MariaDbOptions, MySql, MySqlOptions, Nats, NatsOptions, SqlServer,
 };
-
-/// Small, seeded and good enough to choose keys and moments.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
 
 const ROWS: &str = "SELECT id, name, amount FROM shop.orders ORDER BY id";
 
@@ -40,7 +29,7 @@ async fn make_shop(server: &SqlServer, rows: u32) {
 
 /// Writes until told to stop; a server that is away is tried again.
 async fn write(server: &SqlServer, seed: u64, stop: &AtomicBool) -> u64 {
-    let mut rng = Rng(seed);
+    let mut rng = Rng::new(seed);
     let mut written = 0;
     while !stop.load(Ordering::Relaxed) {
         let id = rng.below(6000);
@@ -107,11 +96,12 @@ async fn settle_and_compare(node: &Node, source: &SqlServer, sink: &SqlServer, n
     let changes = node.changes("shop");
     assert_dense(&changes);
     assert_eq!(changes.len() as u64, lsn);
-    let messages: Vec<u64> = stream_lsns(nats).await;
+    let messages: Vec<u64> = stream_lsns(nats, "TIDEMILL_TO_STREAM").await;
     assert_eq!(messages, (1..=lsn).collect::<Vec<_>>(), "every change once and in order in the stream");
     let mut lines = Vec::new();
     let mut names: Vec<_> =
         std::fs::read_dir(node.path("lines")).unwrap().map(|e| e.unwrap().path()).collect();
+    names.retain(|name: &std::path::PathBuf| name.extension().is_some_and(|e| e == "jsonl"));
     names.sort();
     for name in names {
         for line in std::fs::read_to_string(name).unwrap().lines() {
@@ -123,10 +113,10 @@ async fn settle_and_compare(node: &Node, source: &SqlServer, sink: &SqlServer, n
 }
 
 /// The lsn of every message, read by a client that is not ours.
-async fn stream_lsns(nats: &Nats) -> Vec<u64> {
+pub async fn stream_lsns(nats: &Nats, name: &str) -> Vec<u64> {
     let client = async_nats::connect(nats.url()).await.unwrap();
     let context = async_nats::jetstream::new(client);
-    let stream = context.get_stream("TIDEMILL_TO_STREAM").await.unwrap();
+    let stream = context.get_stream(name).await.unwrap();
     let last = stream.get_info().await.unwrap().state.last_sequence;
     let mut out = Vec::new();
     for sequence in 1..=last {
@@ -137,7 +127,7 @@ async fn stream_lsns(nats: &Nats) -> Vec<u64> {
 }
 
 /// Breaks in one story: few enough that its whole journal can be compared in memory.
-const BREAKS: u32 = 10;
+const BREAKS: u32 = 12;
 /// Kinds of source, which share the minutes of a soak.
 const KINDS: u32 = 3;
 
@@ -162,7 +152,7 @@ async fn torment(source: &SqlServer, restart_source: impl AsyncFn(), sink: &MySq
     let sink_network = FaultProxy::start(sink.addr()).await.unwrap();
     let mut node = Node::new(&flows(&source_network, &sink_network, nats));
     let stop = Arc::new(AtomicBool::new(false));
-    let mut rng = Rng(seed);
+    let mut rng = Rng::new(seed);
     node.start();
     let story = async {
         // A moment that depends on the seed, measured in the writer's own progress.
@@ -173,7 +163,7 @@ async fn torment(source: &SqlServer, restart_source: impl AsyncFn(), sink: &MySq
         };
         for round in 0..BREAKS {
             beats(rng.below(60) + 5).await;
-            match if round < 2 { 0 } else { rng.below(6) } {
+            match if round < 2 { 0 } else { rng.below(7) } {
                 0 | 1 => {
                     node.kill9();
                     node.start();
@@ -183,8 +173,12 @@ async fn torment(source: &SqlServer, restart_source: impl AsyncFn(), sink: &MySq
                     sink.restart().await.unwrap();
                 }
                 3 => restart_source().await,
+                4 => {
+                    nats.kill9();
+                    nats.restart().await.unwrap();
+                }
                 network => {
-                    let proxy = if network == 4 { &source_network } else { &sink_network };
+                    let proxy = if network == 5 { &source_network } else { &sink_network };
                     let fault = if rng.below(2) == 0 { Fault::Cut } else { Fault::HalfOpen };
                     proxy.set(fault).await;
                     beats(rng.below(20) + 1).await;
@@ -194,7 +188,7 @@ async fn torment(source: &SqlServer, restart_source: impl AsyncFn(), sink: &MySq
         }
         stop.store(true, Ordering::Relaxed);
     };
-    let (written, ()) = tokio::join!(write(source, seed | 1, &stop), story);
+    let (written, ()) = tokio::join!(write(source, seed ^ 0x5eed, &stop), story);
     assert!(written > 20, "the writer wrote {written} statements");
     settle_and_compare(&node, source, sink, nats).await;
 }

@@ -2,7 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
+mod access;
+mod continuity;
+mod examples;
 mod faults;
 mod kill;
 mod node;
+mod random;
+mod sinks;
+mod sqlite_source;
 mod types;

@@ -15,6 +15,7 @@ pub struct Node {
     pub dir: TempDir,
     port: u16,
     child: Option<Child>,
+    env: Vec<(String, String)>,
 }
 
 impl Node {
@@ -22,12 +23,22 @@ impl Node {
     pub fn new(files: &[(&str, String)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let node = Self { dir, port, child: None };
+        let node = Self { dir, port, child: None, env: Vec::new() };
         node.write("tidemill.yaml", &format!("name: test\nlisten: {{http: \"127.0.0.1:{port}\"}}\n"));
         for (name, text) in files {
             node.write(name, text);
         }
         node
+    }
+
+    /// More environment for every process of this node.
+    pub fn env(&mut self, pairs: &[(&str, &str)]) {
+        self.env.extend(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    }
+
+    /// Where the node listens: `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     pub fn write(&self, name: &str, text: &str) {
@@ -45,6 +56,7 @@ impl Node {
         let child = Command::new(env!("CARGO_BIN_EXE_tidemill"))
             .args(["up", "--quiet"])
             .env("TIDEMILL_PROJECT", self.dir.path())
+            .envs(self.env.iter().cloned())
             .stdout(Stdio::from(log.try_clone().unwrap()))
             .stderr(Stdio::from(log))
             .spawn()
@@ -59,11 +71,21 @@ impl Node {
         }
     }
 
+    /// Ends the node as a service manager does; it must drain and say that all is well.
+    pub fn stop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let killed = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap();
+        assert!(killed.success());
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "SIGTERM ends with status 0\n{}", self.log());
+    }
+
     /// Runs a command of the CLI on this project: status, stdout, stderr.
     pub fn run(&self, args: &[&str]) -> (i32, String, String) {
         let out = Command::new(env!("CARGO_BIN_EXE_tidemill"))
             .args(args)
             .env("TIDEMILL_PROJECT", self.dir.path())
+            .envs(self.env.iter().cloned())
             .output()
             .unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -123,7 +145,6 @@ impl Drop for Node {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let _ = self.port;
     }
 }
 

@@ -1,0 +1,174 @@
+//! XA transactions of MySQL. The binlog holds them in two groups, each with its own GTID: the rows end with XA PREPARE, and
+//! XA COMMIT or XA ROLLBACK comes later, perhaps much later. Until then the rows are nobody's.
+//!
+//! The rows wait in memory, and the GTID of their group stays out of the position. So a restart between the two makes
+//! the server send the rows again, and the journal gets them once, as part of the commit.
+
+use super::stream::{DecodeFailure, Stream};
+use crate::capture::CaptureError;
+use base::{Gtid, Op, Step, Table};
+use mysql::XaVerb;
+use mysql::binlog::{EventHeader, RowPlan, RowsEvent, RowsKind};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Rows that may wait for their XA COMMIT, in all transactions.
+const BYTES_MAX: usize = 256 << 20;
+
+/// The XA transactions of one connection.
+#[derive(Default)]
+pub struct Xa {
+    /// The group that is being read.
+    reading: Option<Held>,
+    /// By name, as the server writes it.
+    prepared: HashMap<String, Held>,
+    bytes: usize,
+    /// A transaction was committed whose rows we never saw: it was prepared before we began. All tables are read anew.
+    pub rows_missed: bool,
+}
+
+#[derive(Default)]
+struct Held {
+    gtid: Option<Gtid>,
+    rows: Vec<HeldRow>,
+    bytes: usize,
+}
+
+struct HeldRow {
+    op: Op,
+    table: Arc<Table>,
+    before: Option<Vec<u8>>,
+    after: Option<Vec<u8>>,
+}
+
+impl Xa {
+    pub fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+}
+
+/// XA where the two groups cannot be told apart from what was already taken.
+pub fn refused() -> CaptureError {
+    CaptureError::fatal(
+        "the binlog holds an XA transaction, which is followed on MySQL with GTIDs only",
+        "turn on gtid_mode or use ordinary transactions; `on_gap` does not help here: move the source's journal away, \
+         start again, then use `tidemill flow resnapshot` for its flows",
+    )
+}
+
+impl Stream {
+    pub(super) fn xa_statement(
+        &mut self,
+        header: &EventHeader,
+        verb: XaVerb,
+        xid: &str,
+    ) -> Result<(), CaptureError> {
+        if self.server.mariadb || !self.server.gtids {
+            return Err(refused());
+        }
+        match verb {
+            XaVerb::Start => {
+                let gtid = self.txn().gtid.clone();
+                self.xa.reading = Some(Held { gtid, ..Held::default() });
+                Ok(())
+            }
+            XaVerb::End | XaVerb::Prepare => Ok(()),
+            XaVerb::Commit => {
+                match self.xa.prepared.remove(xid) {
+                    Some(held) => self.release(held, true),
+                    None => self.xa.rows_missed = true,
+                }
+                self.commit(header)
+            }
+            XaVerb::Rollback => {
+                if let Some(held) = self.xa.prepared.remove(xid) {
+                    self.release(held, false);
+                }
+                self.commit(header)
+            }
+        }
+    }
+
+    /// The end of a group of rows: a commit at once, or a wait for one.
+    pub(super) fn xa_prepare(
+        &mut self,
+        header: &EventHeader,
+        xid: String,
+        one_phase: bool,
+    ) -> Result<(), CaptureError> {
+        let Some(held) = self.xa.reading.take() else { return Err(refused()) };
+        if one_phase {
+            self.write(&held);
+            self.xa.bytes -= held.bytes;
+            return self.commit(header);
+        }
+        self.xa.prepared.insert(xid, held);
+        self.leave_unfinished(header);
+        Ok(())
+    }
+
+    /// The group's GTID joins the position with the commit that is about to be written, and its rows with it.
+    fn release(&mut self, held: Held, committed: bool) {
+        self.xa.bytes -= held.bytes;
+        if committed {
+            self.write(&held);
+        }
+        let pos = self.position.file_pos().map_or(4, |(_, pos)| pos);
+        self.position.advance(&Step::MySql { gtid: held.gtid, file: None, pos });
+        self.position_moved();
+    }
+
+    fn write(&mut self, held: &Held) {
+        if held.rows.is_empty() {
+            return;
+        }
+        self.begin();
+        for row in &held.rows {
+            self.note_change(&row.table, row.before.as_deref(), row.after.as_deref());
+            self.batch.change(row.op, &row.table, row.before.as_deref(), row.after.as_deref());
+        }
+    }
+
+    pub(super) fn hold_rows(
+        &mut self,
+        rows: &RowsEvent<'_>,
+        table: &Arc<Table>,
+        plan: &RowPlan,
+    ) -> Result<(), DecodeFailure> {
+        let op = match rows.kind {
+            RowsKind::Insert => Op::Insert,
+            RowsKind::Update => Op::Update,
+            RowsKind::Delete => Op::Delete,
+        };
+        let mut images = rows.rows(plan);
+        loop {
+            let mut image = Vec::new();
+            if !images.next_row(&mut image).map_err(DecodeFailure::Row)? {
+                return Ok(());
+            }
+            let (before, after) = match op {
+                Op::Insert => (None, Some(image)),
+                Op::Delete => (Some(image), None),
+                _ => {
+                    let mut after = Vec::new();
+                    if !images.next_row(&mut after).map_err(DecodeFailure::Row)? {
+                        let cut = mysql::BinlogError::Malformed { what: "update row pair" };
+                        return Err(DecodeFailure::Row(cut));
+                    }
+                    (Some(image), Some(after))
+                }
+            };
+            let bytes = before.as_ref().map_or(0, Vec::len) + after.as_ref().map_or(0, Vec::len);
+            let held = self.xa.reading.as_mut().expect("a group is being read");
+            held.rows.push(HeldRow { op, table: Arc::clone(table), before, after });
+            held.bytes += bytes;
+            self.xa.bytes += bytes;
+            if self.xa.bytes > BYTES_MAX {
+                return Err(DecodeFailure::Journal(CaptureError::fatal(
+                    format!("XA transactions that wait for their commit hold over {} MiB", BYTES_MAX >> 20),
+                    "commit or roll back what XA RECOVER lists on the source, and use smaller XA transactions",
+                )));
+            }
+        }
+    }
+}

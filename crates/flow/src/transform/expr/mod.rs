@@ -1,0 +1,65 @@
+//! MySQL expressions over a row: the `filter` and `set` steps of a flow.
+//!
+//! Read once a flow ([`parse`]), bound once a table ([`Expression::bind`]), evaluated once a row. Answers are those of a
+//! `SELECT` on MySQL 8 or 9 with its default modes, in UTC. What we would answer otherwise is refused when read or bound:
+//! an expression never differs from the server in silence.
+
+mod bind;
+mod coerce;
+mod collate;
+mod decimal;
+mod functions;
+mod json;
+mod kind;
+mod node;
+mod output;
+mod parse;
+mod signature;
+mod temporal;
+
+pub use bind::Scope;
+pub use functions::names as function_names;
+pub use node::{Row, Slot, set_text};
+pub use output::Output;
+pub use parse::Refusal;
+
+use super::EvalError;
+use node::Node;
+use parse::Ast;
+
+/// An expression that was read, for any table.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    ast: Ast,
+}
+
+impl Expression {
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        parse::parse(text).map(|ast| Self { ast })
+    }
+
+    /// As a condition over the columns of `scope`.
+    pub fn bind_condition(&self, scope: &Scope<'_>) -> Result<Condition, Refusal> {
+        let node = bind::bind(&self.ast, scope)?;
+        bind::truth_of(&node)?;
+        Ok(Condition { node })
+    }
+
+    /// As a new column.
+    pub fn bind_column(&self, name: &str, scope: &Scope<'_>) -> Result<Output, Refusal> {
+        Output::new(name, bind::bind(&self.ast, scope)?, scope)
+    }
+}
+
+/// What a row must fulfil.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    node: Node,
+}
+
+impl Condition {
+    /// NULL does not pass.
+    pub fn passes(&self, row: Row<'_>) -> Result<bool, EvalError> {
+        Ok(self.node.truth(row)? == Some(true))
+    }
+}

@@ -1,0 +1,220 @@
+//! `config.md` and `config/*.schema.json`: the structs that read the project's files, by their schemas.
+
+use super::{NOTE, Page, row};
+use crate::project::NodeConfig;
+use flow::config::{FlowConfig, SinkConfig, SourceConfig};
+use schemars::{Schema, schema_for};
+use serde_json::Value;
+use std::fmt::Write;
+
+/// A kind of file.
+struct FileKind {
+    /// Of the schema's file.
+    name: &'static str,
+    title: &'static str,
+    example: &'static str,
+    schema: fn() -> Schema,
+}
+
+const FILES: [FileKind; 4] = [
+    FileKind {
+        name: "tidemill",
+        title: "`tidemill.yaml`",
+        example: "name: shop
+data_dir: ./data
+listen:
+  http: 127.0.0.1:7070
+journal:
+  retention: 3d
+  retention_bytes: 50GiB
+",
+        schema: || schema_for!(NodeConfig),
+    },
+    FileKind {
+        name: "source",
+        title: "`sources/*.yaml`",
+        example: "kind: mysql
+url: mysql://cdc:${env:SHOP_PASSWORD}@127.0.0.1:3306
+tables: [\"shop.*\"]
+exclude: [\"shop.tmp_*\"]
+snapshot: initial
+on_gap: fail
+options:
+  snapshot_parallel: 4
+  tls: require
+",
+        schema: || schema_for!(SourceConfig),
+    },
+    FileKind {
+        name: "sink",
+        title: "`sinks/*.yaml`",
+        example: "kind: nats
+url: nats://127.0.0.1:4222
+",
+        schema: || schema_for!(SinkConfig),
+    },
+    FileKind {
+        name: "flow",
+        title: "`flows/*.yaml`",
+        example: "from: shop
+tables: [\"shop.orders\"]
+to: events
+transform:
+  - mask: {phone: partial}
+  - rename: {memo: note}
+route: {\"shop.*\": \"dw.shop_*\"}
+options:
+  subject: shop.{table}
+  batch_rows: 500
+",
+        schema: || schema_for!(FlowConfig),
+    },
+];
+
+/// The machine's form, for editors.
+pub fn schemas() -> Vec<Page> {
+    let page = |file: &FileKind| {
+        let schema = serde_json::to_string_pretty(&(file.schema)()).expect("a schema is JSON");
+        (format!("config/{}.schema.json", file.name), schema + "\n")
+    };
+    FILES.iter().map(page).collect()
+}
+
+pub fn page() -> String {
+    let mut out = format!(
+        "# Configuration\n\n{NOTE}\n\n\
+         A project is a folder: `tidemill.yaml`, and one file for each source, sink and flow. A file's name without \
+         `.yaml` is the name of what it describes: letters, digits, `_` and `-`, at most 64.\n\n\
+         - Unknown keys are errors. `tidemill check` lists every mistake at once, as `path:line:column: message`.\n\
+         - Secrets are references: `${{env:NAME}}` takes an environment variable, `${{file:PATH}}` a file's text.\n\
+         - Sizes and spans of time carry units: `64MiB`, `10GB`; `500ms`, `5s`, `10m`, `2h`, `7d`.\n\
+         - Paths are relative to the project's folder.\n\
+         - A change takes effect when the node is restarted.\n\n\
+         Editors that read JSON schemas complete and check the files: put\n\
+         `# yaml-language-server: $schema=config/source.schema.json`, with the path to the schema, in the first line.\n"
+    );
+    for file in &FILES {
+        let schema = (file.schema)().to_value();
+        let _ = write!(out, "\n## {}\n\n", file.title);
+        let _ = writeln!(out, "{}\n\n```yaml\n{}```\n", text(&schema["description"]), file.example);
+        out.push_str("| key | type | default | meaning |\n|---|---|---|---|\n");
+        put_keys(&mut out, &schema, &schema, "");
+        if schema["properties"].get("transform").is_some() {
+            put_steps(&mut out, &schema);
+        }
+    }
+    out
+}
+
+/// A description as one line.
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The schema that a reference, or an optional reference, stands for.
+fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+    if let Some(name) = schema["$ref"].as_str().and_then(|r| r.strip_prefix("#/$defs/")) {
+        return &root["$defs"][name];
+    }
+    let present = schema["anyOf"].as_array().and_then(|any| any.iter().find(|s| s["type"] != "null"));
+    present.map_or(schema, |inner| resolve(root, inner))
+}
+
+/// Required keys first, then by name; the keys of an object follow it.
+fn put_keys(out: &mut String, root: &Value, schema: &Value, prefix: &str) {
+    let required = |name: &str| schema["required"].as_array().is_some_and(|r| r.iter().any(|n| n == name));
+    let mut keys: Vec<_> = schema["properties"].as_object().into_iter().flatten().collect();
+    keys.sort_by_key(|(name, _)| (!required(name), (*name).clone()));
+    for (name, key) in keys {
+        let inner = resolve(root, key);
+        let path = format!("{prefix}{name}");
+        let default = match &key["default"] {
+            _ if required(name) => "required".into(),
+            Value::Null => "–".into(),
+            Value::String(text) => format!("`{text}`"),
+            other => format!("`{other}`"),
+        };
+        let mut meaning =
+            text(if key["description"].is_null() { &inner["description"] } else { &key["description"] });
+        for (word, what) in words(inner).into_iter().filter(|(_, what)| !what.is_empty()) {
+            let _ = write!(meaning, " · `{word}` {what}");
+        }
+        out.push_str(&row(&[&format!("`{path}`"), &kind(root, key), &default, &meaning]));
+        if inner["properties"].is_object() {
+            put_keys(out, root, inner, &format!("{path}."));
+        }
+    }
+}
+
+/// The words of an enumeration and what each means.
+fn words(schema: &Value) -> Vec<(String, String)> {
+    if let Some(list) = schema["enum"].as_array() {
+        return list.iter().map(|word| (text(word), String::new())).collect();
+    }
+    let cases = schema["oneOf"].as_array().into_iter().flatten();
+    cases
+        .filter(|case| case["const"].is_string())
+        .map(|case| (text(&case["const"]), text(&case["description"])))
+        .collect()
+}
+
+fn kind(root: &Value, schema: &Value) -> String {
+    let inner = resolve(root, schema);
+    let names: Vec<_> = words(inner).into_iter().map(|(word, _)| format!("`{word}`")).collect();
+    if !names.is_empty() {
+        return names.join(", ");
+    }
+    let name = match &inner["type"] {
+        Value::Array(types) => types.iter().find(|t| *t != "null").map(text).unwrap_or_default(),
+        other => text(other),
+    };
+    match name.as_str() {
+        "array" => format!("list of {}", kind(root, &inner["items"])),
+        "object" if inner["additionalProperties"].is_object() => {
+            format!("map to {}", kind(root, &inner["additionalProperties"]))
+        }
+        "object" => "object".into(),
+        "" => "step".into(),
+        other => other.to_owned(),
+    }
+}
+
+/// The steps of `transform`.
+fn put_steps(out: &mut String, root: &Value) {
+    out.push_str("\n### Steps of `transform`\n\n");
+    out.push_str(
+        "Each is an object with one member. They run in order; a step sees what the ones before it made.\n\n",
+    );
+    out.push_str("| step | takes | meaning |\n|---|---|---|\n");
+    for case in root["$defs"]["TransformStep"]["oneOf"].as_array().into_iter().flatten() {
+        for (name, value) in case["properties"].as_object().into_iter().flatten() {
+            let mut meaning = text(&case["description"]);
+            for (word, what) in words(resolve(root, &value["additionalProperties"])) {
+                let _ = write!(meaning, " · `{word}` {what}");
+            }
+            out.push_str(&row(&[&format!("`{name}`"), &kind(root, value), &meaning]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_are_files_that_can_be_read() {
+        let [node, source, sink, flow] = FILES.map(|file| file.example);
+        assert!(serde_saphyr::from_str::<NodeConfig>(node).is_ok());
+        assert!(serde_saphyr::from_str::<SourceConfig>(source).is_ok());
+        assert!(serde_saphyr::from_str::<SinkConfig>(sink).is_ok());
+        assert!(serde_saphyr::from_str::<FlowConfig>(flow).is_ok());
+    }
+
+    #[test]
+    fn every_key_says_what_it_means() {
+        for line in page().lines().filter(|line| line.starts_with("| `")) {
+            let meaning = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+            assert!(meaning.trim().len() > 3, "{line}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! How long a journal keeps changes: by age and by size, whole segments at a time.
+//!
+//! A segment that every flow has delivered goes when it is past the limits. One that a flow still needs is kept for as
+//! long, or as much, again; the flow is named meanwhile, in the log, the metrics and the status. Age is measured from
+//! the journal's newest commit or from now, whichever is earlier: one clock that jumps ahead removes nothing.
+
+use crate::project::JournalConfig;
+use catalog::Catalog;
+use flow::deliver::status::FlowStatusCell;
+use journal::{Journal, JournalError, Retention};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+pub const AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often the old end is looked at, unless changes are kept for less than ten times this.
+const INTERVAL_MAX: Duration = Duration::from_secs(10);
+const INTERVAL_MIN: Duration = Duration::from_millis(200);
+/// How many times the limits a segment that a flow still needs may stay.
+const GRACE: u32 = 2;
+
+/// What a journal may keep.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    age: Duration,
+    bytes: Option<u64>,
+}
+
+impl Limits {
+    pub fn new(config: &JournalConfig) -> Self {
+        Self {
+            age: config.retention.map_or(AGE_DEFAULT, |span| span.0),
+            bytes: config.retention_bytes.map(|size| size.0),
+        }
+    }
+
+    fn times(self, factor: u32, newest_ts_ms: i64, now_ms: i64) -> Retention {
+        let age_ms = i64::try_from(self.age.saturating_mul(factor).as_millis()).unwrap_or(i64::MAX);
+        Retention {
+            bytes_max: self.bytes.map(|bytes| bytes.saturating_mul(u64::from(factor))),
+            since_ts_ms: Some(now_ms.min(newest_ts_ms).saturating_sub(age_ms)),
+        }
+    }
+}
+
+/// A flow that reads a journal.
+#[derive(Clone)]
+pub struct Reader {
+    pub flow: String,
+    pub status: FlowStatusCell,
+    pub catalog: Catalog,
+}
+
+impl Reader {
+    /// The last change it no longer needs: delivered, and before every parked one, which is read again at a retry.
+    fn done(&self, identity: u64) -> u64 {
+        let parked = self.catalog.oldest_parked(&self.flow).ok().flatten();
+        let restart = self.catalog.restart(&self.flow).ok().flatten();
+        let restart = restart.filter(|(journal, _)| *journal == identity).map_or(0, |(_, lsn)| lsn - 1);
+        parked.map_or(u64::MAX, |lsn| lsn - 1).min(self.status.get().lsn.max(restart))
+    }
+}
+
+/// Prunes until shutdown.
+pub async fn run(
+    source: String,
+    journal: Journal,
+    readers: Vec<Reader>,
+    limits: Limits,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut ticks = tokio::time::interval((limits.age / 10).clamp(INTERVAL_MIN, INTERVAL_MAX));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = shutdown.changed() => return,
+        }
+        let (journal, readers, source) = (journal.clone(), readers.clone(), source.clone());
+        let pruned =
+            tokio::task::spawn_blocking(move || prune(&source, &journal, &readers, limits, now_ms()));
+        match pruned.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = base::error::chain(&error), "failed to prune the journal")
+            }
+            Err(error) => tracing::warn!(%error, "failed to prune the journal"),
+        }
+    }
+}
+
+fn prune(
+    source: &str,
+    journal: &Journal,
+    readers: &[Reader],
+    limits: Limits,
+    now_ms: i64,
+) -> Result<(), JournalError> {
+    let newest = journal.sealed().ts_ms;
+    let (normal, grace) = (limits.times(1, newest, now_ms), limits.times(GRACE, newest, now_ms));
+    let identity = journal.identity();
+    let done = readers.iter().map(|reader| reader.done(identity)).min().unwrap_or(u64::MAX - 1);
+    let mut removed = journal.prune(done + 1, normal)?;
+    let held = journal.is_past(normal)?;
+    for reader in readers {
+        let (name, done) = (&reader.flow, reader.done(identity));
+        let holds = held && journal.second_lsn().is_some_and(|second| done + 1 < second);
+        if holds && !reader.status.get().holds_journal {
+            tracing::warn!(
+                source,
+                flow = name,
+                lsn = done,
+                "the journal is past its retention and is kept for this flow alone: at twice the limit it loses changes"
+            );
+        }
+        reader.status.update(|s| s.holds_journal = holds);
+        metrics::gauge!(base::metrics::HOLDS_JOURNAL, "flow" => name.clone()).set(f64::from(u8::from(holds)));
+    }
+    removed += journal.prune(u64::MAX, grace)?;
+    metrics::gauge!(base::metrics::JOURNAL_BYTES, "source" => source.to_owned())
+        .set(journal.bytes_on_disk() as f64);
+    if removed > 0 {
+        tracing::info!(source, segments = removed, first_lsn = journal.first_lsn(), "journal pruned");
+    }
+    Ok(())
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}

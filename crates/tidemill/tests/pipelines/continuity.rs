@@ -1,0 +1,225 @@
+//! When history is lost: at the source, in the journal, by retention, by a person. Nothing goes on in silence.
+
+use crate::node::{Node, mysql_source, sqlite_rows};
+use serde_json::Value;
+use std::fs;
+use testkit::{MySql, MySqlOptions, SqlServer};
+
+async fn run_all(server: &SqlServer, statements: &[&str]) {
+    for sql in statements {
+        server.exec(sql).await.unwrap();
+    }
+}
+
+/// MySQL with table `shop.a` of two rows, a node that copies it into SQLite, and the copy's rows.
+async fn copied(options: MySqlOptions, more: &str) -> (MySql, Node) {
+    let server = MySql::start(options).await.unwrap();
+    let make = [
+        "CREATE DATABASE shop",
+        "CREATE TABLE shop.a (id INT PRIMARY KEY, v VARCHAR(400))",
+        "INSERT INTO shop.a VALUES (1, 'one'), (2, 'two')",
+    ];
+    run_all(&server, &make).await;
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", mysql_source(&server.url(), "shop.*") + more),
+        ("sinks/file.yaml", "kind: sqlite\npath: ./copy.db\n".into()),
+        ("flows/to_file.yaml", "from: shop\nto: file\n".into()),
+    ]);
+    node.start();
+    node.until("the snapshot has arrived", || async { ids(&node) == ["1", "2"] }).await;
+    (server, node)
+}
+
+fn ids(node: &Node) -> Vec<String> {
+    sqlite_rows(&node.path("copy.db"), "SELECT id FROM a ORDER BY id").concat()
+}
+
+fn text<'a>(status: &'a Value, pointer: &str) -> &'a str {
+    status.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Loses all binlogs that the node has not read, after changes in them.
+async fn purge(server: &SqlServer) {
+    let sql =
+        ["DELETE FROM shop.a WHERE id = 1", "INSERT INTO shop.a VALUES (3, 'three')", "FLUSH BINARY LOGS"];
+    run_all(server, &sql).await;
+    let logs: Vec<(String, u64, String)> = server.query("SHOW BINARY LOGS").await.unwrap();
+    server.exec(&format!("PURGE BINARY LOGS TO '{}'", logs.last().unwrap().0)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn purged_binlogs_are_named_and_skipped_only_when_declared() {
+    let (server, mut node) = copied(MySqlOptions::default(), "").await;
+    node.stop();
+    purge(&server).await;
+    node.start();
+    let status = node.wait("the gap is named", |s| s["sources"][0]["state"] == "failed").await;
+    assert!(text(&status, "/sources/0/error/message").contains("purged transactions"), "{status:#}");
+    assert!(text(&status, "/sources/0/error/hint").contains("on_gap"), "{status:#}");
+    assert_eq!(ids(&node), ["1", "2"]);
+    node.stop();
+    node.write("sources/shop.yaml", &(mysql_source(&server.url(), "shop.*") + "on_gap: skip\n"));
+    node.start();
+    node.wait("a new epoch", |s| s["sources"][0]["epoch"] == 2 && s["sources"][0]["state"] == "stream").await;
+    server.exec("INSERT INTO shop.a VALUES (4, 'four')").await.unwrap();
+    node.until("only what came after", || async { ids(&node) == ["1", "2", "4"] }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_gtids_another_server_is_not_taken_for_the_same() {
+    let options = MySqlOptions { gtid: false, ..MySqlOptions::default() };
+    let (server, mut node) = copied(options, "").await;
+    node.stop();
+    server.stop().await.unwrap();
+    fs::remove_file(server.data_dir().join("auto.cnf")).unwrap();
+    server.restart().await.unwrap();
+    server.exec("INSERT INTO shop.a VALUES (3, 'three')").await.unwrap();
+    node.start();
+    let status = node.wait("the change is named", |s| s["sources"][0]["state"] == "failed").await;
+    assert!(text(&status, "/sources/0/error/message").contains("but this is server"), "{status:#}");
+    node.stop();
+    node.write("sources/shop.yaml", &(mysql_source(&server.url(), "shop.*") + "on_gap: resnapshot\n"));
+    node.start();
+    node.until("read anew", || async { ids(&node) == ["1", "2", "3"] }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_in_place_of_rows_stops_capture_and_says_what_to_do() {
+    let (server, node) = copied(MySqlOptions::default(), "").await;
+    server.exec("SET SESSION binlog_format = 'STATEMENT'; UPDATE shop.a SET v = 'x'").await.unwrap();
+    let status = node.wait("the statement is named", |s| s["sources"][0]["state"] == "failed").await;
+    let message = text(&status, "/sources/0/error/message");
+    assert!(message.contains("statement instead of rows") && message.contains("UPDATE shop.a"), "{status:#}");
+    let (_, out, _) = node.run(&["status"]);
+    assert!(out.contains("hint:") && out.contains("binlog_format"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_in_the_journal_stops_that_source_alone_and_names_the_place() {
+    let (server, mut node) = copied(MySqlOptions::default(), "").await;
+    run_all(&server, &["CREATE DATABASE other", "CREATE TABLE other.b (id INT PRIMARY KEY)"]).await;
+    node.stop();
+    let folder = node.path("data/journal/shop");
+    let segment = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let segment = segment.into_iter().find(|p| p.extension().is_some_and(|e| e == "journal")).unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    let place = bytes.windows(3).position(|w| w == b"two").unwrap();
+    bytes[place] ^= 0x10;
+    fs::write(&segment, &bytes).unwrap();
+    node.write("sources/other.yaml", &mysql_source(&server.url(), "other.*"));
+    node.write("flows/other_to_file.yaml", "from: other\nto: file\n");
+    node.start();
+    let status = node.wait("the damage is named", |s| s["sources"][1]["state"] == "failed").await;
+    assert!(text(&status, "/sources/1/error/message").contains("is corrupt at byte"), "{status:#}");
+    assert!(text(&status, "/sources/1/error/hint").contains("restore"), "{status:#}");
+    let flows = status["flows"].as_array().unwrap();
+    assert!(flows.iter().any(|f| f["name"] == "to_file" && f["state"] == "failed"), "{status:#}");
+    node.wait("the other source streams", |s| s["sources"][0]["state"] == "stream").await;
+    server.exec("INSERT INTO other.b VALUES (7)").await.unwrap();
+    let file = node.path("copy.db");
+    node.until("the other flow delivers", || async {
+        sqlite_rows(&file, "SELECT id FROM b").concat() == ["7"]
+    })
+    .await;
+    let (code, _, err) = node.run(&["tail", "shop", "--offline"]);
+    assert!(code == 1 && err.contains("is corrupt at byte") && err.contains("hint:"), "{code} {err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_began_anew_is_not_taken_for_the_old_one() {
+    let (server, mut node) = copied(MySqlOptions::default(), "").await;
+    node.stop();
+    fs::remove_dir_all(node.path("data")).unwrap();
+    run_all(
+        &server,
+        &["DELETE FROM shop.a WHERE id = 1", "INSERT INTO shop.a VALUES (3, 'x'), (4, 'x'), (5, 'x')"],
+    )
+    .await;
+    node.start();
+    let status = node.wait("the flow stands still", |s| s["flows"][0]["state"] == "failed").await;
+    assert!(text(&status, "/flows/0/error/message").contains("another journal"), "{status:#}");
+    assert_eq!(ids(&node), ["1", "2"]);
+    node.wait("the source has its snapshot", |s| s["sources"][0]["state"] == "stream").await;
+    let (code, _, err) = node.run(&["flow", "resnapshot", "to_file"]);
+    assert_eq!(code, 0, "{err}");
+    node.until("read anew", || async { ids(&node) == ["2", "3", "4", "5"] }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_alarms_a_flow_that_lags_and_then_lets_go() {
+    let (server, mut node) = copied(MySqlOptions::default(), "").await;
+    node.stop();
+    let listen = format!("name: test\nlisten: {{http: \"{}\"}}\n", node.address());
+    let journal = "journal: {segment_bytes: 4KiB, retention: 2s, retention_bytes: 64KiB}\n";
+    node.write("tidemill.yaml", &(listen + journal));
+    node.start();
+    node.until("the node answers", || async { node.status() != Value::Null }).await;
+    let (code, _, err) = node.run(&["flow", "pause", "to_file"]);
+    assert_eq!(code, 0, "{err}");
+    let wide = "x".repeat(300);
+    let mut id = 100;
+    let mut write = async |rows: i32| {
+        for _ in 0..rows {
+            id += 1;
+            server.exec(&format!("INSERT INTO shop.a VALUES ({id}, '{wide}')")).await.unwrap();
+        }
+        id
+    };
+    write(230).await;
+    node.wait("the flow is named", |s| s["flows"][0]["holds_journal"] == true).await;
+    assert_eq!(node.changes("shop")[0]["lsn"], 1, "nothing has gone yet");
+    write(400).await;
+    node.until("the journal let go", || async { node.changes("shop")[0]["lsn"] != 1 }).await;
+    node.run(&["flow", "resume", "to_file"]);
+    let status = node.wait("the loss is named", |s| s["flows"][0]["state"] == "failed").await;
+    assert!(text(&status, "/flows/0/error/message").contains("retention has removed"), "{status:#}");
+    let (code, _, err) = node.run(&["flow", "resnapshot", "to_file"]);
+    assert_eq!(code, 0, "{err}");
+    let last = write(1).await.to_string();
+    node.until("read anew", || async { ids(&node).last() == Some(&last) }).await;
+    assert_eq!(ids(&node).len(), 2 + 631);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn xa_transactions_count_when_they_are_committed_also_over_restarts() {
+    use testkit::mysql_async::prelude::Queryable;
+    let (server, mut node) = copied(MySqlOptions::default(), "").await;
+    let xa = async |name: &str, change: &str, ends: &[&str]| {
+        let mut conn = server.conn().await.unwrap();
+        let mut script = vec![format!("XA START '{name}'"), change.to_owned(), format!("XA END '{name}'")];
+        script.extend(ends.iter().map(|end| end.replace('?', &format!("'{name}'"))));
+        for sql in script {
+            conn.query_drop(sql).await.unwrap();
+        }
+    };
+    let (prepare, commit, rollback) = ("XA PREPARE ?", "XA COMMIT ?", "XA ROLLBACK ?");
+    xa("one", "INSERT INTO shop.a VALUES (10, 'x')", &["XA COMMIT ? ONE PHASE"]).await;
+    xa("two", "INSERT INTO shop.a VALUES (11, 'x')", &[prepare, commit]).await;
+    xa("gone", "INSERT INTO shop.a VALUES (12, 'x')", &[prepare, rollback]).await;
+    xa("late", "UPDATE shop.a SET id = 13 WHERE id = 11", &[prepare]).await;
+    server.exec("INSERT INTO shop.a VALUES (14, 'x')").await.unwrap();
+    node.until("what is prepared waits, the rest flows", || async {
+        ids(&node) == ["1", "2", "10", "11", "14"]
+    })
+    .await;
+    node.kill9();
+    node.start();
+    server.exec("INSERT INTO shop.a VALUES (15, 'x')").await.unwrap();
+    node.until("nothing comes twice", || async { ids(&node) == ["1", "2", "10", "11", "14", "15"] }).await;
+    server.exec("XA COMMIT 'late'").await.unwrap();
+    node.until("the commit brings its rows", || async { ids(&node) == ["1", "2", "10", "13", "14", "15"] })
+        .await;
+    let changes = node.changes("shop");
+    crate::node::assert_dense(&changes);
+    assert_eq!(changes.iter().filter(|change| change["op"] == "insert").count(), 4, "{changes:#?}");
+
+    // Prepared before a new journal begins: its rows were never seen, so all tables are read again.
+    xa("before", "INSERT INTO shop.a VALUES (20, 'x')", &[prepare]).await;
+    node.stop();
+    fs::remove_dir_all(node.path("data")).unwrap();
+    fs::remove_file(node.path("copy.db")).unwrap();
+    node.start();
+    node.until("a new snapshot", || async { ids(&node) == ["1", "2", "10", "13", "14", "15"] }).await;
+    server.exec("XA COMMIT 'before'").await.unwrap();
+    node.until("read anew", || async { ids(&node) == ["1", "2", "10", "13", "14", "15", "20"] }).await;
+}
