@@ -120,7 +120,7 @@ async fn measure_tidemill(
         rows: backlog.rows,
         wall,
         cpu: usage.cpu,
-        peak_rss_bytes: usage.peak_rss_bytes,
+        peak_rss_bytes: Some(usage.peak_rss_bytes),
         note: "rows decoded into a synced journal".to_owned(),
     })
 }
@@ -136,7 +136,7 @@ fn measure_mysqlbinlog(scenario: &str, mysql: &MySql, backlog: &Backlog) -> Resu
         .arg(format!("--result-file={}/", folder.path().display()))
         .arg(&backlog.first_file)
         .stdin(Stdio::null());
-    let before = usage::of_ended_children();
+    let before = usage::cpu_of_ended_children();
     let started = Instant::now();
     let status = testkit::spawn(command).context("failed to start mysqlbinlog")?.wait()?;
     let wall = started.elapsed();
@@ -148,8 +148,8 @@ fn measure_mysqlbinlog(scenario: &str, mysql: &MySql, backlog: &Backlog) -> Resu
         program: "mysqlbinlog --raw".to_owned(),
         rows: backlog.rows,
         wall,
-        cpu: usage::of_ended_children().cpu - before.cpu,
-        peak_rss_bytes: 0,
+        cpu: usage::cpu_of_ended_children() - before,
+        peak_rss_bytes: None,
         note: "bytes copied, not decoded, not synced".to_owned(),
     })
 }
@@ -227,7 +227,7 @@ async fn measure_peer(scenario: &str, peer: Peer, backlog: &Backlog) -> Result<R
         rows: backlog.rows,
         wall,
         cpu: usage.cpu,
-        peak_rss_bytes: usage.peak_rss_bytes,
+        peak_rss_bytes: Some(usage.peak_rss_bytes),
         note: format!(
             "into Kafka, which used {:.1} CPU s more; {:.0} rows/s between the first and the last record",
             (kafka_after.cpu - kafka_before.cpu).as_secs_f64(),

@@ -16,7 +16,8 @@ pub struct Run {
     pub rows: u64,
     pub wall: Duration,
     pub cpu: Duration,
-    pub peak_rss_bytes: u64,
+    /// `None` where it was not measured.
+    pub peak_rss_bytes: Option<u64>,
     pub note: String,
 }
 
@@ -38,7 +39,7 @@ impl Run {
             "cpu_seconds": round(self.cpu.as_secs_f64()),
             "rows_per_second": self.rows_per_second().round(),
             "rows_per_cpu_second": self.rows_per_cpu_second().round(),
-            "peak_rss_mb": round(self.peak_rss_bytes as f64 / 1e6),
+            "peak_rss_mb": self.peak_rss_bytes.map(|bytes| round(bytes as f64 / 1e6)),
             "note": self.note,
         })
     }
@@ -56,7 +57,7 @@ pub fn table(runs: &[Run]) -> String {
     );
     for run in runs {
         text += &format!(
-            "{:<22} {:<22} {:>9} {:>8.2} {:>8.2} {:>12.0} {:>14.0} {:>8.1}  {}\n",
+            "{:<22} {:<22} {:>9} {:>8.2} {:>8.2} {:>12.0} {:>14.0} {:>8}  {}\n",
             run.scenario,
             run.program,
             run.rows,
@@ -64,7 +65,7 @@ pub fn table(runs: &[Run]) -> String {
             run.cpu.as_secs_f64(),
             run.rows_per_second(),
             run.rows_per_cpu_second(),
-            run.peak_rss_bytes as f64 / 1e6,
+            run.peak_rss_bytes.map_or("-".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1e6)),
             run.note
         );
     }
@@ -98,6 +99,6 @@ fn machine() -> Value {
         "cpu": after(&read("/proc/cpuinfo"), "model name"),
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "memory": after(&read("/proc/meminfo"), "MemTotal"),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "kernel": read("/proc/sys/kernel/osrelease").split('-').next().unwrap_or_default().trim(),
     })
 }

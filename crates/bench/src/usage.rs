@@ -36,8 +36,8 @@ pub fn of_process(pid: u32) -> Result<Usage> {
     Ok(Usage { cpu, rss_bytes: bytes("VmRSS:"), peak_rss_bytes: bytes("VmHWM:") })
 }
 
-/// What all children of this process that have ended used together; `peak_rss_bytes` is the largest one's.
-pub fn of_ended_children() -> Usage {
+/// The CPU time of all children of this process that have ended.
+pub fn cpu_of_ended_children() -> Duration {
     // SAFETY: a rusage is plain numbers, for which zero is a value, and getrusage fills it.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
@@ -45,9 +45,5 @@ pub fn of_ended_children() -> Usage {
         usage
     };
     let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
-    Usage {
-        cpu: time(usage.ru_utime) + time(usage.ru_stime),
-        rss_bytes: 0,
-        peak_rss_bytes: usage.ru_maxrss as u64 * 1024,
-    }
+    time(usage.ru_utime) + time(usage.ru_stime)
 }

@@ -1,6 +1,6 @@
 //! Wrong settings, refused rows, lost history, statements that change tables: cause, hint, status, and nothing lost.
 
-use crate::node::{Node, mysql_source, sqlite_rows};
+use crate::node::{Node, mysql_source, sqlite_rows, streams};
 use testkit::{MySql, MySqlOptions};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,7 +83,7 @@ async fn a_refused_row_is_parked_and_later_ones_of_its_key_wait_behind_it() {
         ("flows/to_db.yaml", "from: shop\nto: db\nroute: {\"shop.*\": \"copy.*\"}\n".into()),
     ]);
     node.start();
-    node.wait("streaming", |s| s["sources"][0]["state"] == "stream").await;
+    node.wait("streaming", streams).await;
     for sql in [
         "INSERT INTO shop.a VALUES (1, 'short'), (2, 'much too long'), (3, 'fine')",
         "UPDATE shop.a SET v = 'ok' WHERE id = 2",

@@ -154,6 +154,12 @@ async fn pause() {
     tick.tick().await;
 }
 
+/// Whether the first source has connected and has no snapshot before it: its state alone is `stream` before either is known.
+pub fn streams(status: &Value) -> bool {
+    let source = &status["sources"][0];
+    source["state"] == "stream" && source["position"]["file"].is_string()
+}
+
 /// A source file of a MySQL or MariaDB server.
 pub fn mysql_source(url: &str, tables: &str) -> String {
     format!("kind: mysql\nurl: {url}\ntables: [\"{tables}\"]\n")
