@@ -126,3 +126,79 @@ fn prune(
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::{Column, ColumnType, Generated, Op, Position, RowBuf, Step, Table, TableName, ValueRef};
+    use journal::{Batch, Options, RealDisk};
+    use std::sync::Arc;
+
+    const HOUR_MS: i64 = 3_600_000;
+
+    /// A journal of some segments whose commits are a minute apart and end at `newest`.
+    fn journal(dir: &std::path::Path, newest: i64) -> Journal {
+        let column = Column {
+            name: "v".into(),
+            ty: ColumnType::Text { chars_max: 9000 },
+            sql_type: "text".into(),
+            nullable: false,
+            charset: None,
+            collation: None,
+            generated: Generated::No,
+            invisible: false,
+        };
+        let name = TableName::new("shop", "a");
+        let table = Arc::new(Table {
+            id: 1,
+            version: 1,
+            name,
+            columns: vec![column],
+            key: vec![],
+            unique_keys: vec![],
+        });
+        let options = Options { segment_bytes: 4096, ..Options::default() };
+        let (mut writer, journal) = journal::open(Arc::new(RealDisk), dir, options).unwrap();
+        let row = RowBuf::from_values([ValueRef::Text(&"x".repeat(1000))]);
+        for minute in 0..60 {
+            let mut batch = Batch::new(writer.next_lsn());
+            if minute == 0 {
+                batch.schema(&table);
+                batch.commit(&Step::Full(Box::new(Position::Sqlite { change_id: 0 })));
+            }
+            batch.begin("t", newest - (59 - minute) * 60_000);
+            batch.change(Op::Insert, &table, None, Some(&row.0));
+            batch.commit(&Step::Sqlite { change_id: minute });
+            writer.append(batch).unwrap();
+        }
+        writer.seal().unwrap();
+        journal
+    }
+
+    fn limits(hours: u64) -> Limits {
+        Limits { age: Duration::from_secs(hours * 3600), bytes: None }
+    }
+
+    #[test]
+    fn what_is_older_than_the_limit_goes_and_the_rest_stays() {
+        let (dir, now) = (tempfile::tempdir().unwrap(), 1_800_000_000_000);
+        let journal = journal(dir.path(), now);
+        prune("shop", &journal, &[], Limits { age: Duration::from_secs(600), bytes: None }, now).unwrap();
+        assert!((45..=51).contains(&journal.first_lsn()), "{}", journal.first_lsn());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_removes_nothing() {
+        let (dir, now) = (tempfile::tempdir().unwrap(), 1_800_000_000_000);
+        let journal = journal(dir.path(), now);
+        for jumped in [now + 10_000 * HOUR_MS, now - 10_000 * HOUR_MS, 0, i64::MAX] {
+            prune("shop", &journal, &[], limits(2), jumped).unwrap();
+            assert_eq!(journal.first_lsn(), 1, "the clock says {jumped}");
+        }
+        // The source's clock was ahead when it wrote: its commits look younger than they are, and stay.
+        let dir = tempfile::tempdir().unwrap();
+        let ahead = self::journal(dir.path(), now + 10_000 * HOUR_MS);
+        prune("shop", &ahead, &[], limits(2), now).unwrap();
+        assert_eq!(ahead.first_lsn(), 1);
+    }
+}
