@@ -71,6 +71,7 @@ async fn scenario(
     project.start()?;
     project.wait("it streams", |status| status["sources"][0]["position"]["gtid"].is_string()).await?;
     project.stop().await?;
+    let bystander = start_bystander(&mysql).await?;
     let peer = if options.peers { start_peer(&mysql).await? } else { None };
     eprintln!("{name}: writing {rows} rows");
     let started = Instant::now();
@@ -85,6 +86,7 @@ async fn scenario(
     for number in 0..options.runs {
         let hold = options.hold && number == 0;
         runs.push(measure_tidemill(name, &project, end, &backlog, hold).await?);
+        runs.push(measure_bystander(name, &bystander, &mysql, &backlog).await?);
         runs.push(measure_mysqlbinlog(name, &mysql, &backlog)?);
     }
     if let Some(peer) = peer {
@@ -122,6 +124,43 @@ async fn measure_tidemill(
         cpu: usage.cpu,
         peak_rss_bytes: Some(usage.peak_rss_bytes),
         note: "rows decoded into a synced journal".to_owned(),
+    })
+}
+
+/// A project whose tables the backlog does not touch.
+async fn start_bystander(mysql: &MySql) -> Result<Tidemill> {
+    let source = format!("kind: mysql\nurl: {}\ntables: [\"elsewhere.*\"]\nsnapshot: never\n", mysql.url());
+    let mut project = Tidemill::new(&[("sources/bench.yaml", source)])?;
+    project.start()?;
+    project.wait("it streams", |status| status["sources"][0]["position"]["gtid"].is_string()).await?;
+    project.stop().await?;
+    Ok(project)
+}
+
+/// What rows cost that nobody captures: until the position has passed them all.
+async fn measure_bystander(
+    scenario: &str,
+    project: &Tidemill,
+    mysql: &MySql,
+    backlog: &Backlog,
+) -> Result<Run> {
+    let executed: String = mysql.query_one("select @@global.gtid_executed").await?;
+    let executed = executed.replace('\n', "");
+    let mut tidemill = project.copy()?;
+    let started = Instant::now();
+    tidemill.start()?;
+    let passed = |status: &serde_json::Value| status["sources"][0]["position"]["gtid"] == executed.as_str();
+    tidemill.wait("it has passed the backlog", passed).await?;
+    let (wall, usage) = (started.elapsed(), tidemill.usage()?);
+    tidemill.stop().await?;
+    Ok(Run {
+        scenario: scenario.to_owned(),
+        program: "tidemill, other tables".to_owned(),
+        rows: backlog.rows,
+        wall,
+        cpu: usage.cpu,
+        peak_rss_bytes: Some(usage.peak_rss_bytes),
+        note: "the table is not captured: rows are passed over".to_owned(),
     })
 }
 
