@@ -16,6 +16,7 @@ use flow::deliver::{self, Flow, FlowControl};
 use flow::patterns::Patterns;
 use journal::{Journal, JournalError, RealDisk};
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +64,11 @@ pub async fn run(
     mut shutdown: watch::Receiver<bool>,
     ready: impl FnOnce(std::net::SocketAddr),
 ) -> Result<(), Failure> {
-    std::fs::create_dir_all(&project.node.data_dir)
+    // Journals and parked rows hold the business's data: only their owner reads them.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&project.node.data_dir)
         .map_err(|e| Failure::io(&format!("make {}", project.node.data_dir.display()), &e))?;
     let catalog = Catalog::open(&project.catalog_path()).map_err(|e| Failure::of("open the catalog", &e))?;
     let listener = bind(project).await?;

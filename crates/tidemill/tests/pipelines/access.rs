@@ -3,6 +3,7 @@
 use crate::node::{Node, mysql_source};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer};
 
@@ -157,6 +158,8 @@ async fn pages_of_other_sites_get_nothing_from_the_port() {
     let mut node = Node::new(&[]);
     node.start();
     node.until("the node answers", || async { node.status() != Value::Null }).await;
+    let mode = fs::metadata(node.path("data")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "nobody else reads the journals");
     let url = format!("http://{}/api/v1/status", node.address());
     let client = reqwest::Client::new();
     let get = async |name: &str, value: &str| {
