@@ -13,7 +13,7 @@ use flow::capture::sqlite::{displaceable_tables, install_statements};
 use flow::config::{SinkKind, SourceKind};
 use flow::patterns::Patterns;
 use futures_util::StreamExt;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use journal::RealDisk;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
@@ -64,8 +64,13 @@ pub async fn up(dir: &Path, quiet: bool) -> Result<(), Failure> {
 /// A bar while the first snapshot runs.
 async fn show_snapshot(project: Project) {
     let client = NodeClient::new(&project);
-    let style = ProgressStyle::with_template("snapshot {bar:30} {pos}/{len} rows  {per_sec}  eta {eta}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template(
+        "snapshot {bar:30} {human_pos}/{human_len} rows  {rate} rows/s  eta {eta}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+    .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = write!(out, "{}", HumanCount(state.per_sec() as u64));
+    });
     let mut bar: Option<ProgressBar> = None;
     loop {
         tokio::time::sleep(Duration::from_millis(250)).await;
