@@ -41,6 +41,7 @@ pub use kafka::{Kafka, KafkaOptions};
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use mysql::{MySql, MySqlOptions};
 pub use nats::{Nats, NatsOptions};
+pub use port::Port;
 pub use server::Server;
 pub use sql::SqlServer;
 pub use tidb::{TiDb, TiDbOptions};

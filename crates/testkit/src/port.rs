@@ -17,13 +17,14 @@ const PORT_MAX: u16 = 32_000;
 
 /// A port that nobody else of this user's testkit processes is given.
 #[derive(Debug)]
-pub(crate) struct Port {
+pub struct Port {
     number: u16,
     _lock: File,
 }
 
 impl Port {
-    pub(crate) fn reserve() -> Result<Port> {
+    /// A port that nobody listens on, until the answer is dropped.
+    pub fn reserve() -> Result<Port> {
         // SAFETY: geteuid takes nothing and cannot fail.
         let user = unsafe { libc::geteuid() };
         let folder = std::env::temp_dir().join(format!("tidemill-ports-{user}"));
@@ -43,11 +44,12 @@ impl Port {
         bail!("no port between {PORT_MIN} and {PORT_MAX} is free")
     }
 
-    pub(crate) fn number(&self) -> u16 {
+    pub fn number(&self) -> u16 {
         self.number
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
+    /// On 127.0.0.1.
+    pub fn addr(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.number).into()
     }
 }

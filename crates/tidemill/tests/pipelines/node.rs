@@ -2,18 +2,18 @@
 
 use serde_json::Value;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::Port;
 
 /// Longer than anything here takes on a busy machine of two cores.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Node {
     pub dir: TempDir,
-    port: u16,
+    port: Port,
     child: Option<Child>,
     env: Vec<(String, String)>,
 }
@@ -22,9 +22,10 @@ impl Node {
     /// A project with these files; nothing runs yet.
     pub fn new(files: &[(&str, String)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = Port::reserve().unwrap();
         let node = Self { dir, port, child: None, env: Vec::new() };
-        node.write("tidemill.yaml", &format!("name: test\nlisten: {{http: \"127.0.0.1:{port}\"}}\n"));
+        let listen = format!("name: test\nlisten: {{http: \"{}\"}}\n", node.address());
+        node.write("tidemill.yaml", &listen);
         for (name, text) in files {
             node.write(name, text);
         }
@@ -38,7 +39,7 @@ impl Node {
 
     /// Where the node listens: `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.port.addr().to_string()
     }
 
     pub fn write(&self, name: &str, text: &str) {
