@@ -9,6 +9,7 @@ mod examples;
 mod faults;
 mod kill;
 mod node;
+mod parked;
 mod random;
 mod sinks;
 mod sqlite_source;
