@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Version of the tables below, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE flow_progress (
@@ -21,9 +21,13 @@ CREATE TABLE dead_letters (
     flow TEXT NOT NULL, lsn INTEGER NOT NULL, epoch INTEGER NOT NULL,
     db TEXT NOT NULL, tbl TEXT NOT NULL, row_key TEXT NOT NULL, op TEXT NOT NULL,
     reason TEXT NOT NULL, waits_for INTEGER, parked_ms INTEGER NOT NULL, change TEXT NOT NULL,
+    old_key TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (flow, lsn)
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// From version 1, which knew one key of a change only.
+const FROM_VERSION_1: &str = "ALTER TABLE dead_letters ADD COLUMN old_key TEXT NOT NULL DEFAULT '';";
 
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
@@ -67,8 +71,10 @@ pub struct DeadLetter {
     pub lsn: u64,
     pub db: String,
     pub table: String,
-    /// The row's key as JSON text; empty for a table without a key.
+    /// The row's key as JSON text, the whole row where the table has no key; empty when neither is known.
     pub key: String,
+    /// The key before the change, where that is another; else empty.
+    pub old_key: String,
     pub op: String,
     pub reason: String,
     /// The lsn of the refused change of the same key that this one waits behind.
@@ -93,6 +99,10 @@ impl Catalog {
         match found {
             0 => {
                 let script = format!("BEGIN; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;");
+                connection.execute_batch(&script).map_err(fail)?;
+            }
+            1 => {
+                let script = format!("BEGIN; {FROM_VERSION_1} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;");
                 connection.execute_batch(&script).map_err(fail)?;
             }
             SCHEMA_VERSION => {}
@@ -155,7 +165,7 @@ impl Catalog {
         let mut connection = self.lock();
         let txn = connection.transaction()?;
         {
-            let sql = "INSERT OR REPLACE INTO dead_letters VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)";
+            let sql = "INSERT OR REPLACE INTO dead_letters VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)";
             let mut insert = txn.prepare_cached(sql)?;
             for letter in letters {
                 insert.execute(params![
@@ -169,7 +179,8 @@ impl Catalog {
                     letter.reason,
                     letter.waits_for.map(|lsn| lsn as i64),
                     letter.parked_ms,
-                    letter.change
+                    letter.change,
+                    letter.old_key
                 ])?;
             }
         }
@@ -181,7 +192,7 @@ impl Catalog {
     pub fn dead_letters(&self, flow: &str, limit: u32) -> Result<Vec<DeadLetter>, CatalogError> {
         let connection = self.lock();
         let mut query = connection.prepare_cached(
-            "SELECT epoch, lsn, db, tbl, row_key, op, reason, waits_for, parked_ms, change
+            "SELECT epoch, lsn, db, tbl, row_key, op, reason, waits_for, parked_ms, change, old_key
              FROM dead_letters WHERE flow = ?1 ORDER BY lsn LIMIT ?2",
         )?;
         let rows = query.query_map(params![flow, limit], |r| {
@@ -196,6 +207,7 @@ impl Catalog {
                 waits_for: r.get::<_, Option<i64>>(7)?.map(|lsn| lsn as u64),
                 parked_ms: r.get(8)?,
                 change: r.get(9)?,
+                old_key: r.get(10)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -211,6 +223,12 @@ impl Catalog {
         self.lock()
             .execute("DELETE FROM dead_letters WHERE flow = ?1 AND lsn = ?2", params![flow, lsn as i64])?;
         Ok(())
+    }
+
+    /// Forgets the changes of a table that were parked before `lsn`: there its rows ended. How many these were.
+    pub fn unpark_table(&self, flow: &str, db: &str, table: &str, lsn: u64) -> Result<u64, CatalogError> {
+        let sql = "DELETE FROM dead_letters WHERE flow = ?1 AND db = ?2 AND tbl = ?3 AND lsn < ?4";
+        Ok(self.lock().execute(sql, params![flow, db, table, lsn as i64])? as u64)
     }
 
     /// The oldest parked lsn of any flow: the journal must keep it.
@@ -231,6 +249,7 @@ mod tests {
             db: "shop".into(),
             table: "orders".into(),
             key: "{\"id\":1}".into(),
+            old_key: "{\"id\":2}".into(),
             op: "insert".into(),
             reason: reason.into(),
             waits_for: None,
@@ -262,6 +281,21 @@ mod tests {
         assert_eq!(catalog.dead_letters("f", 10).unwrap(), [letter(7, "still too long")]);
         assert_eq!(catalog.dead_letter_count("g").unwrap(), 0);
         assert_eq!(catalog.oldest_parked("f").unwrap(), Some(7));
+    }
+
+    #[test]
+    fn a_catalog_of_version_1_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.db");
+        let old = SCHEMA.replace("old_key TEXT NOT NULL DEFAULT '',", "");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(&format!("{old} PRAGMA user_version=1")).unwrap();
+        let insert = "INSERT INTO dead_letters VALUES ('f', 7, 1, 'shop', 'orders', 'k', 'insert', 'r', NULL, 5, '{}')";
+        connection.execute_batch(insert).unwrap();
+        let catalog = Catalog::open(&path).unwrap();
+        assert_eq!(catalog.dead_letters("f", 9).unwrap()[0].old_key, "");
+        assert_eq!(catalog.unpark_table("f", "shop", "orders", 7).unwrap(), 0);
+        assert_eq!(catalog.unpark_table("f", "shop", "orders", 8).unwrap(), 1);
     }
 
     #[test]

@@ -12,9 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 pub const AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How often the old end is looked at, unless changes are kept for less than ten times this.
-const INTERVAL_MAX: Duration = Duration::from_secs(10);
-const INTERVAL_MIN: Duration = Duration::from_millis(200);
+/// How often the old end is looked at: a look costs one read of a few hundred bytes.
+const INTERVAL: Duration = Duration::from_secs(2);
 /// How many times the limits a segment that a flow still needs may stay.
 const GRACE: u32 = 2;
 
@@ -68,7 +67,7 @@ pub async fn run(
     limits: Limits,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let mut ticks = tokio::time::interval((limits.age / 10).clamp(INTERVAL_MIN, INTERVAL_MAX));
+    let mut ticks = tokio::time::interval(INTERVAL);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}

@@ -142,7 +142,13 @@ fn start_source(
     let (stop, cell) = (shutdown.clone(), status.clone());
     match config.kind {
         SourceKind::Mysql => {
-            let source = MySqlSource { name, config, patterns, handle, status: cell };
+            let flows = project.flows.values().filter(|flow| *flow.from == *name).map(|flow| {
+                let all = ["*.*".to_owned()];
+                let tables = if flow.tables.is_empty() { &all[..] } else { &flow.tables };
+                Patterns::new(tables, &[]).expect("checked with the project")
+            });
+            let flows = flows.collect();
+            let source = MySqlSource { name, config, patterns, handle, status: cell, flows };
             tasks.spawn(async move {
                 if let Err(error) = mysql::run(source, commands, stop).await {
                     tracing::error!(error = base::error::chain(&error), "capture ended");

@@ -10,6 +10,8 @@ pub mod status;
 use crate::capture::status::ErrorStatus;
 use crate::config::{FlowConfig, SinkConfig, SinkKind};
 use crate::sinks;
+use base::Op;
+
 use catalog::{Catalog, CatalogError, DeadLetter};
 use journal::{Journal, JournalError};
 use producer::{BATCHES_AHEAD_MAX, ProduceError, Produced, Producer};
@@ -276,12 +278,27 @@ fn first_to_deliver(flow: &Flow, told: Option<Standing>) -> Result<u64, FlowErro
 fn held_keys(flow: &Flow) -> Result<HashMap<(String, String), u64>, FlowError> {
     let mut held = HashMap::new();
     for letter in flow.catalog.dead_letters(&flow.name, u32::MAX)? {
-        if !letter.key.is_empty() {
-            let first = letter.waits_for.unwrap_or(letter.lsn);
-            held.entry((format!("{}.{}", letter.db, letter.table), letter.key)).or_insert(first);
+        let first = letter.waits_for.unwrap_or(letter.lsn);
+        for row in rows_of(&letter) {
+            held.entry(row).or_insert(first);
         }
     }
     Ok(held)
+}
+
+/// The rows that a parked change is of: under its old key and its new one.
+fn rows_of(letter: &DeadLetter) -> impl Iterator<Item = (String, String)> + use<> {
+    let table = format!("{}.{}", letter.db, letter.table);
+    let keys = [letter.old_key.clone(), letter.key.clone()];
+    keys.into_iter().filter(|key| !key.is_empty()).map(move |key| (table.clone(), key))
+}
+
+/// Whether all rows of the change's table end with it.
+fn ends_rows(change: &OutChange) -> bool {
+    match &change.ddl {
+        Some(ddl) => ddl.after.is_none(),
+        None => change.op == Op::Truncate,
+    }
 }
 
 struct Delivery<'a> {
@@ -303,7 +320,10 @@ impl Delivery<'_> {
         }
         let mut batch = self.batch(Vec::with_capacity(changes.len()), up_to, ends_txn, false);
         for change in changes {
+            self.forget_ended(&change)?;
             match self.blocker(&change) {
+                // Parked before the flow stopped, and progress had not passed it.
+                Some(first) if first == change.lsn => {}
                 Some(waits_for) => {
                     let reason = format!("waits behind change {waits_for} of the same row");
                     self.park(change, reason, Some(waits_for))?;
@@ -339,6 +359,9 @@ impl Delivery<'_> {
     /// Applies a batch; a refused change is parked and taken out, with later ones of its row, and the rest goes on.
     async fn apply(&mut self, mut batch: SinkBatch) -> Result<(), FlowError> {
         loop {
+            for change in &batch.changes {
+                self.forget_ended(change)?;
+            }
             let (lsn, reason) = match self.sink.apply(&batch).await {
                 Ok(()) => return Ok(()),
                 Err(SinkError::Row { lsn, reason }) => (lsn, reason),
@@ -351,9 +374,14 @@ impl Delivery<'_> {
                 });
             };
             let refused = batch.changes.remove(index);
+            let table = refused.table.name.clone();
             self.park(refused, reason, None)?;
-            let (held, rest): (Vec<_>, Vec<_>) =
-                batch.changes.into_iter().partition(|c| c.lsn > lsn && self.blocker(c).is_some());
+            let ended = batch.changes.iter().find(|c| c.lsn > lsn && c.table.name == table && ends_rows(c));
+            let waiting = lsn + 1..ended.map_or(u64::MAX, |change| change.lsn);
+            let (held, rest): (Vec<_>, Vec<_>) = batch
+                .changes
+                .into_iter()
+                .partition(|c| waiting.contains(&c.lsn) && self.blocker(c).is_some());
             batch.changes = rest;
             for change in held {
                 let waits_for = self.blocker(&change);
@@ -371,6 +399,23 @@ impl Delivery<'_> {
             ends_txn,
             redrive,
         }
+    }
+
+    /// In a sink that holds rows, those of a table end when it is emptied or dropped: what is parked of them ends too.
+    /// Forgotten before the sink does it, which it then surely does.
+    fn forget_ended(&mut self, change: &OutChange) -> Result<(), FlowError> {
+        let kind = self.flow.sink_config.kind;
+        let holds_rows = matches!(kind, SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite);
+        if !holds_rows || self.flow.config.options.history || !ends_rows(change) {
+            return Ok(());
+        }
+        let (flow, name) = (&self.flow.name, &change.table.name);
+        let forgotten = self.flow.catalog.unpark_table(flow, &name.db, &name.table, change.lsn)?;
+        if forgotten > 0 {
+            tracing::info!(flow = %flow, table = %name, forgotten, "parked changes ended with the rows of their table");
+            self.held = held_keys(self.flow)?;
+        }
+        Ok(())
     }
 
     /// The parked change that `change` must wait behind.
@@ -392,6 +437,7 @@ impl Delivery<'_> {
             db: change.table.name.db.clone(),
             table: change.table.name.table.clone(),
             key: keys.last().cloned().unwrap_or_default(),
+            old_key: keys.first().filter(|_| keys.len() > 1).cloned().unwrap_or_default(),
             op: change.op.name().to_owned(),
             reason,
             waits_for,
@@ -423,8 +469,8 @@ impl Delivery<'_> {
         let mut refused: HashSet<(String, String)> = HashSet::new();
         let (mut through, mut parked) = (0, 0);
         for mut letter in letters {
-            let row = (format!("{}.{}", letter.db, letter.table), letter.key.clone());
-            if !letter.key.is_empty() && refused.contains(&row) {
+            if rows_of(&letter).any(|row| refused.contains(&row)) {
+                refused.extend(rows_of(&letter));
                 parked += 1;
                 continue;
             }
@@ -449,8 +495,8 @@ impl Delivery<'_> {
                 Some(reason) => {
                     letter.reason = reason;
                     letter.waits_for = None;
+                    refused.extend(rows_of(&letter));
                     self.flow.catalog.park(&self.flow.name, &[letter])?;
-                    refused.insert(row);
                     parked += 1;
                 }
             }
@@ -488,15 +534,14 @@ impl Delivery<'_> {
     }
 }
 
-/// The row's keys as JSON text, of both images; empty for a table without a key.
+/// The row's keys as JSON text, of both images. The whole row stands for the key of a table without one.
 fn keys(change: &OutChange) -> Vec<String> {
-    if change.table.key.is_empty() {
-        return Vec::new();
-    }
     let mut out: Vec<String> = Vec::new();
+    let all: Vec<usize> = (0..change.table.columns.len()).collect();
+    let key = if change.table.key.is_empty() { &all } else { &change.table.key };
     for row in [&change.before, &change.after].into_iter().flatten() {
         let mut text = Vec::from(*b"{");
-        for (position, index) in change.table.key.iter().enumerate() {
+        for (position, index) in key.iter().enumerate() {
             let (Some(column), Some(value)) = (change.table.columns.get(*index), row.get(*index)) else {
                 continue;
             };

@@ -238,8 +238,10 @@ impl Producer {
             Err(error) => {
                 // With its key only, under the name it has in the sink: later changes of the row wait behind it, and
                 // what a mask hides stays hidden.
-                out.before = change.before.and_then(|row| plan.key_only(row));
-                out.after = change.after.and_then(|row| plan.key_only(row));
+                if !out.table.key.is_empty() {
+                    out.before = change.before.and_then(|row| plan.key_only(row));
+                    out.after = change.after.and_then(|row| plan.key_only(row));
+                }
                 Ok(Some(Err((out, error.to_string()))))
             }
         }

@@ -6,6 +6,7 @@
 //! ```
 
 mod decimal;
+mod describe;
 mod error;
 mod event;
 mod gtid;
@@ -19,6 +20,7 @@ mod rows;
 mod table_map;
 mod temporal;
 
+pub use describe::describe_column;
 pub use error::BinlogError;
 pub use event::{Event, EventHeader, XaPrepare};
 pub use plan::{PlanError, RowPlan};

@@ -85,6 +85,12 @@ impl RowPlan {
         Ok(Self { steps })
     }
 
+    /// Whether `column` explains column `index` of the map, in name and type.
+    pub fn explains(map: &TableMap, index: usize, column: &Column) -> bool {
+        let name = map.names.as_ref().and_then(|names| names.get(index));
+        name.is_some_and(|name| name.eq_ignore_ascii_case(&column.name)) && step(map, index, column).is_ok()
+    }
+
     /// Appends one image.
     pub(super) fn decode(
         &self,

@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
 mod access;
+mod away;
 mod continuity;
 mod examples;
 mod faults;
 mod kill;
 mod node;
+mod parked;
 mod random;
 mod sinks;
 mod sqlite_source;

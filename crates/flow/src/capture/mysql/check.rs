@@ -167,8 +167,8 @@ pub async fn inspect_tables(
         return Ok(Vec::new());
     }
     let tables = read_tables(conn, server, |name| patterns.matches(name)).await?;
-    let keyless = tables.values().flatten().filter(|table| table.key.is_empty());
-    let names: Vec<String> = keyless.map(|table| table.name.to_string()).collect();
+    let keyless = tables.values().flatten().filter(|live| live.table.key.is_empty());
+    let names: Vec<String> = keyless.map(|live| live.table.name.to_string()).collect();
     if names.is_empty() {
         return Ok(Vec::new());
     }

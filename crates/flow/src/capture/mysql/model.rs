@@ -5,11 +5,11 @@
 
 use super::check::Server;
 use super::connect::Address;
-use super::schema::{Described, read_tables};
+use super::schema::{Described, Live, read_tables};
 use crate::capture::CaptureError;
 use crate::patterns::Patterns;
-use base::{Ddl, Table, TableName};
-use mysql::binlog::{RowPlan, TableMap};
+use base::{ColumnType, Ddl, Table, TableName};
+use mysql::binlog::{RowPlan, TableMap, describe_column};
 use mysql_async::Conn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,15 +19,28 @@ use std::sync::Arc;
 pub struct Model {
     tables: BTreeMap<TableName, Arc<Table>>,
     next_id: u32,
+    /// The tables of each flow: what comes under a name that one carries, from a name that it does not, is read whole.
+    flows: Arc<[Patterns]>,
+}
+
+/// What kind of statement brings a name in line with the server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Create,
+    Alter,
+    Drop,
+    Unknown,
 }
 
 /// What a statement did to one captured table.
 #[derive(Debug)]
 pub enum Effect {
     Truncated(Arc<Table>),
+    /// Rows came or went without row events: all are read anew.
+    Refilled(Arc<Table>),
     Ddl {
         ddl: Ddl,
-        /// The table came from a name that was not captured: its rows are not in the journal.
+        /// Rows that are there are not in the journal, or not as they are now.
         needs_snapshot: bool,
     },
     Quarantined {
@@ -39,7 +52,7 @@ pub enum Effect {
 impl Effect {
     pub fn name(&self) -> Option<&TableName> {
         match self {
-            Self::Truncated(table) => Some(&table.name),
+            Self::Truncated(table) | Self::Refilled(table) => Some(&table.name),
             Self::Ddl { ddl, .. } => ddl.before.as_ref().or(ddl.after.as_ref()).map(|t| &t.name),
             Self::Quarantined { name, .. } => Some(name),
         }
@@ -47,9 +60,10 @@ impl Effect {
 }
 
 impl Model {
-    pub fn from_state(tables: &BTreeMap<u32, Arc<Table>>) -> Self {
+    pub fn from_state(tables: &BTreeMap<u32, Arc<Table>>, flows: &Arc<[Patterns]>) -> Self {
         let next_id = tables.keys().last().map_or(1, |id| id + 1);
-        Self { tables: tables.values().map(|t| (t.name.clone(), Arc::clone(t))).collect(), next_id }
+        let tables = tables.values().map(|t| (t.name.clone(), Arc::clone(t))).collect();
+        Self { tables, next_id, flows: Arc::clone(flows) }
     }
 
     pub fn get(&self, name: &TableName) -> Option<Arc<Table>> {
@@ -101,7 +115,7 @@ impl Model {
                 Ok(ddl.tables.iter().filter_map(|t| self.get(&resolve(t))).map(Effect::Truncated).collect())
             }
             mysql::Statement::TableDdl(ddl) => {
-                let mysql::ddl::TableDdl { kind, tables, renames, column_renames, .. } = ddl;
+                let mysql::ddl::TableDdl { kind, tables, renames, column_renames, moves_rows, .. } = ddl;
                 let renames: Vec<_> = renames.iter().map(|(from, to)| (resolve(from), resolve(to))).collect();
                 let mut names: BTreeSet<TableName> = tables.iter().map(resolve).collect();
                 names.extend(renames.iter().flat_map(|(from, to)| [from.clone(), to.clone()]));
@@ -114,53 +128,77 @@ impl Model {
                 for (from, to) in &renames {
                     effects.extend(self.rename(from, to, sql, patterns, &live));
                     names.remove(from);
-                    names.remove(to);
+                    if *kind != Kind::Alter {
+                        names.remove(to);
+                    }
                 }
-                let dropping = matches!(kind, Kind::Drop);
+                let cause = match kind {
+                    Kind::Create => Cause::Create,
+                    Kind::Drop => Cause::Drop,
+                    _ => Cause::Alter,
+                };
                 for name in names {
-                    effects.extend(self.settle(&name, live.get(&name), sql, column_renames, dropping));
+                    effects.extend(self.settle(&name, live.get(&name), sql, column_renames, cause));
+                    if *moves_rows {
+                        effects.extend(self.get(&name).map(Effect::Refilled));
+                    }
                 }
                 Ok(effects)
             }
             mysql::Statement::DatabaseDdl { kind: mysql::ddl::DatabaseDdlKind::Drop, db: Some(db) } => {
                 let names: Vec<_> = self.names().filter(|n| n.db == *db).cloned().collect();
-                Ok(names.iter().filter_map(|name| self.settle(name, None, sql, &[], true)).collect())
+                Ok(names.iter().filter_map(|name| self.settle(name, None, sql, &[], Cause::Drop)).collect())
             }
             mysql::Statement::Unknown => {
                 let live = look(lookup, address, server, |n| patterns.matches(n)).await?;
                 let names: BTreeSet<_> = self.names().chain(live.keys()).cloned().collect();
-                Ok(names.iter().filter_map(|n| self.settle(n, live.get(n), sql, &[], true)).collect())
+                Ok(names
+                    .iter()
+                    .filter_map(|n| self.settle(n, live.get(n), sql, &[], Cause::Unknown))
+                    .collect())
             }
             _ => Ok(Vec::new()),
         }
     }
 
-    /// Brings one name in line with what the server shows.
+    /// Brings one name in line with what the server shows, as far as this statement explains it: the server may be
+    /// ahead, and the rest is for later statements.
     fn settle(
         &mut self,
         name: &TableName,
         live: Option<&Described>,
         sql: &str,
         column_renames: &[(String, String)],
-        dropping: bool,
+        cause: Cause,
     ) -> Option<Effect> {
         let before = self.get(name);
+        // What the server has under this name by now was made later.
+        let live = live.filter(|_| cause != Cause::Drop);
         match (before, live) {
-            (before, Some(Ok(table))) => {
-                if before.as_ref().is_some_and(|old| same_shape(old, table)) {
+            (None, Some(Ok(live))) => {
+                let after = self.put(live.table.clone());
+                Some(ddl(sql, None, Some(after), &[], cause != Cause::Create))
+            }
+            (Some(before), Some(Ok(live))) => {
+                let told = match cause {
+                    Cause::Alter => told_by(sql, &before, &live.table, column_renames),
+                    _ => live.table.clone(),
+                };
+                if same_shape(&before, &told) {
                     return None;
                 }
-                let after = self.put(table.clone());
-                Some(ddl(sql, before, Some(after), column_renames))
+                let needs_snapshot = changes_rows(&before, &told, live, column_renames);
+                let after = self.put(told);
+                Some(ddl(sql, Some(before), Some(after), column_renames, needs_snapshot))
             }
             (_, Some(Err(reason))) => {
                 Some(Effect::Quarantined { name: name.clone(), reason: reason.clone() })
             }
-            // Gone from the server, though this statement did not drop it: a later one will say so.
-            (Some(before), None) if dropping => {
+            (Some(before), None) if matches!(cause, Cause::Drop | Cause::Unknown) => {
                 self.tables.remove(name);
-                Some(ddl(sql, Some(before), None, &[]))
+                Some(ddl(sql, Some(before), None, &[], false))
             }
+            // Gone from the server, though this statement did not drop it: a later one will say so.
             (_, None) => None,
         }
     }
@@ -175,32 +213,26 @@ impl Model {
     ) -> Option<Effect> {
         let before = self.tables.remove(from);
         if !patterns.matches(to) {
-            return before.map(|before| ddl(sql, Some(before), None, &[]));
+            return before.map(|before| ddl(sql, Some(before), None, &[], false));
         }
-        let shown = live.get(to).and_then(|d| d.as_ref().ok()).cloned();
-        let mut after = match (shown, &before) {
-            (Some(table), _) => table,
-            (None, Some(old)) => Table { name: to.clone(), ..(**old).clone() },
+        let shown = live.get(to).and_then(|d| d.as_ref().ok()).map(|live| &live.table);
+        let after = match (&before, shown) {
+            // The statement renames and does nothing else: what else is new there came later.
+            (Some(old), _) => Table { name: to.clone(), version: old.version + 1, ..(**old).clone() },
+            (None, Some(table)) => {
+                let after = self.put(table.clone());
+                return Some(ddl(sql, None, Some(after), &[], true));
+            }
             (None, None) => return None,
         };
-        let known = before.is_some();
-        match &before {
-            Some(old) => {
-                (after.id, after.version) = (old.id, old.version + 1);
-                let after = Arc::new(after);
-                self.tables.insert(to.clone(), Arc::clone(&after));
-                Some(ddl(sql, before, Some(after), &[]))
-            }
-            None => {
-                let after = self.put(after);
-                let made =
-                    Ddl { sql: sql.to_owned(), before: None, after: Some(after), column_renames: vec![] };
-                Some(Effect::Ddl { ddl: made, needs_snapshot: !known })
-            }
-        }
+        let after = Arc::new(after);
+        self.tables.insert(to.clone(), Arc::clone(&after));
+        let is_news = self.flows.iter().any(|flow| flow.matches(to) && !flow.matches(from));
+        Some(ddl(sql, before, Some(after), &[], is_news))
     }
 
-    /// Finds a definition that explains rows written under `map`: the live one. `Err` is the reason why it does not.
+    /// Finds a definition that explains rows written under `map`, from the live one and the one we hold. `Err` is the
+    /// reason why there is none; without one, the table is gone.
     pub async fn reread(
         &mut self,
         lookup: &mut Conn,
@@ -209,21 +241,28 @@ impl Model {
         patterns: &Patterns,
         name: &TableName,
         map: &TableMap,
-    ) -> Result<Result<Effect, String>, CaptureError> {
+    ) -> Result<Result<Effect, Option<String>>, CaptureError> {
         let mut live = look(lookup, address, server, |n| n == name && patterns.matches(n)).await?;
         let before = self.get(name);
-        let described = live.remove(name);
-        let gone = || Err("the server has no such table any more".to_owned());
-        Ok(match described.unwrap_or_else(gone) {
-            Ok(table) => match RowPlan::new(map, &table) {
-                Ok(_) => {
-                    let after = self.put(table);
-                    Ok(ddl("", before, Some(after), &[]))
-                }
-                Err(error) => Err(error.to_string()),
-            },
-            Err(reason) => Err(reason),
-        })
+        let (live, reason) = match live.remove(name) {
+            None => (None, None),
+            Some(Ok(live)) => {
+                let reason = RowPlan::new(map, &live.table).err().map(|error| error.to_string());
+                (Some(live), reason)
+            }
+            Some(Err(reason)) => (None, Some(reason)),
+        };
+        let as_it_is = live.as_ref().filter(|_| reason.is_none()).map(|live| live.table.clone());
+        let known = [live.as_ref().map(|live| &live.table), before.as_deref()];
+        let Some(table) = as_it_is.or_else(|| as_it_was(name, map, &known)) else {
+            return Ok(Err(reason));
+        };
+        let needs_snapshot = match (&before, &live) {
+            (Some(before), Some(live)) => changes_rows(before, &table, live, &[]),
+            _ => false,
+        };
+        let after = self.put(table);
+        Ok(Ok(ddl("", before, Some(after), &[], needs_snapshot)))
     }
 }
 
@@ -232,9 +271,98 @@ fn ddl(
     before: Option<Arc<Table>>,
     after: Option<Arc<Table>>,
     column_renames: &[(String, String)],
+    needs_snapshot: bool,
 ) -> Effect {
     let column_renames = column_renames.to_vec();
-    Effect::Ddl { ddl: Ddl { sql: sql.to_owned(), before, after, column_renames }, needs_snapshot: false }
+    Effect::Ddl { ddl: Ddl { sql: sql.to_owned(), before, after, column_renames }, needs_snapshot }
+}
+
+/// The table after an ALTER: as the server shows it, less what the statement's text does not speak of.
+fn told_by(sql: &str, before: &Table, live: &Table, renames: &[(String, String)]) -> Table {
+    let text = sql.to_lowercase();
+    let speaks_of = |name: &str| {
+        let name = name.to_lowercase();
+        text.contains(&name) || text.contains(&name.replace('`', "``"))
+    };
+    let new_name = |old: &str| {
+        renames.iter().find(|(from, _)| from.eq_ignore_ascii_case(old)).map_or(old, |(_, to)| to).to_owned()
+    };
+    let old_names: Vec<String> = before.columns.iter().map(|c| new_name(&c.name)).collect();
+    let is_old = |name: &str| old_names.iter().any(|old| old.eq_ignore_ascii_case(name));
+    let lost = old_names.iter().any(|name| live.column_index(name).is_none() && !speaks_of(name));
+    let early = live.columns.iter().any(|c| !is_old(&c.name) && !speaks_of(&c.name));
+    if !lost && !early {
+        return live.clone();
+    }
+    let mut columns = Vec::new();
+    for (old, name) in before.columns.iter().zip(&old_names) {
+        match live.column_index(name) {
+            Some(index) => columns.push(live.columns[index].clone()),
+            None if speaks_of(&old.name) && *name == old.name => {}
+            None => columns.push(base::Column { name: name.clone(), ..old.clone() }),
+        }
+    }
+    columns.extend(live.columns.iter().filter(|c| !is_old(&c.name) && speaks_of(&c.name)).cloned());
+    let renamed: Vec<_> = before.key.iter().map(|i| old_names[*i].as_str()).collect();
+    with_keys(live.name.clone(), columns, live, &renamed)
+}
+
+/// The table whose rows `map` describes: every column as one of `known` has it.
+fn as_it_was(name: &TableName, map: &TableMap, known: &[Option<&Table>]) -> Option<Table> {
+    let find = |index: usize| {
+        let mut all = known.iter().flatten().flat_map(|table| &table.columns);
+        all.find(|column| RowPlan::explains(map, index, column))
+            .cloned()
+            .or_else(|| describe_column(map, index))
+            .filter(|column| RowPlan::explains(map, index, column))
+    };
+    let columns: Vec<_> = (0..map.column_count()).map(find).collect::<Option<_>>()?;
+    let keyed = known.iter().flatten().next()?;
+    let old_key = known.last().copied().flatten();
+    let old_key: Vec<_> =
+        old_key.map(|t| t.key.iter().map(|i| t.columns[*i].name.as_str()).collect()).unwrap_or_default();
+    Some(with_keys(name.clone(), columns, keyed, &old_key))
+}
+
+/// A table of these columns with the keys of `like`, or else with `key`, as far as the columns are there.
+fn with_keys(name: TableName, columns: Vec<base::Column>, like: &Table, key: &[&str]) -> Table {
+    let mut table = Table { id: 0, version: 0, name, columns, key: Vec::new(), unique_keys: Vec::new() };
+    let find = |names: &mut dyn Iterator<Item = &str>| -> Option<Vec<usize>> {
+        names.map(|name| table.column_index(name)).collect()
+    };
+    let of = |indexes: &[usize]| find(&mut indexes.iter().map(|i| like.columns[*i].name.as_str()));
+    let own = of(&like.key).or_else(|| find(&mut key.iter().copied())).unwrap_or_default();
+    let unique = like.unique_keys.iter().filter_map(|key| of(key)).collect();
+    (table.key, table.unique_keys) = (own, unique);
+    table
+}
+
+/// Whether rows that are there now have values that no row event tells of: a new column's default, another type.
+fn changes_rows(before: &Table, after: &Table, live: &Live, renames: &[(String, String)]) -> bool {
+    after.columns.iter().any(|column| {
+        let old = renames.iter().find(|(_, to)| *to == column.name).map_or(&column.name, |(from, _)| from);
+        match before.column_index(old) {
+            Some(index) => !keeps_values(&before.columns[index].ty, &column.ty),
+            None => live.table.column_index(&column.name).is_some_and(|i| live.fills[i]),
+        }
+    })
+}
+
+/// Whether every value of a column is the same under its new type.
+fn keeps_values(old: &ColumnType, new: &ColumnType) -> bool {
+    use ColumnType as T;
+    let is_int = |ty: &T| {
+        matches!(
+            ty,
+            T::TinyInt { .. } | T::SmallInt { .. } | T::MediumInt { .. } | T::Int { .. } | T::BigInt { .. }
+        )
+    };
+    match (old, new) {
+        (T::Text { .. }, T::Text { .. }) | (T::VarBinary { .. }, T::VarBinary { .. }) => true,
+        (T::Enum { labels: old }, T::Enum { labels: new })
+        | (T::Set { labels: old }, T::Set { labels: new }) => new.starts_with(old),
+        _ => old == new || (is_int(old) && is_int(new)),
+    }
 }
 
 fn same_shape(a: &Table, b: &Table) -> bool {

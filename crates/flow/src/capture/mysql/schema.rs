@@ -8,8 +8,16 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// A table that cannot be described, with the reason.
-pub type Described = Result<Table, String>;
+/// A table as it is now, or the reason why it cannot be described.
+pub type Described = Result<Live, String>;
+
+/// A table as the server has it now.
+#[derive(Clone, Debug)]
+pub struct Live {
+    pub table: Table,
+    /// By column: whether the server gives it a value of its own in rows that are there when it is added.
+    pub fills: Vec<bool>,
+}
 
 /// Reads every base table for which `wanted` is true. `id` and `version` are 0: the caller numbers them.
 pub async fn read_tables(
@@ -40,7 +48,8 @@ pub async fn read_tables(
         "SELECT CAST(table_schema AS CHAR CHARACTER SET utf8mb4), CAST(table_name AS CHAR CHARACTER SET utf8mb4), \
          CAST(column_name AS CHAR CHARACTER SET utf8mb4), CAST(column_type AS CHAR CHARACTER SET utf8mb4), \
          CAST(data_type AS CHAR CHARACTER SET utf8mb4), is_nullable, character_set_name, collation_name, \
-         CAST(extra AS CHAR CHARACTER SET utf8mb4), character_maximum_length, {visible} \
+         CAST(extra AS CHAR CHARACTER SET utf8mb4), character_maximum_length, {visible}, \
+         CAST(column_default AS CHAR CHARACTER SET utf8mb4) \
          FROM information_schema.columns WHERE {filter} ORDER BY table_schema, table_name, ordinal_position"
     );
     let rows: Vec<Row> = conn.query(sql).await.map_err(fail)?;
@@ -51,16 +60,11 @@ pub async fn read_tables(
             continue;
         }
         let entry = out.entry(name.clone()).or_insert_with(|| {
-            Ok(Table {
-                id: 0,
-                version: 0,
-                name,
-                columns: Vec::new(),
-                key: Vec::new(),
-                unique_keys: Vec::new(),
-            })
+            let (columns, key, unique_keys) = (Vec::new(), Vec::new(), Vec::new());
+            let table = Table { id: 0, version: 0, name, columns, key, unique_keys };
+            Ok(Live { table, fills: Vec::new() })
         });
-        let Ok(table) = entry else { continue };
+        let Ok(Live { table, fills }) = entry else { continue };
         let column_name = text(2);
         let is_json = json_columns.contains(&(table.name.clone(), column_name.clone()));
         let chars_max = row.get::<Option<u64>, _>(9).flatten();
@@ -68,6 +72,10 @@ pub async fn read_tables(
             Ok(ty) => {
                 let extra = text(8).to_ascii_uppercase();
                 let charset = row.get::<Option<String>, _>(6).flatten();
+                let default = row.get::<Option<String>, _>(11).flatten();
+                // MariaDB writes the absence of a default as NULL.
+                let has_default = default.is_some_and(|text| text != "NULL");
+                fills.push(has_default || text(5) != "YES" || generated(&extra) != Generated::No);
                 table.columns.push(Column {
                     charset: charset.filter(|_| !matches!(ty, ColumnType::Json)),
                     collation: row.get::<Option<String>, _>(7).flatten(),
@@ -83,7 +91,7 @@ pub async fn read_tables(
         }
     }
     for (name, described) in &mut out {
-        if let Ok(table) = described {
+        if let Ok(Live { table, .. }) = described {
             apply_keys(table, keys.get(name).map_or(&[][..], Vec::as_slice));
         }
     }

@@ -4,7 +4,7 @@ use super::check::{Server, inspect, refuse};
 use super::connect::{Address, execute, statement_error};
 use super::model::Model;
 use super::schema::read_tables;
-use super::snapshot::{CHUNK_ROWS_DEFAULT, RateLimit, Reader, binlog_end};
+use super::snapshot::{CHUNK_ROWS_DEFAULT, Queue, RateLimit, Reader, binlog_end};
 use super::stream::{HEARTBEAT, Running, Stream};
 use super::xa::Xa;
 use crate::capture::status::{ErrorStatus, StatusCell};
@@ -16,8 +16,7 @@ use base::{GtidSet, MariaGtidSet, Position, SnapshotProgress, Step, TableName, T
 use journal::{Batch, State};
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, GnoInterval, Sid};
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -52,6 +51,8 @@ pub struct MySqlSource {
     pub patterns: Arc<Patterns>,
     pub handle: JournalHandle,
     pub status: StatusCell,
+    /// The tables of each flow that reads the journal.
+    pub flows: Arc<[Patterns]>,
 }
 
 /// Captures until shutdown.
@@ -142,6 +143,7 @@ async fn session(
     let position = state.position.clone().expect("begin gives a position");
     let events = open_stream(conn, &position, server_id(source)).await?;
     let (messages, received) = mpsc::channel(MESSAGES_MAX);
+    let queue = Arc::new(unread(&state.snapshot));
     let mut stream = Stream {
         name: Arc::clone(&source.name),
         address: address.clone(),
@@ -151,14 +153,16 @@ async fn session(
         batch: Batch::new(state.next_lsn),
         position,
         epoch: state.epoch,
-        model: Model::from_state(&state.tables),
+        model: Model::from_state(&state.tables, &source.flows),
         progress: state.snapshot.clone(),
         lookup,
         server: server.clone(),
         xa: Xa::default(),
+        queue: Arc::clone(&queue),
+        refills: source.config.snapshot == SnapshotMode::Initial,
         state: Running::default(),
     };
-    let mut readers = start_readers(source, address, &server, &state.snapshot, &messages);
+    let mut readers = start_readers(source, address, &server, &queue, &messages);
     // Held open, so that a stream without a snapshot does not see its readers as gone.
     let _messages = messages;
     let ended = tokio::select! {
@@ -185,32 +189,35 @@ async fn reader_failure(readers: &mut JoinSet<Result<(), CaptureError>>) -> Capt
     std::future::pending().await
 }
 
+/// The tables that a snapshot has still to read.
+fn unread(progress: &SnapshotProgress) -> Queue {
+    let queue = Queue::default();
+    for (name, table) in &progress.tables {
+        if let Some((db, own)) = name.split_once('.').filter(|_| !table.done && table.quarantined.is_none()) {
+            queue.push(TableName::new(db, own));
+        }
+    }
+    queue
+}
+
 fn start_readers(
     source: &MySqlSource,
     address: &Address,
     server: &Server,
-    progress: &SnapshotProgress,
+    queue: &Arc<Queue>,
     messages: &mpsc::Sender<super::snapshot::Message>,
 ) -> JoinSet<Result<(), CaptureError>> {
-    let queue: VecDeque<TableName> = progress
-        .tables
-        .iter()
-        .filter(|(_, table)| !table.done && table.quarantined.is_none())
-        .filter_map(|(name, _)| name.split_once('.').map(|(db, table)| TableName::new(db, table)))
-        .collect();
     let options = &source.config.options;
-    let parallel = options.snapshot_parallel.unwrap_or(PARALLEL_DEFAULT).clamp(1, 16) as usize;
     let mut readers = JoinSet::new();
-    let count = parallel.min(queue.len());
     let reader = Reader {
         address: address.clone(),
         server: server.clone(),
-        queue: Arc::new(Mutex::new(queue)),
+        queue: Arc::clone(queue),
         stream: messages.clone(),
         limit: Arc::new(RateLimit::new(options.snapshot_rows_per_second)),
         chunk_rows: options.snapshot_chunk_rows.unwrap_or(CHUNK_ROWS_DEFAULT).clamp(1, 100_000),
     };
-    for _ in 0..count {
+    for _ in 0..options.snapshot_parallel.unwrap_or(PARALLEL_DEFAULT).clamp(1, 16) {
         readers.spawn(reader.clone().run());
     }
     readers
@@ -260,7 +267,7 @@ async fn restart(
 ) -> Result<State, CaptureError> {
     let position = current_position(conn, server).await?;
     let live = read_tables(lookup, server, |name| source.patterns.matches(name)).await?;
-    let mut model = Model::from_state(&state.tables);
+    let mut model = Model::from_state(&state.tables, &source.flows);
     let mut batch = Batch::new(state.next_lsn);
     if let Some(gap) = &gap {
         batch.epoch(state.epoch + 1, gap);
@@ -270,9 +277,9 @@ async fn restart(
     for (name, described) in live {
         let key = name.to_string();
         match described {
-            Ok(table) => {
+            Ok(live) => {
                 let known = model.get(&name);
-                let table = model.put(table);
+                let table = model.put(live.table);
                 batch.schema(&table);
                 if known.is_some() && snapshot {
                     batch.truncate(&table);

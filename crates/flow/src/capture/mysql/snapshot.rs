@@ -12,10 +12,10 @@ use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use futures_util::TryStreamExt;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value as Param};
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 /// Rows one SELECT asks for unless the configuration says otherwise.
@@ -26,6 +26,8 @@ const CHUNK_BYTES: u64 = 8 << 20;
 const VISIBILITY_WAIT_MAX: Duration = Duration::from_secs(120);
 /// Rows of a table without a key travel to the stream in blocks of this size.
 const KEYLESS_BLOCK_BYTES: usize = 256 << 10;
+/// A table that is still not what the stream knows after this many looks cannot be read at all.
+const REDEFINED_MAX: u32 = 20;
 /// Blocks that may wait for the stream.
 const KEYLESS_BLOCKS_MAX: usize = 4;
 
@@ -69,6 +71,8 @@ pub struct Chunk {
     /// Where the next chunk begins; `None` when this was the last.
     pub cursor: Option<String>,
     pub rows_estimated: u64,
+    /// The table could not be read as the stream knows it: the piece is read again once the stream is at `high`.
+    pub again: bool,
     /// Answered once the chunk is in the journal's queue or was refused.
     pub reply: oneshot::Sender<()>,
 }
@@ -96,24 +100,82 @@ impl RateLimit {
     }
 }
 
+/// Tables that wait for a reader, and those that have one: never two at once.
+#[derive(Default)]
+pub struct Queue {
+    tables: Mutex<Tables>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Tables {
+    waiting: VecDeque<TableName>,
+    read: HashSet<TableName>,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn push(&self, table: TableName) {
+        {
+            let mut tables = self.lock();
+            if !tables.waiting.contains(&table) {
+                tables.waiting.push_back(table);
+            }
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// The next table that nobody reads, if there is one.
+    fn take(&self) -> Option<TableName> {
+        let mut tables = self.lock();
+        let index = tables.waiting.iter().position(|table| !tables.read.contains(table))?;
+        let table = tables.waiting.remove(index)?;
+        tables.read.insert(table.clone());
+        Some(table)
+    }
+
+    async fn next(&self) -> TableName {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(table) = self.take() {
+                return table;
+            }
+            changed.await;
+        }
+    }
+
+    fn finish(&self, table: &TableName) {
+        self.lock().read.remove(table);
+        self.changed.notify_waiters();
+    }
+}
+
 /// Everything a reader needs.
 #[derive(Clone)]
 pub struct Reader {
     pub address: Address,
     pub server: Server,
-    pub queue: Arc<Mutex<VecDeque<TableName>>>,
+    pub queue: Arc<Queue>,
     pub stream: mpsc::Sender<Message>,
     pub limit: Arc<RateLimit>,
     pub chunk_rows: u32,
 }
 
 impl Reader {
-    /// Reads tables off the queue until it is empty.
+    /// Reads tables off the queue, for ever.
     pub async fn run(self) -> Result<(), CaptureError> {
         let mut conn = None;
         loop {
-            let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(table) = next else { return Ok(()) };
+            let table = match self.queue.take() {
+                Some(table) => table,
+                None => {
+                    conn = None;
+                    self.queue.next().await
+                }
+            };
             let conn = match &mut conn {
                 Some(conn) => conn,
                 none => {
@@ -127,36 +189,56 @@ impl Reader {
                     return Err(error);
                 }
                 let reason = base::error::chain(&error);
-                let _ = self.stream.send(Message::Refused { table, reason }).await;
+                let _ = self.stream.send(Message::Refused { table: table.clone(), reason }).await;
             }
+            self.queue.finish(&table);
         }
     }
 
     async fn read_table(&self, conn: &mut Conn, name: &TableName) -> Result<(), CaptureError> {
         let (rows_estimated, row_bytes) = estimate(conn, name).await?;
         let mut row_bytes = row_bytes.max(16);
+        let mut redefined = 0;
         loop {
             let (reply, begin) = oneshot::channel();
             let start = Message::Start { table: name.clone(), reply };
             if self.stream.send(start).await.is_err() {
                 return Ok(());
             }
-            let Ok(Some(begin)) = begin.await else { return Ok(()) };
-            if let Some(ready) = begin.keyless {
-                return self.read_keyless(&begin.table, ready, rows_estimated).await;
-            }
+            let Ok(Some(mut begin)) = begin.await else { return Ok(()) };
             let limit = u64::from(self.chunk_rows).min(CHUNK_BYTES / row_bytes).max(1);
-            let (low, rows, high) = self.read_chunk(conn, &begin, limit).await?;
-            let bytes: usize = rows.iter().map(|r| r.0.len()).sum();
-            if !rows.is_empty() {
-                row_bytes = (bytes / rows.len()).max(16) as u64;
-            }
-            self.limit.spend(rows.len()).await;
-            let full = rows.len() as u64 == limit;
-            let cursor = rows.last().filter(|_| full).map(|row| cursor_text(&begin.table, row.view()));
+            let read = match begin.keyless.take() {
+                Some(ready) => match self.read_keyless(&begin.table, ready, rows_estimated).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => Err(error),
+                },
+                None => self.read_chunk(conn, &begin, limit).await,
+            };
             let (reply, taken) = oneshot::channel();
-            let table = begin.table;
-            let chunk = Chunk { table, rows, low, high, cursor, rows_estimated, reply };
+            let chunk = match read {
+                Ok((low, rows, high)) => {
+                    let bytes: usize = rows.iter().map(|r| r.0.len()).sum();
+                    if !rows.is_empty() {
+                        row_bytes = (bytes / rows.len()).max(16) as u64;
+                    }
+                    self.limit.spend(rows.len()).await;
+                    let full = rows.len() as u64 == limit;
+                    let cursor =
+                        rows.last().filter(|_| full).map(|row| cursor_text(&begin.table, row.view()));
+                    redefined = 0;
+                    Chunk { table: begin.table, rows, low, high, cursor, rows_estimated, again: false, reply }
+                }
+                // The table is another by now, and the stream has not come that far: it goes there first.
+                Err(error) if is_redefined(&error) && redefined < REDEFINED_MAX => {
+                    redefined += 1;
+                    execute(conn, &["ROLLBACK"]).await?;
+                    let mark = current_mark(conn, &self.server).await?;
+                    let (low, high, rows) = (mark.clone(), mark, Vec::new());
+                    let cursor = begin.cursor;
+                    Chunk { table: begin.table, rows, low, high, cursor, rows_estimated, again: true, reply }
+                }
+                Err(error) => return Err(error),
+            };
             if self.stream.send(Message::Chunk(Box::new(chunk))).await.is_err() || taken.await.is_err() {
                 return Ok(());
             }
@@ -259,6 +341,11 @@ impl Reader {
         let mut conn = self.address.connect().await?;
         reading_session(&mut conn).await?;
         execute(&mut conn, &["SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"]).await?;
+        // While the stream still flows: whether the table is what it takes it for.
+        let list = select_list(table, self.server.flavor());
+        let probe = format!("SELECT {list} FROM {} LIMIT 0", quoted(&table.name));
+        let what = format!("read table `{}`", table.name);
+        conn.query_drop(probe).await.map_err(|e| statement_error(&what, e))?;
         let begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
         let mark = if self.server.mariadb {
             execute(&mut conn, &[begin]).await?;
@@ -312,6 +399,12 @@ impl Reader {
         let _ = sender.send(Ok(Vec::new())).await;
         Ok(())
     }
+}
+
+/// Whether a statement failed because the table or a column is no more, or is another, or is in long use.
+fn is_redefined(error: &CaptureError) -> bool {
+    let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<mysql_async::Error>());
+    matches!(cause, Some(mysql_async::Error::Server(e)) if matches!(e.code, 1049 | 1054 | 1146 | 1205 | 1412))
 }
 
 /// What is visible to a read that begins now (MySQL), or to the view of the open transaction (MariaDB).

@@ -5,7 +5,7 @@ use super::check::Server;
 use super::connect::Address;
 use super::model::Model;
 use super::session::Control;
-use super::snapshot::{Begin, Chunk, Keyless, Message, row_key};
+use super::snapshot::{Begin, Chunk, Keyless, Message, Queue, row_key};
 use super::window::{Mark, Tracking, TxnMark, Verdict};
 use super::xa::Xa;
 use crate::capture::CaptureError;
@@ -80,6 +80,10 @@ pub struct Stream {
     /// For reading definitions while the stream runs.
     pub lookup: Conn,
     pub xa: Xa,
+    /// Where tables that must be read anew wait for a reader.
+    pub queue: Arc<Queue>,
+    /// Whether tables are read anew when a statement changed rows that are there.
+    pub refills: bool,
     pub state: Running,
 }
 
@@ -513,29 +517,54 @@ impl Stream {
             Effect::Truncated(table) => {
                 self.batch.truncate(&table);
             }
+            Effect::Refilled(table) => {
+                self.batch.truncate(&table);
+                self.read_anew(&table.name);
+            }
             Effect::Ddl { ddl, needs_snapshot } => {
                 if let Some(after) = &ddl.after {
                     self.batch.schema(after);
                 }
                 self.batch.ddl(&ddl);
-                if ddl.after.is_none()
-                    && let Some(before) = &ddl.before
-                {
-                    self.batch.drop_table(before.id);
-                    self.note_progress(&before.name, |table| table.done = true);
-                }
-                if let Some(after) = &ddl.after {
-                    let name = after.name.clone();
-                    let before_name = ddl.before.as_ref().map(|b| b.name.clone());
-                    if needs_snapshot {
-                        self.note_progress(&name, |table| *table = TableSnapshot::default());
-                    } else if before_name.as_ref() != Some(&name) {
-                        self.note_progress(&name, |table| table.done = true);
-                    }
+                self.move_progress(&ddl);
+                match (&ddl.before, &ddl.after) {
+                    (Some(before), None) => self.batch.drop_table(before.id),
+                    (_, Some(after)) if needs_snapshot => self.read_anew(&after.name),
+                    _ => {}
                 }
             }
             Effect::Quarantined { name, reason } => self.quarantine(&name, reason),
         }
+    }
+
+    /// What is read of a table goes where its name goes; a cursor is of one key only.
+    fn move_progress(&mut self, ddl: &base::Ddl) {
+        let (before, after) = (ddl.before.as_ref(), ddl.after.as_ref());
+        let old = before.and_then(|t| self.progress.tables.get(&t.name.to_string()).cloned());
+        let mut moved = old.unwrap_or_else(|| TableSnapshot { done: true, ..TableSnapshot::default() });
+        if let Some(before) = before.filter(|b| after.is_none_or(|a| a.name != b.name)) {
+            self.note_progress(&before.name, |table| {
+                *table = TableSnapshot { done: true, ..TableSnapshot::default() };
+            });
+        }
+        let Some(after) = after else { return };
+        if moved.cursor.is_some() && before.is_none_or(|before| !same_key(before, after)) {
+            (moved.cursor, moved.rows) = (None, 0);
+        }
+        let waits = !moved.done && moved.quarantined.is_none();
+        self.note_progress(&after.name, |table| *table = moved);
+        if waits {
+            self.queue.push(after.name.clone());
+        }
+    }
+
+    /// The rows of a table are to be read again from the source, over those that the journal has.
+    fn read_anew(&mut self, name: &TableName) {
+        if !self.refills || self.is_quarantined(name) {
+            return;
+        }
+        self.note_progress(name, |table| *table = TableSnapshot::default());
+        self.queue.push(name.clone());
     }
 
     fn note_progress(&mut self, name: &TableName, change: impl FnOnce(&mut TableSnapshot)) {
@@ -667,7 +696,16 @@ impl Stream {
                 let plan = RowPlan::new(map, &table).expect("the model checked the plan");
                 Ok(Decoder { map: Arc::clone(map), rows: Some((table, plan)) })
             }
-            Err(reason) => {
+            // Dropped or renamed since: the stream will come to that. What takes the rows along is read whole.
+            Err(None) => {
+                tracing::info!(source = %self.name, table = %name, "rows of a table that is gone by now are skipped");
+                if self.model.get(&name).is_some() {
+                    self.begin();
+                    self.note_progress(&name, |table| table.done = false);
+                }
+                Ok(Decoder { map: Arc::clone(map), rows: None })
+            }
+            Err(Some(reason)) => {
                 self.quarantine(&name, reason);
                 Ok(Decoder { map: Arc::clone(map), rows: None })
             }
@@ -783,6 +821,7 @@ impl Stream {
         let name = &chunk.table.name;
         let tracking = self.state.tracking.remove(name).unwrap_or_default();
         let verdict = match self.model.get(name) {
+            Some(_) if chunk.again => Verdict::Again,
             Some(table) if table.version == chunk.table.version && table.id == chunk.table.id => {
                 tracking.verdict(&chunk.low)
             }
@@ -903,6 +942,13 @@ impl Stream {
 pub(super) enum DecodeFailure {
     Row(mysql::BinlogError),
     Journal(CaptureError),
+}
+
+fn same_key(a: &Table, b: &Table) -> bool {
+    let columns = |t: &Table| {
+        t.key.iter().map(|i| (t.columns[*i].ty.clone(), t.columns[*i].collation.clone())).collect::<Vec<_>>()
+    };
+    a.id == b.id && a.key == b.key && columns(a) == columns(b)
 }
 
 fn is_current(tracking: &Tracking, table: &Table, row: RowView<'_>, low: &Mark) -> bool {

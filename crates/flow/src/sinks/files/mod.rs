@@ -1,7 +1,7 @@
 //! Changes as JSON lines in files: `<flow>-<first lsn>.jsonl`, rotated by size, synced before they are acknowledged.
 //!
-//! The files are their own progress: the last whole line of the last file names the last change. A torn line after a
-//! crash is cut off. `<flow>.journal` holds the identity of the journal that the lines are of, in hexadecimal; when a
+//! The files are their own progress: the last change that the last file holds. A change that was parked comes late,
+//! behind newer ones. A torn line after a crash is cut off. `<flow>.journal` holds the identity of the journal that the lines are of, in hexadecimal; when a
 //! flow goes on from another journal, the old files move to a folder of that name.
 
 use crate::config::FlowConfig;
@@ -9,8 +9,9 @@ use crate::deliver::sink::{Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::sinks::json::put_out_change;
 use async_trait::async_trait;
 use base::Table;
+use serde::Deserialize;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,7 +75,8 @@ impl FilesSink {
             let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
             let (end, line) = last_line(&mut file)?;
             file.set_len(end)?;
-            if let Some(progress) = line.as_deref().and_then(progress_of) {
+            if line.as_deref().and_then(progress_of).is_some() {
+                let progress = newest(&mut file)?;
                 file.seek(SeekFrom::End(0))?;
                 file.sync_data()?;
                 self.file = Some((file, end));
@@ -141,7 +143,8 @@ impl FilesSink {
         }
         let Some(first) = first else { return Ok(()) };
         self.note_journal()?;
-        if self.file.as_ref().is_none_or(|(_, bytes)| *bytes >= self.rotate_bytes) {
+        // A change that comes late would name a file out of order.
+        if self.file.as_ref().is_none_or(|(_, bytes)| !batch.redrive && *bytes >= self.rotate_bytes) {
             let path = self.dir.join(format!("{}-{first:020}.jsonl", self.flow));
             let file = OpenOptions::new().create_new(true).write(true).open(&path)?;
             File::open(&self.dir)?.sync_all()?;
@@ -198,9 +201,26 @@ fn last_line(file: &mut File) -> io::Result<(u64, Option<String>)> {
     }
 }
 
+/// Where a line is in its journal.
+#[derive(Deserialize)]
+struct Place {
+    epoch: u32,
+    lsn: u64,
+}
+
 fn progress_of(line: &str) -> Option<Progress> {
-    let value: serde_json::Value = serde_json::from_str(line).ok()?;
-    Some(Progress { epoch: value["epoch"].as_u64()? as u32, lsn: value["lsn"].as_u64()? })
+    let Place { epoch, lsn } = serde_json::from_str(line).ok()?;
+    Some(Progress { epoch, lsn })
+}
+
+/// The newest change in a file.
+fn newest(file: &mut File) -> io::Result<Progress> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut newest = Progress::default();
+    for line in BufReader::new(file).lines() {
+        newest = newest.max(progress_of(&line?).unwrap_or_default());
+    }
+    Ok(newest)
 }
 
 #[async_trait]

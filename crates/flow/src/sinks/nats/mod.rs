@@ -98,7 +98,10 @@ impl NatsSink {
                 away(&error)
             })?;
             let number = |name: &str| message.headers.get(name).and_then(|v| v.as_str().parse::<u64>().ok());
-            let (Some(epoch), Some(lsn)) = (number("Tidemill-Epoch"), number("Tidemill-Lsn")) else {
+            // A change that was parked comes late, and says where the flow was then.
+            let epoch = number("Tidemill-Progress-Epoch").or_else(|| number("Tidemill-Epoch"));
+            let lsn = number("Tidemill-Progress-Lsn").or_else(|| number("Tidemill-Lsn"));
+            let (Some(epoch), Some(lsn)) = (epoch, lsn) else {
                 return Err(self.foreign_stream("ends with a message that is not ours"));
             };
             let progress = Progress { epoch: epoch as u32, lsn };
@@ -156,6 +159,10 @@ impl NatsSink {
             for change in part {
                 let (subject, mut headers, payload) = self.message(change, journal, payload_max);
                 headers.insert("Nats-Expected-Last-Sequence", sequence.to_string().as_str());
+                if batch.redrive {
+                    headers.insert("Tidemill-Progress-Epoch", open.progress.epoch.to_string().as_str());
+                    headers.insert("Tidemill-Progress-Lsn", open.progress.lsn.to_string().as_str());
+                }
                 sequence += 1;
                 let ack = context
                     .publish_with_headers(subject, headers, payload.into())

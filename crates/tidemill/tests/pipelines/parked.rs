@@ -1,0 +1,188 @@
+//! Refused rows: what happens to their table, their key and their node before they are tried again.
+
+use crate::node::{Node, mysql_source};
+use serde_json::Value;
+use testkit::{MySql, MySqlOptions, Nats, NatsOptions, SqlServer};
+
+async fn run_all(server: &SqlServer, statements: &[&str]) {
+    for sql in statements {
+        server.exec(sql).await.unwrap();
+    }
+}
+
+/// `shop.*` is copied to `copy.*`, whose tables were made with shorter columns.
+async fn narrow(setup: &[&str]) -> (MySql, Node) {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    run_all(&server, &["CREATE DATABASE shop", "CREATE DATABASE copy"]).await;
+    run_all(&server, setup).await;
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
+        ("sinks/db.yaml", format!("kind: mysql\nurl: {}\n", server.url())),
+        ("flows/to_db.yaml", "from: shop\nto: db\nroute: {\"shop.*\": \"copy.*\"}\n".into()),
+    ]);
+    node.start();
+    node.wait("streaming", |s| s["sources"][0]["state"] == "stream").await;
+    (server, node)
+}
+
+async fn rows(server: &SqlServer, table: &str) -> Vec<(i32, String)> {
+    server.query(&format!("SELECT id, v FROM {table} ORDER BY id, v")).await.unwrap_or_default()
+}
+
+/// Waits until the flow has come to the journal's end.
+async fn delivered(node: &Node, lsn: u64) -> Value {
+    node.wait("all is delivered or parked", |s| s["flows"][0]["lsn"].as_u64() >= Some(lsn)).await
+}
+
+async fn retry(node: &Node) {
+    node.until("nothing is parked any more", || async {
+        node.run(&["flow", "retry", "to_db"]).1.contains("0 still parked")
+    })
+    .await;
+}
+
+const TABLES: [&str; 2] = [
+    "CREATE TABLE shop.a (id INT PRIMARY KEY, v VARCHAR(40))",
+    "CREATE TABLE copy.a (id INT PRIMARY KEY, v VARCHAR(5))",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parked_change_ends_with_the_rows_of_its_table() {
+    let (server, node) = narrow(&TABLES).await;
+    run_all(
+        &server,
+        &[
+            "INSERT INTO shop.a VALUES (1, 'much too long')",
+            "TRUNCATE TABLE shop.a",
+            "INSERT INTO shop.a VALUES (1, 'ok'), (2, 'fine')",
+        ],
+    )
+    .await;
+    let status = delivered(&node, 4).await;
+    assert_eq!(status["flows"][0]["dead_letters"], 0, "{status:#}");
+    assert_eq!(rows(&server, "copy.a").await, rows(&server, "shop.a").await);
+    run_all(&server, &["INSERT INTO shop.a VALUES (3, 'much too long')"]).await;
+    node.wait("parked", |s| s["flows"][0]["dead_letters"] == 1).await;
+    // Reading anew is the way out that the messages name: it must not wait behind what it replaces.
+    run_all(&server, &["ALTER TABLE copy.a MODIFY v VARCHAR(40)"]).await;
+    let (code, _, err) = node.run(&["flow", "resnapshot", "to_db"]);
+    assert_eq!(code, 0, "{err}");
+    node.until("the row is there", || async {
+        rows(&server, "copy.a").await == rows(&server, "shop.a").await
+    })
+    .await;
+    assert_eq!(node.status()["flows"][0]["dead_letters"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parked_change_of_a_key_holds_both_keys_also_over_a_restart() {
+    let (server, mut node) = narrow(&TABLES).await;
+    run_all(
+        &server,
+        &[
+            "INSERT INTO shop.a VALUES (2, 'two')",
+            "UPDATE shop.a SET id = 5, v = 'much too long' WHERE id = 2",
+        ],
+    )
+    .await;
+    node.wait("parked", |s| s["flows"][0]["dead_letters"] == 1).await;
+    node.kill9();
+    node.start();
+    run_all(&server, &["INSERT INTO shop.a VALUES (2, 'new')", "INSERT INTO shop.a VALUES (9, 'last')"])
+        .await;
+    delivered(&node, 4).await;
+    run_all(&server, &["ALTER TABLE copy.a MODIFY v VARCHAR(40)"]).await;
+    retry(&node).await;
+    assert_eq!(rows(&server, "copy.a").await, rows(&server, "shop.a").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parked_row_without_a_key_is_deleted_after_it_came() {
+    let (server, node) = narrow(&[
+        "CREATE TABLE shop.a (id INT, v VARCHAR(40))",
+        "CREATE TABLE copy.a (id INT, v VARCHAR(5))",
+    ])
+    .await;
+    run_all(
+        &server,
+        &[
+            "INSERT INTO shop.a VALUES (1, 'much too long'), (2, 'fine')",
+            "DELETE FROM shop.a WHERE id = 1",
+            "INSERT INTO shop.a VALUES (3, 'last')",
+        ],
+    )
+    .await;
+    // The emptying of the table by its snapshot is change 1.
+    node.until("the last row is there", || async { rows(&server, "copy.a").await.len() == 2 }).await;
+    run_all(&server, &["ALTER TABLE copy.a MODIFY v VARCHAR(40)"]).await;
+    retry(&node).await;
+    assert_eq!(rows(&server, "copy.a").await, rows(&server, "shop.a").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retried_change_does_not_set_a_log_back() {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    let nats = Nats::start(NatsOptions::default()).await.unwrap();
+    run_all(&server, &["CREATE DATABASE shop", "CREATE TABLE shop.a (id INT PRIMARY KEY, v VARCHAR(40))"])
+        .await;
+    let flow = |to: &str, times: &str| {
+        format!("from: shop\nto: {to}\ntransform:\n  - set: {{n: \"id * {times}\"}}\n")
+    };
+    // Out of a BIGINT's range for 5.
+    let large = "4611686018427387904";
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
+        ("sinks/lines.yaml", "kind: files\npath: ./lines\n".into()),
+        ("sinks/events.yaml", format!("kind: nats\nurl: {}\n", nats.url())),
+        ("flows/a_lines.yaml", flow("lines", large)),
+        ("flows/b_events.yaml", flow("events", large)),
+    ]);
+    node.start();
+    node.wait("streaming", |s| s["sources"][0]["state"] == "stream").await;
+    run_all(
+        &server,
+        &[
+            "INSERT INTO shop.a VALUES (1, '1')",
+            "INSERT INTO shop.a VALUES (5, '5')",
+            "INSERT INTO shop.a VALUES (0, '0')",
+        ],
+    )
+    .await;
+    let both = |s: &Value, what: &str, n: u64| (0..2).all(|i| s["flows"][i][what] == n);
+    node.wait("one is parked", |s| both(s, "dead_letters", 1) && both(s, "lsn", 3)).await;
+    node.kill9();
+    node.write("flows/a_lines.yaml", &flow("lines", "2"));
+    node.write("flows/b_events.yaml", &flow("events", "2"));
+    node.start();
+    node.wait("running", |s| both(s, "lsn", 3)).await;
+    for flow in ["a_lines", "b_events"] {
+        node.until("retry goes through", || async {
+            node.run(&["flow", "retry", flow]).1.contains("0 still parked")
+        })
+        .await;
+    }
+    node.kill9();
+    node.start();
+    run_all(&server, &["INSERT INTO shop.a VALUES (-1, '4')"]).await;
+    node.wait("the last is there", |s| both(s, "lsn", 4)).await;
+    let lines = std::fs::read_dir(node.path("lines")).unwrap().map(|entry| entry.unwrap().path());
+    let lines: String = lines.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let lsns = |texts: Vec<String>| -> Vec<Value> {
+        texts
+            .iter()
+            .filter_map(|l| serde_json::from_str::<Value>(l).ok())
+            .filter_map(|v| v.get("lsn").cloned())
+            .collect()
+    };
+    assert_eq!(lsns(lines.lines().map(str::to_owned).collect()), [1, 3, 2, 4]);
+    let context = async_nats::jetstream::new(async_nats::connect(nats.url()).await.unwrap());
+    let stream = context.get_stream("TIDEMILL_B_EVENTS").await.unwrap();
+    let last = stream.get_info().await.unwrap().state.last_sequence;
+    let mut texts = Vec::new();
+    for sequence in 1..=last {
+        texts.push(
+            String::from_utf8_lossy(&stream.get_raw_message(sequence).await.unwrap().payload).into_owned(),
+        );
+    }
+    assert_eq!(lsns(texts), [1, 3, 2, 4]);
+}
