@@ -285,7 +285,11 @@ async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Byt
         return problem(Code::NotFound, "a flow is acted on as NAME:VERB", "POST /api/v1/flows/NAME:pause");
     };
     let Some(flow) = app.node.flows.get(name) else {
-        return problem(Code::NotFound, format!("there is no flow `{name}`"), "see GET /api/v1/flows");
+        return problem(
+            Code::NotFound,
+            format!("there is no flow `{name}`"),
+            "see `tidemill flow list`, or GET /api/v1/flows",
+        );
     };
     let gone = || problem(Code::Unavailable, "the flow does not answer", "try again");
     let (sender, receiver) = oneshot::channel();
@@ -372,7 +376,11 @@ async fn resnapshot(app: &App, name: &str, flow: &crate::start::RunningFlow, bod
 
 async fn dead_letters(State(app): State<App>, Path(name): Path<String>) -> Response {
     if !app.node.flows.contains_key(&name) {
-        return problem(Code::NotFound, format!("there is no flow `{name}`"), "see GET /api/v1/flows");
+        return problem(
+            Code::NotFound,
+            format!("there is no flow `{name}`"),
+            "see `tidemill flow list`, or GET /api/v1/flows",
+        );
     }
     match app.node.catalog.dead_letters(&name, DEAD_LETTERS_MAX) {
         Ok(letters) => {

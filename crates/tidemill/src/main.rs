@@ -141,6 +141,11 @@ pub enum FlowVerb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !matches!(cli.command, Command::Up { .. } | Command::Demo(_)) {
+        // `tidemill tail … | head` ends quietly, as every other tool does.
+        // SAFETY: no other thread runs yet, and the default action is a valid one.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
     // One TLS provider for the whole process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -123,11 +123,20 @@ impl Refusal {
             Self::Driver(error) => {
                 let message = format!("failed to connect to {place}");
                 // 1045 access denied, 1044 to the database, 1130 host not allowed, 1251 and 2059 authentication method.
-                let denied = matches!(&error, mysql_async::Error::Server(e)
-                    if matches!(e.code, 1044 | 1045 | 1130 | 1251 | 2059 | 1862));
+                // A server that does not know the user may answer with a plugin that nobody has.
+                let denied = match &error {
+                    mysql_async::Error::Server(e) => {
+                        matches!(e.code, 1044 | 1045 | 1130 | 1251 | 2059 | 1862)
+                    }
+                    mysql_async::Error::Driver(mysql_async::DriverError::UnknownAuthPlugin { .. }) => true,
+                    _ => false,
+                };
                 if denied {
-                    CaptureError::fatal(message, "check the user name and password in the source's url")
-                        .because(error)
+                    CaptureError::fatal(
+                        message,
+                        "check the user name and password in the source's url, and that the user exists",
+                    )
+                    .because(error)
                 } else {
                     CaptureError::unavailable(message).because(error)
                 }
