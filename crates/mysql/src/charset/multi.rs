@@ -224,12 +224,11 @@ pub static GB18030: Multi = Multi {
     euc_private: false,
 };
 
-/// Its backslash is 815Fh to the servers, and so is 5Ch, which is the one that is decoded.
+/// Its backslash is 815Fh, and 5Ch is one too, though the servers write none: the only two codes of one character.
 pub static SJIS: Multi = Multi {
     encoding: e::SHIFT_JIS,
     size: shift_jis,
     holes: &[
-        (0x815f, 0x815f),
         (0x8740, 0x875d),
         (0x875f, 0x8775),
         (0x877e, 0x879c),
@@ -237,7 +236,7 @@ pub static SJIS: Multi = Multi {
         (0xeeef, 0xeefc),
         (0xf040, 0xfc4b),
     ],
-    runs: &[(0x8160, "〜‖"), (0x817c, "−"), (0x8191, "¢£"), (0x81ca, "¬")],
+    runs: &[(0x815f, "\\〜‖"), (0x817c, "−"), (0x8191, "¢£"), (0x81ca, "¬")],
     euc_private: false,
 };
 
