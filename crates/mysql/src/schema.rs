@@ -81,25 +81,34 @@ fn numbers(column_type: &str) -> Vec<u64> {
     })
 }
 
-/// The labels of `enum('a','it''s')`: quotes are doubled, nothing else is escaped.
+/// The labels of `enum('a','it''s','b\\c')`: quotes are doubled; backslash, NUL, line feed and carriage return are
+/// escaped with a backslash, whatever the server's sql_mode.
 fn labels(column_type: &str) -> Option<Vec<String>> {
     let mut out = Vec::new();
     let mut rest = column_type.split_once('(')?.1;
     loop {
         rest = rest.trim_start().strip_prefix('\'')?;
         let mut label = String::new();
+        let mut chars = rest.chars();
         loop {
-            let (part, after) = rest.split_once('\'')?;
-            label.push_str(part);
-            rest = after;
-            match rest.strip_prefix('\'') {
-                Some(after) => {
-                    label.push('\'');
-                    rest = after;
-                }
-                None => break,
+            match chars.next()? {
+                '\\' => label.push(match chars.next()? {
+                    '0' => '\0',
+                    'n' => '\n',
+                    'r' => '\r',
+                    other => other,
+                }),
+                '\'' => match chars.as_str().strip_prefix('\'') {
+                    Some(after) => {
+                        label.push('\'');
+                        chars = after.chars();
+                    }
+                    None => break,
+                },
+                other => label.push(other),
             }
         }
+        rest = chars.as_str();
         out.push(label);
         rest = rest.trim_start();
         match rest.strip_prefix(',') {
@@ -128,6 +137,8 @@ mod tests {
         assert_eq!(of("vector(3)", "vector", None), ColumnType::Vector { dimensions: 3 });
         let labels = ["a", "it's", "x,y)", ""].map(str::to_owned).to_vec();
         assert_eq!(of("enum('a','it''s','x,y)','')", "enum", None), ColumnType::Enum { labels });
+        let labels = ["a\\b", "two\nlines", "\0\r"].map(str::to_owned).to_vec();
+        assert_eq!(of("set('a\\\\b','two\\nlines','\\0\\r')", "set", None), ColumnType::Set { labels });
         let json = column_type("longtext", "longtext", Some(4_294_967_295), true, Flavor::MariaDb);
         assert_eq!(json, Ok(ColumnType::Json));
         assert!(column_type("sdo_geometry", "sdo_geometry", None, false, Flavor::MySql).is_err());

@@ -19,7 +19,8 @@ pub struct BadValue {
 pub fn select_expression(column: &Column, flavor: Flavor) -> String {
     let name = format!("`{}`", column.name.replace('`', "``"));
     match (&column.ty, flavor) {
-        (ColumnType::Enum { .. } | ColumnType::Set { .. }, _) => format!("{name}+0"),
+        // Not `+ 0`, which MariaDB computes as a DOUBLE: a SET of 64 labels does not fit.
+        (ColumnType::Enum { .. } | ColumnType::Set { .. }, _) => format!("({name}|0)"),
         // A FLOAT in a prepared statement's result is the stored four bytes; nothing to do in either flavour.
         _ => name,
     }
@@ -40,10 +41,6 @@ pub fn put_selected(
     }
     let selected = match (&column.ty, value) {
         (ty, Value::Int(_) | Value::UInt(_)) => integer(ty, value).ok_or_else(bad)?,
-        (ColumnType::Enum { .. } | ColumnType::Set { .. }, Value::Double(number)) => {
-            // MariaDB types `enum + 0` as DOUBLE; a SET of 64 labels keeps no more than 53 bits so.
-            return ordinal(out, &column.ty, *number).ok_or_else(bad);
-        }
         (ColumnType::Float, Value::Float(v)) => ValueRef::Float(*v),
         (ColumnType::Double, Value::Double(v)) => ValueRef::Double(*v),
         (ty, Value::Date(year, month, day, hour, minute, second, micro)) => {
@@ -93,15 +90,6 @@ fn integer(ty: &ColumnType, value: &Value) -> Option<ValueRef<'static>> {
     })
 }
 
-fn ordinal(out: &mut RowWriter<'_>, ty: &ColumnType, number: f64) -> Option<()> {
-    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
-    if number.fract() != 0.0 || !(0.0..EXACT_MAX).contains(&number) {
-        return None;
-    }
-    out.put(integer(ty, &Value::UInt(number as u64))?);
-    Some(())
-}
-
 fn put_bytes(
     out: &mut RowWriter<'_>,
     bytes: &[u8],
@@ -111,7 +99,7 @@ fn put_bytes(
 ) -> Option<()> {
     use ColumnType as T;
     match ty {
-        T::Decimal { .. } => out.put(ValueRef::Decimal(std::str::from_utf8(bytes).ok()?)),
+        T::Decimal { .. } => out.put(ValueRef::Decimal(unpadded(std::str::from_utf8(bytes).ok()?))),
         T::Bit { .. } if bytes.len() <= 8 => {
             out.put(ValueRef::Bit(bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte))));
         }
@@ -128,6 +116,13 @@ fn put_bytes(
         _ => return None,
     }
     Some(())
+}
+
+/// Without the zeros that ZEROFILL puts before a decimal: they are display, not value.
+fn unpadded(text: &str) -> &str {
+    let whole = text.find('.').unwrap_or(text.len());
+    let zeros = text.bytes().take(whole.saturating_sub(1)).take_while(|byte| *byte == b'0').count();
+    &text[zeros..]
 }
 
 /// Appends BINARY(n), padded to its size with the zero bytes that the binlog cuts off.

@@ -229,17 +229,31 @@ fn variable_length(input: &mut Input<'_>) -> Result<usize, BinlogError> {
     Err(bad())
 }
 
+/// Base64 as the server writes it into a JSON string: after every 76 digits a line feed, which prints as `\n`.
 fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    const LINE_BYTES: usize = 57;
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for chunk in bytes.chunks(3) {
-        let group = u32::from(chunk[0]) << 16
-            | u32::from(chunk.get(1).copied().unwrap_or(0)) << 8
-            | u32::from(chunk.get(2).copied().unwrap_or(0));
-        for index in 0..4 {
-            let digit = ALPHABET[(group >> (18 - 6 * index) & 63) as usize];
-            out.push(if index <= chunk.len() as u32 { digit } else { b'=' });
+    for (number, line) in bytes.chunks(LINE_BYTES).enumerate() {
+        if number > 0 {
+            out.extend_from_slice(b"\\n");
+        }
+        for chunk in line.chunks(3) {
+            let group = u32::from(chunk[0]) << 16
+                | u32::from(chunk.get(1).copied().unwrap_or(0)) << 8
+                | u32::from(chunk.get(2).copied().unwrap_or(0));
+            for index in 0..4 {
+                let digit = ALPHABET[(group >> (18 - 6 * index) & 63) as usize];
+                out.push(if index <= chunk.len() as u32 { digit } else { b'=' });
+            }
         }
     }
+}
+
+/// The text of a DOUBLE inside JSON, as the server prints it.
+pub fn json_double(value: f64) -> String {
+    let mut out = Vec::new();
+    put_double(&mut out, value);
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// A double as the server prints it into JSON (`my_gcvt`, then `.0` on what looks whole): the shortest digits that

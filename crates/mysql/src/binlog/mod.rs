@@ -23,6 +23,7 @@ mod temporal;
 pub use describe::describe_column;
 pub use error::BinlogError;
 pub use event::{Event, EventHeader, XaPrepare};
+pub use jsonb::json_double;
 pub use plan::{PlanError, RowPlan};
 pub use reader::{EventReader, PAYLOAD_BYTES_MAX, verify_crc};
 pub use rows::{RowCursor, RowsEvent, RowsKind};

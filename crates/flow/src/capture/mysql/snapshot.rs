@@ -529,11 +529,13 @@ fn push_after_key(
     table: &Table,
     key: &RowBuf,
 ) -> Result<(), CaptureError> {
-    let values: Vec<Param> = key
-        .view()
+    let values: Vec<(String, Option<Param>)> = table
+        .key
         .iter()
-        .map(|value| value.ok().flatten().and_then(key_param))
-        .collect::<Option<_>>()
+        .zip(key.view().iter())
+        .map(|(index, value)| key_operand(value.ok().flatten()?, &table.columns[*index]))
+        .collect::<Option<Vec<_>>>()
+        .filter(|values| values.len() == table.key.len())
         .ok_or_else(|| {
             CaptureError::fatal(
                 format!("table `{}` has a key that cannot be paged through", table.name),
@@ -545,12 +547,27 @@ fn push_after_key(
         for (position, index) in table.key.iter().enumerate().take(depth + 1) {
             let name = quote_name(&table.columns[*index].name);
             let (sign, join) = if position == depth { (">", "") } else { ("=", " AND ") };
-            sql.push_str(&format!("{name} {sign} ?{join}"));
-            params.push(values.get(position).cloned().unwrap_or(Param::NULL));
+            let (operand, param) = &values[position];
+            sql.push_str(&format!("{name} {sign} {operand}{join}"));
+            params.extend(param.clone());
         }
         sql.push(')');
     }
     Ok(())
+}
+
+/// What a key column is compared with, so that the server compares as its index orders.
+fn key_operand(value: ValueRef<'_>, column: &base::Column) -> Option<(String, Option<Param>)> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+    Some(match (value, &column.ty, &column.charset) {
+        // A string would be compared with a DECIMAL as a DOUBLE, in which neighbours are equal.
+        (ValueRef::Decimal(_), base::ColumnType::Decimal { precision, scale }, _) => {
+            (format!("CAST(? AS DECIMAL({precision},{scale}))"), key_param(value))
+        }
+        // A string in the column's own character set, which has no place in a parameter.
+        (ValueRef::RawText(bytes), _, Some(charset)) => (format!("_{charset} X'{}'", hex(bytes)), None),
+        _ => ("?".to_owned(), Some(key_param(value)?)),
+    })
 }
 
 fn key_param(value: ValueRef<'_>) -> Option<Param> {

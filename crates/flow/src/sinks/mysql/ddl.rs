@@ -2,6 +2,7 @@
 //! again after a crash does no harm.
 
 use super::literal::{quoted_name, quoted_table};
+use super::target::Dialect;
 use super::{MySqlSink, history_name};
 use crate::config::DdlPolicy;
 use crate::deliver::sink::{OutChange, SinkError};
@@ -20,37 +21,25 @@ impl MySqlSink {
             );
             return self.run(&sql).await;
         }
-        let mut parts: Vec<String> = table.columns.iter().map(|c| definition(c, self.tidb, true)).collect();
+        let mut parts: Vec<String> =
+            table.columns.iter().enumerate().map(|(i, c)| self.definition(table, i, c)).collect();
         if !table.key.is_empty() {
             let key: Vec<_> = table.key.iter().map(|i| quoted_name(&table.columns[*i].name)).collect();
             parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
         }
         let name = quoted_table(&table.name);
-        let sql = format!("CREATE TABLE IF NOT EXISTS {name} ({})", parts.join(", "));
-        match self.run(&sql).await {
-            // A collation of another server family: the target's default of the same character set will do.
-            Err(SinkError::Blocked { message, .. })
-                if message.contains("1273") || message.contains("Unknown collation") =>
-            {
-                let mut parts: Vec<String> =
-                    table.columns.iter().map(|c| definition(c, self.tidb, false)).collect();
-                if !table.key.is_empty() {
-                    let key: Vec<_> =
-                        table.key.iter().map(|i| quoted_name(&table.columns[*i].name)).collect();
-                    parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
-                }
-                if self.open.is_none() {
-                    self.connect().await?;
-                }
-                self.run(&format!("CREATE TABLE IF NOT EXISTS {name} ({})", parts.join(", "))).await?;
-            }
-            other => other?,
-        }
-        self.note_unique_keys(&table.name).await
+        self.run(&format!("CREATE TABLE IF NOT EXISTS {name} ({})", parts.join(", "))).await?;
+        self.note_unique_keys(table).await
     }
 
-    /// Whether someone gave the target unique keys of its own: then an upsert could hit another row.
-    async fn note_unique_keys(&mut self, name: &TableName) -> Result<(), SinkError> {
+    fn definition(&self, table: &Table, index: usize, column: &Column) -> String {
+        self.target.definition(column, table.key.contains(&index))
+    }
+
+    /// Whether rows must not be written by upserts: someone gave the target unique keys of its own, so that an upsert
+    /// could hit another row, or the server gets them wrong.
+    async fn note_unique_keys(&mut self, table: &Table) -> Result<(), SinkError> {
+        let name = &table.name;
         let sql = format!(
             "SELECT COUNT(*) FROM information_schema.statistics WHERE table_schema = {} AND table_name = {} \
              AND non_unique = 0 AND index_name <> 'PRIMARY'",
@@ -58,19 +47,21 @@ impl MySqlSink {
             super::literal::text(&name.table)
         );
         let count: Vec<u64> = self.query(&sql).await?;
-        let strict = count.first().is_some_and(|n| *n > 0);
+        // TiDB's `VALUES()` refuses a BIT(63) that it has just accepted.
+        let bits = table.columns.iter().any(|column| matches!(column.ty, ColumnType::Bit { .. }));
+        let strict = count.first().is_some_and(|n| *n > 0) || bits && self.target.dialect == Dialect::TiDb;
         self.open()?.strict.insert(name.clone(), strict);
         Ok(())
     }
 
     async fn columns_of(&mut self, name: &TableName) -> Result<HashSet<String>, SinkError> {
         let sql = format!(
-            "SELECT LOWER(column_name) FROM information_schema.columns WHERE table_schema = {} AND table_name = {}",
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = {} AND table_name = {}",
             super::literal::text(&name.db),
             super::literal::text(&name.table)
         );
         let names: Vec<String> = self.query(&sql).await?;
-        Ok(names.into_iter().collect())
+        Ok(names.into_iter().map(|name| name.to_lowercase()).collect())
     }
 
     pub(super) async fn apply_statement(&mut self, change: &OutChange) -> Result<(), SinkError> {
@@ -136,9 +127,9 @@ impl MySqlSink {
             }
         }
         let mut previous: Option<&Column> = None;
-        for column in &after.columns {
+        for (index, column) in after.columns.iter().enumerate() {
             let place = previous.map_or(" FIRST".to_owned(), |p| format!(" AFTER {}", quoted_name(&p.name)));
-            let definition = definition(column, self.tidb, true);
+            let definition = self.definition(after, index, column);
             let old_name = ddl.column_renames.iter().find(|(_, new)| *new == column.name).map(|(old, _)| old);
             let old = before.columns.iter().find(|c| c.name == *old_name.unwrap_or(&column.name));
             if !have.contains(&column.name.to_lowercase()) {
@@ -156,7 +147,7 @@ impl MySqlSink {
             }
         }
         self.change_key(before, after).await?;
-        self.note_unique_keys(&after.name).await
+        self.note_unique_keys(after).await
     }
 
     async fn change_key(&mut self, before: &Table, after: &Table) -> Result<(), SinkError> {
@@ -165,12 +156,13 @@ impl MySqlSink {
             return Ok(());
         }
         let sql = format!(
-            "SELECT LOWER(column_name) FROM information_schema.statistics WHERE table_schema = {} AND table_name = {} \
+            "SELECT column_name FROM information_schema.statistics WHERE table_schema = {} AND table_name = {} \
              AND index_name = 'PRIMARY' ORDER BY seq_in_index",
             super::literal::text(&after.name.db),
             super::literal::text(&after.name.table)
         );
         let have: Vec<String> = self.query(&sql).await?;
+        let have: Vec<String> = have.into_iter().map(|name| name.to_lowercase()).collect();
         if have == names(after) {
             return Ok(());
         }
@@ -188,25 +180,4 @@ impl MySqlSink {
 
 fn differs(old: &Column, new: &Column) -> bool {
     old.sql_type != new.sql_type || old.nullable != new.nullable || old.collation != new.collation
-}
-
-/// A column as the sink declares it: the source's type, without defaults, generation or indexes.
-fn definition(column: &Column, tidb: bool, with_collation: bool) -> String {
-    let ty = match &column.ty {
-        ColumnType::Uuid => "char(36)".to_owned(),
-        ColumnType::Inet4 | ColumnType::Inet6 => "varchar(45)".to_owned(),
-        ColumnType::Geometry if tidb => "longblob".to_owned(),
-        _ => column.sql_type.split(" /*").next().unwrap_or_default().to_owned(),
-    };
-    let mut out = format!("{} {ty}", quoted_name(&column.name));
-    if let Some(charset) = &column.charset {
-        let known =
-            !tidb || matches!(charset.as_str(), "utf8mb4" | "utf8" | "utf8mb3" | "latin1" | "ascii" | "gbk");
-        out.push_str(&format!(" CHARACTER SET {}", if known { charset } else { "utf8mb4" }));
-        if let Some(collation) = column.collation.as_ref().filter(|_| with_collation && known && !tidb) {
-            out.push_str(&format!(" COLLATE {collation}"));
-        }
-    }
-    out.push_str(if column.nullable { " NULL" } else { " NOT NULL" });
-    out
 }

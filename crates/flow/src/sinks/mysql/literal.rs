@@ -1,5 +1,6 @@
 //! Values and statements as SQL text. The session has NO_BACKSLASH_ESCAPES: in a string only the quote is special.
 
+use super::target::Dialect;
 use base::value::{format_datetime, format_double, format_time, timestamp_to_datetime};
 use base::{ColumnType, Table, TableName, Value};
 use std::fmt::Write;
@@ -25,7 +26,7 @@ fn put_hex(out: &mut String, bytes: &[u8]) {
 }
 
 /// Appends a literal that the server stores as exactly this value.
-pub fn put_value(out: &mut String, value: &Value, ty: &ColumnType, tidb: bool) {
+pub fn put_value(out: &mut String, value: &Value, ty: &ColumnType, dialect: Dialect) {
     match value {
         Value::Null => out.push_str("NULL"),
         Value::Int(v) => {
@@ -53,13 +54,10 @@ pub fn put_value(out: &mut String, value: &Value, ty: &ColumnType, tidb: bool) {
         Value::Timestamp(v) => {
             let _ = write!(out, "'{}'", format_datetime(timestamp_to_datetime(*v), 6));
         }
-        Value::Text(v) | Value::Json(v) => {
-            out.push('\'');
-            out.push_str(&v.replace('\'', "''"));
-            out.push('\'');
-        }
+        Value::Json(v) if dialect == Dialect::MySql => out.push_str(&super::document::exact(v)),
+        Value::Text(v) | Value::Json(v) => out.push_str(&text(v)),
         Value::RawText(v) | Value::Bytes(v) | Value::Geometry(v) => put_hex(out, v),
-        Value::Vector(v) if tidb || !matches!(ty, ColumnType::Vector { .. }) => {
+        Value::Vector(v) if dialect == Dialect::TiDb || !matches!(ty, ColumnType::Vector { .. }) => {
             out.push_str("'[");
             for (index, chunk) in v.chunks_exact(4).enumerate() {
                 if index > 0 {
@@ -109,7 +107,7 @@ pub fn delete_head(table: &Table) -> String {
 }
 
 /// `(…)`: the whole row, or its key.
-pub fn put_tuple(out: &mut String, table: &Table, values: &[Value], whole: bool, tidb: bool) {
+pub fn put_tuple(out: &mut String, table: &Table, values: &[Value], whole: bool, dialect: Dialect) {
     let all: Vec<usize> = (0..table.columns.len()).collect();
     let picked = if whole { &all } else { &table.key };
     out.push('(');
@@ -117,25 +115,25 @@ pub fn put_tuple(out: &mut String, table: &Table, values: &[Value], whole: bool,
         if position > 0 {
             out.push(',');
         }
-        put_value(out, &values[*index], &table.columns[*index].ty, tidb);
+        put_value(out, &values[*index], &table.columns[*index].ty, dialect);
     }
     out.push(')');
 }
 
-fn assignments(table: &Table, values: &[Value], tidb: bool) -> String {
+fn assignments(table: &Table, values: &[Value], dialect: Dialect) -> String {
     let mut out = String::new();
     for (index, column) in table.columns.iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
         let _ = write!(out, "{}=", quoted_name(&column.name));
-        put_value(&mut out, &values[index], &column.ty, tidb);
+        put_value(&mut out, &values[index], &column.ty, dialect);
     }
     out
 }
 
 /// Finds one row by every column that compares exactly.
-fn match_all(table: &Table, values: &[Value], tidb: bool) -> String {
+fn match_all(table: &Table, values: &[Value], dialect: Dialect) -> String {
     let mut out = String::new();
     for (index, column) in table.columns.iter().enumerate() {
         if index > 0 {
@@ -143,44 +141,68 @@ fn match_all(table: &Table, values: &[Value], tidb: bool) -> String {
         }
         let name = quoted_name(&column.name);
         match (&values[index], &column.ty) {
-            (Value::Json(v), ColumnType::Json) => {
-                let _ = write!(out, "{name} <=> CAST({} AS JSON)", text(v));
+            (Value::Json(_), ColumnType::Json)
+                if dialect != Dialect::MariaDb && column.sql_type == "json" =>
+            {
+                let _ = write!(out, "{name} <=> CAST(");
+                put_value(&mut out, &values[index], &column.ty, dialect);
+                out.push_str(" AS JSON)");
             }
-            (Value::Text(v), _) => {
+            (Value::Text(v) | Value::Json(v), _) => {
                 // By bytes: a collation would take another row for this one.
-                let _ = write!(out, "CAST({name} AS BINARY) <=> CAST({} AS BINARY)", text(v));
+                let name = format!("CAST(CONVERT({name} USING utf8mb4) AS BINARY)");
+                let _ = write!(out, "{name} <=> CAST({} AS BINARY)", text(v));
+            }
+            (Value::Null, _) => {
+                // `<=> NULL` is no comparison for geometries and vectors.
+                let _ = write!(out, "{name} IS NULL");
+            }
+            (Value::Set(bits), _) => {
+                // As a number TiDB takes it for a DOUBLE, which does not hold 64 members.
+                let labels: Vec<_> = base::json::set_labels(column, *bits).collect();
+                let name = format!("CAST(CONVERT({name} USING utf8mb4) AS BINARY)");
+                let _ = write!(out, "{name} <=> CAST({} AS BINARY)", text(&labels.join(",")));
+            }
+            (Value::Vector(_), ty) if dialect == Dialect::TiDb => {
+                let _ = write!(out, "{name} <=> VEC_FROM_TEXT(");
+                put_value(&mut out, &values[index], ty, dialect);
+                out.push(')');
+            }
+            (value @ (Value::RawText(_) | Value::Geometry(_) | Value::Vector(_)), ty) => {
+                let _ = write!(out, "CAST({name} AS BINARY) <=> ");
+                put_value(&mut out, value, ty, dialect);
             }
             (value, ty) => {
                 let _ = write!(out, "{name} <=> ");
-                put_value(&mut out, value, ty, tidb);
+                put_value(&mut out, value, ty, dialect);
             }
         }
     }
     out
 }
 
-pub fn update_by_key(table: &Table, after: &[Value], tidb: bool) -> String {
+pub fn update_by_key(table: &Table, after: &[Value], dialect: Dialect) -> String {
     let mut out =
-        format!("UPDATE {} SET {} WHERE ", quoted_table(&table.name), assignments(table, after, tidb));
+        format!("UPDATE {} SET {} WHERE ", quoted_table(&table.name), assignments(table, after, dialect));
     for (position, index) in table.key.iter().enumerate() {
         if position > 0 {
             out.push_str(" AND ");
         }
         let _ = write!(out, "{}=", quoted_name(&table.columns[*index].name));
-        put_value(&mut out, &after[*index], &table.columns[*index].ty, tidb);
+        put_value(&mut out, &after[*index], &table.columns[*index].ty, dialect);
     }
     out
 }
 
-pub fn update_by_all(table: &Table, before: &[Value], after: &[Value], tidb: bool) -> String {
+pub fn update_by_all(table: &Table, before: &[Value], after: &[Value], dialect: Dialect) -> String {
     let name = quoted_table(&table.name);
     format!(
         "UPDATE {name} SET {} WHERE {} LIMIT 1",
-        assignments(table, after, tidb),
-        match_all(table, before, tidb)
+        assignments(table, after, dialect),
+        match_all(table, before, dialect)
     )
 }
 
-pub fn delete_by_all(table: &Table, before: &[Value], tidb: bool) -> String {
-    format!("DELETE FROM {} WHERE {} LIMIT 1", quoted_table(&table.name), match_all(table, before, tidb))
+pub fn delete_by_all(table: &Table, before: &[Value], dialect: Dialect) -> String {
+    format!("DELETE FROM {} WHERE {} LIMIT 1", quoted_table(&table.name), match_all(table, before, dialect))
 }

@@ -3,7 +3,10 @@
 //! A source transaction longer than a batch keeps the sink's transaction open, so that readers of the sink see it whole,
 //! up to `OPEN_ROWS_MAX`; past that it is committed in parts, each with its own progress.
 
+mod target;
+
 mod ddl;
+mod document;
 mod literal;
 
 use crate::config::{DdlPolicy, FlowConfig};
@@ -17,12 +20,21 @@ use mysql_async::{Conn, Opts, OptsBuilder};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use target::{Dialect, Target};
 
 /// Bytes of one statement: below every server's default `max_allowed_packet`.
 const STATEMENT_BYTES_MAX: usize = 1 << 20;
 /// Rows of one source transaction that one transaction of the sink holds.
 const OPEN_ROWS_MAX: usize = 200_000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A value that does not fit is refused, and every value of the source fits …
+const STRICT: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'";
+/// … but for the ENUM 0, which only a lenient session stores, with this warning.
+const LENIENT: &str =
+    "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'";
+const TRUNCATED: u16 = 1265;
+/// `VALUES()` in an upsert is deprecated on MySQL, and the only form that all three servers have.
+const DEPRECATED: u16 = 1287;
 /// Where our own tables are when the URL names no database.
 const OWN_DATABASE: &str = "tidemill";
 
@@ -33,6 +45,7 @@ pub struct MySqlSink {
     tidb: bool,
     ddl: DdlPolicy,
     history: bool,
+    target: Target,
     open: Option<Open>,
 }
 
@@ -43,7 +56,7 @@ struct Open {
     progress: Progress,
     /// Rows in the sink's open transaction; `None` when none is open.
     txn_rows: Option<usize>,
-    /// Target tables that have unique keys besides the primary key, by name; filled by `prepare`.
+    /// Target tables that upserts must not write, by name; filled by `prepare`.
     strict: HashMap<TableName, bool>,
 }
 
@@ -52,6 +65,25 @@ struct Statement {
     sql: String,
     first: usize,
     last: usize,
+    /// The ENUM columns that it sets to 0: see `LENIENT`.
+    zero_labels: Vec<String>,
+}
+
+impl Statement {
+    fn one(sql: String, index: usize) -> Self {
+        Self { sql, first: index, last: index, zero_labels: Vec::new() }
+    }
+
+    /// A statement that writes `row`.
+    fn writing(sql: String, index: usize, table: &Table, row: &[Value]) -> Self {
+        Self { zero_labels: zero_labels(table, row), ..Self::one(sql, index) }
+    }
+}
+
+/// The columns of a row that hold the ENUM 0.
+fn zero_labels(table: &Table, row: &[Value]) -> Vec<String> {
+    let zeros = table.columns.iter().zip(row).filter(|(_, value)| **value == Value::Enum(0));
+    zeros.map(|(column, _)| column.name.clone()).collect()
 }
 
 impl MySqlSink {
@@ -74,6 +106,7 @@ impl MySqlSink {
             tidb,
             ddl: options.ddl,
             history: options.history,
+            target: Target::default(),
             open: None,
         })
     }
@@ -120,11 +153,15 @@ impl MySqlSink {
         };
         let session = [
             "SET NAMES utf8mb4",
-            "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'",
+            STRICT,
             "SET SESSION time_zone = '+00:00'",
             "SET SESSION foreign_key_checks = 0",
             "SET SESSION autocommit = 1",
         ];
+        for sql in session {
+            conn.query_drop(sql).await.map_err(|e| self.classify(e, None))?;
+        }
+        self.target = self.look(&mut conn).await.map_err(|e| self.classify(e, None))?;
         let own = format!("CREATE DATABASE IF NOT EXISTS {}", quoted_name(&self.own));
         let table = format!(
             "CREATE TABLE IF NOT EXISTS {} (flow VARCHAR(64) NOT NULL PRIMARY KEY, \
@@ -133,7 +170,7 @@ impl MySqlSink {
              ON UPDATE CURRENT_TIMESTAMP(3))",
             self.progress_table()
         );
-        for sql in session.into_iter().chain([own.as_str(), table.as_str()]) {
+        for sql in [own, table] {
             conn.query_drop(sql).await.map_err(|e| self.classify(e, None))?;
         }
         let sql = format!("SELECT journal, epoch, lsn FROM {} WHERE flow = ?", self.progress_table());
@@ -143,6 +180,29 @@ impl MySqlSink {
         let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
         self.open = Some(Open { conn, journal, progress, txn_rows: None, strict: HashMap::new() });
         Ok(told)
+    }
+
+    /// What the server is and which collations it has.
+    async fn look(&self, conn: &mut Conn) -> mysql_async::Result<Target> {
+        let version: String = conn.query_first("SELECT VERSION()").await?.unwrap_or_default();
+        let dialect = Dialect::of(&version, self.tidb);
+        // MariaDB's newer collations have their full names only here, and other servers do not have the column.
+        let full: mysql_async::Result<Vec<(String, String)>> = conn
+            .query(
+                "SELECT full_collation_name, character_set_name \
+                 FROM information_schema.collation_character_set_applicability",
+            )
+            .await;
+        let collations = match full {
+            Ok(collations) => collations,
+            Err(mysql_async::Error::Server(_)) => {
+                let sql = "SELECT collation_name, character_set_name FROM information_schema.collations \
+                           WHERE character_set_name IS NOT NULL";
+                conn.query(sql).await?
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Target { dialect, collations: collations.into_iter().collect() })
     }
 
     fn open(&mut self) -> Result<&mut Open, SinkError> {
@@ -257,13 +317,42 @@ impl MySqlSink {
         }
     }
 
+    async fn run_statement(&mut self, statement: &Statement, lsn: Option<u64>) -> Result<(), SinkError> {
+        if !statement.zero_labels.is_empty() {
+            return self.run_leniently(statement, lsn).await;
+        }
+        let result = self.open()?.conn.query_drop(&statement.sql).await;
+        result.map_err(|e| self.classify(e, lsn))
+    }
+
+    /// Runs a statement that stores the ENUM 0, and takes no other warning for success.
+    async fn run_leniently(&mut self, statement: &Statement, lsn: Option<u64>) -> Result<(), SinkError> {
+        self.run(LENIENT).await?;
+        let result = self.open()?.conn.query_drop(&statement.sql).await;
+        let warnings: Vec<(String, u16, String)> = self.query("SHOW WARNINGS").await?;
+        self.run(STRICT).await?;
+        result.map_err(|e| self.classify(e, lsn))?;
+        let expected = |code: u16, message: &str| {
+            // TiDB forgets to fill the name in.
+            let named =
+                |column: &String| message.contains(&format!("column '{column}'")) || message.contains("'%s'");
+            code == DEPRECATED || code == TRUNCATED && statement.zero_labels.iter().any(named)
+        };
+        match warnings.into_iter().find(|(_, code, message)| !expected(*code, message)) {
+            Some((_, code, message)) => {
+                Err(SinkError::Row { lsn: lsn.unwrap_or(0), reason: format!("{message} (warning {code})") })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Applies rows inside the open transaction, all or none of them.
     async fn apply_rows(&mut self, rows: &[&OutChange]) -> Result<(), SinkError> {
         self.begin().await?;
         self.run("SAVEPOINT tidemill_batch").await?;
         let statements = self.statements(rows)?;
         for statement in &statements {
-            let Err(error) = self.run(&statement.sql).await else { continue };
+            let Err(error) = self.run_statement(statement, None).await else { continue };
             if !matches!(error, SinkError::Row { .. }) {
                 return Err(error);
             }
@@ -279,9 +368,7 @@ impl MySqlSink {
     async fn apply_singly(&mut self, rows: &[&OutChange]) -> Result<(), SinkError> {
         for row in rows {
             for statement in self.statements(std::slice::from_ref(row))? {
-                let result = self.open()?.conn.query_drop(&statement.sql).await;
-                let Err(error) = result else { continue };
-                let error = self.classify(error, Some(row.lsn));
+                let Err(error) = self.run_statement(&statement, Some(row.lsn)).await else { continue };
                 if matches!(error, SinkError::Row { .. }) {
                     self.run("ROLLBACK TO SAVEPOINT tidemill_batch").await?;
                 }
@@ -299,10 +386,10 @@ impl MySqlSink {
             return Ok(rows
                 .iter()
                 .enumerate()
-                .map(|(i, row)| Statement { sql: self.history_row(row), first: i, last: i })
+                .map(|(i, row)| Statement::one(self.history_row(row), i))
                 .collect());
         }
-        let tidb = self.tidb;
+        let dialect = self.target.dialect;
         let mut out: Vec<Statement> = Vec::new();
         // What the last statement does: table, verb; its tail is added when it is closed.
         let mut open: Option<(Arc<Table>, bool)> = None;
@@ -316,19 +403,22 @@ impl MySqlSink {
             let table = &row.table;
             let keyed = !table.key.is_empty();
             let mut put = |upsert: bool, values: &[Value], out: &mut Vec<Statement>| {
-                let same = open.as_ref().is_some_and(|(t, u)| Arc::ptr_eq(t, table) && *u == upsert);
+                let zero_labels = if upsert { zero_labels(table, values) } else { Vec::new() };
+                let alone = !zero_labels.is_empty() || out.last().is_some_and(|s| !s.zero_labels.is_empty());
+                let same =
+                    !alone && open.as_ref().is_some_and(|(t, u)| Arc::ptr_eq(t, table) && *u == upsert);
                 let room = out.last().is_some_and(|s| s.sql.len() < STATEMENT_BYTES_MAX);
                 if same && room {
                     let last = out.last_mut().expect("there is room in it");
                     last.sql.push(',');
-                    literal::put_tuple(&mut last.sql, table, values, upsert, tidb);
+                    literal::put_tuple(&mut last.sql, table, values, upsert, dialect);
                     last.last = index;
                     return;
                 }
                 close(out, &mut open);
                 let mut sql = if upsert { literal::insert_head(table) } else { literal::delete_head(table) };
-                literal::put_tuple(&mut sql, table, values, upsert, tidb);
-                out.push(Statement { sql, first: index, last: index });
+                literal::put_tuple(&mut sql, table, values, upsert, dialect);
+                out.push(Statement { sql, first: index, last: index, zero_labels });
                 open = Some((Arc::clone(table), upsert));
             };
             match (row.op, &row.before, &row.after) {
@@ -339,8 +429,8 @@ impl MySqlSink {
                         put(true, after, &mut out);
                     } else if strict {
                         close(&mut out, &mut open);
-                        let sql = literal::update_by_key(table, after, tidb);
-                        out.push(Statement { sql, first: index, last: index });
+                        let sql = literal::update_by_key(table, after, dialect);
+                        out.push(Statement::writing(sql, index, table, after));
                     } else {
                         put(true, after, &mut out);
                     }
@@ -350,25 +440,25 @@ impl MySqlSink {
                     put(false, after, &mut out);
                     close(&mut out, &mut open);
                     let mut sql = literal::insert_head(table);
-                    literal::put_tuple(&mut sql, table, after, true, tidb);
-                    out.push(Statement { sql, first: index, last: index });
+                    literal::put_tuple(&mut sql, table, after, true, dialect);
+                    out.push(Statement::writing(sql, index, table, after));
                 }
                 (Op::Insert | Op::Read, _, Some(after)) if keyed => put(true, after, &mut out),
                 (Op::Insert | Op::Read, _, Some(after)) => {
                     close(&mut out, &mut open);
                     let mut sql = literal::insert_head(table);
-                    literal::put_tuple(&mut sql, table, after, true, tidb);
-                    out.push(Statement { sql, first: index, last: index });
+                    literal::put_tuple(&mut sql, table, after, true, dialect);
+                    out.push(Statement::writing(sql, index, table, after));
                 }
                 (Op::Update, Some(before), Some(after)) => {
                     close(&mut out, &mut open);
-                    let sql = literal::update_by_all(table, before, after, tidb);
-                    out.push(Statement { sql, first: index, last: index });
+                    let sql = literal::update_by_all(table, before, after, dialect);
+                    out.push(Statement::writing(sql, index, table, after));
                 }
                 (Op::Delete, Some(before), _) => {
                     close(&mut out, &mut open);
-                    let sql = literal::delete_by_all(table, before, tidb);
-                    out.push(Statement { sql, first: index, last: index });
+                    let sql = literal::delete_by_all(table, before, dialect);
+                    out.push(Statement::one(sql, index));
                 }
                 _ => {}
             }

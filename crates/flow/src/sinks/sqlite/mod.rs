@@ -1,5 +1,5 @@
 //! SQLite. Rows and progress go in one transaction. Types: integers as INTEGER (unsigned beyond i64 as TEXT digits),
-//! FLOAT and DOUBLE as REAL, binary as BLOB, everything else as the text our JSON prints.
+//! FLOAT and DOUBLE as REAL, binary as BLOB, everything else as the text that MySQL prints.
 //!
 //! A file has no databases: a table keeps its routed table name. Two databases with one table name need a `route`.
 
@@ -354,7 +354,8 @@ fn make_table(open: &mut Open, table: &Table, history: bool) -> Result<(), Failu
 
 fn definition(column: &Column) -> String {
     let ty = match &column.ty {
-        ColumnType::BigInt { unsigned: true } => "BLOB",
+        // No affinity: what does not fit an INTEGER stays text, where a numeric column would make it a REAL.
+        ColumnType::BigInt { unsigned: true } | ColumnType::Bit { bits: 64.. } => "BLOB",
         ColumnType::TinyInt { .. }
         | ColumnType::SmallInt { .. }
         | ColumnType::MediumInt { .. }
@@ -373,9 +374,10 @@ fn definition(column: &Column) -> String {
 }
 
 fn columns_of(open: &Open, table: &str) -> Result<Vec<String>, Failure> {
-    let mut query = open.connection.prepare("SELECT lower(name) FROM pragma_table_info(?1)")?;
-    let names = query.query_map([table], |r| r.get(0))?;
-    Ok(names.collect::<Result<_, _>>()?)
+    let mut query = open.connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    // SQLite's lower() knows ASCII only.
+    let names = query.query_map([table], |r| r.get::<_, String>(0))?;
+    Ok(names.map(|name| Ok(name?.to_lowercase())).collect::<rusqlite::Result<_>>()?)
 }
 
 fn hold(open: &Open, ddl: &Ddl) -> Result<(), Failure> {

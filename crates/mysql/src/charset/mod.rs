@@ -1,22 +1,27 @@
 //! MySQL's character sets: from a name or a collation id to a decoder that gives UTF-8, or gives up.
 //!
-//! Decoding is never lossy. A set is decoded here only where its table agrees with MySQL's; bytes of all others, and
-//! bytes that are not valid, are carried as they are (`RawText`).
+//! Decoding is never lossy, and never other than the server's: a code is decoded here only where the servers convert it
+//! to the same character and back. Text with any other code, or with bytes that are not valid, is carried as its bytes
+//! (`RawText`).
+
+mod multi;
+mod single;
 
 use base::{RowWriter, ValueRef};
-use encoding_rs::Encoding;
+use multi::Multi;
 
 /// How the bytes of a text column become UTF-8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Charset {
-    /// utf8mb4, utf8mb3 and ascii: UTF-8 already, only checked.
+    /// utf8mb4 and utf8mb3: UTF-8 already, only checked.
     Utf8,
+    Ascii,
     /// No character set: bytes.
     Binary,
-    /// Decoded by `encoding_rs`.
-    Encoding(&'static Encoding),
-    /// ISO 8859-1 with C1 controls where Windows has letters; MySQL's latin1 is cp1252 with the five holes filled.
-    Latin1,
+    /// One byte a character.
+    Single(&'static [u16; 256]),
+    /// Up to four bytes a character.
+    Multi(&'static Multi),
     /// Two-byte and four-byte units, big-endian but for `utf16le`.
     Utf16,
     Utf16Le,
@@ -28,34 +33,46 @@ pub enum Charset {
 impl Charset {
     /// The character set of MySQL's name for it: `utf8mb4`.
     pub fn named(name: &str) -> Self {
-        use encoding_rs as e;
         match name {
-            "utf8mb4" | "utf8mb3" | "utf8" | "ascii" => Self::Utf8,
+            "utf8mb4" | "utf8mb3" | "utf8" => Self::Utf8,
+            "ascii" => Self::Ascii,
             "binary" => Self::Binary,
-            "latin1" => Self::Latin1,
             "ucs2" | "utf16" => Self::Utf16,
             "utf16le" => Self::Utf16Le,
             "utf32" => Self::Utf32,
-            "gbk" | "gb2312" => Self::Encoding(e::GBK),
-            "gb18030" => Self::Encoding(e::GB18030),
-            "big5" => Self::Encoding(e::BIG5),
-            "sjis" | "cp932" => Self::Encoding(e::SHIFT_JIS),
-            "ujis" | "eucjpms" => Self::Encoding(e::EUC_JP),
-            "euckr" => Self::Encoding(e::EUC_KR),
-            "cp1250" => Self::Encoding(e::WINDOWS_1250),
-            "cp1251" => Self::Encoding(e::WINDOWS_1251),
-            "cp1256" => Self::Encoding(e::WINDOWS_1256),
-            "cp1257" => Self::Encoding(e::WINDOWS_1257),
-            "latin2" => Self::Encoding(e::ISO_8859_2),
-            "latin5" => Self::Encoding(e::WINDOWS_1254),
-            "latin7" => Self::Encoding(e::ISO_8859_13),
-            "greek" => Self::Encoding(e::ISO_8859_7),
-            "hebrew" => Self::Encoding(e::ISO_8859_8),
-            "koi8r" => Self::Encoding(e::KOI8_R),
-            "koi8u" => Self::Encoding(e::KOI8_U),
-            "cp866" => Self::Encoding(e::IBM866),
-            "macroman" | "macce" | "cp850" | "cp852" | "dec8" | "hp8" | "swe7" | "keybcs2" | "armscii8"
-            | "geostd8" | "tis620" => Self::Unknown,
+            "big5" => Self::Multi(&multi::BIG5),
+            "gbk" => Self::Multi(&multi::GBK),
+            "gb2312" => Self::Multi(&multi::GB2312),
+            "gb18030" => Self::Multi(&multi::GB18030),
+            "sjis" => Self::Multi(&multi::SJIS),
+            "cp932" => Self::Multi(&multi::CP932),
+            "ujis" => Self::Multi(&multi::UJIS),
+            "eucjpms" => Self::Multi(&multi::EUCJPMS),
+            "euckr" => Self::Multi(&multi::EUCKR),
+            "armscii8" => Self::Single(&single::ARMSCII8),
+            "cp1250" => Self::Single(&single::CP1250),
+            "cp1251" => Self::Single(&single::CP1251),
+            "cp1256" => Self::Single(&single::CP1256),
+            "cp1257" => Self::Single(&single::CP1257),
+            "cp850" => Self::Single(&single::CP850),
+            "cp852" => Self::Single(&single::CP852),
+            "cp866" => Self::Single(&single::CP866),
+            "dec8" => Self::Single(&single::DEC8),
+            "geostd8" => Self::Single(&single::GEOSTD8),
+            "greek" => Self::Single(&single::GREEK),
+            "hebrew" => Self::Single(&single::HEBREW),
+            "hp8" => Self::Single(&single::HP8),
+            "keybcs2" => Self::Single(&single::KEYBCS2),
+            "koi8r" => Self::Single(&single::KOI8R),
+            "koi8u" => Self::Single(&single::KOI8U),
+            "latin1" => Self::Single(&single::LATIN1),
+            "latin2" => Self::Single(&single::LATIN2),
+            "latin5" => Self::Single(&single::LATIN5),
+            "latin7" => Self::Single(&single::LATIN7),
+            "macce" => Self::Single(&single::MACCE),
+            "macroman" => Self::Single(&single::MACROMAN),
+            "swe7" => Self::Single(&single::SWE7),
+            "tis620" => Self::Single(&single::TIS620),
             _ => Self::Unknown,
         }
     }
@@ -116,18 +133,15 @@ pub(crate) fn put_text(out: &mut RowWriter<'_>, bytes: &[u8], charset: Charset) 
     let decoded = match charset {
         Charset::Utf8 => return out.put(crate::binlog::text_of(bytes)),
         Charset::Binary => return out.put(ValueRef::Bytes(bytes)),
-        _ if ascii_superset(charset) && bytes.is_ascii() => {
+        Charset::Ascii | Charset::Multi(_) if bytes.is_ascii() => {
             return out.put(crate::binlog::text_of(bytes));
         }
-        Charset::Encoding(encoding) => encoding
-            .decode_without_bom_handling_and_without_replacement(bytes)
-            .filter(|text| reads_back(encoding, text, bytes))
-            .map(std::borrow::Cow::into_owned),
-        Charset::Latin1 => Some(encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned()),
+        Charset::Single(table) => decode_single(bytes, table),
+        Charset::Multi(set) => set.decode(bytes),
         Charset::Utf16 => utf16(bytes, u16::from_be_bytes),
         Charset::Utf16Le => utf16(bytes, u16::from_le_bytes),
         Charset::Utf32 => utf32(bytes),
-        Charset::Unknown => None,
+        Charset::Ascii | Charset::Unknown => None,
     };
     match decoded {
         Some(text) => out.put(ValueRef::Text(&text)),
@@ -135,17 +149,12 @@ pub(crate) fn put_text(out: &mut RowWriter<'_>, bytes: &[u8], charset: Charset) 
     }
 }
 
-/// Whether bytes below 128 mean themselves. Not in Shift-JIS and its kin, whose second bytes overlap ASCII; but pure
-/// ASCII input has no lead bytes, and `encoding_rs` reads it as ASCII in all its encodings.
-fn ascii_superset(charset: Charset) -> bool {
-    matches!(charset, Charset::Latin1 | Charset::Encoding(_))
-}
-
-/// A decoder that accepts more than one byte sequence for a character is only trusted where encoding gives the same
-/// bytes back, so that no two different stored values become equal.
-fn reads_back(encoding: &'static Encoding, text: &str, bytes: &[u8]) -> bool {
-    let (back, _, failed) = encoding.encode(text);
-    !failed && *back == *bytes
+fn decode_single(bytes: &[u8], table: &[u16; 256]) -> Option<String> {
+    let characters = bytes.iter().map(|byte| match table[usize::from(*byte)] {
+        single::HOLE => None,
+        code => char::from_u32(code.into()),
+    });
+    characters.collect()
 }
 
 fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
@@ -186,7 +195,15 @@ mod tests {
         assert_eq!(decode("utf16le", &[0xff, 0x7e]), text("绿"));
         assert_eq!(decode("utf32", &[0, 1, 0xf6, 0]), text("😀"));
         assert_eq!(decode("cp1251", &[0xcf]), text("П"));
-        assert_eq!(decode("tis620", &[0xa1]), Value::RawText(vec![0xa1]));
+        assert_eq!(decode("tis620", &[0xa1, 0x20]), text("ก "));
+        assert_eq!(decode("cp1251", &[0xcf, 0x98]), Value::RawText(vec![0xcf, 0x98]));
+        assert_eq!(decode("swe7", b"A]@"), text("AÅÉ"));
+        assert_eq!(decode("ascii", "é".as_bytes()), Value::RawText("é".as_bytes().to_vec()));
+        assert_eq!(decode("big5", b"\xc6\xde\xa4\x40a\xa1\xf2"), text("ぺ一a♁"));
+        assert_eq!(decode("sjis", b"\x81\x60\xb1\\"), text("〜ｱ\\"));
+        assert_eq!(decode("sjis", b"\x87\x40"), Value::RawText(vec![0x87, 0x40]));
+        assert_eq!(decode("eucjpms", b"\x8f\xf5\xa2\xf5\xa1"), text("\u{e3ad}\u{e000}"));
+        assert_eq!(decode("gbk", b"\xc2"), Value::RawText(vec![0xc2]));
         assert_eq!(decode("utf16", &[0xd8, 0x00]), Value::RawText(vec![0xd8, 0]));
     }
 
