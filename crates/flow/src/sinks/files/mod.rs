@@ -6,7 +6,7 @@
 
 use crate::config::FlowConfig;
 use crate::deliver::sink::{Progress, Sink, SinkBatch, SinkError, Standing};
-use crate::sinks::json::put_out_change;
+use crate::formats::{Encoder, Record};
 use async_trait::async_trait;
 use base::Table;
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +20,7 @@ const TAIL_BYTES: u64 = 1 << 20;
 
 pub struct FilesSink {
     flow: String,
-    source: String,
+    encoder: Encoder,
     dir: PathBuf,
     rotate_bytes: u64,
     file: Option<(File, u64)>,
@@ -35,7 +35,7 @@ impl FilesSink {
     pub fn new(flow: &str, source: &str, dir: &Path, config: &FlowConfig) -> Self {
         Self {
             flow: flow.to_owned(),
-            source: source.to_owned(),
+            encoder: Encoder::new(config.options.format, source, false),
             dir: dir.to_owned(),
             rotate_bytes: config.options.rotate_bytes.map_or(ROTATE_BYTES_DEFAULT, |size| size.0.max(1)),
             file: None,
@@ -136,8 +136,7 @@ impl FilesSink {
         let mut first = None;
         for change in batch.changes.iter().filter(|c| fresh(c.lsn)) {
             first.get_or_insert(change.lsn);
-            put_out_change(&mut lines, &self.source, change);
-            lines.push(b'\n');
+            self.encoder.lines(&Record::of_out(change), &mut lines);
         }
         let Some(first) = first else { return Ok(()) };
         self.note_journal()?;
@@ -200,6 +199,8 @@ fn last_line(file: &mut File) -> io::Result<(u64, Option<String>)> {
 
 fn progress_of(line: &str) -> Option<Progress> {
     let value: serde_json::Value = serde_json::from_str(line).ok()?;
+    // A CloudEvent holds the change in its data.
+    let value = if value["specversion"].is_string() { &value["data"] } else { &value };
     Some(Progress { epoch: value["epoch"].as_u64()? as u32, lsn: value["lsn"].as_u64()? })
 }
 
