@@ -27,7 +27,8 @@ pub fn put(out: &mut Vec<u8>, record: &Record<'_>) {
         out.push(b']');
     }
     let (kind, time) = (kind(record), record.ts_ms);
-    write!(out, ",\"isDdl\":{is_ddl},\"type\":\"{kind}\",\"es\":{time},\"ts\":{time},\"sql\":").expect("memory");
+    write!(out, ",\"isDdl\":{is_ddl},\"type\":\"{kind}\",\"es\":{time},\"ts\":{time},\"sql\":")
+        .expect("memory");
     match (record.op, record.ddl) {
         (Op::Truncate, _) => put_string(out, &format!("TRUNCATE TABLE `{}`.`{}`", name.db, name.table)),
         (_, Some(ddl)) => put_string(out, &ddl.sql),
@@ -47,7 +48,9 @@ fn put_rows(out: &mut Vec<u8>, record: &Record<'_>) {
     put_object(out, ",\"sqlType\":", record.cells(row), |out, (column, _)| {
         write!(out, "{}", sql_type(column)).expect("memory");
     });
-    put_object(out, ",\"mysqlType\":", record.cells(row), |out, (column, _)| put_string(out, &column.sql_type));
+    put_object(out, ",\"mysqlType\":", record.cells(row), |out, (column, _)| {
+        put_string(out, &column.sql_type)
+    });
     put_object(out, ",\"data\":[", record.cells(row), put_cell);
     out.push(b']');
     if record.op == Op::Update {

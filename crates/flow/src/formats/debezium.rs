@@ -23,7 +23,8 @@ pub fn messages(source: &str, record: &Record<'_>, schemas: bool) -> Vec<Message
     let topic = topic(source, record);
     let make = |key: Option<&Image<'_>>, value: Option<(&str, Option<&Image<'_>>, Option<&Image<'_>>)>| {
         let key = key.and_then(|row| key_of(&topic, record, row, schemas));
-        let value = value.map(|(op, before, after)| value_of(source, &topic, record, op, before, after, schemas));
+        let value =
+            value.map(|(op, before, after)| value_of(source, &topic, record, op, before, after, schemas));
         Message { topic: topic.clone(), key, value }
     };
     let (before, after) = (record.before.as_ref(), record.after.as_ref());

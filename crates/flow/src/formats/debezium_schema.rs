@@ -98,7 +98,9 @@ fn put_field(out: &mut Vec<u8>, column: &Column) {
         Kind::String => (plain("string"), String::new()),
         Kind::Bytes => (plain("bytes"), String::new()),
         Kind::Named(base, name) => (plain(base), format!("{}{}", named(name), parameters(column))),
-        Kind::Point => (POINT.to_owned(), named("io.debezium.data.geometry.Point") + ",\"doc\":\"Geometry (POINT)\""),
+        Kind::Point => {
+            (POINT.to_owned(), named("io.debezium.data.geometry.Point") + ",\"doc\":\"Geometry (POINT)\"")
+        }
         Kind::Geometry => {
             (GEOMETRY.to_owned(), named("io.debezium.data.geometry.Geometry") + ",\"doc\":\"Geometry\"")
         }

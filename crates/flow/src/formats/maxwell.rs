@@ -57,11 +57,7 @@ fn put_names(out: &mut Vec<u8>, record: &Record<'_>) {
     put_string(out, &record.table.name.table);
 }
 
-fn put_cells<'a, 'r>(
-    out: &mut Vec<u8>,
-    name: &str,
-    cells: impl Iterator<Item = (&'r Column, ValueRef<'a>)>,
-) {
+fn put_cells<'a, 'r>(out: &mut Vec<u8>, name: &str, cells: impl Iterator<Item = (&'r Column, ValueRef<'a>)>) {
     write!(out, ",\"{name}\":{{").expect("memory");
     let mut first = true;
     for (column, value) in cells {

@@ -5,11 +5,6 @@ use crate::formats::{Record, json};
 use base::Value;
 use base::json::{put_string, put_value};
 
-/// Appends one change as a JSON object, without a newline.
-pub fn put_out_change(out: &mut Vec<u8>, source: &str, change: &OutChange) {
-    json::put(out, source, &Record::of_out(change));
-}
-
 /// The row's key as an object; `null` for a table without one.
 pub fn put_key(out: &mut Vec<u8>, change: &OutChange) {
     json::put_key(out, &Record::of_out(change));

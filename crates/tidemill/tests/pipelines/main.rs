@@ -6,6 +6,7 @@ mod access;
 mod continuity;
 mod examples;
 mod faults;
+mod formats;
 mod kill;
 mod node;
 mod random;

@@ -1,7 +1,7 @@
 //! Changes as JSON lines of the flow's format on standard output. A terminal keeps no progress: the catalog does.
 
-use crate::deliver::sink::{Sink, SinkBatch, SinkError, Standing};
 use crate::config::FlowConfig;
+use crate::deliver::sink::{Sink, SinkBatch, SinkError, Standing};
 use crate::formats::{Encoder, Record};
 use async_trait::async_trait;
 use base::Table;
