@@ -151,3 +151,6 @@ fn comma(out: &mut Vec<u8>, first: &mut bool) {
         out.push(b',');
     }
 }
+
+#[cfg(test)]
+mod tests;

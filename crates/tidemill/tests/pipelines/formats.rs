@@ -89,13 +89,13 @@ fn comparable(record: &Value) -> Value {
     let snapshot = payload["op"] == "r";
     for image in ["before", "after"] {
         let Some(row) = payload[image].as_object_mut() else { continue };
-        if snapshot && row.contains_key("f72") && row["id"] != 1 {
+        if snapshot && row.contains_key("f72") && (row["id"] == 2 || row["id"] == 7) {
             // A snapshot of theirs reads FLOAT as the six digits that MySQL prints; ours is exact.
             row.remove("f");
         }
         let streamed = !snapshot && row.contains_key("j");
         if streamed && row["id"] == 16 {
-            // Decimals with exponents and times inside JSON: theirs come from a printer of its own with other digits.
+            // Doubles with exponents and times inside JSON: theirs come from a printer of its own with other digits.
             row.remove("j");
         } else if streamed && row["j"].is_string() {
             // The same document, whichever way a large number is printed.
@@ -108,10 +108,13 @@ fn comparable(record: &Value) -> Value {
 fn agree(ours: &BTreeMap<String, Vec<Value>>, theirs: &BTreeMap<String, Vec<Value>>) {
     assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
     for (topic, theirs) in theirs {
-        let ours = &ours[topic];
+        // A table without a key is read whole, and ours says first that it begins from nothing.
+        let begun = |record: &&Value| record["value"]["op"] == "t" || record["value"]["payload"]["op"] == "t";
+        let ours: Vec<_> =
+            ours[topic].iter().enumerate().filter(|(i, r)| *i > 0 || !begun(r)).map(|(_, r)| r).collect();
         for (index, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
             let (ours, theirs) = (comparable(ours), comparable(theirs));
-            assert_eq!(ours, theirs, "record {index} of {topic}\nours   {ours}\ntheirs {theirs}");
+            assert!(ours == theirs, "record {index} of {topic}\nours   {ours}\ntheirs {theirs}");
         }
         assert_eq!(ours.len(), theirs.len(), "records of {topic}");
     }
