@@ -4,6 +4,7 @@
 
 mod backlog;
 mod capture;
+mod corpus;
 mod idle;
 mod report;
 mod tidemill;
@@ -27,6 +28,7 @@ usage: cargo xtask bench NAME [ARGS]
     --hold             wait, with tidemill running, at the end of each backlog's first run (for a profiler)
   idle               memory at rest, and the time from process start to the first new change with many tables
     --tables N         (1000)
+  debezium-corpus    what Debezium emits for the scripts of crates/flow/tests/corpus, written beside them
   soak               everything is killed and cut under a writer; then both ends are compared
     --minutes N        (60)
     --seed N           (the clock)
@@ -64,6 +66,10 @@ async fn run(words: &[String]) -> Result<()> {
             let tables = flags.value("--tables", 1000)?;
             flags.end()?;
             idle::run(tables).await
+        }
+        "debezium-corpus" => {
+            flags.end()?;
+            corpus::run().await
         }
         "help" => {
             print!("{USAGE}");

@@ -1,6 +1,7 @@
 //! What users write in `sources/*.yaml`, `sinks/*.yaml` and `flows/*.yaml`. The doc comments are the manual: the
 //! reference page and the JSON schemas are made of them. Defaults in `extend` are the constants that the code uses.
 
+use crate::formats::Format;
 use base::{ByteSize, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -244,6 +245,12 @@ pub struct FlowOptions {
     /// `files`: the size after which a new file begins.
     #[schemars(with = "Option<String>", extend("default" = ByteSize(crate::sinks::files::ROTATE_BYTES_DEFAULT).to_string()))]
     pub rotate_bytes: Option<ByteSize>,
+    /// `stdout`, `files`, `nats`: the shape of a message; see change-format.md. `files` finds its progress in its last
+    /// line, and takes those that name the lsn: `json` and `cloudevents`. `nats` needs one message a change, and takes all but
+    /// `debezium`.
+    pub format: Format,
+    /// `format: debezium`: put the schema beside each key and value.
+    pub schemas: bool,
     /// Rows of one write to the sink, at most; 1 to 100000.
     #[schemars(extend("default" = crate::deliver::producer::BATCH_ROWS_DEFAULT))]
     pub batch_rows: Option<u32>,

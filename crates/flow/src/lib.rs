@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod config;
 pub mod deliver;
+pub mod formats;
 pub mod patterns;
 pub mod sinks;
 pub mod transform;

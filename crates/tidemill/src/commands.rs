@@ -303,27 +303,19 @@ fn print_table(rows: &[Vec<String>]) {
     }
 }
 
-pub async fn tail(
-    dir: &Path,
-    source: &str,
-    table: Option<String>,
-    from: String,
-    limit: Option<u64>,
-    offline: bool,
-) -> Result<(), Failure> {
+pub async fn tail(dir: &Path, source: &str, query: ChangesQuery, offline: bool) -> Result<(), Failure> {
     let project = load(dir)?;
     if !project.sources.contains_key(source) {
         let names: Vec<_> = project.sources.keys().map(String::as_str).collect();
         return Err(Failure::new(2, format!("there is no source `{source}`"))
             .hint(format!("there are: {}", names.join(", "))));
     }
-    if let Some(table) = &table
+    if let Some(table) = &query.table
         && let Err(error) = Patterns::new(std::slice::from_ref(table), &[])
     {
         return Err(Failure::new(2, error.to_string()).hint("--table shop.orders"));
     }
     if offline {
-        let query = ChangesQuery { from, table, limit, follow: false };
         let journal = journal::open_read_only(Arc::new(RealDisk), &project.journal_dir(source))
             .map_err(|e| Failure::of("open the journal", &e))?;
         let lister = ChangeLister::new(source, &journal, &query).map_err(|m| Failure::new(2, m))?;
@@ -334,7 +326,10 @@ pub async fn tail(
         .map_err(|e| Failure::new(1, e.to_string()))?;
         return Ok(());
     }
-    let mut path = format!("/api/v1/sources/{source}/changes?follow=true&from={from}");
+    let ChangesQuery { from, table, limit, format, schemas, .. } = query;
+    let format = format.name();
+    let mut path =
+        format!("/api/v1/sources/{source}/changes?follow=true&from={from}&format={format}&schemas={schemas}");
     if let Some(limit) = limit {
         path.push_str(&format!("&limit={limit}"));
     }

@@ -12,6 +12,7 @@ use base::Code;
 use base::metrics::{METRICS, MetricKind};
 use flow::capture::mysql::{Anew, Control};
 use flow::deliver::FlowControl;
+use flow::formats::{Encoder, Format, Record};
 use flow::patterns::Patterns;
 use journal::Journal;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -131,7 +132,9 @@ pub const ROUTES: [Route; 10] = [
         path: "/api/v1/sources/{name}/changes",
         shown: "/api/v1/sources/{name}/changes",
         what: "Changes as JSON lines ([change-format.md](change-format.md)). Query: `from` = `start`, `now` (default) or \
-               the first lsn; `table` = one `db.table` pattern; `limit` = how many; `follow` = `true` to wait for more.",
+               the first lsn; `table` = one `db.table` pattern; `limit` = how many changes; `follow` = `true` to wait for more; \
+               `format` = `json` (default), `debezium`, `maxwell`, `canal` or `cloudevents`; `schemas` = `true` for Debezium's \
+               schemas.",
         handler: || get(changes),
     },
     Route {
@@ -412,11 +415,21 @@ pub struct ChangesQuery {
     pub limit: Option<u64>,
     /// Whether to wait for more at the journal's end.
     pub follow: bool,
+    pub format: Format,
+    /// `debezium`: with schemas.
+    pub schemas: bool,
 }
 
 impl Default for ChangesQuery {
     fn default() -> Self {
-        Self { from: "now".into(), table: None, limit: None, follow: false }
+        Self {
+            from: "now".into(),
+            table: None,
+            limit: None,
+            follow: false,
+            format: Format::default(),
+            schemas: false,
+        }
     }
 }
 
@@ -443,7 +456,7 @@ async fn changes(
 }
 
 async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>) -> Response {
-    let query = ChangesQuery { from: lsn.to_string(), table: None, limit: Some(1), follow: false };
+    let query = ChangesQuery { from: lsn.to_string(), limit: Some(1), ..ChangesQuery::default() };
     let running = match open_source(&app, &source) {
         Ok(running) => running,
         Err(refusal) => return *refusal,
@@ -468,9 +481,9 @@ async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>
     ([(header::CONTENT_TYPE, "application/json")], found).into_response()
 }
 
-/// Prints changes of a journal as our JSON, a line each.
+/// Prints changes of a journal in one format, a line each.
 pub struct ChangeLister {
-    source: String,
+    encoder: Encoder,
     journal: Journal,
     reader: journal::Reader,
     patterns: Option<Patterns>,
@@ -493,7 +506,7 @@ impl ChangeLister {
         let reader = journal.reader(from.max(1)).map_err(|e| base::error::chain(&e))?;
         let left = query.limit.unwrap_or(u64::MAX);
         Ok(Self {
-            source: source.to_owned(),
+            encoder: Encoder::new(query.format, source, query.schemas),
             journal: journal.clone(),
             reader,
             patterns,
@@ -514,10 +527,8 @@ impl ChangeLister {
                     if self.patterns.as_ref().is_some_and(|p| !p.matches(&change.table.name)) {
                         continue;
                     }
-                    if base::json::put_change(&mut lines, &self.source, &change).is_err() {
-                        return;
-                    }
-                    lines.push(b'\n');
+                    let Ok(record) = Record::of_change(&change) else { return };
+                    self.encoder.lines(&record, &mut lines);
                     self.left -= 1;
                     if self.left == 0 {
                         break;

@@ -13,6 +13,7 @@ mod start;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
+use flow::formats::Format;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,9 +72,12 @@ enum Command {
         /// `start`, `now`, or the first lsn; `now` unless reading offline, `start` then.
         #[arg(long)]
         from: Option<String>,
-        /// Only `json` in this version.
+        /// `json`, `debezium`, `maxwell`, `canal` or `cloudevents`.
         #[arg(long, default_value = "json")]
         format: String,
+        /// With `--format debezium`: put the schema beside each key and value.
+        #[arg(long)]
+        schemas: bool,
         /// Stop after this many changes.
         #[arg(long)]
         limit: Option<u64>,
@@ -172,13 +176,14 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             commands::up(&dir, cli.quiet).await
         }
         Command::Status => commands::status(&dir, cli.json).await,
-        Command::Tail { source, table, from, format, limit, offline } => {
-            if format != "json" {
-                return Err(Failure::new(2, format!("format `{format}` is not supported yet"))
-                    .hint("use --format json"));
-            }
+        Command::Tail { source, table, from, format, schemas, limit, offline } => {
+            let format = Format::parse(&format).ok_or_else(|| {
+                Failure::new(2, format!("there is no format `{format}`"))
+                    .hint(format!("there are: {}", Format::ALL.map(Format::name).join(", ")))
+            })?;
             let from = from.unwrap_or_else(|| if offline { "start".into() } else { "now".into() });
-            commands::tail(&dir, &source, table, from, limit, offline).await
+            let query = http::ChangesQuery { from, table, limit, follow: false, format, schemas };
+            commands::tail(&dir, &source, query, offline).await
         }
         Command::Flow { verb } => commands::flow(&dir, verb, cli.json).await,
         Command::Doctor => commands::doctor(&dir).await,

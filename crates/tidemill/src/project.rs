@@ -2,6 +2,7 @@
 
 use base::{ByteSize, Secret, Span};
 use flow::config::{DdlPolicy, FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
+use flow::formats::Format;
 use flow::patterns::Patterns;
 use flow::transform::Transform;
 use schemars::JsonSchema;
@@ -250,6 +251,14 @@ impl Project {
                     );
                 }
             }
+            if let Some(reason) = self.sinks.get(&flow.to).and_then(|sink| format_refusal(flow, sink.kind)) {
+                let message = format!(
+                    "`{}` is not supported by the sink `{}`: {reason}",
+                    flow.options.format.name(),
+                    flow.to
+                );
+                add(path.clone(), message, "use `format: json` or `format: cloudevents`".into());
+            }
             for error in Transform::compile(flow).err().unwrap_or_default() {
                 let hint = error.hint.clone();
                 add(path.clone(), error.to_string(), hint);
@@ -268,8 +277,24 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
         ("subject", options.subject.is_some(), kind == SinkKind::Nats),
         ("stream", options.stream.is_some(), kind == SinkKind::Nats),
         ("rotate_bytes", options.rotate_bytes.is_some(), kind == SinkKind::Files),
+        ("format", options.format != Format::default(), !is_sql),
+        ("schemas", options.schemas, kind == SinkKind::Stdout && options.format == Format::Debezium),
     ];
     given.into_iter().filter(|(_, given, known)| *given && !known).map(|(name, ..)| name).collect()
+}
+
+/// Why a kind of sink cannot keep its promise with a flow's format.
+fn format_refusal(flow: &FlowConfig, kind: SinkKind) -> Option<&'static str> {
+    let format = flow.options.format;
+    match kind {
+        SinkKind::Files if !format.tells_lsn() => {
+            Some("it finds its progress in its last line, and this format does not name the lsn")
+        }
+        SinkKind::Nats if format == Format::Debezium => {
+            Some("it needs one message a change, and in this format a delete is two")
+        }
+        _ => None,
+    }
 }
 
 /// Where in a file a mistake stands that was found after reading it: at the step that the message begins with, or at

@@ -10,9 +10,10 @@ use crate::servers;
 use crate::step::{cargo, loud, step};
 
 /// What each benchmark needs, and the peers that it measures when they can be had.
-const NEEDS: [(&str, &[&str], &[&str]); 3] = [
+const NEEDS: [(&str, &[&str], &[&str]); 4] = [
     ("capture", &["mysql"], &["kafka", "debezium"]),
     ("idle", &["mysql", "nats"], &[]),
+    ("debezium-corpus", &["mysql", "kafka", "debezium"], &[]),
     ("soak", &["mysql", "mariadb", "nats"], &[]),
 ];
 

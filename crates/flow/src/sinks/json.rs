@@ -1,59 +1,13 @@
-//! Our change format over changes that left the transforms: the same shape as `base::json::put_change`.
+//! Our change format over changes that left the transforms: what sinks keep as text.
 
 use crate::deliver::sink::OutChange;
+use crate::formats::{Record, json};
 use base::Value;
 use base::json::{put_string, put_value};
-use std::io::Write;
-
-/// Appends one change as a JSON object, without a newline.
-pub fn put_out_change(out: &mut Vec<u8>, source: &str, change: &OutChange) {
-    out.extend_from_slice(b"{\"source\":");
-    put_string(out, source);
-    let (epoch, lsn, op) = (change.epoch, change.lsn, change.op.name());
-    write!(out, ",\"epoch\":{epoch},\"lsn\":{lsn},\"op\":\"{op}\",\"db\":").expect("memory");
-    put_string(out, &change.table.name.db);
-    out.extend_from_slice(b",\"table\":");
-    put_string(out, &change.table.name.table);
-    write!(out, ",\"schema_version\":{},\"ts_ms\":{},\"txn\":", change.table.version, change.ts_ms)
-        .expect("memory");
-    match &change.txn {
-        Some(txn) => {
-            out.extend_from_slice(b"{\"id\":");
-            put_string(out, &txn.id);
-            write!(out, ",\"index\":{},\"last\":{}}}", txn.index, txn.last).expect("memory");
-        }
-        None => out.extend_from_slice(b"null"),
-    }
-    out.extend_from_slice(b",\"key\":");
-    put_key(out, change);
-    for (name, row) in [("before", &change.before), ("after", &change.after)] {
-        write!(out, ",\"{name}\":").expect("memory");
-        put_row(out, change, row.as_deref());
-    }
-    if let Some(ddl) = &change.ddl {
-        out.extend_from_slice(b",\"sql\":");
-        put_string(out, &ddl.sql);
-    }
-    out.push(b'}');
-}
 
 /// The row's key as an object; `null` for a table without one.
 pub fn put_key(out: &mut Vec<u8>, change: &OutChange) {
-    let row = change.after.as_ref().or(change.before.as_ref());
-    let Some(row) = row.filter(|_| !change.table.key.is_empty()) else {
-        out.extend_from_slice(b"null");
-        return;
-    };
-    out.push(b'{');
-    for (position, index) in change.table.key.iter().enumerate() {
-        if position > 0 {
-            out.push(b',');
-        }
-        put_string(out, &change.table.columns[*index].name);
-        out.push(b':');
-        put_value(out, row[*index].as_ref(), &change.table.columns[*index]);
-    }
-    out.push(b'}');
+    json::put_key(out, &Record::of_out(change));
 }
 
 /// A row as an object, or `null`.

@@ -39,6 +39,6 @@ pub fn build(
             let path = sink.path.as_ref().ok_or_else(|| missing("path"))?;
             Box::new(files::FilesSink::new(flow_name, source, path, flow))
         }
-        SinkKind::Stdout => Box::new(stdout::StdoutSink::new(source)),
+        SinkKind::Stdout => Box::new(stdout::StdoutSink::new(source, flow)),
     })
 }

@@ -3,15 +3,22 @@
 use super::NOTE;
 use base::change::Ddl;
 use base::{Change, Column, ColumnType, Generated, Op, RowBuf, RowView, Table, TableName, Txn, ValueRef};
+use flow::formats::{Encoder, Format, Record};
 use std::sync::Arc;
 
 /// What the page's words hold in place of an example.
 const EXAMPLE_MARK: &str = "{{examples}}";
+/// The same in another format: `{{debezium}}`.
+const OTHERS: [Format; 4] = [Format::Debezium, Format::Maxwell, Format::Canal, Format::CloudEvents];
 
 pub fn page() -> String {
     let words = include_str!("change_format.md");
     let (head, tail) = words.split_once('\n').expect("the page has a title");
-    format!("{head}\n\n{NOTE}\n{}", tail.replace(EXAMPLE_MARK, &examples()))
+    let mut tail = tail.replace(EXAMPLE_MARK, &examples(Format::Json));
+    for format in OTHERS {
+        tail = tail.replace(&format!("{{{{{}}}}}", format.name()), &examples(format));
+    }
+    format!("{head}\n\n{NOTE}\n{tail}")
 }
 
 fn column(name: &str, ty: ColumnType, sql_type: &str) -> Column {
@@ -28,7 +35,8 @@ fn column(name: &str, ty: ColumnType, sql_type: &str) -> Column {
 }
 
 /// One row as a snapshot reads it, the same row changed, gone, and a statement.
-fn examples() -> String {
+fn examples(format: Format) -> String {
+    let encoder = Encoder::new(format, "shop", false);
     let labels = ["new", "paid"].map(str::to_owned).to_vec();
     let table = Arc::new(Table {
         id: 1,
@@ -83,7 +91,7 @@ fn examples() -> String {
                 ddl: ddl.map(Arc::new),
             };
             let mut line = Vec::new();
-            base::json::put_change(&mut line, "shop", &change).expect("the example's rows are whole");
+            encoder.lines(&Record::of_change(&change).expect("the example's rows are whole"), &mut line);
             String::from_utf8(line).expect("JSON is UTF-8")
         };
     let statement = Ddl {
@@ -98,5 +106,5 @@ fn examples() -> String {
         print(3, Op::Delete, Some(paid.view()), None, None),
         print(4, Op::Ddl, None, None, Some(statement)),
     ];
-    format!("```json\n{}\n```", lines.join("\n"))
+    format!("```json\n{}\n```", lines.concat().trim_end())
 }

@@ -7,6 +7,7 @@ mod away;
 mod continuity;
 mod examples;
 mod faults;
+mod formats;
 mod kill;
 mod node;
 mod parked;

@@ -6,7 +6,7 @@
 
 use crate::config::FlowConfig;
 use crate::deliver::sink::{Progress, Sink, SinkBatch, SinkError, Standing};
-use crate::sinks::json::put_out_change;
+use crate::formats::{Encoder, Record};
 use async_trait::async_trait;
 use base::Table;
 use serde::Deserialize;
@@ -21,7 +21,7 @@ const TAIL_BYTES: u64 = 1 << 20;
 
 pub struct FilesSink {
     flow: String,
-    source: String,
+    encoder: Encoder,
     dir: PathBuf,
     rotate_bytes: u64,
     file: Option<(File, u64)>,
@@ -36,7 +36,7 @@ impl FilesSink {
     pub fn new(flow: &str, source: &str, dir: &Path, config: &FlowConfig) -> Self {
         Self {
             flow: flow.to_owned(),
-            source: source.to_owned(),
+            encoder: Encoder::new(config.options.format, source, false),
             dir: dir.to_owned(),
             rotate_bytes: config.options.rotate_bytes.map_or(ROTATE_BYTES_DEFAULT, |size| size.0.max(1)),
             file: None,
@@ -138,8 +138,7 @@ impl FilesSink {
         let mut first = None;
         for change in batch.changes.iter().filter(|c| fresh(c.lsn)) {
             first.get_or_insert(change.lsn);
-            put_out_change(&mut lines, &self.source, change);
-            lines.push(b'\n');
+            self.encoder.lines(&Record::of_out(change), &mut lines);
         }
         let Some(first) = first else { return Ok(()) };
         self.note_journal()?;
@@ -204,13 +203,23 @@ fn last_line(file: &mut File) -> io::Result<(u64, Option<String>)> {
 /// Where a line is in its journal.
 #[derive(Deserialize)]
 struct Place {
-    epoch: u32,
-    lsn: u64,
+    epoch: Option<u32>,
+    lsn: Option<u64>,
+}
+
+/// What a line of any format that has a place says of it.
+#[derive(Deserialize)]
+struct Line {
+    epoch: Option<u32>,
+    lsn: Option<u64>,
+    data: Option<Place>,
 }
 
 fn progress_of(line: &str) -> Option<Progress> {
-    let Place { epoch, lsn } = serde_json::from_str(line).ok()?;
-    Some(Progress { epoch, lsn })
+    let line: Line = serde_json::from_str(line).ok()?;
+    // A CloudEvent holds the change in its data.
+    let place = line.data.unwrap_or(Place { epoch: line.epoch, lsn: line.lsn });
+    Some(Progress { epoch: place.epoch?, lsn: place.lsn? })
 }
 
 /// The newest change in a file.

@@ -3,7 +3,8 @@
 
 use crate::config::FlowConfig;
 use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
-use crate::sinks::json::{key_text, put_out_change};
+use crate::formats::{Encoder, Record};
+use crate::sinks::json::key_text;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::{self, stream};
 use async_nats::{Client, HeaderMap};
@@ -25,6 +26,7 @@ pub const SUBJECT_DEFAULT: &str = "tidemill.{source}.{db}.{table}";
 
 pub struct NatsSink {
     source: String,
+    encoder: Encoder,
     url: Secret,
     stream_name: String,
     subject: String,
@@ -46,7 +48,15 @@ impl NatsSink {
         let stream =
             config.options.stream.clone().unwrap_or_else(|| format!("TIDEMILL_{}", flow.to_uppercase()));
         let subject = config.options.subject.clone().unwrap_or_else(|| SUBJECT_DEFAULT.into());
-        Self { source: source.to_owned(), url: url.clone(), stream_name: stream, subject, open: None }
+        let encoder = Encoder::new(config.options.format, source, false);
+        Self {
+            source: source.to_owned(),
+            encoder,
+            url: url.clone(),
+            stream_name: stream,
+            subject,
+            open: None,
+        }
     }
 
     /// The stream's subject filter: the template with every name a wildcard.
@@ -119,9 +129,17 @@ impl NatsSink {
         }
     }
 
-    fn message(&self, change: &OutChange, journal: u64, payload_max: usize) -> (String, HeaderMap, Vec<u8>) {
+    /// `None` when the flow's format has no word for the change.
+    fn message(
+        &self,
+        change: &OutChange,
+        journal: u64,
+        payload_max: usize,
+    ) -> Option<(String, HeaderMap, Vec<u8>)> {
         let mut payload = Vec::with_capacity(256);
-        put_out_change(&mut payload, &self.source, change);
+        if !self.encoder.encode(&Record::of_out(change), &mut payload) {
+            return None;
+        }
         if payload.len() + HEADER_ROOM > payload_max {
             payload = self.reference(change, payload.len());
         }
@@ -131,7 +149,7 @@ impl NatsSink {
         headers.insert("Tidemill-Epoch", change.epoch.to_string().as_str());
         headers.insert("Tidemill-Lsn", change.lsn.to_string().as_str());
         headers.insert("Tidemill-Op", change.op.name());
-        (self.subject_of(change), headers, payload)
+        Some((self.subject_of(change), headers, payload))
     }
 
     /// A message in place of a row that is larger than the server takes: it says where the row can be had.
@@ -157,7 +175,9 @@ impl NatsSink {
         for part in fresh.chunks(OUTSTANDING_MAX) {
             let mut acks = Vec::with_capacity(part.len());
             for change in part {
-                let (subject, mut headers, payload) = self.message(change, journal, payload_max);
+                let Some((subject, mut headers, payload)) = self.message(change, journal, payload_max) else {
+                    continue;
+                };
                 headers.insert("Nats-Expected-Last-Sequence", sequence.to_string().as_str());
                 if batch.redrive {
                     headers.insert("Tidemill-Progress-Epoch", open.progress.epoch.to_string().as_str());

@@ -1,19 +1,20 @@
-//! Changes as JSON lines on standard output. A terminal keeps no progress: the catalog does.
+//! Changes as JSON lines of the flow's format on standard output. A terminal keeps no progress: the catalog does.
 
+use crate::config::FlowConfig;
 use crate::deliver::sink::{Sink, SinkBatch, SinkError, Standing};
-use crate::sinks::json::put_out_change;
+use crate::formats::{Encoder, Record};
 use async_trait::async_trait;
 use base::Table;
 use std::io::Write;
 use std::sync::Arc;
 
 pub struct StdoutSink {
-    source: String,
+    encoder: Encoder,
 }
 
 impl StdoutSink {
-    pub fn new(source: &str) -> Self {
-        Self { source: source.to_owned() }
+    pub fn new(source: &str, config: &FlowConfig) -> Self {
+        Self { encoder: Encoder::new(config.options.format, source, config.options.schemas) }
     }
 }
 
@@ -36,8 +37,7 @@ impl Sink for StdoutSink {
     async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
         let mut lines = Vec::new();
         for change in &batch.changes {
-            put_out_change(&mut lines, &self.source, change);
-            lines.push(b'\n');
+            self.encoder.lines(&Record::of_out(change), &mut lines);
         }
         let mut out = std::io::stdout().lock();
         out.write_all(&lines).and_then(|()| out.flush()).map_err(|error| SinkError::Blocked {

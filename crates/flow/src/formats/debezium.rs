@@ -1,0 +1,290 @@
+//! Debezium's envelope for MySQL, as its 3.6 prints it with default settings and `include.schema.changes=false`; held
+//! against records of the real connector by `crates/tidemill/tests/pipelines/formats.rs`.
+//!
+//! What a change does not know is the same for all: `file`, `pos` and `server_id` where there is a GTID, `thread`, the
+//! index of a row within its event (`row` counts within the transaction), and the time of processing (the time of
+//! the commit stands for it).
+
+use super::debezium_schema::{self as schema, Kind};
+use super::record::Image;
+use super::{Message, Record, comma, topic};
+use base::json::{enum_label, put_string, set_labels};
+use base::value::{days_of_date, format_timestamp};
+use base::{Column, ColumnType, Date, DateTime, Op, ValueRef, value};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use num_bigint::BigInt;
+use std::io::Write;
+
+const MICROS: i64 = 1_000_000;
+
+/// A change of a key is a delete, a tombstone and an insert. DDL has no message.
+pub fn messages(source: &str, record: &Record<'_>, schemas: bool) -> Vec<Message> {
+    let topic = topic(source, record);
+    let make = |key: Option<&Image<'_>>, value: Option<(&str, Option<&Image<'_>>, Option<&Image<'_>>)>| {
+        let key = key.and_then(|row| key_of(&topic, record, row, schemas));
+        let value =
+            value.map(|(op, before, after)| value_of(source, &topic, record, op, before, after, schemas));
+        Message { topic: topic.clone(), key, value }
+    };
+    let (before, after) = (record.before.as_ref(), record.after.as_ref());
+    match record.op {
+        Op::Read => vec![make(after, Some(("r", None, after)))],
+        Op::Insert => vec![make(after, Some(("c", None, after)))],
+        Op::Update if key_changed(record) => vec![
+            make(before, Some(("d", before, None))),
+            make(before, None),
+            make(after, Some(("c", None, after))),
+        ],
+        Op::Update => vec![make(after, Some(("u", before, after)))],
+        Op::Delete => vec![make(before, Some(("d", before, None))), make(before, None)],
+        Op::Truncate => vec![make(None, Some(("t", None, None)))],
+        Op::Ddl => vec![],
+    }
+}
+
+fn key_changed(record: &Record<'_>) -> bool {
+    let rows = record.before.as_ref().zip(record.after.as_ref());
+    rows.is_some_and(|(before, after)| !record.key_cells(before).eq(record.key_cells(after)))
+}
+
+fn key_of(topic: &str, record: &Record<'_>, row: &Image<'_>, schemas: bool) -> Option<Vec<u8>> {
+    if record.table.key.is_empty() {
+        return None;
+    }
+    let mut out = Vec::new();
+    if schemas {
+        out.extend_from_slice(b"{\"schema\":");
+        schema::put_key(&mut out, topic, record.table);
+        out.extend_from_slice(b",\"payload\":");
+    }
+    put_cells(&mut out, record, record.key_cells(row));
+    if schemas {
+        out.push(b'}');
+    }
+    Some(out)
+}
+
+fn value_of(
+    source: &str,
+    topic: &str,
+    record: &Record<'_>,
+    op: &str,
+    before: Option<&Image<'_>>,
+    after: Option<&Image<'_>>,
+    schemas: bool,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    if schemas {
+        out.extend_from_slice(b"{\"schema\":");
+        schema::put_envelope(&mut out, topic, record.table);
+        out.extend_from_slice(b",\"payload\":");
+    }
+    for (name, row) in [("{\"before\":", before), (",\"after\":", after)] {
+        out.extend_from_slice(name.as_bytes());
+        match row {
+            Some(row) => put_cells(&mut out, record, record.cells(row)),
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+    out.extend_from_slice(b",\"source\":");
+    put_source(&mut out, source, record);
+    write!(out, ",\"transaction\":null,\"op\":\"{op}\"").expect("memory");
+    let ms = record.ts_ms;
+    write!(out, ",\"ts_ms\":{ms},\"ts_us\":{ms}000,\"ts_ns\":{ms}000000}}").expect("memory");
+    if schemas {
+        out.push(b'}');
+    }
+    out
+}
+
+fn put_source(out: &mut Vec<u8>, source: &str, record: &Record<'_>) {
+    let (version, ms) = (env!("CARGO_PKG_VERSION"), record.ts_ms);
+    write!(out, "{{\"version\":\"{version}\",\"connector\":\"mysql\",\"name\":").expect("memory");
+    put_string(out, source);
+    let snapshot = record.op == Op::Read;
+    write!(out, ",\"ts_ms\":{ms},\"snapshot\":\"{snapshot}\",\"db\":").expect("memory");
+    put_string(out, &record.table.name.db);
+    write!(out, ",\"sequence\":null,\"ts_us\":{ms}000,\"ts_ns\":{ms}000000,\"table\":").expect("memory");
+    put_string(out, &record.table.name.table);
+    out.extend_from_slice(b",\"server_id\":0,\"gtid\":");
+    // Where there is no GTID, the transaction goes by `file:position`, and a file's name has a dot.
+    let id = record.txn.map_or("", |txn| &txn.id);
+    let place = id.rsplit_once(':').filter(|(file, _)| file.contains('.'));
+    let place = place.and_then(|(file, offset)| Some((file, offset.parse::<u64>().ok()?)));
+    match place {
+        None if !id.is_empty() => put_string(out, id),
+        _ => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(b",\"file\":");
+    let (file, offset) = place.unwrap_or_default();
+    put_string(out, file);
+    let row = record.txn.map_or(0, |txn| txn.index);
+    write!(out, ",\"pos\":{offset},\"row\":{row},\"thread\":null,\"query\":null}}").expect("memory");
+}
+
+fn put_cells<'r, 'a>(
+    out: &mut Vec<u8>,
+    record: &Record<'_>,
+    cells: impl Iterator<Item = (&'r Column, ValueRef<'a>)>,
+) {
+    out.push(b'{');
+    let mut first = true;
+    for (column, value) in cells {
+        comma(out, &mut first);
+        put_string(out, &column.name);
+        out.push(b':');
+        put_cell(out, column, value, record.op == Op::Read);
+    }
+    out.push(b'}');
+}
+
+/// A snapshot reads text where the stream reads the binlog, and Debezium shows it: in TIMESTAMP and JSON.
+fn put_cell(out: &mut Vec<u8>, column: &Column, value: ValueRef<'_>, snapshot: bool) {
+    match value {
+        ValueRef::Null => out.extend_from_slice(b"null"),
+        ValueRef::Int(v) => put_int(out, v),
+        // Java has no unsigned long: the upper half wraps.
+        ValueRef::UInt(v) => put_int(out, v as i64),
+        ValueRef::Year(v) => put_int(out, v.into()),
+        ValueRef::Bit(v) => put_bits(out, column, v),
+        ValueRef::Float(v) if schema::kind(column) == Kind::Double => put_double(out, f64::from(v)),
+        ValueRef::Float(v) => put_float(out, v),
+        ValueRef::Double(v) => put_double(out, v),
+        ValueRef::Decimal(v) => put_decimal(out, v),
+        ValueRef::Date(v) => put_or_zero(out, column, days_of(v)),
+        ValueRef::Time(v) => put_int(out, v),
+        ValueRef::DateTime(v) => put_or_zero(out, column, datetime(column, v)),
+        ValueRef::Timestamp(v) => put_timestamp(out, column, v, snapshot),
+        ValueRef::Enum(v) => put_string(out, enum_label(column, v)),
+        ValueRef::Set(v) => put_string(out, &set_labels(column, v).collect::<Vec<_>>().join(",")),
+        ValueRef::Text(v) => put_string(out, v),
+        ValueRef::RawText(v) => put_string(out, &String::from_utf8_lossy(v)),
+        ValueRef::Bytes(v) => put_bytes(out, v),
+        ValueRef::Json(v) if snapshot => put_string(out, v),
+        ValueRef::Json(v) => put_string(out, &without_spaces(v)),
+        ValueRef::Geometry(v) => put_geometry(out, column, v),
+        ValueRef::Vector(v) => {
+            out.push(b'[');
+            let mut first = true;
+            for number in v.chunks_exact(4) {
+                comma(out, &mut first);
+                put_float(out, f32::from_le_bytes([number[0], number[1], number[2], number[3]]));
+            }
+            out.push(b']');
+        }
+    }
+}
+
+fn put_int(out: &mut Vec<u8>, value: i64) {
+    write!(out, "{value}").expect("memory");
+}
+
+/// With a fraction always, as a reader that tells floats from integers needs.
+fn put_float(out: &mut Vec<u8>, value: f32) {
+    serde_json::to_writer(out, &value).expect("memory");
+}
+
+fn put_double(out: &mut Vec<u8>, value: f64) {
+    serde_json::to_writer(out, &value).expect("memory");
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(BASE64.encode(bytes).as_bytes());
+    out.push(b'"');
+}
+
+fn put_bits(out: &mut Vec<u8>, column: &Column, value: u64) {
+    match column.ty {
+        ColumnType::Bit { bits: 1 } => write!(out, "{}", value != 0).expect("memory"),
+        ColumnType::Bit { bits } => {
+            let bytes = usize::from(bits).div_ceil(8).min(8);
+            put_bytes(out, &value.to_le_bytes()[..bytes]);
+        }
+        _ => put_int(out, value as i64),
+    }
+}
+
+/// The unscaled number in two's complement, big end first, as short as it goes.
+fn put_decimal(out: &mut Vec<u8>, text: &str) {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'.').collect();
+    let number = BigInt::parse_bytes(&digits, 10).unwrap_or_default();
+    put_bytes(out, &number.to_signed_bytes_be());
+}
+
+/// A day that no calendar has is NULL, or 1970-01-01 where the column cannot be NULL.
+fn put_or_zero(out: &mut Vec<u8>, column: &Column, value: Option<i64>) {
+    match value {
+        None if column.nullable => out.extend_from_slice(b"null"),
+        value => put_int(out, value.unwrap_or(0)),
+    }
+}
+
+fn days_of(date: Date) -> Option<i64> {
+    let days = days_of_date(date);
+    (value::date_of_days(days) == date && date.month > 0).then_some(days)
+}
+
+/// Milliseconds up to three fraction digits, else microseconds.
+fn datetime(column: &Column, value: DateTime) -> Option<i64> {
+    let days = days_of(value.date)?;
+    let seconds = i64::from(value.hour) * 3600 + i64::from(value.minute) * 60 + i64::from(value.second);
+    let micros = (days * 86_400 + seconds) * MICROS + i64::from(value.micro);
+    Some(match column.ty {
+        ColumnType::DateTime { fsp: 4.. } => micros,
+        _ => micros.div_euclid(1000),
+    })
+}
+
+fn put_timestamp(out: &mut Vec<u8>, column: &Column, micros: i64, snapshot: bool) {
+    let fsp = if let ColumnType::Timestamp { fsp } = column.ty { fsp } else { 0 };
+    if micros == value::TIMESTAMP_ZERO {
+        let zero: &[u8] = if column.nullable { b"null" } else { b"\"1970-01-01T00:00:00Z\"" };
+        out.extend_from_slice(zero);
+        return;
+    }
+    let text = format_timestamp(micros, fsp);
+    if snapshot && fsp > 0 {
+        let short = text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');
+        return put_string(out, &format!("{short}Z"));
+    }
+    put_string(out, &text);
+}
+
+fn put_geometry(out: &mut Vec<u8>, column: &Column, stored: &[u8]) {
+    let (srid, wkb) = stored.split_at(stored.len().min(4));
+    let srid = srid.try_into().map_or(0, u32::from_le_bytes);
+    out.push(b'{');
+    if schema::kind(column) == Kind::Point {
+        // Order of bytes, type, and the two coordinates.
+        for (name, at) in [("x", 5), ("y", 13)] {
+            let bytes: [u8; 8] = wkb.get(at..at + 8).and_then(|b| b.try_into().ok()).unwrap_or_default();
+            write!(out, "\"{name}\":").expect("memory");
+            put_double(out, f64::from_le_bytes(bytes));
+            out.push(b',');
+        }
+    }
+    out.extend_from_slice(b"\"wkb\":");
+    put_bytes(out, wkb);
+    match srid {
+        0 => out.extend_from_slice(b",\"srid\":null}"),
+        srid => write!(out, ",\"srid\":{srid}}}").expect("memory"),
+    }
+}
+
+/// JSON without the spaces that MySQL prints after `,` and `:`.
+fn without_spaces(json: &str) -> String {
+    let (mut out, mut quoted, mut escaped) = (String::with_capacity(json.len()), false, false);
+    for c in json.chars() {
+        if c == ' ' && !quoted {
+            continue;
+        }
+        if c == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = c == '\\' && !escaped;
+        out.push(c);
+    }
+    out
+}
