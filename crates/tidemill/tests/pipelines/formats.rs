@@ -129,3 +129,33 @@ async fn the_debezium_format_is_what_debezium_emits() {
 async fn the_debezium_schemas_are_what_debezium_emits() {
     agree(&ours(SCHEMA_SCRIPT, true).await, &by_topic(SCHEMA_RECORDS));
 }
+
+#[test]
+fn check_refuses_a_format_in_which_a_sink_would_lose_its_place() {
+    let check = |sink: &str, options: &str| {
+        let node = Node::new(&[
+            ("sources/a.yaml", mysql_source("mysql://root@127.0.0.1:1", "a.*")),
+            ("sinks/out.yaml", sink.to_owned()),
+            ("flows/f.yaml", format!("from: a\nto: out\noptions: {options}\n")),
+        ]);
+        node.run(&["check"])
+    };
+    let (files, nats) = ("kind: files\npath: out\n", "kind: nats\nurl: nats://127.0.0.1:1\n");
+    for (sink, options, reason) in [
+        (files, "{format: maxwell}", "does not name the lsn"),
+        (nats, "{format: debezium}", "a delete is two"),
+        ("kind: sqlite\npath: out.db\n", "{format: canal}", "`format` means nothing"),
+        ("kind: stdout\n", "{schemas: true}", "`schemas` means nothing"),
+    ] {
+        let (code, out, err) = check(sink, options);
+        assert!(code != 0 && format!("{out}{err}").contains(reason), "{sink} {options}: {out}{err}");
+    }
+    for (sink, options) in [
+        (files, "{format: cloudevents}"),
+        (nats, "{format: maxwell}"),
+        ("kind: stdout\n", "{format: debezium, schemas: true}"),
+    ] {
+        let (code, out, err) = check(sink, options);
+        assert_eq!(code, 0, "{sink} {options}: {out}{err}");
+    }
+}
