@@ -54,6 +54,9 @@ async fn ours(script: &str, schemas: bool) -> BTreeMap<String, Vec<Value>> {
             && node.changes("peer").iter().filter(|change| change["table"] == "zz_end").count() == 2
     })
     .await;
+    let (code, out, err) =
+        node.run(&["tail", "peer", "--from", "start", "--limit", "3", "--format", "cloudevents"]);
+    assert_eq!((code, out.lines().filter(|line| line.contains("\"specversion\"")).count()), (0, 3), "{err}");
     let mut args = vec!["tail", "peer", "--offline", "--format", "debezium"];
     args.extend(schemas.then_some("--schemas"));
     let (code, out, err) = node.run(&args);
