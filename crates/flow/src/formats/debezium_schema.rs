@@ -116,8 +116,7 @@ fn plain(ty: &str) -> String {
 }
 
 fn named(name: &str) -> String {
-    let version = 1;
-    format!(",\"name\":\"{name}\",\"version\":{version}")
+    format!(",\"name\":\"{name}\",\"version\":1")
 }
 
 fn parameters(column: &Column) -> String {

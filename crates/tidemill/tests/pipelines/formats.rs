@@ -54,6 +54,9 @@ async fn ours(script: &str, schemas: bool) -> BTreeMap<String, Vec<Value>> {
             && node.changes("peer").iter().filter(|change| change["table"] == "zz_end").count() == 2
     })
     .await;
+    let (code, out, err) =
+        node.run(&["tail", "peer", "--from", "start", "--limit", "3", "--format", "cloudevents"]);
+    assert_eq!((code, out.lines().filter(|line| line.contains("\"specversion\"")).count()), (0, 3), "{err}");
     let mut args = vec!["tail", "peer", "--offline", "--format", "debezium"];
     args.extend(schemas.then_some("--schemas"));
     let (code, out, err) = node.run(&args);
@@ -128,4 +131,34 @@ async fn the_debezium_format_is_what_debezium_emits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_debezium_schemas_are_what_debezium_emits() {
     agree(&ours(SCHEMA_SCRIPT, true).await, &by_topic(SCHEMA_RECORDS));
+}
+
+#[test]
+fn check_refuses_a_format_in_which_a_sink_would_lose_its_place() {
+    let check = |sink: &str, options: &str| {
+        let node = Node::new(&[
+            ("sources/a.yaml", mysql_source("mysql://root@127.0.0.1:1", "a.*")),
+            ("sinks/out.yaml", sink.to_owned()),
+            ("flows/f.yaml", format!("from: a\nto: out\noptions: {options}\n")),
+        ]);
+        node.run(&["check"])
+    };
+    let (files, nats) = ("kind: files\npath: out\n", "kind: nats\nurl: nats://127.0.0.1:1\n");
+    for (sink, options, reason) in [
+        (files, "{format: maxwell}", "does not name the lsn"),
+        (nats, "{format: debezium}", "a delete is two"),
+        ("kind: sqlite\npath: out.db\n", "{format: canal}", "`format` means nothing"),
+        ("kind: stdout\n", "{schemas: true}", "`schemas` means nothing"),
+    ] {
+        let (code, out, err) = check(sink, options);
+        assert!(code != 0 && format!("{out}{err}").contains(reason), "{sink} {options}: {out}{err}");
+    }
+    for (sink, options) in [
+        (files, "{format: cloudevents}"),
+        (nats, "{format: maxwell}"),
+        ("kind: stdout\n", "{format: debezium, schemas: true}"),
+    ] {
+        let (code, out, err) = check(sink, options);
+        assert_eq!(code, 0, "{sink} {options}: {out}{err}");
+    }
 }

@@ -255,3 +255,16 @@ impl Sink for FilesSink {
         self.write(batch).map_err(|error| self.failure(&error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_tells_progress_in_both_formats() {
+        let told = Some(Progress { epoch: 2, lsn: 7 });
+        assert_eq!(progress_of("{\"epoch\":2,\"lsn\":7}"), told);
+        assert_eq!(progress_of("{\"specversion\":\"1.0\",\"data\":{\"epoch\":2,\"lsn\":7}}"), told);
+        assert_eq!(progress_of("{\"database\":\"d\"}"), None);
+    }
+}
