@@ -5,6 +5,7 @@ mod charsets;
 mod columns;
 mod images;
 mod keys;
+mod settings;
 
 use crate::node::{Node, mysql_source};
 use columns::{Kind, Spec, loose_document};
