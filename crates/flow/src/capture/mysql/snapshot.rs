@@ -545,7 +545,7 @@ fn push_after_key(
     for depth in 0..table.key.len() {
         sql.push_str(if depth == 0 { "(" } else { " OR (" });
         for (position, index) in table.key.iter().enumerate().take(depth + 1) {
-            let name = quote_name(&table.columns[*index].name);
+            let name = key_side(&table.columns[*index]);
             let (sign, join) = if position == depth { (">", "") } else { ("=", " AND ") };
             let (operand, param) = &values[position];
             sql.push_str(&format!("{name} {sign} {operand}{join}"));
@@ -554,6 +554,17 @@ fn push_after_key(
         sql.push(')');
     }
     Ok(())
+}
+
+/// The key column in a comparison.
+fn key_side(column: &base::Column) -> String {
+    /// Members whose numbers a DOUBLE holds, which the server compares a SET with a number as.
+    const MEMBERS_MAX: usize = 53;
+    let name = quote_name(&column.name);
+    match &column.ty {
+        base::ColumnType::Set { labels } if labels.len() > MEMBERS_MAX => format!("({name}|0)"),
+        _ => name,
+    }
 }
 
 /// What a key column is compared with, so that the server compares as its index orders.

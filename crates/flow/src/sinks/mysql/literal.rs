@@ -2,7 +2,7 @@
 
 use super::target::Dialect;
 use base::value::{format_datetime, format_double, format_time, timestamp_to_datetime};
-use base::{ColumnType, Table, TableName, Value};
+use base::{Column, ColumnType, Table, TableName, Value};
 use std::fmt::Write;
 
 pub fn quoted_name(name: &str) -> String {
@@ -72,6 +72,18 @@ pub fn put_value(out: &mut String, value: &Value, ty: &ColumnType, dialect: Dial
     }
 }
 
+/// Appends a literal that the column compares exactly with.
+fn put_operand(out: &mut String, value: &Value, column: &Column, dialect: Dialect) {
+    match value {
+        // A SET and a number compare as DOUBLEs, in which large sets are equal to their neighbours.
+        Value::Set(bits) => {
+            let labels: Vec<_> = base::json::set_labels(column, *bits).collect();
+            out.push_str(&text(&labels.join(",")));
+        }
+        value => put_value(out, value, &column.ty, dialect),
+    }
+}
+
 fn put_double(out: &mut String, value: f64) {
     let text = format_double(value);
     out.push_str(&text);
@@ -115,7 +127,12 @@ pub fn put_tuple(out: &mut String, table: &Table, values: &[Value], whole: bool,
         if position > 0 {
             out.push(',');
         }
-        put_value(out, &values[*index], &table.columns[*index].ty, dialect);
+        let column = &table.columns[*index];
+        if whole {
+            put_value(out, &values[*index], &column.ty, dialect);
+        } else {
+            put_operand(out, &values[*index], column, dialect);
+        }
     }
     out.push(')');
 }
@@ -157,12 +174,6 @@ fn match_all(table: &Table, values: &[Value], dialect: Dialect) -> String {
                 // `<=> NULL` is no comparison for geometries and vectors.
                 let _ = write!(out, "{name} IS NULL");
             }
-            (Value::Set(bits), _) => {
-                // As a number TiDB takes it for a DOUBLE, which does not hold 64 members.
-                let labels: Vec<_> = base::json::set_labels(column, *bits).collect();
-                let name = format!("CAST(CONVERT({name} USING utf8mb4) AS BINARY)");
-                let _ = write!(out, "{name} <=> CAST({} AS BINARY)", text(&labels.join(",")));
-            }
             (Value::Vector(_), ty) if dialect == Dialect::TiDb => {
                 let _ = write!(out, "{name} <=> VEC_FROM_TEXT(");
                 put_value(&mut out, &values[index], ty, dialect);
@@ -172,9 +183,9 @@ fn match_all(table: &Table, values: &[Value], dialect: Dialect) -> String {
                 let _ = write!(out, "CAST({name} AS BINARY) <=> ");
                 put_value(&mut out, value, ty, dialect);
             }
-            (value, ty) => {
+            (value, _) => {
                 let _ = write!(out, "{name} <=> ");
-                put_value(&mut out, value, ty, dialect);
+                put_operand(&mut out, value, column, dialect);
             }
         }
     }
@@ -189,7 +200,7 @@ pub fn update_by_key(table: &Table, after: &[Value], dialect: Dialect) -> String
             out.push_str(" AND ");
         }
         let _ = write!(out, "{}=", quoted_name(&table.columns[*index].name));
-        put_value(&mut out, &after[*index], &table.columns[*index].ty, dialect);
+        put_operand(&mut out, &after[*index], &table.columns[*index], dialect);
     }
     out
 }

@@ -4,9 +4,11 @@
 mod charsets;
 mod columns;
 mod images;
+mod keys;
+mod settings;
 
 use crate::node::{Node, mysql_source};
-use columns::{Kind, Spec};
+use columns::{Kind, Spec, loose_document};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
@@ -151,7 +153,8 @@ impl Wide {
     }
 }
 
-/// Waits until every flow has delivered all that its source has captured, and fails when a table or a row is left out.
+/// Waits until the sources have captured so many changes, and every flow has delivered all of them; fails when a table
+/// or a row is left out.
 pub async fn delivered(node: &Node, sources: &[(&str, u64)]) {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let lsn = |from: &Value| sources.iter().find(|(name, _)| from == name).map_or(0, |(_, lsn)| *lsn);
@@ -166,7 +169,10 @@ pub async fn delivered(node: &Node, sources: &[(&str, u64)]) {
             let sources_done = list(&s["sources"])
                 .iter()
                 .all(|at| at["snapshot"]["state"] == "done" && at["lsn"].as_u64() >= Some(lsn(&at["name"])));
-            let flows_done = list(&s["flows"]).iter().all(|at| at["lsn"].as_u64() >= Some(lsn(&at["from"])));
+            let captured = |from: &Value| {
+                list(&s["sources"]).iter().find(|at| at["name"] == *from).and_then(|at| at["lsn"].as_u64())
+            };
+            let flows_done = list(&s["flows"]).iter().all(|at| at["lsn"].as_u64() >= captured(&at["from"]));
             !list(&s["flows"]).is_empty() && (sources_done && flows_done || !trouble(s).is_empty())
         })
         .await;
@@ -196,4 +202,45 @@ pub fn project(sources: &[(&str, &SqlServer)], sinks: &[(&str, &str, &SqlServer)
     }
     let files: Vec<(&str, String)> = files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
     Node::new(&files)
+}
+
+/// Compares every sink with the source.
+pub async fn sinks_agree(
+    node: &Node,
+    source: (&str, &SqlServer),
+    tables: &[Wide],
+    sinks: &[(&str, &str, &SqlServer)],
+) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut there = session(source.1).await;
+    let mut sessions = Vec::new();
+    for (_, _, sink) in sinks {
+        sessions.push(session(sink).await);
+    }
+    for table in tables {
+        let wanted = table.printed(&mut there, "shop").await;
+        let found = table.in_file(&node.path(&format!("{}.db", source.0)));
+        out.extend(table.differences(&format!("{} in the file", source.0), &wanted, &found));
+        for ((name, kind, _), conn) in sinks.iter().zip(&mut sessions) {
+            let (mut wanted, mut copy) = (wanted.clone(), table.clone());
+            if *kind == "tidb" {
+                let vectors = copy.specs.iter_mut().filter(|spec| spec.kind == Kind::Vector);
+                vectors.for_each(|spec| spec.kind = Kind::VectorText);
+            }
+            let mut found = copy.printed(conn, &format!("from_{}", source.0)).await;
+            if *kind == "tidb" {
+                for rows in [&mut wanted, &mut found] {
+                    table.with_documents(rows, |text| Some(loose_document(text)));
+                }
+            }
+            out.extend(table.differences(&format!("{} in {name}", source.0), &wanted, &found));
+        }
+    }
+    out
+}
+
+pub fn settle(mut differences: Vec<String>) {
+    let count = differences.len();
+    differences.truncate(60);
+    assert!(differences.is_empty(), "{count} differences:\n{}", differences.join("\n"));
 }
