@@ -159,16 +159,36 @@ fn match_all(table: &Table, values: &[Value], tidb: bool) -> String {
     out
 }
 
-pub fn update_by_key(table: &Table, after: &[Value], tidb: bool) -> String {
-    let mut out =
-        format!("UPDATE {} SET {} WHERE ", quoted_table(&table.name), assignments(table, after, tidb));
+/// `a=1 AND b=2`: the row's key.
+fn match_key(table: &Table, values: &[Value], tidb: bool) -> String {
+    let mut out = String::new();
     for (position, index) in table.key.iter().enumerate() {
         if position > 0 {
             out.push_str(" AND ");
         }
         let _ = write!(out, "{}=", quoted_name(&table.columns[*index].name));
-        put_value(&mut out, &after[*index], &table.columns[*index].ty, tidb);
+        put_value(&mut out, &values[*index], &table.columns[*index].ty, tidb);
     }
+    out
+}
+
+pub fn update_by_key(table: &Table, after: &[Value], tidb: bool) -> String {
+    let (set, key) = (assignments(table, after, tidb), match_key(table, after, tidb));
+    format!("UPDATE {} SET {set} WHERE {key}", quoted_table(&table.name))
+}
+
+/// Inserts a row unless its key is there.
+pub fn insert_if_missing(table: &Table, after: &[Value], tidb: bool) -> String {
+    let (name, key) = (quoted_table(&table.name), match_key(table, after, tidb));
+    let names: Vec<_> = table.columns.iter().map(|c| quoted_name(&c.name)).collect();
+    let mut out = format!("INSERT INTO {name} ({}) SELECT ", names.join(","));
+    for (index, column) in table.columns.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        put_value(&mut out, &after[index], &column.ty, tidb);
+    }
+    out.push_str(&format!(" FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM {name} WHERE {key})"));
     out
 }
 
