@@ -321,7 +321,8 @@ pub async fn tail(
             lister.run(None, |lines| std::io::stdout().write_all(&lines).is_ok())
         })
         .await
-        .map_err(|e| Failure::new(1, e.to_string()))?;
+        .map_err(|e| Failure::new(1, e.to_string()))?
+        .map_err(|message| Failure::new(1, format!("failed to read the journal on: {message}")))?;
         return Ok(());
     }
     let mut path = format!("/api/v1/sources/{source}/changes?follow=true&from={from}");
