@@ -80,7 +80,7 @@ pub enum OnGap {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceOptions {
-    /// Our id among the server's replicas. By default it is made of the source's name and our process, above
+    /// Our id among the server's replicas. By default it is made of the source's name and journal, above
     /// 1073741824: set it only when the server's administrators number every replica.
     pub server_id: Option<u32>,
     /// Rows that a snapshot reads with one SELECT, 1 to 100000. Wide rows come in smaller chunks.

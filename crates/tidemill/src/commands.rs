@@ -323,7 +323,8 @@ pub async fn tail(dir: &Path, source: &str, query: ChangesQuery, offline: bool) 
             lister.run(None, |lines| std::io::stdout().write_all(&lines).is_ok())
         })
         .await
-        .map_err(|e| Failure::new(1, e.to_string()))?;
+        .map_err(|e| Failure::new(1, e.to_string()))?
+        .map_err(|message| Failure::new(1, format!("failed to read the journal on: {message}")))?;
         return Ok(());
     }
     let ChangesQuery { from, table, limit, format, schemas, .. } = query;

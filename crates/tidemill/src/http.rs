@@ -449,7 +449,12 @@ async fn changes(
     };
     let shutdown = app.shutdown.clone();
     tokio::task::spawn_blocking(move || {
-        lister.run(Some(shutdown), |lines| sender.blocking_send(Ok(Bytes::from(lines))).is_ok())
+        let ended = lister.run(Some(shutdown), |lines| sender.blocking_send(Ok(Bytes::from(lines))).is_ok());
+        if let Err(message) = ended {
+            // The answer breaks off, so that nobody takes it for whole.
+            tracing::warn!(error = message, "a reader of changes was cut off");
+            let _ = sender.blocking_send(Err(std::io::Error::other(message)));
+        }
     });
     let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
@@ -467,14 +472,17 @@ async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>
     };
     let found = tokio::task::spawn_blocking(move || {
         let mut found = Vec::new();
-        lister.run(None, |lines| {
+        let ended = lister.run(None, |lines| {
             found.extend_from_slice(&lines);
             true
         });
-        found
-    })
-    .await
-    .unwrap_or_default();
+        ended.map(|()| found)
+    });
+    let found = match found.await {
+        Ok(Ok(found)) => found,
+        Ok(Err(message)) => return problem(Code::Internal, message, "see the log"),
+        Err(error) => return problem(Code::Internal, error.to_string(), "see the log"),
+    };
     if found.is_empty() {
         return problem(Code::NotFound, format!("there is no change {lsn} yet"), "see GET /api/v1/status");
     }
@@ -515,19 +523,25 @@ impl ChangeLister {
         })
     }
 
-    /// Hands lines to `out` until the limit, the end (unless following), shutdown, or `out` says no. Blocking.
-    pub fn run(mut self, shutdown: Option<watch::Receiver<bool>>, mut out: impl FnMut(Vec<u8>) -> bool) {
+    /// Hands lines to `out` until the limit, the end (unless following), shutdown, or `out` says no. Blocking. `Err` is
+    /// why the journal cannot be read on: damage, or retention has passed a reader that was too slow.
+    pub fn run(
+        mut self,
+        shutdown: Option<watch::Receiver<bool>>,
+        mut out: impl FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), String> {
         let mut seals = self.journal.watch();
         while self.left > 0 {
             seals.borrow_and_update();
-            while let Ok(Some(chunk)) = self.reader.next(READ_BYTES) {
+            while let Some(chunk) = self.reader.next(READ_BYTES).map_err(|e| base::error::chain(&e))? {
                 let mut lines = Vec::new();
                 for change in chunk.changes() {
-                    let Ok(change) = change else { return };
+                    let change = change.map_err(|e| base::error::chain(&e))?;
                     if self.patterns.as_ref().is_some_and(|p| !p.matches(&change.table.name)) {
                         continue;
                     }
-                    let Ok(record) = Record::of_change(&change) else { return };
+                    let record = Record::of_change(&change)
+                        .map_err(|e| format!("change {} cannot be printed: {e}", change.lsn))?;
                     self.encoder.lines(&record, &mut lines);
                     self.left -= 1;
                     if self.left == 0 {
@@ -535,13 +549,13 @@ impl ChangeLister {
                     }
                 }
                 if !lines.is_empty() && !out(lines) {
-                    return;
+                    return Ok(());
                 }
                 if self.left == 0 {
-                    return;
+                    return Ok(());
                 }
             }
-            let (true, Some(shutdown)) = (self.follow, &shutdown) else { return };
+            let (true, Some(shutdown)) = (self.follow, &shutdown) else { return Ok(()) };
             let mut stop = shutdown.clone();
             let ended = tokio::runtime::Handle::current().block_on(async {
                 tokio::select! {
@@ -552,8 +566,9 @@ impl ChangeLister {
                 }
             });
             if ended {
-                return;
+                return Ok(());
             }
         }
+        Ok(())
     }
 }

@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 pub const BATCH_ROWS_DEFAULT: u32 = 1024;
 /// A source transaction longer than this many batches is handed on in parts.
 const PARTS_AFTER_BATCHES: usize = 8;
+/// Rows of a batch take at most this in the journal, and one row more: also in the middle of a transaction.
+const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Bytes asked of the journal at once.
 const READ_BYTES: usize = 1 << 20;
 /// Batches ready ahead of the sink.
@@ -135,6 +137,7 @@ impl Producer {
             ts_ms: 0,
         };
         let mut batch = empty(*epoch);
+        let mut bytes = 0;
         while let Some(chunk) = reader.next(READ_BYTES)? {
             for change in chunk.changes() {
                 let change = change?;
@@ -145,14 +148,22 @@ impl Producer {
                 self.take(&change, &mut batch)?;
                 batch.ends_txn = ends_txn;
                 let rows = batch.changes.len();
-                let full =
-                    rows >= self.batch_rows && (ends_txn || rows >= self.batch_rows * PARTS_AFTER_BATCHES);
+                bytes +=
+                    [change.before, change.after].into_iter().flatten().map(|row| row.0.len()).sum::<usize>();
+                let full = bytes >= BATCH_BYTES_MAX
+                    || rows >= self.batch_rows && (ends_txn || rows >= self.batch_rows * PARTS_AFTER_BATCHES);
+                if full {
+                    bytes = 0;
+                }
                 if full && out.blocking_send(Ok(std::mem::replace(&mut batch, empty(*epoch)))).is_err() {
                     return Ok(true);
                 }
             }
             // Nothing waits for company: what was read is handed on, whole transactions if they are.
             let ends = batch.ends_txn;
+            if ends {
+                bytes = 0;
+            }
             if batch.up_to.lsn > 0
                 && ends
                 && out.blocking_send(Ok(std::mem::replace(&mut batch, empty(*epoch)))).is_err()
@@ -290,5 +301,55 @@ impl Producer {
             }
         }
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::{Column, ColumnType, Generated, Position, RowBuf, Step, TableName, ValueRef};
+    use journal::sim::SimDisk;
+    use journal::{Batch, Options, open};
+    use std::path::Path;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_transaction_of_large_rows_comes_in_batches_of_few_bytes() {
+        let (rows, row_bytes) = (40, 1 << 20);
+        let column = Column {
+            name: "v".into(),
+            ty: ColumnType::Text { chars_max: 1 << 24 },
+            sql_type: "longtext".into(),
+            nullable: false,
+            charset: None,
+            collation: None,
+            generated: Generated::No,
+            invisible: false,
+        };
+        let name = TableName::new("shop", "a");
+        let table =
+            Table { id: 1, version: 1, name, columns: vec![column], key: vec![], unique_keys: vec![] };
+        let table = Arc::new(table);
+        let disk = Arc::new(SimDisk::new(1));
+        let (mut writer, journal) = open(disk, Path::new("/j"), Options::default()).unwrap();
+        let mut batch = Batch::new(writer.state().next_lsn);
+        batch.schema(&table);
+        batch.begin("t", 1);
+        let row = RowBuf::from_values([ValueRef::Text(&"x".repeat(row_bytes))]);
+        for _ in 0..rows {
+            batch.change(Op::Insert, &table, None, Some(&row.0));
+        }
+        batch.commit(&Step::Full(Box::new(Position::Sqlite { change_id: 0 })));
+        writer.append(batch).unwrap();
+        writer.seal().unwrap();
+        let producer = Producer::new(journal, &FlowConfig::probe("x")).unwrap();
+        let (sender, mut batches) = mpsc::channel(1);
+        tokio::task::spawn_blocking(move || producer.run(1, &sender));
+        let mut seen = 0;
+        while seen < rows {
+            let produced = batches.recv().await.unwrap().unwrap();
+            seen += produced.changes.len();
+            assert!(produced.changes.len() * row_bytes <= BATCH_BYTES_MAX + row_bytes);
+            assert_eq!(produced.ends_txn, seen == rows);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::node::{Node, mysql_source, sqlite_rows};
 use serde_json::Value;
-use testkit::{MySql, MySqlOptions, SqlServer};
+use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer};
 
 async fn run_all(server: &SqlServer, statements: &[&str]) {
     for sql in statements {
@@ -168,4 +168,40 @@ async fn a_new_column_has_the_value_that_the_source_gave_old_rows() {
     })
     .await;
     caught_up(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_made_of_a_select_on_mariadb_is_one_transaction_with_its_rows() {
+    let server = MariaDb::start(MariaDbOptions::default()).await.unwrap();
+    let digits = "123456789012345678901234567";
+    let wide = format!(
+        "INSERT INTO shop.d SELECT CAST('{digits}000' AS DECIMAL(38)) + i \
+                        FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40) SELECT i FROM n) s"
+    );
+    run_all(
+        &server,
+        &[
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.a (id INT PRIMARY KEY)",
+            "INSERT INTO shop.a VALUES (1), (2)",
+            "CREATE TABLE shop.d (id DECIMAL(38) PRIMARY KEY)",
+            &wide,
+        ],
+    )
+    .await;
+    let mut node = Node::new(&[(
+        "sources/shop.yaml",
+        mysql_source(&server.url(), "shop.*") + "options: {snapshot_chunk_rows: 3}\n",
+    )]);
+    node.start();
+    node.wait("streaming", |s| s["sources"][0]["state"] == "stream").await;
+    let read = node.changes("shop").into_iter().filter(|c| c["table"] == "d").count();
+    assert_eq!(read, 40, "a key of many digits is paged through exactly");
+    run_all(&server, &["CREATE TABLE shop.c AS SELECT id FROM shop.a"]).await;
+    node.wait("captured", |s| s["sources"][0]["lsn"] == 45).await;
+    let changes = node.changes("shop");
+    let made: Vec<_> = changes.iter().filter(|c| c["table"] == "c").collect();
+    assert_eq!(made.len(), 3);
+    assert!(made.iter().all(|c| c["txn"]["id"] == made[0]["txn"]["id"]), "{made:#?}");
+    assert_eq!(made[2]["txn"]["last"], true, "{made:#?}");
 }

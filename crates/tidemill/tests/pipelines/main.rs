@@ -14,4 +14,5 @@ mod parked;
 mod random;
 mod sinks;
 mod sqlite_source;
+mod targets;
 mod types;

@@ -141,7 +141,7 @@ async fn session(
     let mut lookup = address.connect().await?;
     let state = begin(source, &server, &mut conn, &mut lookup, state).await?;
     let position = state.position.clone().expect("begin gives a position");
-    let events = open_stream(conn, &position, server_id(source)).await?;
+    let events = open_stream(conn, &position, server_id(source, state.identity)).await?;
     let (messages, received) = mpsc::channel(MESSAGES_MAX);
     let queue = Arc::new(unread(&state.snapshot));
     let mut stream = Stream {
@@ -445,11 +445,12 @@ fn sids(gtids: &GtidSet) -> Result<Vec<Sid<'static>>, CaptureError> {
         .collect()
 }
 
-/// Ours among the server's replicas: configured, or made of the source's name, high above what people choose.
-fn server_id(source: &MySqlSource) -> u32 {
+/// Ours among the server's replicas: configured, or made of the source's name and its journal, high above what people
+/// choose. The server ends the older of two replicas with one id, and every container's process has the same number.
+fn server_id(source: &MySqlSource, journal: u64) -> u32 {
     source.config.options.server_id.unwrap_or_else(|| {
         let mut hash = 0x811c_9dc5_u32;
-        for byte in source.name.bytes().chain(std::process::id().to_le_bytes()) {
+        for byte in source.name.bytes().chain(journal.to_le_bytes()) {
             hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
         }
         hash | 0x4000_0000

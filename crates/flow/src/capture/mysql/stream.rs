@@ -103,6 +103,8 @@ pub struct Running {
     pending: Vec<Chunk>,
     keyless: Vec<(Arc<Table>, Keyless)>,
     inside_payload: bool,
+    /// MariaDB: the transaction has an end of its own, whatever statements are in it.
+    ends_with_commit: bool,
     payload_end: u64,
     last_commit_ms: i64,
     status_at: Option<Instant>,
@@ -261,7 +263,8 @@ impl Stream {
                     if commit_ts_us > 0 { commit_ts_us / 1000 } else { i64::from(header.timestamp) * 1000 };
                 self.open(gtid, None, ts_ms)
             }
-            Event::MariaGtid { gtid, prepared_xa, completed_xa, .. } => {
+            Event::MariaGtid { gtid, standalone, prepared_xa, completed_xa, .. } => {
+                self.state.ends_with_commit = !standalone;
                 if prepared_xa || completed_xa {
                     return Err(super::xa::refused());
                 }
@@ -478,8 +481,9 @@ impl Stream {
             }
             Statement::Harmless => {}
         }
-        // CREATE TABLE … SELECT is one transaction with its rows, which follow.
-        if sql.trim_end().to_ascii_uppercase().ends_with("START TRANSACTION") {
+        // CREATE TABLE … SELECT is one transaction with its rows, which follow: so says MySQL's text, MariaDB's GTID.
+        let starts = sql.trim_end().to_ascii_uppercase().ends_with("START TRANSACTION");
+        if starts || self.state.ends_with_commit {
             return Ok(());
         }
         self.commit(header)

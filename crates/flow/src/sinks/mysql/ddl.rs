@@ -11,7 +11,13 @@ use std::collections::HashSet;
 
 impl MySqlSink {
     pub(super) async fn make_table(&mut self, table: &Table) -> Result<(), SinkError> {
-        self.run(&format!("CREATE DATABASE IF NOT EXISTS {}", quoted_name(&table.name.db))).await?;
+        let target = if self.history { history_name(&table.name) } else { table.name.clone() };
+        // Looked for first: a statement, even one that would do nothing, waits for every transaction in the database,
+        // and everyone else's queries wait behind it.
+        if !self.columns_of(&target).await?.is_empty() {
+            return if self.history { Ok(()) } else { self.note_unique_keys(table).await };
+        }
+        self.make_database(&table.name.db).await?;
         if self.history {
             let sql = format!(
                 "CREATE TABLE IF NOT EXISTS {} (epoch INT UNSIGNED NOT NULL, lsn BIGINT UNSIGNED NOT NULL, \
@@ -36,21 +42,34 @@ impl MySqlSink {
         self.target.definition(column, table.key.contains(&index))
     }
 
-    /// Whether rows must not be written by upserts: someone gave the target unique keys of its own, so that an upsert
-    /// could hit another row, or the server gets them wrong.
+    /// Whether rows must not be written by upserts: someone gave the target unique keys of its own, or none by our key, so
+    /// that an upsert could hit another row, or none; or the server gets them wrong.
     async fn note_unique_keys(&mut self, table: &Table) -> Result<(), SinkError> {
         let name = &table.name;
         let sql = format!(
-            "SELECT COUNT(*) FROM information_schema.statistics WHERE table_schema = {} AND table_name = {} \
-             AND non_unique = 0 AND index_name <> 'PRIMARY'",
+            "SELECT index_name, LOWER(column_name) FROM information_schema.statistics \
+             WHERE table_schema = {} AND table_name = {} AND non_unique = 0",
             super::literal::text(&name.db),
             super::literal::text(&name.table)
         );
-        let count: Vec<u64> = self.query(&sql).await?;
+        let have: Vec<(String, Option<String>)> = self.query(&sql).await?;
+        let (primary, other): (Vec<_>, Vec<_>) = have.into_iter().partition(|(index, _)| index == "PRIMARY");
+        let primary: HashSet<_> = primary.into_iter().filter_map(|(_, column)| column).collect();
+        let key: HashSet<_> = table.key.iter().map(|i| table.columns[*i].name.to_lowercase()).collect();
         // TiDB's `VALUES()` refuses a BIT(63) that it has just accepted.
         let bits = table.columns.iter().any(|column| matches!(column.ty, ColumnType::Bit { .. }));
-        let strict = count.first().is_some_and(|n| *n > 0) || bits && self.target.dialect == Dialect::TiDb;
-        self.open()?.strict.insert(name.clone(), strict);
+        let upserts_fail = bits && self.target.dialect == Dialect::TiDb;
+        self.open()?.strict.insert(name.clone(), !other.is_empty() || primary != key || upserts_fail);
+        Ok(())
+    }
+
+    async fn make_database(&mut self, name: &str) -> Result<(), SinkError> {
+        let name_text = super::literal::text(name);
+        let sql = format!("SELECT 1 FROM information_schema.schemata WHERE schema_name = {name_text}");
+        let found: Vec<u8> = self.query(&sql).await?;
+        if found.is_empty() {
+            self.run(&format!("CREATE DATABASE IF NOT EXISTS {}", quoted_name(name))).await?;
+        }
         Ok(())
     }
 
@@ -79,7 +98,7 @@ impl MySqlSink {
                 self.run(&format!("DROP TABLE IF EXISTS {}", quoted_table(&before.name))).await
             }
             (None, Some(after)) => self.make_table(after).await,
-            (Some(before), Some(after)) => self.alter(before, after, &ddl).await,
+            (Some(before), Some(after)) => self.alter(before, after, &ddl, change.lsn).await,
         }
     }
 
@@ -102,12 +121,55 @@ impl MySqlSink {
         })
     }
 
-    async fn alter(&mut self, before: &Table, after: &Table, ddl: &Ddl) -> Result<(), SinkError> {
+    /// One statement for all, as the source had: names may trade places. Names alone do not tell whether they have
+    /// traded already, so that the table's comment says it, in the same statement.
+    async fn rename_columns(
+        &mut self,
+        name: &TableName,
+        renames: &[(String, String)],
+        have: &mut HashSet<String>,
+        lsn: u64,
+    ) -> Result<(), SinkError> {
+        let lower: Vec<_> =
+            renames.iter().map(|(old, new)| (old.to_lowercase(), new.to_lowercase())).collect();
+        let (trades_only, waits) = waiting_renames(&lower, have);
+        if lower.is_empty() || !waits {
+            return Ok(());
+        }
+        let table = quoted_table(name);
+        let mut steps: Vec<_> = renames
+            .iter()
+            .filter(|(old, _)| have.contains(&old.to_lowercase()))
+            .map(|(old, new)| format!("RENAME COLUMN {} TO {}", quoted_name(old), quoted_name(new)))
+            .collect();
+        if trades_only {
+            let mark = format!("tidemill {:016x}:{lsn}", self.open()?.journal);
+            let sql = format!(
+                "SELECT table_comment FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
+                super::literal::text(&name.db),
+                super::literal::text(&name.table)
+            );
+            let comment: Vec<String> = self.query(&sql).await?;
+            if comment.first() == Some(&mark) {
+                return Ok(());
+            }
+            steps.push(format!("COMMENT = {}", super::literal::text(&mark)));
+        }
+        self.run(&format!("ALTER TABLE {table} {}", steps.join(", "))).await?;
+        let moved: Vec<_> = lower.iter().filter(|(old, _)| have.contains(old)).cloned().collect();
+        for (old, _) in &moved {
+            have.remove(old);
+        }
+        have.extend(moved.into_iter().map(|(_, new)| new));
+        Ok(())
+    }
+
+    async fn alter(&mut self, before: &Table, after: &Table, ddl: &Ddl, lsn: u64) -> Result<(), SinkError> {
         if before.name != after.name {
             let moved = !self.columns_of(&after.name).await?.is_empty();
             let there = !self.columns_of(&before.name).await?.is_empty();
             if there && !moved {
-                self.run(&format!("CREATE DATABASE IF NOT EXISTS {}", quoted_name(&after.name.db))).await?;
+                self.make_database(&after.name.db).await?;
                 let (from, to) = (quoted_table(&before.name), quoted_table(&after.name));
                 self.run(&format!("RENAME TABLE {from} TO {to}")).await?;
             }
@@ -117,15 +179,7 @@ impl MySqlSink {
             return self.make_table(after).await;
         }
         let name = quoted_table(&after.name);
-        for (old, new) in &ddl.column_renames {
-            if have.contains(&old.to_lowercase()) && !have.contains(&new.to_lowercase()) {
-                let sql =
-                    format!("ALTER TABLE {name} RENAME COLUMN {} TO {}", quoted_name(old), quoted_name(new));
-                self.run(&sql).await?;
-                have.remove(&old.to_lowercase());
-                have.insert(new.to_lowercase());
-            }
-        }
+        self.rename_columns(&after.name, &ddl.column_renames, &mut have, lsn).await?;
         let mut previous: Option<&Column> = None;
         for (index, column) in after.columns.iter().enumerate() {
             let place = previous.map_or(" FIRST".to_owned(), |p| format!(" AFTER {}", quoted_name(&p.name)));
@@ -176,6 +230,17 @@ impl MySqlSink {
         }
         self.run(&format!("ALTER TABLE {} {}", quoted_table(&after.name), steps.join(", "))).await
     }
+}
+
+/// Whether every old name is a new one too, and whether these renames have still to be done.
+fn waiting_renames(renames: &[(String, String)], have: &HashSet<String>) -> (bool, bool) {
+    let is_new = |name: &String| renames.iter().any(|(_, new)| new == name);
+    // An old name that no other column takes is gone once the statement has run.
+    let leaving: Vec<_> = renames.iter().map(|(old, _)| old).filter(|old| !is_new(old)).collect();
+    if leaving.is_empty() {
+        return (true, renames.iter().all(|(old, _)| have.contains(old)));
+    }
+    (false, leaving.into_iter().any(|old| have.contains(old)))
 }
 
 fn differs(old: &Column, new: &Column) -> bool {

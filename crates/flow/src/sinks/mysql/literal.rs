@@ -192,16 +192,36 @@ fn match_all(table: &Table, values: &[Value], dialect: Dialect) -> String {
     out
 }
 
-pub fn update_by_key(table: &Table, after: &[Value], dialect: Dialect) -> String {
-    let mut out =
-        format!("UPDATE {} SET {} WHERE ", quoted_table(&table.name), assignments(table, after, dialect));
+/// `a=1 AND b=2`: the row's key.
+fn match_key(table: &Table, values: &[Value], dialect: Dialect) -> String {
+    let mut out = String::new();
     for (position, index) in table.key.iter().enumerate() {
         if position > 0 {
             out.push_str(" AND ");
         }
         let _ = write!(out, "{}=", quoted_name(&table.columns[*index].name));
-        put_operand(&mut out, &after[*index], &table.columns[*index], dialect);
+        put_operand(&mut out, &values[*index], &table.columns[*index], dialect);
     }
+    out
+}
+
+pub fn update_by_key(table: &Table, after: &[Value], dialect: Dialect) -> String {
+    let (set, key) = (assignments(table, after, dialect), match_key(table, after, dialect));
+    format!("UPDATE {} SET {set} WHERE {key}", quoted_table(&table.name))
+}
+
+/// Inserts a row unless its key is there.
+pub fn insert_if_missing(table: &Table, after: &[Value], dialect: Dialect) -> String {
+    let (name, key) = (quoted_table(&table.name), match_key(table, after, dialect));
+    let names: Vec<_> = table.columns.iter().map(|c| quoted_name(&c.name)).collect();
+    let mut out = format!("INSERT INTO {name} ({}) SELECT ", names.join(","));
+    for (index, column) in table.columns.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        put_value(&mut out, &after[index], &column.ty, dialect);
+    }
+    out.push_str(&format!(" FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM {name} WHERE {key})"));
     out
 }
 

@@ -24,6 +24,8 @@ use target::{Dialect, Target};
 
 /// Bytes of one statement: below every server's default `max_allowed_packet`.
 const STATEMENT_BYTES_MAX: usize = 1 << 20;
+/// Of the server's largest packet, for what is not the statement.
+const PACKET_ROOM: usize = 1024;
 /// Rows of one source transaction that one transaction of the sink holds.
 const OPEN_ROWS_MAX: usize = 200_000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,6 +58,10 @@ struct Open {
     progress: Progress,
     /// Rows in the sink's open transaction; `None` when none is open.
     txn_rows: Option<usize>,
+    /// How far the open transaction has come, when a batch ended in its middle.
+    reached: Option<Progress>,
+    /// The largest statement the server takes.
+    statement_bytes_max: usize,
     /// Target tables that upserts must not write, by name; filled by `prepare`.
     strict: HashMap<TableName, bool>,
 }
@@ -170,15 +176,28 @@ impl MySqlSink {
              ON UPDATE CURRENT_TIMESTAMP(3))",
             self.progress_table()
         );
-        for sql in [own, table] {
-            conn.query_drop(sql).await.map_err(|e| self.classify(e, None))?;
-        }
         let sql = format!("SELECT journal, epoch, lsn FROM {} WHERE flow = ?", self.progress_table());
-        let row: Option<(u64, u32, u64)> =
-            conn.exec_first(sql, (&self.flow,)).await.map_err(|e| self.classify(e, None))?;
+        let mut found = conn.exec_first(&sql, (&self.flow,)).await;
+        if matches!(&found, Err(mysql_async::Error::Server(error)) if matches!(error.code, 1049 | 1146)) {
+            for sql in [own.as_str(), table.as_str()] {
+                conn.query_drop(sql).await.map_err(|e| self.classify(e, None))?;
+            }
+            found = conn.exec_first(&sql, (&self.flow,)).await;
+        }
+        let row: Option<(u64, u32, u64)> = found.map_err(|e| self.classify(e, None))?;
         let told = row.map(|(journal, epoch, lsn)| Standing { journal, progress: Progress { epoch, lsn } });
         let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
-        self.open = Some(Open { conn, journal, progress, txn_rows: None, strict: HashMap::new() });
+        let packet: Option<usize> =
+            conn.query_first("SELECT @@max_allowed_packet").await.map_err(|e| self.classify(e, None))?;
+        self.open = Some(Open {
+            conn,
+            journal,
+            progress,
+            txn_rows: None,
+            reached: None,
+            statement_bytes_max: packet.unwrap_or(STATEMENT_BYTES_MAX).saturating_sub(PACKET_ROOM),
+            strict: HashMap::new(),
+        });
         Ok(told)
     }
 
@@ -212,6 +231,32 @@ impl MySqlSink {
     async fn run(&mut self, sql: &str) -> Result<(), SinkError> {
         let result = self.open()?.conn.query_drop(sql).await;
         result.map_err(|e| self.classify(e, None))
+    }
+
+    /// Runs a statement that writes rows: of one change when `lsn` names it.
+    async fn write(&mut self, sql: &str, lsn: Option<u64>) -> Result<(), SinkError> {
+        let open = self.open()?;
+        if sql.len() > open.statement_bytes_max {
+            // Sent all the same, it would end the connection, again and again.
+            let reason = format!(
+                "the row makes a statement of {} bytes, but the sink's max_allowed_packet leaves {}",
+                sql.len(),
+                open.statement_bytes_max
+            );
+            return Err(SinkError::Row { lsn: lsn.unwrap_or_default(), reason });
+        }
+        let result = open.conn.query_drop(sql).await;
+        result.map_err(|e| self.classify(e, lsn))
+    }
+
+    /// Ends the open transaction, so that what comes stands alone: what it has done is noted with it.
+    async fn commit_part(&mut self) -> Result<(), SinkError> {
+        if self.open()?.txn_rows.is_some() {
+            let reached = self.open()?.reached;
+            tracing::debug!(flow = self.flow, ?reached, "a source transaction is committed in parts");
+            self.commit(reached).await?;
+        }
+        Ok(())
     }
 
     async fn query<T: mysql_async::prelude::FromRow + Send + 'static>(
@@ -281,6 +326,7 @@ impl MySqlSink {
         if let Some(progress) = progress {
             self.open()?.progress = progress;
         }
+        self.open()?.reached = None;
         Ok(())
     }
 
@@ -290,6 +336,9 @@ impl MySqlSink {
             batch.changes.iter().filter(|c| batch.redrive || c.lsn > done).collect();
         if !batch.redrive && batch.up_to.lsn <= done {
             return Ok(());
+        }
+        if batch.redrive {
+            self.commit_part().await?;
         }
         let mut rest = &changes[..];
         while !rest.is_empty() {
@@ -302,7 +351,7 @@ impl MySqlSink {
             // A statement commits by itself: what came before goes first, and running it again does no harm.
             let before = Progress { epoch: statement.epoch, lsn: statement.lsn - 1 };
             self.commit((!batch.redrive).then_some(before)).await?;
-            self.apply_statement(statement).await?;
+            self.apply_statement(statement).await.map_err(unfit)?;
             let after = Progress { epoch: statement.epoch, lsn: statement.lsn };
             self.commit((!batch.redrive).then_some(after)).await?;
             rest = tail;
@@ -313,6 +362,7 @@ impl MySqlSink {
         } else if batch.ends_txn || too_long {
             self.commit(Some(batch.up_to)).await
         } else {
+            self.open()?.reached = Some(batch.up_to);
             Ok(())
         }
     }
@@ -321,17 +371,16 @@ impl MySqlSink {
         if !statement.zero_labels.is_empty() {
             return self.run_leniently(statement, lsn).await;
         }
-        let result = self.open()?.conn.query_drop(&statement.sql).await;
-        result.map_err(|e| self.classify(e, lsn))
+        self.write(&statement.sql, lsn).await
     }
 
     /// Runs a statement that stores the ENUM 0, and takes no other warning for success.
     async fn run_leniently(&mut self, statement: &Statement, lsn: Option<u64>) -> Result<(), SinkError> {
         self.run(LENIENT).await?;
-        let result = self.open()?.conn.query_drop(&statement.sql).await;
+        let result = self.write(&statement.sql, lsn).await;
         let warnings: Vec<(String, u16, String)> = self.query("SHOW WARNINGS").await?;
         self.run(STRICT).await?;
-        result.map_err(|e| self.classify(e, lsn))?;
+        result?;
         let expected = |code: u16, message: &str| {
             // TiDB forgets to fill the name in.
             let named =
@@ -423,27 +472,24 @@ impl MySqlSink {
             };
             match (row.op, &row.before, &row.after) {
                 (Op::Delete, Some(before), _) if keyed => put(false, before, &mut out),
-                (Op::Update, Some(before), Some(after)) if keyed => {
-                    if table.key.iter().any(|i| before[*i] != after[*i]) {
+                (_, before, Some(after)) if keyed => {
+                    let moved = |before: &&Vec<Value>| table.key.iter().any(|i| before[*i] != after[*i]);
+                    if let Some(before) = before.as_ref().filter(moved) {
                         put(false, before, &mut out);
+                    }
+                    if !strict {
                         put(true, after, &mut out);
-                    } else if strict {
-                        close(&mut out, &mut open);
-                        let sql = literal::update_by_key(table, after, dialect);
+                        continue;
+                    }
+                    // Another row's unique key must refuse this one, never be overwritten.
+                    close(&mut out, &mut open);
+                    for sql in [
+                        literal::update_by_key(table, after, dialect),
+                        literal::insert_if_missing(table, after, dialect),
+                    ] {
                         out.push(Statement::writing(sql, index, table, after));
-                    } else {
-                        put(true, after, &mut out);
                     }
                 }
-                (Op::Insert | Op::Read, _, Some(after)) if keyed && strict => {
-                    // Another row's unique key must refuse this one, never be overwritten: delete by key, then insert.
-                    put(false, after, &mut out);
-                    close(&mut out, &mut open);
-                    let mut sql = literal::insert_head(table);
-                    literal::put_tuple(&mut sql, table, after, true, dialect);
-                    out.push(Statement::writing(sql, index, table, after));
-                }
-                (Op::Insert | Op::Read, _, Some(after)) if keyed => put(true, after, &mut out),
                 (Op::Insert | Op::Read, _, Some(after)) => {
                     close(&mut out, &mut open);
                     let mut sql = literal::insert_head(table);
@@ -487,6 +533,17 @@ impl MySqlSink {
     }
 }
 
+/// Rows that are there stand in a statement's way: that refuses no change, but someone must look.
+fn unfit(error: SinkError) -> SinkError {
+    match error {
+        SinkError::Row { reason, .. } => SinkError::Blocked {
+            message: format!("rows of the target do not fit a statement of the source: {reason}"),
+            hint: "mend these rows, or make the change by hand; the flow then goes on by itself".into(),
+        },
+        other => other,
+    }
+}
+
 fn history_name(name: &TableName) -> TableName {
     TableName::new(name.db.clone(), format!("tidemill_history_{}", name.table))
 }
@@ -515,16 +572,8 @@ impl Sink for MySqlSink {
     }
 
     async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
-        // Statements that make tables commit: what is open goes first, with no progress of its own.
-        if self.open()?.txn_rows.is_some() {
-            let progress = self.open()?.progress;
-            tracing::debug!(
-                flow = self.flow,
-                ?progress,
-                "a source transaction is committed in parts: a table is new"
-            );
-            self.commit(None).await?;
-        }
+        // Statements that make tables commit: what is open goes first.
+        self.commit_part().await?;
         for table in tables {
             self.make_table(table).await?;
         }

@@ -31,6 +31,8 @@ struct Open {
     /// Which database each table name belongs to.
     owners: HashMap<String, String>,
     in_txn: bool,
+    /// How far the open transaction has come, when a batch ended in its middle.
+    reached: Option<Progress>,
 }
 
 /// What went wrong inside the file.
@@ -174,7 +176,7 @@ fn open_file(path: &Path, flow: &str) -> Result<(Open, Option<Standing>), Failur
         .transpose()?;
     drop(query);
     let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
-    Ok((Open { connection, journal, progress, owners: HashMap::new(), in_txn: false }, told))
+    Ok((Open { connection, journal, progress, owners: HashMap::new(), in_txn: false, reached: None }, told))
 }
 
 fn apply(
@@ -187,6 +189,14 @@ fn apply(
     let done = open.progress.lsn;
     if !batch.redrive && batch.up_to.lsn <= done {
         return Ok(());
+    }
+    if batch.redrive && open.in_txn {
+        // What is tried again stands alone: the part of a source transaction that is here goes first, and is noted.
+        if let Some(reached) = open.reached {
+            note(open, flow, reached)?;
+        }
+        open.connection.execute_batch("COMMIT")?;
+        open.in_txn = false;
     }
     if !open.in_txn {
         open.connection.execute_batch("BEGIN IMMEDIATE")?;
@@ -204,19 +214,25 @@ fn apply(
         }
     }
     open.connection.execute_batch("RELEASE batch")?;
-    if batch.redrive || batch.ends_txn {
-        if !batch.redrive {
-            let sql = "INSERT INTO tidemill_progress VALUES (?1, ?2, ?3, ?4)
-                       ON CONFLICT (flow) DO UPDATE SET journal = ?2, epoch = ?3, lsn = ?4";
-            let (journal, up_to) = (open.journal as i64, batch.up_to);
-            open.connection.execute(sql, params![flow, journal, up_to.epoch, up_to.lsn as i64])?;
-        }
-        open.connection.execute_batch("COMMIT")?;
-        open.in_txn = false;
-        if !batch.redrive {
-            open.progress = batch.up_to;
-        }
+    if !batch.redrive && !batch.ends_txn {
+        open.reached = Some(batch.up_to);
+        return Ok(());
     }
+    if !batch.redrive {
+        note(open, flow, batch.up_to)?;
+    }
+    open.connection.execute_batch("COMMIT")?;
+    open.in_txn = false;
+    Ok(())
+}
+
+/// Writes progress into the open transaction.
+fn note(open: &mut Open, flow: &str, progress: Progress) -> Result<(), Failure> {
+    let sql = "INSERT INTO tidemill_progress VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (flow) DO UPDATE SET journal = ?2, epoch = ?3, lsn = ?4";
+    let journal = open.journal as i64;
+    open.connection.execute(sql, params![flow, journal, progress.epoch, progress.lsn as i64])?;
+    (open.progress, open.reached) = (progress, None);
     Ok(())
 }
 
@@ -352,8 +368,8 @@ fn make_table(open: &mut Open, table: &Table, history: bool) -> Result<(), Failu
     Ok(())
 }
 
-fn definition(column: &Column) -> String {
-    let ty = match &column.ty {
+fn affinity(column: &Column) -> &'static str {
+    match &column.ty {
         // No affinity: what does not fit an INTEGER stays text, where a numeric column would make it a REAL.
         ColumnType::BigInt { unsigned: true } | ColumnType::Bit { bits: 64.. } => "BLOB",
         ColumnType::TinyInt { .. }
@@ -369,8 +385,12 @@ fn definition(column: &Column) -> String {
         | ColumnType::Geometry
         | ColumnType::Vector { .. } => "BLOB",
         _ => "TEXT",
-    };
-    format!("{} {ty}{}", quoted(&column.name), if column.nullable { "" } else { " NOT NULL" })
+    }
+}
+
+fn definition(column: &Column) -> String {
+    let null = if column.nullable { "" } else { " NOT NULL" };
+    format!("{} {}{null}", quoted(&column.name), affinity(column))
 }
 
 fn columns_of(open: &Open, table: &str) -> Result<Vec<String>, Failure> {
@@ -398,7 +418,7 @@ fn hold(open: &Open, ddl: &Ddl) -> Result<(), Failure> {
     ))
 }
 
-/// SQLite's DDL is transactional: it commits with the progress. Type changes need nothing, the columns are loose.
+/// SQLite's DDL is transactional: it commits with the progress.
 fn apply_ddl(open: &mut Open, ddl: &Ddl) -> Result<(), Failure> {
     let (before, after) = match (&ddl.before, &ddl.after) {
         (_, None) => {
@@ -430,12 +450,20 @@ fn apply_ddl(open: &mut Open, ddl: &Ddl) -> Result<(), Failure> {
         names
     };
     let mut have = columns_of(open, &after.name.table)?;
-    for (old, new) in &ddl.column_renames {
-        if have.contains(&old.to_lowercase()) && !have.contains(&new.to_lowercase()) {
-            let sql = format!("ALTER TABLE {} RENAME COLUMN {} TO {}", name(after), quoted(old), quoted(new));
-            open.connection.execute(&sql, [])?;
-            have = columns_of(open, &after.name.table)?;
-        }
+    // By way of names that nobody has: names may trade places.
+    let moved: Vec<_> =
+        ddl.column_renames.iter().filter(|(old, _)| have.contains(&old.to_lowercase())).collect();
+    let passing = |index: usize| format!("tidemill_renamed_{index}");
+    for (index, (old, _)) in moved.iter().enumerate() {
+        let (table, old, new) = (name(after), quoted(old), quoted(&passing(index)));
+        open.connection.execute(&format!("ALTER TABLE {table} RENAME COLUMN {old} TO {new}"), [])?;
+    }
+    for (index, (_, new)) in moved.iter().enumerate() {
+        let (table, old, new) = (name(after), quoted(&passing(index)), quoted(new));
+        open.connection.execute(&format!("ALTER TABLE {table} RENAME COLUMN {old} TO {new}"), [])?;
+    }
+    if !moved.is_empty() {
+        have = columns_of(open, &after.name.table)?;
     }
     for column in &after.columns {
         if !have.contains(&column.name.to_lowercase()) {
@@ -446,7 +474,15 @@ fn apply_ddl(open: &mut Open, ddl: &Ddl) -> Result<(), Failure> {
                 .execute(&format!("ALTER TABLE {} ADD COLUMN {}", name(after), definition(&loose)), [])?;
         }
     }
-    if renamed_key(before) != key(after) {
+    let old_name = |new: &str| {
+        ddl.column_renames.iter().find(|(_, to)| to == new).map_or(new.to_owned(), |(from, _)| from.clone())
+    };
+    // A column that holds numbers would make numbers of texts.
+    let retyped = after.columns.iter().any(|column| {
+        let old = before.column_index(&old_name(&column.name)).map(|i| affinity(&before.columns[i]));
+        old.is_some_and(|old| old != affinity(column))
+    });
+    if retyped || renamed_key(before) != key(after) {
         return rebuild(open, after);
     }
     for column in &before.columns {
@@ -460,13 +496,18 @@ fn apply_ddl(open: &mut Open, ddl: &Ddl) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A new primary key means a new table.
+/// A new primary key, or another type, means a new table.
 fn rebuild(open: &mut Open, after: &Table) -> Result<(), Failure> {
     let old = quoted(&format!("tidemill_old_{}", after.name.table));
     let columns: Vec<_> = after.columns.iter().map(|c| quoted(&c.name)).collect();
     let list = columns.join(", ");
     open.connection.execute(&format!("ALTER TABLE {} RENAME TO {old}", name(after)), [])?;
-    make_table(open, after, false)?;
+    // Columns that were added to rows are without a value there, whatever the source says.
+    let mut loose = after.clone();
+    for (index, column) in loose.columns.iter_mut().enumerate() {
+        column.nullable |= !after.key.contains(&index);
+    }
+    make_table(open, &loose, false)?;
     let target = name(after);
     open.connection
         .execute(&format!("INSERT OR REPLACE INTO {target} ({list}) SELECT {list} FROM {old}"), [])?;
