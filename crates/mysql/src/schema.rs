@@ -19,9 +19,6 @@ pub fn column_type(
 ) -> Result<ColumnType, BadColumnType> {
     let bad = || BadColumnType(column_type.to_owned());
     let lower = column_type.to_ascii_lowercase();
-    if lower.contains("compressed*/") || lower.ends_with(" compressed") {
-        return Err(bad());
-    }
     let data_type = data_type.to_ascii_lowercase();
     let unsigned = lower.contains(" unsigned") || lower.contains(" zerofill");
     let numbers = numbers(column_type);

@@ -42,29 +42,74 @@ enum Step {
     U64,
     Float,
     Double,
-    Decimal { precision: u8, scale: u8, bytes: u8 },
+    Decimal {
+        precision: u8,
+        scale: u8,
+        bytes: u8,
+    },
     Year,
     Date,
     TimeOld,
     DateTimeOld,
     TimestampOld,
-    Time2 { fsp: u8 },
-    DateTime2 { fsp: u8 },
-    Timestamp2 { fsp: u8 },
-    Bit { bytes: u8 },
-    Enum { bytes: u8 },
-    Set { bytes: u8 },
-    Utf8 { length_bytes: u8 },
-    Text { length_bytes: u8, charset: Charset },
-    Bytes { length_bytes: u8 },
-    Binary { length_bytes: u8, size: u32 },
-    Json { length_bytes: u8 },
-    JsonText { length_bytes: u8 },
-    Geometry { length_bytes: u8 },
-    Vector { length_bytes: u8 },
-    Uuid { length_bytes: u8 },
-    Inet4 { length_bytes: u8 },
-    Inet6 { length_bytes: u8 },
+    Time2 {
+        fsp: u8,
+    },
+    DateTime2 {
+        fsp: u8,
+    },
+    Timestamp2 {
+        fsp: u8,
+    },
+    Bit {
+        bytes: u8,
+    },
+    Enum {
+        bytes: u8,
+    },
+    Set {
+        bytes: u8,
+    },
+    Utf8 {
+        length_bytes: u8,
+    },
+    Text {
+        length_bytes: u8,
+        charset: Charset,
+    },
+    Bytes {
+        length_bytes: u8,
+    },
+    /// MariaDB's COMPRESSED columns.
+    Compressed {
+        length_bytes: u8,
+        charset: Charset,
+    },
+    Binary {
+        length_bytes: u8,
+        size: u32,
+    },
+    Json {
+        length_bytes: u8,
+    },
+    JsonText {
+        length_bytes: u8,
+    },
+    Geometry {
+        length_bytes: u8,
+    },
+    Vector {
+        length_bytes: u8,
+    },
+    Uuid {
+        length_bytes: u8,
+    },
+    Inet4 {
+        length_bytes: u8,
+    },
+    Inet6 {
+        length_bytes: u8,
+    },
 }
 
 impl RowPlan {
@@ -130,21 +175,17 @@ fn step(map: &TableMap, index: usize, column: &Column) -> Result<Step, PlanError
         || PlanError::ColumnType { column: column.name.clone(), expected: column.sql_type.clone(), found };
     let refuse = |reason| PlanError::Unsupported { column: column.name.clone(), reason };
     let length_bytes = match found {
-        code::VARCHAR | code::VAR_STRING => 1 + u8::from(metadata > 255),
+        code::VARCHAR | code::VAR_STRING | code::VARCHAR_COMPRESSED => 1 + u8::from(metadata > 255),
         // After unfolding, a STRING's metadata is its length in bytes.
         code::STRING => 1 + u8::from(metadata > 255),
-        code::BLOB | code::GEOMETRY | code::JSON | code::VECTOR if (1..=4).contains(&low) => low,
+        code::BLOB | code::BLOB_COMPRESSED | code::GEOMETRY | code::JSON | code::VECTOR
+            if (1..=4).contains(&low) =>
+        {
+            low
+        }
         _ => 0,
     };
     let sized = |step: Step| if length_bytes == 0 { Err(mismatch()) } else { Ok(step) };
-    match found {
-        code::BLOB_COMPRESSED | code::VARCHAR_COMPRESSED => {
-            return Err(refuse(
-                "MariaDB's COMPRESSED columns are not supported; hint: alter the column to drop COMPRESSED",
-            ));
-        }
-        _ => {}
-    }
     let text = || match Charset::named(column.charset.as_deref().unwrap_or("utf8mb4")) {
         Charset::Utf8 => Step::Utf8 { length_bytes },
         Charset::Binary => Step::Bytes { length_bytes },
@@ -190,6 +231,13 @@ fn step(map: &TableMap, index: usize, column: &Column) -> Result<Step, PlanError
         (T::Enum { .. }, code::ENUM) if matches!(metadata, 1 | 2) => Ok(Step::Enum { bytes: low }),
         (T::Set { .. }, code::SET) if (1..=8).contains(&metadata) => Ok(Step::Set { bytes: low }),
         (T::Text { .. }, code::VARCHAR | code::VAR_STRING | code::STRING | code::BLOB) => sized(text()),
+        (T::Text { .. }, code::VARCHAR_COMPRESSED | code::BLOB_COMPRESSED) => {
+            let charset = Charset::named(column.charset.as_deref().unwrap_or("utf8mb4"));
+            sized(Step::Compressed { length_bytes, charset })
+        }
+        (T::VarBinary { .. }, code::VARCHAR_COMPRESSED | code::BLOB_COMPRESSED) => {
+            sized(Step::Compressed { length_bytes, charset: Charset::Binary })
+        }
         (T::Binary { bytes }, code::STRING) => sized(Step::Binary { length_bytes, size: *bytes }),
         (T::VarBinary { .. }, code::VARCHAR | code::VAR_STRING | code::BLOB) => {
             sized(Step::Bytes { length_bytes })
@@ -245,6 +293,11 @@ impl Step {
             Self::Utf8 { length_bytes } => text_of(blob(input, length_bytes)?),
             Self::Text { length_bytes, charset } => {
                 crate::charset::put_text(out, blob(input, length_bytes)?, charset);
+                return Ok(());
+            }
+            Self::Compressed { length_bytes, charset } => {
+                let plain = super::maria_types::uncompressed(blob(input, length_bytes)?)?;
+                crate::charset::put_text(out, &plain, charset);
                 return Ok(());
             }
             Self::Bytes { length_bytes } => ValueRef::Bytes(blob(input, length_bytes)?),

@@ -26,7 +26,7 @@ fn put_hex(out: &mut String, bytes: &[u8]) {
 }
 
 /// Appends a literal that the server stores as exactly this value.
-pub fn put_value(out: &mut String, value: &Value, ty: &ColumnType, dialect: Dialect) {
+pub fn put_value(out: &mut String, value: &Value, column: &Column, dialect: Dialect) {
     match value {
         Value::Null => out.push_str("NULL"),
         Value::Int(v) => {
@@ -54,10 +54,13 @@ pub fn put_value(out: &mut String, value: &Value, ty: &ColumnType, dialect: Dial
         Value::Timestamp(v) => {
             let _ = write!(out, "'{}'", format_datetime(timestamp_to_datetime(*v), 6));
         }
-        Value::Json(v) if dialect == Dialect::MySql => out.push_str(&super::document::exact(v)),
+        // MariaDB's JSON is text on every server.
+        Value::Json(v) if dialect == Dialect::MySql && column.sql_type == "json" => {
+            out.push_str(&super::document::exact(v))
+        }
         Value::Text(v) | Value::Json(v) => out.push_str(&text(v)),
         Value::RawText(v) | Value::Bytes(v) | Value::Geometry(v) => put_hex(out, v),
-        Value::Vector(v) if dialect == Dialect::TiDb || !matches!(ty, ColumnType::Vector { .. }) => {
+        Value::Vector(v) if dialect == Dialect::TiDb || !matches!(column.ty, ColumnType::Vector { .. }) => {
             out.push_str("'[");
             for (index, chunk) in v.chunks_exact(4).enumerate() {
                 if index > 0 {
@@ -80,7 +83,7 @@ fn put_operand(out: &mut String, value: &Value, column: &Column, dialect: Dialec
             let labels: Vec<_> = base::json::set_labels(column, *bits).collect();
             out.push_str(&text(&labels.join(",")));
         }
-        value => put_value(out, value, &column.ty, dialect),
+        value => put_value(out, value, column, dialect),
     }
 }
 
@@ -129,7 +132,7 @@ pub fn put_tuple(out: &mut String, table: &Table, values: &[Value], whole: bool,
         }
         let column = &table.columns[*index];
         if whole {
-            put_value(out, &values[*index], &column.ty, dialect);
+            put_value(out, &values[*index], column, dialect);
         } else {
             put_operand(out, &values[*index], column, dialect);
         }
@@ -144,7 +147,7 @@ fn assignments(table: &Table, values: &[Value], dialect: Dialect) -> String {
             out.push(',');
         }
         let _ = write!(out, "{}=", quoted_name(&column.name));
-        put_value(&mut out, &values[index], &column.ty, dialect);
+        put_value(&mut out, &values[index], column, dialect);
     }
     out
 }
@@ -162,7 +165,7 @@ fn match_all(table: &Table, values: &[Value], dialect: Dialect) -> String {
                 if dialect != Dialect::MariaDb && column.sql_type == "json" =>
             {
                 let _ = write!(out, "{name} <=> CAST(");
-                put_value(&mut out, &values[index], &column.ty, dialect);
+                put_value(&mut out, &values[index], column, dialect);
                 out.push_str(" AS JSON)");
             }
             (Value::Text(v) | Value::Json(v), _) => {
@@ -174,14 +177,14 @@ fn match_all(table: &Table, values: &[Value], dialect: Dialect) -> String {
                 // `<=> NULL` is no comparison for geometries and vectors.
                 let _ = write!(out, "{name} IS NULL");
             }
-            (Value::Vector(_), ty) if dialect == Dialect::TiDb => {
+            (Value::Vector(_), _) if dialect == Dialect::TiDb => {
                 let _ = write!(out, "{name} <=> VEC_FROM_TEXT(");
-                put_value(&mut out, &values[index], ty, dialect);
+                put_value(&mut out, &values[index], column, dialect);
                 out.push(')');
             }
-            (value @ (Value::RawText(_) | Value::Geometry(_) | Value::Vector(_)), ty) => {
+            (value @ (Value::RawText(_) | Value::Geometry(_) | Value::Vector(_)), _) => {
                 let _ = write!(out, "CAST({name} AS BINARY) <=> ");
-                put_value(&mut out, value, ty, dialect);
+                put_value(&mut out, value, column, dialect);
             }
             (value, _) => {
                 let _ = write!(out, "{name} <=> ");

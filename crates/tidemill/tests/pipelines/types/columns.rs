@@ -396,6 +396,15 @@ pub fn others(mariadb: bool) -> Vec<Spec> {
                 "'00000000-0000-0000-0000-000000000000'",
             ],
         ));
+        for (ty, kind) in [
+            ("VARCHAR(3000) COMPRESSED", Kind::Text),
+            ("TEXT COMPRESSED CHARACTER SET gbk", Kind::Text),
+            ("BLOB COMPRESSED", Kind::Bytes),
+            ("VARBINARY(20) COMPRESSED", Kind::Bytes),
+        ] {
+            out.push(spec(kind, ty, &["''", "'short'", "REPEAT('k', 20)"]));
+        }
+        out.push(spec(Kind::Text, "LONGTEXT COMPRESSED", &["REPEAT('绿', 30000)", "''"]));
         out.push(spec(Kind::Text, "INET4", &["'0.0.0.0'", "'255.255.255.255'", "'10.0.0.0'"]));
         out.push(spec(
             Kind::Text,

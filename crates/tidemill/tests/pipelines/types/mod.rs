@@ -5,10 +5,11 @@ mod charsets;
 mod columns;
 mod images;
 mod keys;
+mod seeded;
 mod settings;
 
 use crate::node::{Node, mysql_source};
-use columns::{Kind, Spec, loose_document};
+use columns::{Kind, Spec, hex, loose_document};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
