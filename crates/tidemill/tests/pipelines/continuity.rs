@@ -182,7 +182,7 @@ async fn retention_alarms_a_flow_that_lags_and_then_lets_go() {
     let (server, mut node) = copied(MySqlOptions::default(), "").await;
     node.stop();
     let listen = format!("name: test\nlisten: {{http: \"{}\"}}\n", node.address());
-    let journal = "journal: {segment_bytes: 4KiB, retention: 2s, retention_bytes: 64KiB}\n";
+    let journal = "journal: {segment_bytes: 4KiB, retention: 60s, retention_bytes: 64KiB}\n";
     node.write("tidemill.yaml", &(listen + journal));
     node.start();
     node.until("the node answers", || async { node.status() != Value::Null }).await;
