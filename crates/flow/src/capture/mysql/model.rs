@@ -317,7 +317,14 @@ fn as_it_was(name: &TableName, map: &TableMap, known: &[Option<&Table>]) -> Opti
             .filter(|column| RowPlan::explains(map, index, column))
     };
     let columns: Vec<_> = (0..map.column_count()).map(find).collect::<Option<_>>()?;
-    let keyed = known.iter().flatten().next()?;
+    let Some(keyed) = known.iter().flatten().next() else {
+        // Nobody knows it: it was made and dropped while capture lagged. The map itself tells enough.
+        let key = map.primary_key.as_ref().filter(|key| key.iter().all(|(_, prefix)| *prefix == 0));
+        let key: Option<Vec<usize>> =
+            key.map(|key| key.iter().filter_map(|(index, _)| usize::try_from(*index).ok()).collect());
+        let key = key.filter(|key| key.iter().all(|index| *index < columns.len())).unwrap_or_default();
+        return Some(Table { id: 0, version: 0, name: name.clone(), columns, key, unique_keys: Vec::new() });
+    };
     let old_key = known.last().copied().flatten();
     let old_key: Vec<_> =
         old_key.map(|t| t.key.iter().map(|i| t.columns[*i].name.as_str()).collect()).unwrap_or_default();

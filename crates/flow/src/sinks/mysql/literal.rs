@@ -222,7 +222,7 @@ pub fn insert_if_missing(table: &Table, after: &[Value], dialect: Dialect) -> St
         if index > 0 {
             out.push(',');
         }
-        put_value(&mut out, &after[index], &column.ty, dialect);
+        put_value(&mut out, &after[index], column, dialect);
     }
     out.push_str(&format!(" FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM {name} WHERE {key})"));
     out
