@@ -18,13 +18,15 @@ use journal::Journal;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::OnceLock;
-use tokio::sync::{mpsc, oneshot, watch};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Bytes a `changes` request reads of the journal at once.
 const READ_BYTES: usize = 256 << 10;
 /// Answers to a slow reader that may wait.
 const PARTS_MAX: usize = 4;
+/// Readers of changes at once.
+const READERS_MAX: usize = 64;
 /// Dead letters in one answer.
 const DEAD_LETTERS_MAX: u32 = 1000;
 
@@ -52,6 +54,8 @@ pub struct App {
     node: Node,
     metrics: PrometheusHandle,
     shutdown: watch::Receiver<bool>,
+    /// Room for readers of changes: each holds one of the runtime's blocking threads, which flows need too.
+    readers: Arc<Semaphore>,
 }
 
 /// One route; the table below is both the router and the reference page.
@@ -166,7 +170,7 @@ pub fn router(node: Node, metrics: PrometheusHandle, shutdown: watch::Receiver<b
             problem(Code::NotFound, "there is nothing at this path", "see docs/reference/http.md")
         })
         .layer(middleware::from_fn(only_from_here))
-        .with_state(App { node, metrics, shutdown })
+        .with_state(App { node, metrics, shutdown, readers: Arc::new(Semaphore::new(READERS_MAX)) })
 }
 
 /// Refuses what a page of another site makes a browser on this machine send: a foreign `Origin`, or a name in `Host`
@@ -442,6 +446,10 @@ async fn changes(
         Ok(source) => source,
         Err(refusal) => return *refusal,
     };
+    let Ok(place) = Arc::clone(&app.readers).try_acquire_owned() else {
+        let message = format!("{READERS_MAX} readers follow changes already");
+        return problem(Code::Exhausted, message, "end one of them, or read with `tail --offline`");
+    };
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(PARTS_MAX);
     let lister = match ChangeLister::new(&name, &source.journal, &query) {
         Ok(lister) => lister,
@@ -449,6 +457,7 @@ async fn changes(
     };
     let shutdown = app.shutdown.clone();
     tokio::task::spawn_blocking(move || {
+        let _place = place;
         let ended = lister.run(Some(shutdown), |lines| sender.blocking_send(Ok(Bytes::from(lines))).is_ok());
         if let Err(message) = ended {
             // The answer breaks off, so that nobody takes it for whole.

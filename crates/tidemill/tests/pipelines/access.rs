@@ -176,3 +176,27 @@ async fn pages_of_other_sites_get_nothing_from_the_port() {
     let (code, _, err) = node.run(&["check"]);
     assert!(code == 2 && err.contains("others can reach"), "{code} {err}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_changes_are_bounded_and_leave_their_place() {
+    let mut node =
+        Node::new(&[("sources/shop.yaml", "kind: sqlite\npath: ./shop.db\ntables: [\"shop.*\"]\n".into())]);
+    rusqlite::Connection::open(node.path("shop.db"))
+        .unwrap()
+        .execute_batch("CREATE TABLE a (id INTEGER PRIMARY KEY)")
+        .unwrap();
+    node.start();
+    node.wait("streaming", |s| s["sources"][0]["state"] == "stream").await;
+    let url = format!("http://{}/api/v1/sources/shop/changes?from=start&follow=true", node.address());
+    let follow = async || reqwest::get(&url).await.unwrap();
+    let mut readers = Vec::new();
+    for _ in 0..64 {
+        readers.push(follow().await);
+    }
+    assert!(readers.iter().all(|reader| reader.status() == 200));
+    let refused = follow().await;
+    assert_eq!(refused.status(), 429);
+    assert!(refused.text().await.unwrap().contains("follow changes already"));
+    drop(readers);
+    node.until("a place is free again", || async { follow().await.status() == 200 }).await;
+}
