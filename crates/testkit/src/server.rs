@@ -25,6 +25,8 @@ const READY_WAIT_MAX: Duration = Duration::from_secs(120);
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for an orderly stop; a server that takes longer is a finding.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest time for every thread of a process to see that it is stopped.
+const PAUSE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Time between two looks at a server that is starting or stopping.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Lines of the log that a failure shows.
@@ -113,9 +115,14 @@ impl Server {
         }
     }
 
-    /// Freezes the process: its connections stay open and nothing answers.
+    /// Freezes the process: its connections stay open and nothing answers. On a busy machine a thread may run on for
+    /// a while behind the signal, so this waits until none does.
     pub fn pause(&self) {
         self.signal(libc::SIGSTOP);
+        let end = Instant::now() + PAUSE_WAIT_MAX;
+        while self.pid().is_some_and(has_running_thread) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Undoes [`Server::pause`].
@@ -270,4 +277,14 @@ async fn http_ok(port: u16, path: &str) -> Result<()> {
         bail!("GET {path} answered `{status}`");
     }
     Ok(())
+}
+
+/// Whether any thread of the process is not stopped.
+fn has_running_thread(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // `pid (name) state …`; the name may hold anything.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['T', 't', 'Z', 'X']))
+    })
 }
