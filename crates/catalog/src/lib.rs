@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Version of the tables below, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 const SCHEMA: &str = "
 CREATE TABLE flow_progress (
@@ -22,6 +22,15 @@ CREATE TABLE dead_letters (
     db TEXT NOT NULL, tbl TEXT NOT NULL, row_key TEXT NOT NULL, op TEXT NOT NULL,
     reason TEXT NOT NULL, waits_for INTEGER, parked_ms INTEGER NOT NULL, change TEXT NOT NULL,
     old_key TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (flow, lsn)
+) STRICT, WITHOUT ROWID;
+";
+
+const PARKED_RENAMES: &str = "
+CREATE TABLE parked_renames (
+    flow TEXT NOT NULL, lsn INTEGER NOT NULL,
+    from_db TEXT NOT NULL, from_tbl TEXT NOT NULL, to_db TEXT NOT NULL, to_tbl TEXT NOT NULL,
+    columns TEXT NOT NULL,
     PRIMARY KEY (flow, lsn)
 ) STRICT, WITHOUT ROWID;
 ";
@@ -84,6 +93,28 @@ pub struct DeadLetter {
     pub change: String,
 }
 
+/// Of a parked change, what says which row it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedRow {
+    pub lsn: u64,
+    pub waits_for: Option<u64>,
+    pub db: String,
+    pub table: String,
+    pub key: String,
+    pub old_key: String,
+}
+
+/// A statement that changed names while changes of its table were parked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedRename {
+    pub lsn: u64,
+    /// Database and table, before and after.
+    pub from: (String, String),
+    pub to: (String, String),
+    /// Old name and new one of the columns that do not keep theirs; `None` for one that was dropped.
+    pub columns: Vec<(String, Option<String>)>,
+}
+
 /// Shared by every flow; calls are short and never held across an await.
 #[derive(Clone)]
 pub struct Catalog(Arc<Mutex<Connection>>);
@@ -96,17 +127,16 @@ impl Catalog {
             .execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;")
             .map_err(fail)?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(fail)?;
-        match found {
-            0 => {
-                let script = format!("BEGIN; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;");
-                connection.execute_batch(&script).map_err(fail)?;
-            }
-            1 => {
-                let script = format!("BEGIN; {FROM_VERSION_1} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;");
-                connection.execute_batch(&script).map_err(fail)?;
-            }
-            SCHEMA_VERSION => {}
+        let steps = match found {
+            0 => [SCHEMA, PARKED_RENAMES].concat(),
+            1 => [FROM_VERSION_1, PARKED_RENAMES].concat(),
+            2 => PARKED_RENAMES.to_owned(),
+            SCHEMA_VERSION => String::new(),
             found => return Err(CatalogError::Version { path: path.to_owned(), found }),
+        };
+        if !steps.is_empty() {
+            let script = format!("BEGIN; {steps} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;");
+            connection.execute_batch(&script).map_err(fail)?;
         }
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
@@ -160,14 +190,17 @@ impl Catalog {
         Ok(())
     }
 
-    /// Parks changes, all or none. Parking the same lsn again keeps the newer reason.
-    pub fn park(&self, flow: &str, letters: &[DeadLetter]) -> Result<(), CatalogError> {
+    /// Parks changes, all or none. Parking the same lsn again keeps the newer reason. How many were not parked before.
+    pub fn park(&self, flow: &str, letters: &[DeadLetter]) -> Result<u64, CatalogError> {
         let mut connection = self.lock();
         let txn = connection.transaction()?;
+        let mut new = 0;
         {
+            let mut find = txn.prepare_cached("SELECT 1 FROM dead_letters WHERE flow = ?1 AND lsn = ?2")?;
             let sql = "INSERT OR REPLACE INTO dead_letters VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)";
             let mut insert = txn.prepare_cached(sql)?;
             for letter in letters {
+                new += u64::from(!find.exists(params![flow, letter.lsn as i64])?);
                 insert.execute(params![
                     flow,
                     letter.lsn as i64,
@@ -185,7 +218,86 @@ impl Catalog {
             }
         }
         txn.commit()?;
+        Ok(new)
+    }
+
+    /// The rows of all parked changes of a flow, by lsn.
+    pub fn parked_rows(&self, flow: &str) -> Result<Vec<ParkedRow>, CatalogError> {
+        let connection = self.lock();
+        let mut query = connection.prepare_cached(
+            "SELECT lsn, waits_for, db, tbl, row_key, old_key FROM dead_letters WHERE flow = ?1 ORDER BY lsn",
+        )?;
+        let rows = query.query_map([flow], |r| {
+            Ok(ParkedRow {
+                lsn: r.get::<_, i64>(0)? as u64,
+                waits_for: r.get::<_, Option<i64>>(1)?.map(|lsn| lsn as u64),
+                db: r.get(2)?,
+                table: r.get(3)?,
+                key: r.get(4)?,
+                old_key: r.get(5)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Notes why a parked change was refused again; it waits for itself alone.
+    pub fn set_reason(&self, flow: &str, lsn: u64, reason: &str) -> Result<(), CatalogError> {
+        let sql = "UPDATE dead_letters SET reason = ?3, waits_for = NULL WHERE flow = ?1 AND lsn = ?2";
+        self.lock().execute(sql, params![flow, lsn as i64, reason])?;
         Ok(())
+    }
+
+    /// Gives a parked change the names that its row has now.
+    pub fn rekey(
+        &self,
+        flow: &str,
+        lsn: u64,
+        table: &(String, String),
+        key: &str,
+        old_key: &str,
+    ) -> Result<(), CatalogError> {
+        let sql = "UPDATE dead_letters SET db = ?3, tbl = ?4, row_key = ?5, old_key = ?6
+                   WHERE flow = ?1 AND lsn = ?2";
+        self.lock().execute(sql, params![flow, lsn as i64, table.0, table.1, key, old_key])?;
+        Ok(())
+    }
+
+    /// Keeps a change of names for the parked changes before it; those of changes that nothing parked precedes go.
+    pub fn note_rename(&self, flow: &str, rename: &ParkedRename) -> Result<(), CatalogError> {
+        let ParkedRename { lsn, from, to, columns } = rename;
+        let json = serde_json::to_string(columns).unwrap_or_default();
+        let mut connection = self.lock();
+        let txn = connection.transaction()?;
+        txn.execute(
+            "DELETE FROM parked_renames WHERE flow = ?1
+             AND lsn < coalesce((SELECT min(lsn) FROM dead_letters WHERE flow = ?1), 0)",
+            [flow],
+        )?;
+        txn.execute(
+            "INSERT OR REPLACE INTO parked_renames VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![flow, *lsn as i64, from.0, from.1, to.0, to.1, json],
+        )?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// The changes of names that were noted for a flow, by lsn.
+    pub fn renames(&self, flow: &str) -> Result<Vec<ParkedRename>, CatalogError> {
+        let connection = self.lock();
+        let mut query = connection.prepare_cached(
+            "SELECT lsn, from_db, from_tbl, to_db, to_tbl, columns FROM parked_renames WHERE flow = ?1 ORDER BY lsn",
+        )?;
+        let rows = query.query_map([flow], |r| {
+            Ok(ParkedRename {
+                lsn: r.get::<_, i64>(0)? as u64,
+                from: (r.get(1)?, r.get(2)?),
+                to: (r.get(3)?, r.get(4)?),
+                columns: serde_json::from_str(&r.get::<_, String>(5)?).map_err(|error| {
+                    rusqlite::Error::FromSqlConversionFailure(5, rusqlite::types::Type::Text, Box::new(error))
+                })?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Parked changes of a flow by lsn, at most `limit`.
@@ -294,8 +406,39 @@ mod tests {
         connection.execute_batch(insert).unwrap();
         let catalog = Catalog::open(&path).unwrap();
         assert_eq!(catalog.dead_letters("f", 9).unwrap()[0].old_key, "");
+        assert_eq!(catalog.renames("f").unwrap(), []);
         assert_eq!(catalog.unpark_table("f", "shop", "orders", 7).unwrap(), 0);
         assert_eq!(catalog.unpark_table("f", "shop", "orders", 8).unwrap(), 1);
+    }
+
+    #[test]
+    fn names_of_parked_changes_follow_their_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("catalog.db")).unwrap();
+        assert_eq!(catalog.park("f", &[letter(7, "a"), letter(9, "b")]).unwrap(), 2);
+        assert_eq!(catalog.park("f", &[letter(9, "b"), letter(11, "c")]).unwrap(), 1);
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let columns = vec![("i\"d".to_owned(), Some("no".to_owned())), ("x".to_owned(), None)];
+        let rename = |lsn| ParkedRename {
+            lsn,
+            from: pair("shop", "orders"),
+            to: pair("shop", "bills"),
+            columns: columns.clone(),
+        };
+        catalog.note_rename("f", &rename(8)).unwrap();
+        catalog.note_rename("f", &rename(8)).unwrap();
+        catalog.rekey("f", 7, &pair("shop", "bills"), "k", "o").unwrap();
+        catalog.set_reason("f", 7, "still").unwrap();
+        assert_eq!(catalog.renames("f").unwrap(), [rename(8)]);
+        let row = &catalog.parked_rows("f").unwrap()[0];
+        assert_eq!(
+            (row.lsn, row.table.as_str(), row.key.as_str(), row.old_key.as_str()),
+            (7, "bills", "k", "o")
+        );
+        assert_eq!(catalog.dead_letters("f", 1).unwrap()[0].reason, "still");
+        catalog.unpark("f", 7).unwrap();
+        catalog.note_rename("f", &rename(10)).unwrap();
+        assert_eq!(catalog.renames("f").unwrap(), [rename(10)], "nothing parked is older than the first");
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl JournalError {
         move |source| Self::Io { action, path, source }
     }
 
+    /// Whether a file that was there before is gone.
+    pub(crate) fn is_missing_file(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     pub(crate) fn corrupt(segment: &Path, offset: u64, reason: impl Into<String>) -> Self {
         Self::Corrupt { segment: segment.to_owned(), offset, reason: reason.into() }
     }

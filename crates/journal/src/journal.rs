@@ -132,23 +132,37 @@ pub(crate) struct Look {
     pub first_lsn: u64,
 }
 
+/// Looks at a folder while its owner's retention removes files of it.
+const LOOKS_MAX: usize = 8;
+
 /// Opens a journal that another process may be writing: sees what is committed on disk now, and changes nothing.
 pub fn open_read_only(disk: Arc<dyn Disk>, dir: &Path) -> Result<Journal, JournalError> {
+    for _ in 1..LOOKS_MAX {
+        match look_at(&disk, dir) {
+            // A listing can also have met a later file's removal and not an earlier one's: then it shows a hole.
+            Err(error) if error.is_missing_file() || matches!(error, JournalError::Corrupt { .. }) => {}
+            looked => return looked,
+        }
+    }
+    look_at(&disk, dir)
+}
+
+fn look_at(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Journal, JournalError> {
     let not_found = |error: JournalError| match error {
         JournalError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             JournalError::NotFound { dir: dir.to_owned() }
         }
         other => other,
     };
-    let listing = segment::list(&*disk, dir).map_err(not_found)?;
+    let listing = segment::list(&**disk, dir).map_err(not_found)?;
     let Some((&last, _)) = listing.segments.split_last() else {
         return Err(JournalError::NotFound { dir: dir.to_owned() });
     };
     let path = last.path(dir);
     let file = disk.open_read(&path).map_err(JournalError::io("open journal segment", &path))?;
     let scan = segment::scan(&*file, &path, last)?;
-    let segments = complete_segments(&*disk, dir, &listing.segments, scan.committed)?;
-    Ok(Journal { shared: Shared::new(disk, dir, true, segments, scan.folded) })
+    let segments = complete_segments(&**disk, dir, &listing.segments, scan.committed)?;
+    Ok(Journal { shared: Shared::new(Arc::clone(disk), dir, true, segments, scan.folded) })
 }
 
 /// The segments with how far each may be read: to its end, but the last to `last_end`.

@@ -51,6 +51,12 @@ impl Reader {
             let found = shared.find(from_lsn)?;
             match Open::new(&shared, found) {
                 Err(_) if shared.look(found.id.number).current.is_none() => {}
+                // Of another process' journal, only the missing file says so.
+                Err(error) if shared.read_only && error.is_missing_file() => {
+                    let look = shared.look(found.id.number);
+                    let first_lsn = look.next.map_or(found.id.first_lsn, |next| next.id.first_lsn);
+                    return Err(JournalError::Pruned { wanted: from_lsn, first_lsn });
+                }
                 opened => break opened?,
             }
         };
@@ -88,6 +94,18 @@ impl Reader {
         }
     }
 
+    /// Skips what lies before `lsn`; what is behind the reader already stays so.
+    pub fn skip_to(&mut self, lsn: u64) -> Result<(), JournalError> {
+        if lsn <= self.next_lsn() {
+            return Ok(());
+        }
+        if self.shared.find(lsn)?.id.number != self.segment.segment.id.number {
+            *self = Self::new(Arc::clone(&self.shared), lsn)?;
+        }
+        self.from_lsn = lsn;
+        Ok(())
+    }
+
     /// The first change that the next chunk may hold.
     pub fn next_lsn(&self) -> u64 {
         self.from_lsn.max(self.context.lsn + 1)
@@ -117,7 +135,12 @@ impl Reader {
             Ok(open) => self.enter(open).map(|()| true),
             Err(error) => {
                 let now = self.shared.look(next.id.number);
-                Err(if now.current.is_none() { self.pruned(now.first_lsn) } else { error })
+                if now.current.is_none() {
+                    return Err(self.pruned(now.first_lsn));
+                }
+                let removed = self.shared.read_only && error.is_missing_file();
+                let behind = now.next.map_or(next.id.first_lsn, |segment| segment.id.first_lsn);
+                Err(if removed { self.pruned(behind) } else { error })
             }
         }
     }

@@ -134,6 +134,72 @@ fn segments_roll_between_transactions_and_retention_removes_the_oldest() {
     } {}
 }
 
+/// A journal of `count` changes in many small segments.
+fn in_small_segments(
+    dir: &std::path::Path,
+    count: u64,
+) -> Result<(journal::Writer, journal::Journal), JournalError> {
+    let options = Options { segment_bytes: 4096, identity: Some(7) };
+    let (mut writer, journal) = open(Arc::new(RealDisk), dir, options)?;
+    let table = table(1, 1);
+    let mut batch = Batch::new(1);
+    batch.commit(&start());
+    batch.schema(&table);
+    batch.commit(&Step::Stay);
+    writer.append(batch)?;
+    for txn in 0..count {
+        let mut batch = Batch::new(writer.next_lsn());
+        batch.begin("x", txn as i64);
+        batch.change(Op::Insert, &table, None, Some(&row(txn as i64, "some text that takes room").0));
+        batch.commit(&step(txn));
+        writer.append(batch)?;
+        writer.seal()?;
+    }
+    Ok((writer, journal))
+}
+
+#[test]
+fn a_reader_skips_ahead_within_a_segment_and_over_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_writer, journal) = in_small_segments(dir.path(), 600).unwrap();
+    let mut reader = journal.reader(1).unwrap();
+    for lsn in [1, 2, 9, 10, 200, 201, 599, 600] {
+        reader.skip_to(lsn).unwrap();
+        let chunk = reader.next(1).unwrap().unwrap();
+        assert_eq!(chunk.changes().next().unwrap().unwrap().lsn, lsn);
+        reader.skip_to(1).unwrap();
+        assert_eq!(reader.next_lsn(), lsn + 1);
+    }
+    assert!(reader.next(1).unwrap().is_none());
+}
+
+#[test]
+fn another_process_opens_a_journal_while_retention_removes_from_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_writer, journal) = in_small_segments(dir.path(), 3000).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let opened = std::thread::scope(|scope| {
+        let looker = scope.spawn(|| {
+            let mut opened = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let other = open_read_only(Arc::new(RealDisk), dir.path()).unwrap();
+                match read_all(&other, other.first_lsn(), 1 << 16) {
+                    Ok(all) => assert_eq!(all.len() as u64, 3001 - other.first_lsn()),
+                    Err(error) => assert!(matches!(error, JournalError::Pruned { .. }), "{error}"),
+                }
+                opened += 1;
+            }
+            opened
+        });
+        for keep in 1..=3000 {
+            journal.prune(keep, Retention { bytes_max: Some(0), since_ts_ms: None }).unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        looker.join().unwrap()
+    });
+    assert!(opened > 0);
+}
+
 #[test]
 fn an_aborted_transaction_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();

@@ -67,6 +67,16 @@ fn renames_come_in_order() {
 }
 
 #[test]
+fn columns_that_an_alter_adds_are_told() {
+    let added = ddl("ALTER TABLE t DROP COLUMN a, ADD COLUMN a INT DEFAULT 5, ADD `b c` DECIMAL(8,2) FIRST,
+         ADD (x INT CHECK (x > 1), INDEX i (a, b), y ENUM('a,b',')') NOT NULL), ADD INDEX j (a), ADD UNIQUE KEY (b),
+         ADD PRIMARY KEY (a), ADD CONSTRAINT c CHECK (a > 0), ADD FOREIGN KEY (a) REFERENCES u (id),
+         ADD COLUMN IF NOT EXISTS d INT, ADD COLUMN `index` INT, ADD PARTITION (PARTITION p VALUES LESS THAN (9))");
+    assert_eq!(added.added_columns, ["a", "b c", "x", "y", "index"]);
+    assert_eq!(ddl("ALTER TABLE t DROP INDEX a, ADD INDEX a (b)").added_columns, Vec::<String>::new());
+}
+
+#[test]
 fn rows_that_move_without_row_events_are_told() {
     for sql in [
         "ALTER TABLE t DROP PARTITION p0, p1",

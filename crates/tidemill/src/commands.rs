@@ -274,6 +274,12 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
                     println!("  hint: {hint}");
                 }
             }
+            if let Some(table) = item["snapshot"]["holds_stream"].as_str() {
+                println!(
+                    "\n{}: table {table} has no key and is being read whole; other changes wait until it is done",
+                    text(&item["name"])
+                );
+            }
             for table in item["quarantined"].as_array().into_iter().flatten() {
                 println!(
                     "\n{}: table {} is quarantined: {}",

@@ -629,6 +629,7 @@ impl Capture {
                 rows,
                 rows_estimated: rows,
                 rows_per_second: 0,
+                holds_stream: None,
             };
         });
     }

@@ -38,6 +38,8 @@ pub struct SnapshotStatus {
     pub rows: u64,
     pub rows_estimated: u64,
     pub rows_per_second: u64,
+    /// The table without a key that is being read while every other change of the source waits.
+    pub holds_stream: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
@@ -82,6 +84,7 @@ impl StatusCell {
                 rows: 0,
                 rows_estimated: 0,
                 rows_per_second: 0,
+                holds_stream: None,
             },
             quarantined: Vec::new(),
         })))
@@ -101,6 +104,7 @@ impl StatusCell {
                 rows: state.snapshot.rows(),
                 rows_estimated: tables.values().map(|t| t.rows_estimated.max(t.rows)).sum(),
                 rows_per_second: 0,
+                holds_stream: None,
             };
             status.position = PositionStatus::of(state.position.as_ref());
         });

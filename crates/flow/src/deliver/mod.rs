@@ -3,21 +3,21 @@
 //! A flow never loses a change: it waits for a sink that is away, parks what a sink refuses with the reason, holds later
 //! changes of the same row behind it, and carries everything else on.
 
+mod parked;
 pub mod producer;
 pub mod sink;
 pub mod status;
 
 use crate::capture::status::ErrorStatus;
-use crate::config::{FlowConfig, SinkConfig, SinkKind};
+use crate::config::{FlowConfig, SinkConfig};
 use crate::sinks;
-use base::Op;
-
-use catalog::{Catalog, CatalogError, DeadLetter};
-use journal::{Journal, JournalError};
+use catalog::{Catalog, CatalogError};
+use journal::Journal;
+use parked::{Parked, Reread};
 use producer::{BATCHES_AHEAD_MAX, ProduceError, Produced, Producer};
-use sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
+use sink::{Memory, OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use status::FlowStatusCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,6 +28,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const BACKOFF_BLOCKED: Duration = Duration::from_secs(15);
 /// More refused changes than this say that the target is wrong, not the data: the flow stops.
 const DEAD_LETTERS_MAX: u64 = 100_000;
+/// The catalog learns at least this often how far a sink is that may forget it: what came since may be delivered twice.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// Moving progress over changes that were all filtered out costs a write: not more often than this.
 const EMPTY_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -175,52 +177,29 @@ async fn drive(
     let config = &flow.config;
     let mut sink = sinks::build(&flow.name, &config.from, &config.to, &flow.sink_config, config)?;
     let from = starting_point(flow, sink.as_mut()).await?;
-    let mut delivery = Delivery {
-        flow,
-        sink,
-        held: held_keys(flow)?,
-        redrive: Producer::new(flow.journal.clone(), config)?,
-        empty_at: None,
-    };
+    let mut delivery =
+        Delivery { flow, sink, parked: Parked::open(flow)?, empty_at: None, noted_at: None, unnoted: None };
     let producer = Producer::new(flow.journal.clone(), config)?;
-    let (sender, mut batches) = mpsc::channel(BATCHES_AHEAD_MAX);
+    let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
     tokio::task::spawn_blocking(move || producer.run(from, &sender));
     delivery.show(from - 1, 0);
     flow.status.update(|s| {
         s.state = "running";
         s.error = None;
     });
-    loop {
-        tokio::select! {
-            batch = batches.recv() => match batch {
-                Some(batch) => delivery.deliver(batch?).await?,
-                None => return Err(FlowError::Stuck {
-                    message: "the flow's reader ended".into(), hint: "see the log".into() }),
-            },
-            command = control.recv() => match command {
-                Some(FlowControl::Retry(reply)) => {
-                    let result = delivery.retry().await;
-                    let answer = result.as_ref().map(|counts| *counts).map_err(|e| base::error::chain(e));
-                    let _ = reply.send(answer);
-                    result?;
-                }
-                Some(other) => {
-                    refuse_or_note(flow, other);
-                    if flow.catalog.is_paused(&flow.name)? {
-                        return Ok(End::Paused);
-                    }
-                }
-                None => return Ok(End::Shutdown),
-            },
-            _ = shutdown.changed() => return Ok(End::Shutdown),
-        }
-    }
+    let end = delivery.run(batches, control, shutdown).await;
+    delivery.note_rest()?;
+    end
 }
 
 /// The first lsn to deliver: what the sink itself says, or the catalog for a sink that cannot know.
 async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<u64, FlowError> {
     let told = sink.open().await?;
-    let told = if flow.sink_config.kind == SinkKind::Stdout { noted(flow)? } else { told };
+    let told = match (told, sink.memory()) {
+        (Some(told), _) => Some(told),
+        (None, Memory::Own) => None,
+        (None, Memory::MayFade | Memory::None) => noted(flow)?,
+    };
     let from = first_to_deliver(flow, told)?;
     let progress = Progress { epoch: told.map_or(0, |told| told.progress.epoch), lsn: from - 1 };
     sink.follow(Standing { journal: flow.journal.identity(), progress });
@@ -274,63 +253,63 @@ fn first_to_deliver(flow: &Flow, told: Option<Standing>) -> Result<u64, FlowErro
     Ok(done + 1)
 }
 
-/// Rows that have a parked change: `(table, key)` → the lsn they wait for.
-fn held_keys(flow: &Flow) -> Result<HashMap<(String, String), u64>, FlowError> {
-    let mut held = HashMap::new();
-    for letter in flow.catalog.dead_letters(&flow.name, u32::MAX)? {
-        let first = letter.waits_for.unwrap_or(letter.lsn);
-        for row in rows_of(&letter) {
-            held.entry(row).or_insert(first);
-        }
-    }
-    Ok(held)
-}
-
-/// The rows that a parked change is of: under its old key and its new one.
-fn rows_of(letter: &DeadLetter) -> impl Iterator<Item = (String, String)> + use<> {
-    let table = format!("{}.{}", letter.db, letter.table);
-    let keys = [letter.old_key.clone(), letter.key.clone()];
-    keys.into_iter().filter(|key| !key.is_empty()).map(move |key| (table.clone(), key))
-}
-
-/// Whether all rows of the change's table end with it.
-fn ends_rows(change: &OutChange) -> bool {
-    match &change.ddl {
-        Some(ddl) => ddl.after.is_none(),
-        None => change.op == Op::Truncate,
-    }
-}
-
 struct Delivery<'a> {
     flow: &'a Flow,
     sink: Box<dyn Sink>,
-    held: HashMap<(String, String), u64>,
-    redrive: Producer,
+    parked: Parked,
     empty_at: Option<Instant>,
+    /// When the catalog was last told how far a sink is that may forget it.
+    noted_at: Option<Instant>,
+    /// How far the sink is, where the catalog has not been told yet.
+    unnoted: Option<Progress>,
 }
 
 impl Delivery<'_> {
+    async fn run(
+        &mut self,
+        mut batches: mpsc::Receiver<Result<Produced, ProduceError>>,
+        control: &mut mpsc::Receiver<FlowControl>,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<End, FlowError> {
+        loop {
+            let noting = tokio::time::sleep(NOTE_INTERVAL);
+            tokio::select! {
+                batch = batches.recv() => match batch {
+                    Some(batch) => self.deliver(batch?).await?,
+                    None => return Err(FlowError::Stuck {
+                        message: "the flow's reader ended".into(), hint: "see the log".into() }),
+                },
+                () = noting, if self.unnoted.is_some() => self.note_rest()?,
+                command = control.recv() => match command {
+                    Some(FlowControl::Retry(reply)) => {
+                        let result = self.retry().await;
+                        let answer = result.as_ref().map(|counts| *counts).map_err(|e| base::error::chain(e));
+                        let _ = reply.send(answer);
+                        result?;
+                    }
+                    Some(other) => {
+                        refuse_or_note(self.flow, other);
+                        if self.flow.catalog.is_paused(&self.flow.name)? {
+                            return Ok(End::Paused);
+                        }
+                    }
+                    None => return Ok(End::Shutdown),
+                },
+                _ = shutdown.changed() => return Ok(End::Shutdown),
+            }
+        }
+    }
+
     async fn deliver(&mut self, produced: Produced) -> Result<(), FlowError> {
         let Produced { changes, failed, up_to, ends_txn, tables, ts_ms } = produced;
         if !tables.is_empty() {
             self.sink.prepare(&tables).await?;
         }
         for (change, reason) in failed {
-            self.park(change, reason, None)?;
+            self.park(&change, &reason, None)?;
         }
-        let mut batch = self.batch(Vec::with_capacity(changes.len()), up_to, ends_txn, false);
-        for change in changes {
-            self.forget_ended(&change)?;
-            match self.blocker(&change) {
-                // Parked before the flow stopped, and progress had not passed it.
-                Some(first) if first == change.lsn => {}
-                Some(waits_for) => {
-                    let reason = format!("waits behind change {waits_for} of the same row");
-                    self.park(change, reason, Some(waits_for))?;
-                }
-                None => batch.changes.push(change),
-            }
-        }
+        let changes = self.pass(changes)?;
+        let batch = self.batch(changes, up_to, ends_txn, false);
         if batch.changes.is_empty() {
             let soon = self.empty_at.is_some_and(|at| at.elapsed() < EMPTY_PROGRESS_INTERVAL);
             if soon || up_to.lsn == 0 {
@@ -341,14 +320,7 @@ impl Delivery<'_> {
         }
         let count = batch.changes.len() as u64;
         self.apply(batch).await?;
-        if self.flow.sink_config.kind == SinkKind::Stdout {
-            self.flow.catalog.set_progress(
-                &self.flow.name,
-                self.flow.journal.identity(),
-                up_to.epoch,
-                up_to.lsn,
-            )?;
-        }
+        self.note(up_to)?;
         metrics::counter!(base::metrics::DELIVERED_CHANGES, "flow" => self.flow.name.to_string())
             .increment(count);
         self.flow.status.update(|s| s.delivered += count);
@@ -356,12 +328,27 @@ impl Delivery<'_> {
         Ok(())
     }
 
+    /// What may be applied: changes of a row that waits are parked behind it.
+    fn pass(&mut self, changes: Vec<OutChange>) -> Result<Vec<OutChange>, FlowError> {
+        let mut free = Vec::with_capacity(changes.len());
+        for change in changes {
+            self.parked.follow(&change)?;
+            match self.parked.blocker(&change) {
+                // Parked before the flow stopped, and progress had not passed it.
+                Some(first) if first == change.lsn => {}
+                Some(waits_for) => {
+                    let reason = format!("waits behind change {waits_for} of the same row");
+                    self.park(&change, &reason, Some(waits_for))?;
+                }
+                None => free.push(change),
+            }
+        }
+        Ok(free)
+    }
+
     /// Applies a batch; a refused change is parked and taken out, with later ones of its row, and the rest goes on.
     async fn apply(&mut self, mut batch: SinkBatch) -> Result<(), FlowError> {
         loop {
-            for change in &batch.changes {
-                self.forget_ended(change)?;
-            }
             let (lsn, reason) = match self.sink.apply(&batch).await {
                 Ok(()) => return Ok(()),
                 Err(SinkError::Row { lsn, reason }) => (lsn, reason),
@@ -373,20 +360,37 @@ impl Delivery<'_> {
                     hint: "report this".into(),
                 });
             };
-            let refused = batch.changes.remove(index);
-            let table = refused.table.name.clone();
-            self.park(refused, reason, None)?;
-            let ended = batch.changes.iter().find(|c| c.lsn > lsn && c.table.name == table && ends_rows(c));
-            let waiting = lsn + 1..ended.map_or(u64::MAX, |change| change.lsn);
-            let (held, rest): (Vec<_>, Vec<_>) = batch
-                .changes
-                .into_iter()
-                .partition(|c| waiting.contains(&c.lsn) && self.blocker(c).is_some());
-            batch.changes = rest;
-            for change in held {
-                let waits_for = self.blocker(&change);
-                self.park(change, format!("waits behind change {lsn} of the same row"), waits_for)?;
+            let later = batch.changes.split_off(index + 1);
+            if let Some(refused) = batch.changes.pop() {
+                self.park(&refused, &reason, None)?;
             }
+            batch.changes.extend(self.pass(later)?);
+        }
+    }
+
+    /// Keeps in the catalog how far a sink is that cannot tell, or may not be able to tell tomorrow.
+    fn note(&mut self, reached: Progress) -> Result<(), FlowError> {
+        let soon = self.noted_at.is_some_and(|at| at.elapsed() < NOTE_INTERVAL);
+        match self.sink.memory() {
+            Memory::Own => return Ok(()),
+            Memory::MayFade if soon => {
+                self.unnoted = Some(reached);
+                return Ok(());
+            }
+            Memory::MayFade | Memory::None => {}
+        }
+        let (name, journal) = (&self.flow.name, self.flow.journal.identity());
+        self.flow.catalog.set_progress(name, journal, reached.epoch, reached.lsn)?;
+        (self.noted_at, self.unnoted) = (Some(Instant::now()), None);
+        Ok(())
+    }
+
+    /// Tells the catalog what `note` put off.
+    fn note_rest(&mut self) -> Result<(), FlowError> {
+        self.noted_at = None;
+        match self.unnoted {
+            Some(reached) => self.note(reached),
+            None => Ok(()),
         }
     }
 
@@ -401,56 +405,10 @@ impl Delivery<'_> {
         }
     }
 
-    /// In a sink that holds rows, those of a table end when it is emptied or dropped: what is parked of them ends too.
-    /// Forgotten before the sink does it, which it then surely does.
-    fn forget_ended(&mut self, change: &OutChange) -> Result<(), FlowError> {
-        let kind = self.flow.sink_config.kind;
-        let holds_rows = matches!(kind, SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite);
-        if !holds_rows || self.flow.config.options.history || !ends_rows(change) {
-            return Ok(());
-        }
-        let (flow, name) = (&self.flow.name, &change.table.name);
-        let forgotten = self.flow.catalog.unpark_table(flow, &name.db, &name.table, change.lsn)?;
-        if forgotten > 0 {
-            tracing::info!(flow = %flow, table = %name, forgotten, "parked changes ended with the rows of their table");
-            self.held = held_keys(self.flow)?;
-        }
-        Ok(())
-    }
-
-    /// The parked change that `change` must wait behind.
-    fn blocker(&self, change: &OutChange) -> Option<u64> {
-        if self.held.is_empty() {
-            return None;
-        }
-        let table = change.table.name.to_string();
-        keys(change).into_iter().find_map(|key| self.held.get(&(table.clone(), key)).copied())
-    }
-
-    fn park(&mut self, change: OutChange, reason: String, waits_for: Option<u64>) -> Result<(), FlowError> {
-        tracing::warn!(flow = %self.flow.name, lsn = change.lsn, reason, "change parked");
-        let table = change.table.name.to_string();
-        let keys = keys(&change);
-        let letter = DeadLetter {
-            epoch: change.epoch,
-            lsn: change.lsn,
-            db: change.table.name.db.clone(),
-            table: change.table.name.table.clone(),
-            key: keys.last().cloned().unwrap_or_default(),
-            old_key: keys.first().filter(|_| keys.len() > 1).cloned().unwrap_or_default(),
-            op: change.op.name().to_owned(),
-            reason,
-            waits_for,
-            parked_ms: now_ms(),
-            change: change_text(&change),
-        };
-        self.flow.catalog.park(&self.flow.name, &[letter])?;
-        for key in keys {
-            self.held.entry((table.clone(), key)).or_insert(waits_for.unwrap_or(change.lsn));
-        }
-        let count = self.flow.catalog.dead_letter_count(&self.flow.name)?;
+    fn park(&mut self, change: &OutChange, reason: &str, waits_for: Option<u64>) -> Result<(), FlowError> {
+        self.parked.park(change, reason, waits_for)?;
+        let count = self.parked.count();
         self.flow.status.update(|s| s.dead_letters = count);
-        metrics::gauge!(base::metrics::DEAD_LETTERS, "flow" => self.flow.name.to_string()).set(count as f64);
         if count > DEAD_LETTERS_MAX {
             return Err(FlowError::Stuck {
                 message: format!("{count} changes are parked: the target refuses nearly everything"),
@@ -465,19 +423,22 @@ impl Delivery<'_> {
 
     /// Tries every parked change again in order; a row whose first change is refused again keeps all its changes.
     async fn retry(&mut self) -> Result<(u64, u64), FlowError> {
-        let letters = self.flow.catalog.dead_letters(&self.flow.name, u32::MAX)?;
+        let rows = self.flow.catalog.parked_rows(&self.flow.name)?;
         let mut refused: HashSet<(String, String)> = HashSet::new();
-        let (mut through, mut parked) = (0, 0);
-        for mut letter in letters {
-            if rows_of(&letter).any(|row| refused.contains(&row)) {
-                refused.extend(rows_of(&letter));
-                parked += 1;
+        let (mut through, mut waiting) = (0, 0);
+        for row in rows {
+            if parked::names(&row).any(|name| refused.contains(&name)) {
+                refused.extend(parked::names(&row));
+                waiting += 1;
                 continue;
             }
-            let failure = match self.reread(letter.lsn)? {
-                None => Some("the journal no longer has this change: use `flow resnapshot`".to_owned()),
-                Some(Err((_, reason))) => Some(reason),
-                Some(Ok(change)) => {
+            let failure = match tokio::task::block_in_place(|| self.parked.reread(row.lsn))? {
+                Reread::Gone => {
+                    Some("the journal no longer has this change: use `flow resnapshot`".to_owned())
+                }
+                Reread::Unfit(reason) => Some(reason),
+                Reread::Excluded => None,
+                Reread::Change(change) => {
                     let up_to = Progress { epoch: change.epoch, lsn: change.lsn };
                     let batch = self.batch(vec![change], up_to, true, true);
                     match self.sink.apply(&batch).await {
@@ -489,40 +450,25 @@ impl Delivery<'_> {
             };
             match failure {
                 None => {
-                    self.flow.catalog.unpark(&self.flow.name, letter.lsn)?;
+                    self.flow.catalog.unpark(&self.flow.name, row.lsn)?;
                     through += 1;
                 }
                 Some(reason) => {
-                    letter.reason = reason;
-                    letter.waits_for = None;
-                    refused.extend(rows_of(&letter));
-                    self.flow.catalog.park(&self.flow.name, &[letter])?;
-                    parked += 1;
+                    self.flow.catalog.set_reason(&self.flow.name, row.lsn, &reason)?;
+                    refused.extend(parked::names(&row));
+                    waiting += 1;
                 }
             }
         }
-        self.held = held_keys(self.flow)?;
-        self.flow.status.update(|s| s.dead_letters = parked);
-        metrics::gauge!(base::metrics::DEAD_LETTERS, "flow" => self.flow.name.to_string()).set(parked as f64);
-        Ok((through, parked))
-    }
-
-    /// The parked change as the journal has it, transformed by today's rules.
-    #[expect(clippy::type_complexity, reason = "the same shape as the producer's")]
-    fn reread(&mut self, lsn: u64) -> Result<Option<Result<OutChange, (OutChange, String)>>, FlowError> {
-        let mut reader = match self.flow.journal.reader(lsn) {
-            Err(JournalError::Pruned { .. }) => return Ok(None),
-            reader => reader.map_err(ProduceError::from)?,
-        };
-        let Some(chunk) = reader.next(1).map_err(ProduceError::from)? else { return Ok(None) };
-        let Some(change) = chunk.changes().next() else { return Ok(None) };
-        let change = change.map_err(ProduceError::from)?;
-        Ok(self.redrive.convert(&change, &mut Vec::new())?)
+        self.parked.rest();
+        self.parked.recall()?;
+        self.flow.status.update(|s| s.dead_letters = waiting);
+        Ok((through, waiting))
     }
 
     fn show(&self, lsn: u64, ts_ms: i64) {
         let end = self.flow.journal.sealed().lsn;
-        let count = self.flow.catalog.dead_letter_count(&self.flow.name).unwrap_or(0);
+        let count = self.parked.count();
         self.flow.status.update(|s| {
             s.lsn = s.lsn.max(lsn);
             s.lag_changes = end.saturating_sub(s.lsn);
@@ -532,61 +478,6 @@ impl Delivery<'_> {
         let lag = end.saturating_sub(lsn);
         metrics::gauge!(base::metrics::DELIVERY_LAG, "flow" => self.flow.name.to_string()).set(lag as f64);
     }
-}
-
-/// The row's keys as JSON text, of both images. The whole row stands for the key of a table without one.
-fn keys(change: &OutChange) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
-    let all: Vec<usize> = (0..change.table.columns.len()).collect();
-    let key = if change.table.key.is_empty() { &all } else { &change.table.key };
-    for row in [&change.before, &change.after].into_iter().flatten() {
-        let mut text = Vec::from(*b"{");
-        for (position, index) in key.iter().enumerate() {
-            let (Some(column), Some(value)) = (change.table.columns.get(*index), row.get(*index)) else {
-                continue;
-            };
-            if position > 0 {
-                text.push(b',');
-            }
-            base::json::put_string(&mut text, &column.name);
-            text.push(b':');
-            base::json::put_value(&mut text, value.as_ref(), column);
-        }
-        text.push(b'}');
-        let text = String::from_utf8_lossy(&text).into_owned();
-        if !out.contains(&text) {
-            out.push(text);
-        }
-    }
-    out
-}
-
-fn change_text(change: &OutChange) -> String {
-    let mut out = Vec::from(*b"{");
-    for (name, row) in [("before", &change.before), ("after", &change.after)] {
-        if out.len() > 1 {
-            out.push(b',');
-        }
-        base::json::put_string(&mut out, name);
-        out.push(b':');
-        match row {
-            None => out.extend_from_slice(b"null"),
-            Some(row) => {
-                out.push(b'{');
-                for (index, (column, value)) in change.table.columns.iter().zip(row).enumerate() {
-                    if index > 0 {
-                        out.push(b',');
-                    }
-                    base::json::put_string(&mut out, &column.name);
-                    out.push(b':');
-                    base::json::put_value(&mut out, value.as_ref(), column);
-                }
-                out.push(b'}');
-            }
-        }
-    }
-    out.push(b'}');
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn now_ms() -> i64 {

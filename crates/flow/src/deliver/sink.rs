@@ -66,6 +66,17 @@ pub enum SinkError {
     Blocked { message: String, hint: String },
 }
 
+/// Whether a sink knows how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// It keeps progress with the data: when it says that it has nothing, it has nothing.
+    Own,
+    /// It keeps progress in the data, which others may take away: when it says nothing, the flow's catalog knows.
+    MayFade,
+    /// It keeps nothing.
+    None,
+}
+
 /// A place that changes are written to. `apply` is at most once in flight.
 #[async_trait]
 pub trait Sink: Send {
@@ -73,6 +84,11 @@ pub trait Sink: Send {
     /// `None` when it has nothing of this flow or cannot know. Called again after `Unavailable`; it must then drop
     /// whatever was half done.
     async fn open(&mut self) -> Result<Option<Standing>, SinkError>;
+
+    /// What `None` of the last `open` means, and whether the flow must keep progress itself.
+    fn memory(&self) -> Memory {
+        Memory::Own
+    }
 
     /// Where the flow goes on, whatever the sink had noted; called after each `open`, before anything else. From now
     /// on the sink notes `standing.journal` with its progress.

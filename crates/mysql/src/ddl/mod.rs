@@ -35,6 +35,8 @@ pub struct TableDdl {
     pub renames: Vec<(StatementTable, StatementTable)>,
     /// `(from, to)` of RENAME COLUMN and CHANGE, where they differ.
     pub column_renames: Vec<(String, String)>,
+    /// Of ADD in an ALTER, those that must be new: without IF NOT EXISTS.
+    pub added_columns: Vec<String>,
     /// `CREATE TABLE … LIKE this`.
     pub like: Option<StatementTable>,
     /// `CREATE TABLE … SELECT`.

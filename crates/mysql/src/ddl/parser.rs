@@ -408,6 +408,9 @@ impl Parser {
             }
             return Some(());
         }
+        if self.eat("ADD") {
+            return self.alter_add(ddl);
+        }
         let is_partition = self.is_at(1, "PARTITION");
         let is_tablespace = self.is_at(1, "TABLESPACE");
         match self.eat_any(&["DROP", "TRUNCATE", "EXCHANGE", "CONVERT", "IMPORT", "DISCARD"]) {
@@ -423,6 +426,53 @@ impl Parser {
             _ => {}
         }
         Some(())
+    }
+
+    /// After ADD: a column, several in parentheses, or something that is no column.
+    fn alter_add(&mut self, ddl: &mut TableDdl) -> Option<()> {
+        const OTHERS: [&str; 13] = [
+            "INDEX",
+            "KEY",
+            "PRIMARY",
+            "UNIQUE",
+            "FULLTEXT",
+            "SPATIAL",
+            "VECTOR",
+            "CONSTRAINT",
+            "FOREIGN",
+            "CHECK",
+            "PARTITION",
+            "PERIOD",
+            "SYSTEM",
+        ];
+        let is_column = self.eat("COLUMN");
+        if !is_column && OTHERS.iter().any(|other| self.is(other)) {
+            return Some(());
+        }
+        if self.is("IF") && self.is_at(1, "NOT") {
+            return Some(());
+        }
+        if !self.eat_symbol('(') {
+            ddl.added_columns.push(self.name()?);
+            return Some(());
+        }
+        loop {
+            if OTHERS.iter().any(|other| self.is(other)) {
+                self.tokens.next();
+            } else {
+                ddl.added_columns.push(self.name()?);
+            }
+            let mut depth = 0usize;
+            loop {
+                match self.tokens.next()? {
+                    Token::Symbol('(') => depth += 1,
+                    Token::Symbol(')') if depth == 0 => return Some(()),
+                    Token::Symbol(')') => depth -= 1,
+                    Token::Symbol(',') if depth == 0 => break,
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// After RENAME: a column, an index or key, or the table itself.
@@ -466,6 +516,7 @@ fn table_ddl(kind: TableDdlKind, tables: Vec<StatementTable>) -> TableDdl {
         tables,
         renames: Vec::new(),
         column_renames: Vec::new(),
+        added_columns: Vec::new(),
         like: None,
         is_select: false,
         starts_transaction: false,

@@ -186,3 +186,58 @@ async fn a_retried_change_does_not_set_a_log_back() {
     }
     assert_eq!(lsns(texts), [1, 3, 2, 4]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parked_changes_go_where_the_names_of_their_table_go() {
+    let (server, mut node) = narrow(&[
+        "CREATE TABLE shop.a (id INT PRIMARY KEY, v VARCHAR(40), old VARCHAR(9))",
+        "CREATE TABLE copy.a (id INT PRIMARY KEY, v VARCHAR(5), old VARCHAR(9))",
+    ])
+    .await;
+    run_all(
+        &server,
+        &[
+            "INSERT INTO shop.a VALUES (1, 'much too long', 'x'), (2, 'two', 'x')",
+            "UPDATE shop.a SET id = 5, v = 'much too long' WHERE id = 2",
+            "ALTER TABLE shop.a RENAME COLUMN id TO no, DROP COLUMN old",
+            "RENAME TABLE shop.a TO shop.b",
+            "UPDATE shop.b SET v = 'later' WHERE no = 1",
+            "INSERT INTO shop.b VALUES (2, 'again'), (9, 'last')",
+        ],
+    )
+    .await;
+    let end =
+        async || -> Vec<i32> { server.query("SELECT no FROM copy.b ORDER BY no").await.unwrap_or_default() };
+    node.until("the last row is there", || async { end().await.contains(&9) }).await;
+    // What waits is told by the names of now.
+    node.kill9();
+    node.start();
+    node.until("parked", || async {
+        let (_, out, _) = node.run(&["flow", "dead-letters", "to_db", "--json"]);
+        let letters: Vec<Value> = serde_json::from_str(&out).unwrap_or_default();
+        let rows = letters.iter().map(|l| (l["table"].as_str(), l["key"]["no"].as_i64()));
+        rows.eq([1, 5, 1, 2].map(|no| (Some("b"), Some(no))))
+    })
+    .await;
+    assert_eq!(node.status()["flows"][0]["dead_letters"], 4, "{:#}", node.status());
+    run_all(&server, &["ALTER TABLE copy.b MODIFY v VARCHAR(40)"]).await;
+    retry(&node).await;
+    let all = async |table: &str| -> Vec<(i32, String)> {
+        server.query(&format!("SELECT no, v FROM {table} ORDER BY no")).await.unwrap()
+    };
+    assert_eq!(all("copy.b").await, all("shop.b").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parked_change_that_the_filter_leaves_out_by_now_is_let_go() {
+    let (server, mut node) = narrow(&TABLES).await;
+    run_all(&server, &["INSERT INTO shop.a VALUES (1, 'much too long'), (2, 'two')"]).await;
+    node.wait("parked", |s| s["flows"][0]["dead_letters"] == 1).await;
+    node.stop();
+    let flow = "from: shop\nto: db\nroute: {\"shop.*\": \"copy.*\"}\ntransform:\n  - filter: \"char_length(v) < 6\"\n";
+    node.write("flows/to_db.yaml", flow);
+    node.start();
+    retry(&node).await;
+    assert_eq!(rows(&server, "copy.a").await, [(2, "two".to_owned())]);
+    assert_eq!(node.status()["flows"][0]["dead_letters"], 0);
+}

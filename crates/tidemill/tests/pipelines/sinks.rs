@@ -126,7 +126,9 @@ async fn nats_gets_large_rows_by_reference_and_one_publisher_at_a_time() {
     let stream = context.get_stream("USERS").await.unwrap();
     let message = stream.get_raw_message(2).await.unwrap();
     assert_eq!(message.subject.as_str(), "app.shop.shop.users");
-    assert_eq!(message.headers.get("Nats-Msg-Id").unwrap().as_str(), "shop:1:2");
+    let journal = message.headers.get("Tidemill-Journal").unwrap().as_str();
+    let id = message.headers.get("Nats-Msg-Id").unwrap().as_str();
+    assert_eq!(id, format!("shop:{journal}:1:2"));
     let body: Value = serde_json::from_slice(&message.payload).unwrap();
     assert_eq!((&body["key"], &body["op"]), (&json!({"id": 2}), &json!("insert")));
     let url = format!("http://{}{}", node.address(), body["ref"].as_str().unwrap());
@@ -147,6 +149,94 @@ async fn nats_gets_large_rows_by_reference_and_one_publisher_at_a_time() {
     .await;
     let next: Value = serde_json::from_slice(&messages.next().await.unwrap().payload).unwrap();
     assert_eq!(next["lsn"], 3);
+}
+
+/// The lsns of what a stream holds.
+async fn lsns(stream: &async_nats::jetstream::stream::Stream) -> Vec<u64> {
+    let state = stream.get_info().await.unwrap().state;
+    let mut out = Vec::new();
+    for sequence in state.first_sequence..=state.last_sequence {
+        if let Ok(message) = stream.get_raw_message(sequence).await {
+            let body: Value = serde_json::from_slice(&message.payload).unwrap();
+            out.push(body["lsn"].as_u64().unwrap());
+        }
+    }
+    out
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_its_consumers_emptied_is_not_filled_again() {
+    let server = shop().await;
+    let nats = Nats::start(NatsOptions::default()).await.unwrap();
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
+        ("sinks/events.yaml", format!("kind: nats\nurl: {}\n", nats.url())),
+        ("flows/to_events.yaml", "from: shop\nto: events\n".into()),
+    ]);
+    node.start();
+    run_all(&server, &["INSERT INTO shop.users VALUES (2, '139', NULL, 'low'), (3, '139', NULL, 'low')"])
+        .await;
+    node.wait("delivered", |s| s["flows"][0]["lsn"] == 3).await;
+    let context = async_nats::jetstream::new(async_nats::connect(nats.url()).await.unwrap());
+    let stream = context.get_stream("TIDEMILL_TO_EVENTS").await.unwrap();
+    stream.purge().await.unwrap();
+    node.stop();
+    node.start();
+    run_all(&server, &["INSERT INTO shop.users VALUES (4, '139', NULL, 'low')"]).await;
+    node.wait("the new one is delivered", |s| s["flows"][0]["lsn"] == 4).await;
+    assert_eq!(lsns(&stream).await, [4]);
+
+    // Killed before it could note how far it was, it publishes again, and the server knows the ids.
+    run_all(&server, &["INSERT INTO shop.users VALUES (5, '139', NULL, 'low'), (6, '139', NULL, 'low')"])
+        .await;
+    node.wait("delivered", |s| s["flows"][0]["lsn"] == 6).await;
+    node.kill9();
+    let catalog = rusqlite::Connection::open(node.path("data/catalog.db")).unwrap();
+    catalog.execute("UPDATE flow_progress SET lsn = 4", []).unwrap();
+    drop(catalog);
+    stream.purge().await.unwrap();
+    run_all(&server, &["INSERT INTO shop.users VALUES (7, '139', NULL, 'low')"]).await;
+    node.start();
+    node.wait("the newest is delivered", |s| s["flows"][0]["lsn"] == 7).await;
+    assert_eq!(lsns(&stream).await, [7]);
+    assert_eq!(stream.get_info().await.unwrap().state.last_sequence, 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_cannot_be_made_or_fits_badly_is_told() {
+    let server = shop().await;
+    let nats = Nats::start(NatsOptions::default()).await.unwrap();
+    let context = async_nats::jetstream::new(async_nats::connect(nats.url()).await.unwrap());
+    let stream = |name: &str, subject: &str, max_message_size| async_nats::jetstream::stream::Config {
+        name: name.into(),
+        subjects: vec![subject.into()],
+        max_message_size,
+        ..Default::default()
+    };
+    context.create_stream(stream("OTHERS", "tidemill.shop.>", -1)).await.unwrap();
+    context.create_stream(stream("NARROW", "narrow.only", -1)).await.unwrap();
+    context.create_stream(stream("SMALL", "small.*.*", 1500)).await.unwrap();
+    let flow = |options: &str| format!("from: shop\nto: events\noptions: {{{options}}}\n");
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
+        ("sinks/events.yaml", format!("kind: nats\nurl: {}\n", nats.url())),
+        ("flows/a.yaml", flow("stream: MINE")),
+        ("flows/b.yaml", flow("stream: NARROW, subject: \"narrow.{table}\"")),
+        ("flows/c.yaml", flow("stream: SMALL, subject: \"small.{db}.{table}\"")),
+    ]);
+    node.start();
+    let status = node.wait("both are told", |s| (0..2).all(|i| s["flows"][i]["state"] == "failed")).await;
+    let told = |i: usize, part: &str| {
+        let message = status["flows"][i]["error"]["message"].as_str().unwrap();
+        assert!(message.contains(part), "{message}");
+    };
+    told(0, "subjects overlap");
+    told(1, "takes narrow.only, not `narrow.*`");
+    run_all(&server, &["INSERT INTO shop.users VALUES (2, '139', REPEAT('m', 3000), 'low')"]).await;
+    node.wait("the rest goes on", |s| s["flows"][2]["lsn"] == 2).await;
+    let message = context.get_stream("SMALL").await.unwrap().get_raw_message(2).await.unwrap();
+    let body: Value = serde_json::from_slice(&message.payload).unwrap();
+    assert!(body["bytes"].as_u64() > Some(3000) && body["ref"] == "/api/v1/changes/shop/2", "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -159,3 +159,54 @@ async fn a_transaction_that_is_committed_in_parts_goes_on_where_it_was() {
     node.wait("delivered", |s| s["flows"][0]["lsn"] == json!(62)).await;
     assert_eq!(rows(&server, "v", "copy.k").await, rows(&server, "v", "shop.k").await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_is_dropped_and_added_at_once_is_read_anew() {
+    let (server, node) = started(
+        &[
+            "CREATE TABLE shop.a (id INT PRIMARY KEY, v INT, w INT)",
+            "INSERT INTO shop.a VALUES (1, 10, 100), (2, 20, 200)",
+        ],
+        "",
+        "",
+    )
+    .await;
+    node.until("copied", || async { rows(&server, "id, v, w", "copy.a").await == ["1 10 100", "2 20 200"] })
+        .await;
+    run_all(
+        &server,
+        &[
+            "ALTER TABLE shop.a DROP COLUMN v, ADD COLUMN v INT",
+            "ALTER TABLE shop.a RENAME COLUMN w TO x, ADD COLUMN w INT DEFAULT 7",
+            "INSERT INTO shop.a (id, v, w, x) VALUES (3, 30, 300, 3000)",
+        ],
+    )
+    .await;
+    let columns = "id, COALESCE(v, '-'), w, x";
+    let wanted = rows(&server, columns, "shop.a").await;
+    assert_eq!(wanted, ["1 - 7 100", "2 - 7 200", "3 30 300 3000"]);
+    node.until("equal", || async { rows(&server, columns, "copy.a").await == wanted }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unique_key_that_a_target_gets_meanwhile_refuses_rows_and_hides_none() {
+    let (server, node) = started(
+        &["CREATE TABLE shop.a (id INT PRIMARY KEY, v INT)", "INSERT INTO shop.a VALUES (1, 1)"],
+        "",
+        "",
+    )
+    .await;
+    node.until("copied", || async { rows(&server, "id, v", "copy.a").await.len() == 1 }).await;
+    run_all(&server, &["ALTER TABLE copy.a ADD UNIQUE KEY (v)"]).await;
+    let id = std::cell::Cell::new(100);
+    node.until("the key is seen", || async {
+        id.set(id.get() + 2);
+        run_all(
+            &server,
+            &[&format!("INSERT INTO shop.a VALUES ({0}, {0}), ({1}, {0})", id.get(), id.get() + 1)],
+        )
+        .await;
+        node.status()["flows"][0]["dead_letters"].as_u64() > Some(0)
+    })
+    .await;
+}

@@ -32,6 +32,13 @@ enum Cause {
     Unknown,
 }
 
+/// What an ALTER says of columns.
+#[derive(Clone, Copy, Default)]
+struct Columns<'a> {
+    renamed: &'a [(String, String)],
+    added: &'a [String],
+}
+
 /// What a statement did to one captured table.
 #[derive(Debug)]
 pub enum Effect {
@@ -115,7 +122,7 @@ impl Model {
                 Ok(ddl.tables.iter().filter_map(|t| self.get(&resolve(t))).map(Effect::Truncated).collect())
             }
             mysql::Statement::TableDdl(ddl) => {
-                let mysql::ddl::TableDdl { kind, tables, renames, column_renames, moves_rows, .. } = ddl;
+                let mysql::ddl::TableDdl { kind, tables, renames, moves_rows, .. } = ddl;
                 let renames: Vec<_> = renames.iter().map(|(from, to)| (resolve(from), resolve(to))).collect();
                 let mut names: BTreeSet<TableName> = tables.iter().map(resolve).collect();
                 names.extend(renames.iter().flat_map(|(from, to)| [from.clone(), to.clone()]));
@@ -137,8 +144,9 @@ impl Model {
                     Kind::Drop => Cause::Drop,
                     _ => Cause::Alter,
                 };
+                let columns = Columns { renamed: &ddl.column_renames, added: &ddl.added_columns };
                 for name in names {
-                    effects.extend(self.settle(&name, live.get(&name), sql, column_renames, cause));
+                    effects.extend(self.settle(&name, live.get(&name), sql, columns, cause));
                     if *moves_rows {
                         effects.extend(self.get(&name).map(Effect::Refilled));
                     }
@@ -147,14 +155,17 @@ impl Model {
             }
             mysql::Statement::DatabaseDdl { kind: mysql::ddl::DatabaseDdlKind::Drop, db: Some(db) } => {
                 let names: Vec<_> = self.names().filter(|n| n.db == *db).cloned().collect();
-                Ok(names.iter().filter_map(|name| self.settle(name, None, sql, &[], Cause::Drop)).collect())
+                Ok(names
+                    .iter()
+                    .filter_map(|name| self.settle(name, None, sql, Columns::default(), Cause::Drop))
+                    .collect())
             }
             mysql::Statement::Unknown => {
                 let live = look(lookup, address, server, |n| patterns.matches(n)).await?;
                 let names: BTreeSet<_> = self.names().chain(live.keys()).cloned().collect();
                 Ok(names
                     .iter()
-                    .filter_map(|n| self.settle(n, live.get(n), sql, &[], Cause::Unknown))
+                    .filter_map(|n| self.settle(n, live.get(n), sql, Columns::default(), Cause::Unknown))
                     .collect())
             }
             _ => Ok(Vec::new()),
@@ -168,7 +179,7 @@ impl Model {
         name: &TableName,
         live: Option<&Described>,
         sql: &str,
-        column_renames: &[(String, String)],
+        columns: Columns<'_>,
         cause: Cause,
     ) -> Option<Effect> {
         let before = self.get(name);
@@ -181,15 +192,20 @@ impl Model {
             }
             (Some(before), Some(Ok(live))) => {
                 let told = match cause {
-                    Cause::Alter => told_by(sql, &before, &live.table, column_renames),
+                    Cause::Alter => told_by(sql, &before, &live.table, columns.renamed),
                     _ => live.table.clone(),
                 };
-                if same_shape(&before, &told) {
+                // Added under the name of one that the same statement dropped or renamed.
+                let is_remade = columns
+                    .added
+                    .iter()
+                    .any(|name| before.column_index(name).is_some() && told.column_index(name).is_some());
+                if same_shape(&before, &told) && !is_remade {
                     return None;
                 }
-                let needs_snapshot = changes_rows(&before, &told, live, column_renames);
+                let needs_snapshot = is_remade || changes_rows(&before, &told, live, columns.renamed);
                 let after = self.put(told);
-                Some(ddl(sql, Some(before), Some(after), column_renames, needs_snapshot))
+                Some(ddl(sql, Some(before), Some(after), columns.renamed, needs_snapshot))
             }
             (_, Some(Err(reason))) => {
                 Some(Effect::Quarantined { name: name.clone(), reason: reason.clone() })

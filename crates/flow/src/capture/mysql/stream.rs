@@ -108,6 +108,8 @@ pub struct Running {
     payload_end: u64,
     last_commit_ms: i64,
     status_at: Option<Instant>,
+    /// The table without a key that the stream waits for.
+    holds_stream: Option<String>,
     snapshot_started: Option<(Instant, u64)>,
     rows_captured: u64,
 }
@@ -760,6 +762,7 @@ impl Stream {
             rows,
             rows_estimated: tables.values().map(|t| t.rows_estimated.max(t.rows)).sum(),
             rows_per_second: if done { 0 } else { rate },
+            holds_stream: self.state.holds_stream.clone(),
         };
         let quarantined: Vec<_> = tables
             .iter()

@@ -3,11 +3,12 @@
 
 use super::literal::{quoted_name, quoted_table};
 use super::target::Dialect;
-use super::{MySqlSink, history_name};
+use super::{MySqlSink, Shape, history_name};
 use crate::config::DdlPolicy;
 use crate::deliver::sink::{OutChange, SinkError};
 use base::{Column, ColumnType, Ddl, Op, Table, TableName};
 use std::collections::HashSet;
+use std::time::Instant;
 
 impl MySqlSink {
     pub(super) async fn make_table(&mut self, table: &Table) -> Result<(), SinkError> {
@@ -44,7 +45,7 @@ impl MySqlSink {
 
     /// Whether rows must not be written by upserts: someone gave the target unique keys of its own, or none by our key, so
     /// that an upsert could hit another row, or none; or the server gets them wrong.
-    async fn note_unique_keys(&mut self, table: &Table) -> Result<(), SinkError> {
+    pub(super) async fn note_unique_keys(&mut self, table: &Table) -> Result<(), SinkError> {
         let name = &table.name;
         let sql = format!(
             "SELECT index_name, LOWER(column_name) FROM information_schema.statistics \
@@ -59,7 +60,8 @@ impl MySqlSink {
         // TiDB's `VALUES()` refuses a BIT(63) that it has just accepted.
         let bits = table.columns.iter().any(|column| matches!(column.ty, ColumnType::Bit { .. }));
         let upserts_fail = bits && self.target.dialect == Dialect::TiDb;
-        self.open()?.strict.insert(name.clone(), !other.is_empty() || primary != key || upserts_fail);
+        let strict = !other.is_empty() || primary != key || upserts_fail;
+        self.open()?.targets.insert(name.clone(), Shape { strict, looked_at: Instant::now() });
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use target::{Dialect, Target};
 
 /// Bytes of one statement: below every server's default `max_allowed_packet`.
@@ -28,6 +28,8 @@ const STATEMENT_BYTES_MAX: usize = 1 << 20;
 const PACKET_ROOM: usize = 1024;
 /// Rows of one source transaction that one transaction of the sink holds.
 const OPEN_ROWS_MAX: usize = 200_000;
+/// Someone may give a target a unique key while we write it: seen after this at the latest.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A value that does not fit is refused, and every value of the source fits …
 const STRICT: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'";
@@ -62,8 +64,15 @@ struct Open {
     reached: Option<Progress>,
     /// The largest statement the server takes.
     statement_bytes_max: usize,
-    /// Target tables that upserts must not write, by name; filled by `prepare`.
-    strict: HashMap<TableName, bool>,
+    /// The target tables by name; filled by `prepare`.
+    targets: HashMap<TableName, Shape>,
+}
+
+/// What a target table is like.
+struct Shape {
+    /// Whether upserts must not write it.
+    strict: bool,
+    looked_at: Instant,
 }
 
 /// One statement, and the changes in it.
@@ -196,7 +205,7 @@ impl MySqlSink {
             txn_rows: None,
             reached: None,
             statement_bytes_max: packet.unwrap_or(STATEMENT_BYTES_MAX).saturating_sub(PACKET_ROOM),
-            strict: HashMap::new(),
+            targets: HashMap::new(),
         });
         Ok(told)
     }
@@ -340,6 +349,7 @@ impl MySqlSink {
         if batch.redrive {
             self.commit_part().await?;
         }
+        self.look_again(&changes).await?;
         let mut rest = &changes[..];
         while !rest.is_empty() {
             let barrier = rest.iter().position(|c| matches!(c.op, Op::Ddl | Op::Truncate) && !self.history);
@@ -365,6 +375,22 @@ impl MySqlSink {
             self.open()?.reached = Some(batch.up_to);
             Ok(())
         }
+    }
+
+    /// Looks from time to time whether upserts can still only hit their own rows.
+    async fn look_again(&mut self, changes: &[&OutChange]) -> Result<(), SinkError> {
+        let mut last: Option<&Arc<Table>> = None;
+        for table in changes.iter().map(|change| &change.table) {
+            if last.is_some_and(|last| Arc::ptr_eq(last, table)) {
+                continue;
+            }
+            last = Some(table);
+            let looked_at = self.open()?.targets.get(&table.name).map(|target| target.looked_at);
+            if looked_at.is_some_and(|at| at.elapsed() > LOOK_AGAIN) {
+                self.note_unique_keys(table).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn run_statement(&mut self, statement: &Statement, lsn: Option<u64>) -> Result<(), SinkError> {
@@ -448,7 +474,7 @@ impl MySqlSink {
             }
         };
         for (index, row) in rows.iter().enumerate() {
-            let strict = self.open()?.strict.get(&row.table.name).copied().unwrap_or(false);
+            let strict = self.open()?.targets.get(&row.table.name).is_some_and(|target| target.strict);
             let table = &row.table;
             let keyed = !table.key.is_empty();
             let mut put = |upsert: bool, values: &[Value], out: &mut Vec<Statement>| {

@@ -1,13 +1,14 @@
 //! NATS JetStream. A message's id is `<source>:<epoch>:<lsn>`; on start the stream's own last message says where this
-//! flow is; the expected last sequence fences a second publisher.
+//! flow is; the expected last sequence fences a second publisher. Consumers may take that message away (a work queue, an
+//! age, a purge): then the catalog knows where the flow is, and what it noted late is published again under the same ids.
 
 use crate::config::FlowConfig;
-use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
+use crate::deliver::sink::{Memory, OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::formats::{Encoder, Record};
 use crate::sinks::json::key_text;
+use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::{self, stream};
-use async_nats::{Client, HeaderMap};
+use async_nats::jetstream::{self, ErrorCode, stream};
 use async_trait::async_trait;
 use base::{Secret, Table};
 use serde_json::json;
@@ -20,6 +21,9 @@ const OUTSTANDING_MAX: usize = 256;
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Room for headers within the server's largest message.
 const HEADER_ROOM: usize = 1024;
+/// Why JetStream makes no stream, until someone acts.
+const NO_STREAM: [ErrorCode; 3] =
+    [ErrorCode::STREAM_SUBJECT_OVERLAP, ErrorCode::STREAM_INVALID_CONFIG, ErrorCode::MAXIMUM_STREAMS_LIMIT];
 
 /// The subject unless the flow's options say otherwise.
 pub const SUBJECT_DEFAULT: &str = "tidemill.{source}.{db}.{table}";
@@ -34,13 +38,16 @@ pub struct NatsSink {
 }
 
 struct Open {
-    client: Client,
     context: jetstream::Context,
     /// Sequence of the stream's last message: what the next publish must follow.
     last_sequence: u64,
     /// The journal that `progress` is of.
     journal: u64,
     progress: Progress,
+    /// Messages were taken out of the stream's end: what comes next may be there, or have been there, already.
+    end_is_gone: bool,
+    /// The largest payload that the server and the stream take.
+    payload_max: usize,
 }
 
 impl NatsSink {
@@ -94,9 +101,29 @@ impl NatsSink {
             duplicate_window: DUPLICATE_WINDOW,
             ..stream::Config::default()
         };
-        let stream = context.get_or_create_stream(wanted).await.map_err(|e| away(&e))?;
+        let stream = context.get_or_create_stream(wanted).await.map_err(|error| match error.kind() {
+            jetstream::context::CreateStreamErrorKind::JetStream(told)
+                if NO_STREAM.contains(&told.error_code()) =>
+            {
+                SinkError::Blocked {
+                    message: format!("NATS makes no stream `{}`: {told}", self.stream_name),
+                    hint: "give the flow subjects of its own (`options: {stream: NAME, subject: …}`), or make the stream \
+                           by hand; two streams cannot share a subject"
+                        .into(),
+                }
+            }
+            _ => away(&error),
+        })?;
         let info = stream.get_info().await.map_err(|e| away(&e))?;
+        if !info.config.subjects.iter().any(|subject| covers(subject, &self.filter())) {
+            return Err(self.foreign_stream(&format!(
+                "takes {}, not `{}`",
+                info.config.subjects.join(", "),
+                self.filter()
+            )));
+        }
         let last_sequence = info.state.last_sequence;
+        let mut found = last_sequence;
         let mut told = None;
         if info.state.messages > 0 {
             // The last that is there: the very last sequence may have been deleted.
@@ -115,10 +142,14 @@ impl NatsSink {
                 return Err(self.foreign_stream("ends with a message that is not ours"));
             };
             let progress = Progress { epoch: epoch as u32, lsn };
+            found = message.sequence;
             told = Some(Standing { journal: journal_of(&message.headers), progress });
         }
         let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
-        self.open = Some(Open { client, context, last_sequence, journal, progress });
+        let largest = usize::try_from(info.config.max_message_size).unwrap_or(usize::MAX);
+        let payload_max = client.server_info().max_payload.min(largest);
+        let end_is_gone = last_sequence > 0 && (told.is_none() || found < last_sequence);
+        self.open = Some(Open { context, last_sequence, journal, progress, end_is_gone, payload_max });
         Ok(told)
     }
 
@@ -127,6 +158,11 @@ impl NatsSink {
             message: format!("stream `{}` {what}", self.stream_name),
             hint: "give the flow a stream of its own: options: {stream: NAME}".into(),
         }
+    }
+
+    /// Never the same for two changes, also of two journals of one source.
+    fn message_id(&self, change: &OutChange, journal: u64) -> String {
+        format!("{}:{journal:016x}:{}:{}", self.source, change.epoch, change.lsn)
     }
 
     /// `None` when the flow's format has no word for the change.
@@ -144,7 +180,7 @@ impl NatsSink {
             payload = self.reference(change, payload.len());
         }
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", format!("{}:{}:{}", self.source, change.epoch, change.lsn).as_str());
+        headers.insert("Nats-Msg-Id", self.message_id(change, journal).as_str());
         headers.insert("Tidemill-Journal", format!("{journal:016x}").as_str());
         headers.insert("Tidemill-Epoch", change.epoch.to_string().as_str());
         headers.insert("Tidemill-Lsn", change.lsn.to_string().as_str());
@@ -169,11 +205,16 @@ impl NatsSink {
             |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
         let open = self.open.as_ref().ok_or_else(|| away(&"not connected"))?;
         let (journal, done, mut sequence) = (open.journal, open.progress.lsn, open.last_sequence);
-        let payload_max = open.client.server_info().max_payload;
+        let (payload_max, mut end_is_gone) = (open.payload_max, open.end_is_gone);
         let context = open.context.clone();
         let fresh: Vec<_> = batch.changes.iter().filter(|c| batch.redrive || c.lsn > done).collect();
-        for part in fresh.chunks(OUTSTANDING_MAX) {
+        let mut rest = &fresh[..];
+        while !rest.is_empty() {
+            // One by one, until one is new to the stream: the others take no sequence.
+            let (part, behind) = rest.split_at(if end_is_gone { 1 } else { rest.len().min(OUTSTANDING_MAX) });
+            rest = behind;
             let mut acks = Vec::with_capacity(part.len());
+            let before = sequence;
             for change in part {
                 let Some((subject, mut headers, payload)) = self.message(change, journal, payload_max) else {
                     continue;
@@ -188,35 +229,33 @@ impl NatsSink {
                     .publish_with_headers(subject, headers, payload.into())
                     .await
                     .map_err(|e| away(&e))?;
-                acks.push(ack);
+                acks.push((change.lsn, ack));
             }
-            for ack in acks {
+            for (lsn, ack) in acks {
                 match ack.await {
+                    Ok(ack) if ack.duplicate && end_is_gone => sequence = before,
                     Ok(ack) if ack.duplicate => return Err(self.repeated(ack.sequence)),
-                    Ok(_) => {}
+                    Ok(_) => end_is_gone = false,
                     Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
                         return Err(self.fenced().await);
                     }
-                    Err(error) => return Err(away(&error)),
+                    Err(error) => return Err(refused(lsn, &error).unwrap_or_else(|| away(&error))),
                 }
             }
         }
         let open = self.open.as_mut().expect("connected above");
         open.last_sequence = sequence;
+        open.end_is_gone = end_is_gone;
         if !batch.redrive {
             open.progress = batch.up_to;
         }
         Ok(())
     }
 
-    /// The server took a message for one it has: an earlier journal used the same ids within the window.
+    /// The stream has a change that it should not have yet; a new `open` sees what is there.
     fn repeated(&self, sequence: u64) -> SinkError {
         SinkError::Unavailable {
-            message: format!(
-                "stream `{}` took a change for a repeat of its message {sequence}; it forgets ids after {} s",
-                self.stream_name,
-                DUPLICATE_WINDOW.as_secs()
-            ),
+            message: format!("stream `{}` had a change already, as message {sequence}", self.stream_name),
         }
     }
 
@@ -241,6 +280,26 @@ fn journal_of(headers: &HeaderMap) -> u64 {
     u64::from_str_radix(text, 16).unwrap_or(0)
 }
 
+/// A message that the stream never takes refuses its change alone.
+fn refused(lsn: u64, error: &jetstream::context::PublishError) -> Option<SinkError> {
+    let told = std::error::Error::source(error)?.downcast_ref::<jetstream::Error>()?;
+    (told.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM)
+        .then(|| SinkError::Row { lsn, reason: told.to_string() })
+}
+
+/// Whether every subject of `filter` is one of `subject`.
+fn covers(subject: &str, filter: &str) -> bool {
+    let (mut subject, mut filter) = (subject.split('.'), filter.split('.'));
+    loop {
+        match (subject.next(), filter.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some("*"), Some(part)) if part != ">" => {}
+            (Some(own), Some(part)) if own == part => {}
+            _ => return false,
+        }
+    }
+}
+
 /// A name as one subject token: what NATS reads as structure becomes `_`.
 fn token(name: &str) -> String {
     name.chars()
@@ -253,6 +312,14 @@ impl Sink for NatsSink {
     async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         self.open = None;
         self.connect().await
+    }
+
+    fn memory(&self) -> Memory {
+        match &self.open {
+            // A stream that nobody has ever written to is filled from the journal's start.
+            Some(open) if open.last_sequence == 0 => Memory::Own,
+            _ => Memory::MayFade,
+        }
     }
 
     fn follow(&mut self, standing: Standing) {

@@ -1,7 +1,7 @@
 //! Changes as JSON lines of the flow's format on standard output. A terminal keeps no progress: the catalog does.
 
 use crate::config::FlowConfig;
-use crate::deliver::sink::{Sink, SinkBatch, SinkError, Standing};
+use crate::deliver::sink::{Memory, Sink, SinkBatch, SinkError, Standing};
 use crate::formats::{Encoder, Record};
 use async_trait::async_trait;
 use base::Table;
@@ -22,6 +22,10 @@ impl StdoutSink {
 impl Sink for StdoutSink {
     async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         Ok(None)
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::None
     }
 
     fn follow(&mut self, _standing: Standing) {}

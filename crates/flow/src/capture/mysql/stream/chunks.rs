@@ -132,6 +132,9 @@ impl Stream {
     /// All rows of a table without a key, as one transaction after its emptying. If the reader fails, none of it stays.
     async fn emit_keyless(&mut self, table: &Arc<Table>, mut keyless: Keyless) -> Result<(), CaptureError> {
         self.flush().await?;
+        self.state.holds_stream = Some(table.name.to_string());
+        self.state.status_at = None;
+        self.show(false);
         self.batch.begin("", now_ms());
         self.batch.truncate(table);
         let mut rows = 0;
@@ -157,6 +160,7 @@ impl Stream {
                 }
             }
         }
+        self.state.holds_stream = None;
         let estimated = keyless.rows_estimated;
         self.note_progress(&table.name, |progress| {
             progress.rows = rows;
