@@ -118,7 +118,8 @@ pub struct SinkConfig {
     /// What kind of system it is.
     pub kind: SinkKind,
     /// For `mysql` and `tidb`: `mysql://user:password@host:3306[/database]`, where the database keeps Tidemill's own
-    /// tables (`tidemill` by default). For `nats`: `nats://host:4222` or `tls://host:4222`. Passwords are references,
+    /// tables (`tidemill` by default). For `nats`: `nats://host:4222` or `tls://host:4222`. For `kafka`: `kafka://[user:password@]host:9092[,host:9092]`, `kafkas://` for TLS,
+    /// with `?sasl=plain`, `scram-sha-256` or `scram-sha-512` at the end. Passwords are references,
     /// `${env:NAME}` or `${file:PATH}`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -138,6 +139,8 @@ pub enum SinkKind {
     Tidb,
     /// A SQLite file, in the same way.
     Sqlite,
+    /// Topics of a Kafka cluster. At least once; with `exactly_once`, rows and progress in one transaction.
+    Kafka,
     /// A JetStream stream. Resumes behind the stream's last message: each change is stored once.
     Nats,
     /// JSON lines in a folder, synced and rotated. Resumes behind the last whole line: each change is written once.
@@ -245,15 +248,44 @@ pub struct FlowOptions {
     /// `files`: the size after which a new file begins.
     #[schemars(with = "Option<String>", extend("default" = ByteSize(crate::sinks::files::ROTATE_BYTES_DEFAULT).to_string()))]
     pub rotate_bytes: Option<ByteSize>,
-    /// `stdout`, `files`, `nats`: the shape of a message; see change-format.md. `files` finds its progress in its last
+    /// `stdout`, `files`, `nats`, `kafka`: the shape of a message; see change-format.md. `files` finds its progress in its last
     /// line, and takes those that name the lsn: `json` and `cloudevents`. `nats` needs one message a change, and takes all but
     /// `debezium`.
     pub format: Format,
-    /// `format: debezium`: put the schema beside each key and value.
+    /// `stdout`, `kafka` with `format: debezium`: put the schema beside each key and value.
     pub schemas: bool,
-    /// Rows of one write to the sink, at most; 1 to 100000.
-    #[schemars(extend("default" = crate::deliver::producer::BATCH_ROWS_DEFAULT))]
+    /// `kafka`: the topic, in which `{source}`, `{db}` and `{table}` stand for the change's names. Made when it is missing.
+    #[schemars(extend("default" = crate::sinks::kafka::TOPIC_DEFAULT))]
+    pub topic: Option<String>,
+    /// `kafka`: the message's key, in which `{db}`, `{table}` and `{column}` stand for what they name: `{shop_id}`. By
+    /// default the key that the format gives. It chooses the partition as Java's clients do.
+    pub key: Option<String>,
+    /// `kafka`: partitions of topics that are made. By default what the broker says.
+    pub partitions: Option<u32>,
+    /// `kafka`: copies of topics that are made. By default what the broker says.
+    pub replication: Option<u32>,
+    /// `kafka`: settings of topics that are made: `{cleanup.policy: compact}`.
+    #[schemars(extend("default" = {}))]
+    pub topic_config: BTreeMap<String, String>,
+    /// `kafka`: after a delete, and at the old key of a row that got another, a message without a value, so that a compacted
+    /// topic forgets the row. `debezium` has them always.
+    pub tombstones: bool,
+    /// `kafka`: rows and progress in one transaction; consumers read with `isolation.level=read_committed`.
+    pub exactly_once: bool,
+    /// `kafka`: how messages are compressed.
+    pub compression: KafkaCodec,
+    /// Rows of one write to the sink, at most; 1 to 100000. 1024 by default, 8192 for `kafka`.
     pub batch_rows: Option<u32>,
+}
+
+/// How messages are compressed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KafkaCodec {
+    #[default]
+    None,
+    Gzip,
+    Zstd,
 }
 
 /// What a SQL sink does with DDL.

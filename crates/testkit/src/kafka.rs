@@ -1,4 +1,4 @@
-//! Kafka: the broker behind the peer that benchmarks measure.
+//! Kafka: one node, and a plain reading of what its topics hold.
 //!
 //! Two requests of its protocol are spoken here, each in its first version that a broker of today still answers:
 //!
@@ -7,6 +7,7 @@
 //! response = size:i32 correlation:i32 body
 //! ```
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
@@ -14,37 +15,66 @@ use std::ops::Deref;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::records::{Record, RecordBatchDecoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::fault_proxy::FaultProxy;
 use crate::installed::installed;
 use crate::port::Port;
 use crate::server::{Launch, Probe, Server, data_dir, folder};
 
+const FETCH: i16 = 1;
+const FETCH_VERSION: i16 = 11;
+const FETCH_BYTES: i32 = 16 << 20;
+const READ_COMMITTED: i8 = 1;
 const LIST_OFFSETS: i16 = 2;
 const API_VERSIONS: i16 = 18;
 /// Asks for the offset that the next record gets.
 const LATEST: i64 = -1;
 const UNKNOWN_TOPIC: i16 = 3;
-/// The answers to these requests are far smaller.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// The answers to these requests are smaller.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// How to start a Kafka.
 #[derive(Clone, Debug)]
 pub struct KafkaOptions {
     pub heap_mb: u32,
+    /// Tells its clients to come by a proxy: [`Kafka::proxy`].
+    pub by_proxy: bool,
+    /// Name and password of the one user who is let in, by PLAIN or SCRAM; without, everyone is.
+    pub user: Option<(String, String)>,
+    /// More lines of its configuration: `message.max.bytes=2000`.
+    pub settings: Vec<String>,
 }
 
 impl Default for KafkaOptions {
     fn default() -> KafkaOptions {
-        KafkaOptions { heap_mb: 512 }
+        KafkaOptions { heap_mb: 512, by_proxy: false, user: None, settings: Vec::new() }
     }
+}
+
+/// A record as a consumer sees it.
+#[derive(Clone, Debug)]
+pub struct KafkaRecord {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<String>,
+    pub value: Option<String>,
+    pub headers: Vec<(String, String)>,
 }
 
 /// One Kafka node, broker and controller in one process.
 #[derive(Debug)]
 pub struct Kafka {
     server: Server,
+    /// Where this process comes in, whoever else may not.
+    internal: Port,
+    proxy: Option<FaultProxy>,
 }
 
 impl Kafka {
@@ -52,20 +82,30 @@ impl Kafka {
     pub async fn start(options: KafkaOptions) -> Result<Kafka> {
         let install = installed("kafka")?;
         let (folder, port, controller) = (folder("kafka")?, Port::reserve()?, Port::reserve()?);
+        let internal = Port::reserve()?;
+        let proxy = if options.by_proxy { Some(FaultProxy::start(port.addr()).await?) } else { None };
+        let advertised = proxy.as_ref().map_or(port.number(), |proxy| proxy.addr().port());
         let settings = folder.path().join("server.properties");
-        let log = data_dir(folder.path());
-        fs::write(
-            &settings,
-            properties(port.number(), controller.number()) + &format!("log.dirs={}\n", log.display()),
-        )?;
+        let mut text = properties(port.number(), advertised, internal.number(), controller.number());
+        text.push_str(&format!("log.dirs={}\n", data_dir(folder.path()).display()));
+        text.push_str(&login_properties(options.user.as_ref()));
+        for line in &options.settings {
+            text.push_str(&format!("{line}\n"));
+        }
+        fs::write(&settings, text)?;
         let class_path = format!("{}/*", install.join("lib").display());
-        let format = Command::new("java")
+        let mut format = Command::new("java");
+        format
             .args(["-Xmx128m", "-cp", &class_path, "kafka.tools.StorageTool", "format"])
             .args(["-t", "AAAAAAAAAAAAAAAAAAAAAA", "-c"])
-            .arg(&settings)
-            .stdin(Stdio::null())
-            .output()
-            .context("failed to start java")?;
+            .arg(&settings);
+        if let Some((name, password)) = &options.user {
+            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                format.arg("--add-scram");
+                format.arg(format!("{mechanism}=[name=\"{name}\",password=\"{password}\"]"));
+            }
+        }
+        let format = format.stdin(Stdio::null()).output().context("failed to start java")?;
         if !format.status.success() {
             bail!("failed to format Kafka's log: {}", String::from_utf8_lossy(&format.stderr));
         }
@@ -74,7 +114,106 @@ impl Kafka {
         arguments.extend(["-cp".into(), class_path.into(), "kafka.Kafka".into(), settings.into()]);
         let launch = Launch { name: "kafka", program: "java".into(), arguments, probe: Probe::Kafka };
         let server = Server::start(launch, folder, port, Some(controller)).await?;
-        Ok(Kafka { server })
+        Ok(Kafka { server, internal, proxy })
+    }
+
+    /// `kafka://…`, as a client writes it.
+    pub fn url(&self) -> String {
+        let addr = self.proxy.as_ref().map_or(self.addr(), FaultProxy::addr);
+        format!("kafka://{addr}")
+    }
+
+    /// The proxy that clients come by, where the options ask for one.
+    pub fn proxy(&self) -> Option<&FaultProxy> {
+        self.proxy.as_ref()
+    }
+
+    /// All committed records of a topic, each partition in order; none while there is no such topic.
+    pub async fn messages(&self, topic: &str) -> Result<Vec<KafkaRecord>> {
+        let mut out = Vec::new();
+        for partition in 0.. {
+            let mut offset = 0;
+            loop {
+                let (records, end) = self.fetch(topic, partition, offset).await?;
+                let Some(end) = end else { return Ok(out) };
+                offset = records.last().map_or(end, |record| record.offset + 1);
+                let visible = records.into_iter().filter(|record| !record.control);
+                let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+                out.extend(visible.map(|record| {
+                    KafkaRecord {
+                        partition,
+                        offset: record.offset,
+                        key: record.key.as_ref().map(text),
+                        value: record.value.as_ref().map(text),
+                        headers: record
+                            .headers
+                            .iter()
+                            .map(|(name, value)| {
+                                (name.to_string(), value.as_ref().map(text).unwrap_or_default())
+                            })
+                            .collect(),
+                    }
+                }));
+                if offset >= end {
+                    break;
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Committed records from `offset` on, and where those that may be read end; `None` when there is no such partition.
+    async fn fetch(&self, topic: &str, partition: i32, offset: i64) -> Result<(Vec<Record>, Option<i64>)> {
+        let wanted = FetchPartition::default()
+            .with_partition(partition)
+            .with_current_leader_epoch(-1)
+            .with_fetch_offset(offset)
+            .with_log_start_offset(-1)
+            .with_partition_max_bytes(FETCH_BYTES);
+        let name = TopicName(StrBytes::from_string(topic.to_owned()));
+        let mut body = BytesMut::new();
+        FetchRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_max_bytes(FETCH_BYTES)
+            .with_isolation_level(READ_COMMITTED)
+            .with_session_epoch(-1)
+            .with_topics(vec![FetchTopic::default().with_topic(name).with_partitions(vec![wanted])])
+            .encode(&mut body, FETCH_VERSION)?;
+        let answer = request(self.internal.addr(), FETCH, FETCH_VERSION, &body).await?;
+        let answer = FetchResponse::decode(&mut Bytes::from(answer), FETCH_VERSION)?;
+        let told = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+        let told = told.context("an answer without the partition")?;
+        match told.error_code {
+            0 => {}
+            UNKNOWN_TOPIC => return Ok((Vec::new(), None)),
+            code => bail!("Kafka answered error {code}"),
+        }
+        let mut aborted: Vec<(i64, i64)> = told
+            .aborted_transactions
+            .unwrap_or_default()
+            .iter()
+            .map(|txn| (txn.producer_id.0, txn.first_offset))
+            .collect();
+        let mut bytes = told.records.unwrap_or_default();
+        let (mut records, mut open) = (Vec::new(), HashSet::new());
+        for set in RecordBatchDecoder::decode_all(&mut bytes)? {
+            for record in set.records {
+                aborted.retain(|(producer, first)| {
+                    let begins = *first <= record.offset;
+                    if begins {
+                        open.insert(*producer);
+                    }
+                    !begins
+                });
+                if record.control {
+                    open.remove(&record.producer_id);
+                }
+                if !(record.transactional && open.contains(&record.producer_id)) {
+                    records.push(record);
+                }
+            }
+        }
+        Ok((records, Some(told.last_stable_offset)))
     }
 
     /// How many records were written to the only partition of a topic; 0 while there is no such topic.
@@ -87,7 +226,7 @@ impl Kafka {
         body.extend(1i32.to_be_bytes());
         body.extend(0i32.to_be_bytes());
         body.extend(LATEST.to_be_bytes());
-        let answer = request(self.addr(), LIST_OFFSETS, 1, &body).await?;
+        let answer = request(self.internal.addr(), LIST_OFFSETS, 1, &body).await?;
         // topics:i32 name:i16+bytes partitions:i32 partition:i32 error:i16 timestamp:i64 offset:i64
         let at = 4 + 2 + topic.len() + 4 + 4;
         let error = answer.get(at..at + 2).context("a short answer")?;
@@ -133,16 +272,35 @@ async fn request(addr: SocketAddr, api: i16, version: i16, body: &[u8]) -> Resul
     Ok(answer.split_off(4))
 }
 
-fn properties(port: u16, controller: u16) -> String {
+/// SASL on the clients' listener.
+fn login_properties(user: Option<&(String, String)>) -> String {
+    let security = if user.is_some() { "SASL_PLAINTEXT" } else { "PLAINTEXT" };
+    let mut text =
+        format!("listener.security.protocol.map=CLIENT:{security},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT\n");
+    if let Some((name, password)) = user {
+        let module = "org.apache.kafka.common.security";
+        text.push_str("sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n");
+        text.push_str(&format!(
+            "listener.name.client.plain.sasl.jaas.config={module}.plain.PlainLoginModule required user_{name}=\"{password}\";\n"
+        ));
+        for mechanism in ["scram-sha-256", "scram-sha-512"] {
+            text.push_str(&format!(
+                "listener.name.client.{mechanism}.sasl.jaas.config={module}.scram.ScramLoginModule required;\n"
+            ));
+        }
+    }
+    text
+}
+
+fn properties(port: u16, advertised: u16, internal: u16, controller: u16) -> String {
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listeners=CLIENT://127.0.0.1:{port},INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=CLIENT://127.0.0.1:{advertised},INTERNAL://127.0.0.1:{internal}\n\
          controller.listener.names=CONTROLLER\n\
-         inter.broker.listener.name=PLAINTEXT\n\
+         inter.broker.listener.name=INTERNAL\n\
          num.partitions=1\n\
          offsets.topic.num.partitions=1\n\
          offsets.topic.replication.factor=1\n\

@@ -37,7 +37,7 @@ pub use child::spawn;
 pub use debezium::{Debezium, DebeziumOptions, TOPIC_PREFIX};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use installed::installed;
-pub use kafka::{Kafka, KafkaOptions};
+pub use kafka::{Kafka, KafkaOptions, KafkaRecord};
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use mysql::{MySql, MySqlOptions};
 pub use nats::{Nats, NatsOptions};

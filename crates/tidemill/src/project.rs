@@ -1,7 +1,7 @@
 //! A project folder, read whole and checked before anything starts.
 
 use base::{ByteSize, Secret, Span};
-use flow::config::{DdlPolicy, FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
+use flow::config::{DdlPolicy, FlowConfig, KafkaCodec, SinkConfig, SinkKind, SourceConfig, SourceKind};
 use flow::formats::Format;
 use flow::patterns::Patterns;
 use flow::transform::Transform;
@@ -215,6 +215,7 @@ impl Project {
             let schemes: &[&str] = match sink.kind {
                 SinkKind::Mysql | SinkKind::Tidb => &["mysql://"],
                 SinkKind::Nats => &["nats://", "tls://"],
+                SinkKind::Kafka => &["kafka://", "kafkas://"],
                 SinkKind::Sqlite | SinkKind::Files => {
                     match &mut sink.path {
                         Some(file) => *file = below(&self.dir, file),
@@ -271,6 +272,7 @@ impl Project {
 fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
     let options = &flow.options;
     let is_sql = matches!(kind, SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite);
+    let is_kafka = kind == SinkKind::Kafka;
     let given = [
         ("ddl", options.ddl != DdlPolicy::default(), is_sql),
         ("history", options.history, is_sql),
@@ -278,7 +280,19 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
         ("stream", options.stream.is_some(), kind == SinkKind::Nats),
         ("rotate_bytes", options.rotate_bytes.is_some(), kind == SinkKind::Files),
         ("format", options.format != Format::default(), !is_sql),
-        ("schemas", options.schemas, kind == SinkKind::Stdout && options.format == Format::Debezium),
+        (
+            "schemas",
+            options.schemas,
+            matches!(kind, SinkKind::Stdout | SinkKind::Kafka) && options.format == Format::Debezium,
+        ),
+        ("topic", options.topic.is_some(), is_kafka),
+        ("key", options.key.is_some(), is_kafka),
+        ("partitions", options.partitions.is_some(), is_kafka),
+        ("replication", options.replication.is_some(), is_kafka),
+        ("topic_config", !options.topic_config.is_empty(), is_kafka),
+        ("tombstones", options.tombstones, is_kafka),
+        ("exactly_once", options.exactly_once, is_kafka),
+        ("compression", options.compression != KafkaCodec::default(), is_kafka),
     ];
     given.into_iter().filter(|(_, given, known)| *given && !known).map(|(name, ..)| name).collect()
 }

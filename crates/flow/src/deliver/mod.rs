@@ -175,11 +175,19 @@ async fn drive(
     shutdown: &mut watch::Receiver<bool>,
 ) -> Result<End, FlowError> {
     let config = &flow.config;
+    let rows = config.options.batch_rows.unwrap_or_else(|| sinks::batch_rows_default(flow.sink_config.kind));
     let mut sink = sinks::build(&flow.name, &config.from, &config.to, &flow.sink_config, config)?;
     let from = starting_point(flow, sink.as_mut()).await?;
-    let mut delivery =
-        Delivery { flow, sink, parked: Parked::open(flow)?, empty_at: None, noted_at: None, unnoted: None };
-    let producer = Producer::new(flow.journal.clone(), config)?;
+    let mut delivery = Delivery {
+        flow,
+        sink,
+        parked: Parked::open(flow)?,
+        empty_at: None,
+        noted_at: None,
+        unnoted: None,
+        unsettled: false,
+    };
+    let producer = Producer::new(flow.journal.clone(), config)?.batches_of(rows);
     let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
     tokio::task::spawn_blocking(move || producer.run(from, &sender));
     delivery.show(from - 1, 0);
@@ -188,6 +196,9 @@ async fn drive(
         s.error = None;
     });
     let end = delivery.run(batches, control, shutdown).await;
+    if end.is_ok() {
+        delivery.settle().await?;
+    }
     delivery.note_rest()?;
     end
 }
@@ -262,6 +273,8 @@ struct Delivery<'a> {
     noted_at: Option<Instant>,
     /// How far the sink is, where the catalog has not been told yet.
     unnoted: Option<Progress>,
+    /// Whether something was applied since the sink settled.
+    unsettled: bool,
 }
 
 impl Delivery<'_> {
@@ -272,14 +285,17 @@ impl Delivery<'_> {
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<End, FlowError> {
         loop {
-            let noting = tokio::time::sleep(NOTE_INTERVAL);
+            let idle = tokio::time::sleep(NOTE_INTERVAL);
             tokio::select! {
                 batch = batches.recv() => match batch {
                     Some(batch) => self.deliver(batch?).await?,
                     None => return Err(FlowError::Stuck {
                         message: "the flow's reader ended".into(), hint: "see the log".into() }),
                 },
-                () = noting, if self.unnoted.is_some() => self.note_rest()?,
+                () = idle, if self.unnoted.is_some() || self.unsettled => {
+                    self.settle().await?;
+                    self.note_rest()?;
+                }
                 command = control.recv() => match command {
                     Some(FlowControl::Retry(reply)) => {
                         let result = self.retry().await;
@@ -320,6 +336,7 @@ impl Delivery<'_> {
         }
         let count = batch.changes.len() as u64;
         self.apply(batch).await?;
+        self.unsettled = true;
         self.note(up_to)?;
         metrics::counter!(base::metrics::DELIVERED_CHANGES, "flow" => self.flow.name.to_string())
             .increment(count);
@@ -383,6 +400,11 @@ impl Delivery<'_> {
         self.flow.catalog.set_progress(name, journal, reached.epoch, reached.lsn)?;
         (self.noted_at, self.unnoted) = (Some(Instant::now()), None);
         Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(), FlowError> {
+        self.unsettled = false;
+        Ok(self.sink.settle().await?)
     }
 
     /// Tells the catalog what `note` put off.

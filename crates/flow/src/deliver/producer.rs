@@ -73,15 +73,19 @@ impl Producer {
         let include = if config.tables.is_empty() { &all[..] } else { &config.tables };
         let patterns =
             Patterns::new(include, &[]).map_err(|e| wrong(e.to_string(), "write db.table".into()))?;
-        let batch_rows = config.options.batch_rows.unwrap_or(BATCH_ROWS_DEFAULT).clamp(1, 100_000) as usize;
         Ok(Self {
             journal,
             transform,
             patterns,
             routes: HashMap::new(),
             prepared: HashSet::new(),
-            batch_rows,
+            batch_rows: BATCH_ROWS_DEFAULT as usize,
         })
+    }
+
+    /// How many rows a batch has, about.
+    pub fn batches_of(self, rows: u32) -> Self {
+        Self { batch_rows: rows.clamp(1, 100_000) as usize, ..self }
     }
 
     /// Reads from `from` for ever, until the receiver is gone. Blocking.

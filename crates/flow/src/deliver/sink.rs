@@ -103,4 +103,10 @@ pub trait Sink: Send {
     /// Writes a batch and its progress. On success all of it is durable in the sink; where the sink has transactions,
     /// data and progress went in one. Changes at or below the sink's own progress are skipped by the sink.
     async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError>;
+
+    /// Makes durable what `apply` put off of its progress: called when nothing has come for a second, and before the flow
+    /// lets go of the sink.
+    async fn settle(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
 }

@@ -108,7 +108,7 @@ impl Encoder {
     }
 
     /// The key of a change that is one message.
-    fn key(&self, record: &Record<'_>) -> Option<Vec<u8>> {
+    pub fn key(&self, record: &Record<'_>) -> Option<Vec<u8>> {
         let mut key = Vec::new();
         match self.format {
             Format::Maxwell => maxwell::put_key(&mut key, record),

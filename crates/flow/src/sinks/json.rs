@@ -42,3 +42,15 @@ pub fn key_text(change: &OutChange) -> Option<String> {
     put_key(&mut out, change);
     String::from_utf8(out).ok().filter(|text| text != "null")
 }
+
+/// In place of a row that is larger than a sink takes: `bytes` is its size, and `ref` the HTTP path that answers it whole.
+pub fn reference(source: &str, change: &OutChange, bytes: usize) -> Vec<u8> {
+    let key = key_text(change).and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    serde_json::json!({
+        "source": source, "epoch": change.epoch, "lsn": change.lsn, "op": change.op.name(),
+        "db": change.table.name.db, "table": change.table.name.table, "key": key, "bytes": bytes,
+        "ref": format!("/api/v1/changes/{source}/{}", change.lsn),
+    })
+    .to_string()
+    .into_bytes()
+}

@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod json;
+pub mod kafka;
 pub mod mysql;
 pub mod nats;
 pub mod sqlite;
@@ -31,6 +32,10 @@ pub fn build(
             let path = sink.path.as_ref().ok_or_else(|| missing("path"))?;
             Box::new(sqlite::SqliteSink::new(flow_name, path, flow))
         }
+        SinkKind::Kafka => {
+            let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
+            Box::new(kafka::KafkaSink::new(flow_name, source, url, flow))
+        }
         SinkKind::Nats => {
             let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
             Box::new(nats::NatsSink::new(flow_name, source, url, flow))
@@ -41,4 +46,12 @@ pub fn build(
         }
         SinkKind::Stdout => Box::new(stdout::StdoutSink::new(source, flow)),
     })
+}
+
+/// Rows of one write unless the flow's options say otherwise.
+pub const fn batch_rows_default(kind: SinkKind) -> u32 {
+    match kind {
+        SinkKind::Kafka => kafka::BATCH_ROWS_DEFAULT,
+        _ => crate::deliver::producer::BATCH_ROWS_DEFAULT,
+    }
 }

@@ -48,7 +48,7 @@ const RECIPES: [Recipe; 6] = [
     Recipe { name: "mariadb", version: mariadb::VERSION, install: mariadb::install, peer: false },
     Recipe { name: "nats", version: nats::VERSION, install: nats::install, peer: false },
     Recipe { name: "tidb", version: tidb::VERSION, install: tidb::install, peer: false },
-    Recipe { name: "kafka", version: kafka::VERSION, install: kafka::install, peer: true },
+    Recipe { name: "kafka", version: kafka::VERSION, install: kafka::install, peer: false },
     Recipe { name: "debezium", version: debezium::VERSION, install: debezium::install, peer: true },
 ];
 

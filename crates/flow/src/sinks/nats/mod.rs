@@ -5,13 +5,12 @@
 use crate::config::FlowConfig;
 use crate::deliver::sink::{Memory, OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::formats::{Encoder, Record};
-use crate::sinks::json::key_text;
+use crate::sinks::json::reference;
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::{self, ErrorCode, stream};
 use async_trait::async_trait;
 use base::{Secret, Table};
-use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,7 +176,7 @@ impl NatsSink {
             return None;
         }
         if payload.len() + HEADER_ROOM > payload_max {
-            payload = self.reference(change, payload.len());
+            payload = reference(&self.source, change, payload.len());
         }
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", self.message_id(change, journal).as_str());
@@ -186,18 +185,6 @@ impl NatsSink {
         headers.insert("Tidemill-Lsn", change.lsn.to_string().as_str());
         headers.insert("Tidemill-Op", change.op.name());
         Some((self.subject_of(change), headers, payload))
-    }
-
-    /// A message in place of a row that is larger than the server takes: it says where the row can be had.
-    fn reference(&self, change: &OutChange, bytes: usize) -> Vec<u8> {
-        let key = key_text(change).and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-        json!({
-            "source": self.source, "epoch": change.epoch, "lsn": change.lsn, "op": change.op.name(),
-            "db": change.table.name.db, "table": change.table.name.table, "key": key, "bytes": bytes,
-            "ref": format!("/api/v1/changes/{}/{}", self.source, change.lsn),
-        })
-        .to_string()
-        .into_bytes()
     }
 
     async fn publish(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {

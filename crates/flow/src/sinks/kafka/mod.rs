@@ -1,0 +1,459 @@
+//! Kafka. Changes of a key go to one partition in order; progress is a record in the topic `tidemill_progress`.
+//!
+//! At least once by default: what was stored after the last progress record, which is at most a second old, comes again
+//! after a kill. With `exactly_once` rows and progress are one transaction, and a second publisher shuts out the first.
+
+mod batch;
+mod login;
+mod producer;
+mod progress;
+mod wire;
+
+use crate::config::{FlowConfig, KafkaCodec};
+use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
+use crate::formats::{Encoder, Format, Message, Record};
+use crate::sinks::json::reference;
+use async_trait::async_trait;
+use base::{Op, Secret, Table};
+use batch::{Batch, Codec, partition_of};
+use kafka_protocol::ResponseError;
+use producer::{Failed, Place, Publisher, TopicSettings};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wire::{Cluster, WireError};
+
+/// The topic unless the flow's options say otherwise.
+pub const TOPIC_DEFAULT: &str = "{source}.{db}.{table}";
+/// Rows of one write unless the flow's options say otherwise: a round trip is paid for each.
+pub const BATCH_ROWS_DEFAULT: u32 = 8192;
+/// Kafka's limit on a name.
+const TOPIC_CHARS_MAX: usize = 249;
+/// Bytes of a record batch, below what brokers take by default; a larger row is a batch of its own.
+const BATCH_BYTES: usize = 900_000;
+/// Bytes that wait for the next round.
+const PENDING_BYTES_MAX: usize = 16 << 20;
+/// Rows that one transaction holds at most; a longer one of the source is committed in parts.
+const TRANSACTION_ROWS_MAX: usize = 1_000_000;
+/// Progress is stored at most so often without transactions.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+pub struct KafkaSink {
+    flow: String,
+    source: String,
+    url: Secret,
+    encoder: Encoder,
+    topic: String,
+    key: Option<KeyTemplate>,
+    settings: TopicSettings,
+    tombstones: bool,
+    exactly_once: bool,
+    codec: Codec,
+    open: Option<Open>,
+}
+
+struct Open {
+    publisher: Publisher,
+    journal: u64,
+    progress: Progress,
+    /// What the progress topic was last told, and when.
+    noted: Progress,
+    noted_at: Instant,
+    /// Rows in the open transaction.
+    rows: usize,
+    /// Where the rows of each table go; by the table's definition.
+    routes: HashMap<(u32, u32), Arc<Route>>,
+}
+
+struct Route {
+    topic: String,
+    partitions: usize,
+}
+
+/// Batches that wait, by partition, each in order.
+#[derive(Default)]
+struct Pending {
+    places: HashMap<Place, VecDeque<Batch>>,
+    bytes: usize,
+}
+
+impl Pending {
+    fn push(&mut self, place: (&str, i32), change: usize, message: &Message, headers: &[(&str, &[u8])]) {
+        let place = (place.0.to_owned(), place.1);
+        let queue = self.places.entry(place).or_default();
+        let size = message.key.as_ref().map_or(0, Vec::len) + message.value.as_ref().map_or(0, Vec::len) + 64;
+        if queue.back().is_none_or(|last| last.bytes() + size > BATCH_BYTES) {
+            queue.push_back(Batch::default());
+        }
+        if let Some(last) = queue.back_mut() {
+            last.push(change, message.key.as_deref(), message.value.as_deref(), headers);
+        }
+        self.bytes += size;
+    }
+
+    /// The first batch of every partition.
+    fn heads(&mut self) -> Vec<(Place, Batch)> {
+        let heads =
+            self.places.iter_mut().filter_map(|(place, queue)| Some((place.clone(), queue.pop_front()?)));
+        heads.collect()
+    }
+}
+
+/// `{column}`s between texts.
+#[derive(Clone, Debug)]
+struct KeyTemplate(String);
+
+impl KeyTemplate {
+    /// `None` when a column that it names is not there.
+    fn of(&self, record: &Record<'_>) -> Option<Vec<u8>> {
+        let row = record.row()?;
+        let mut out = Vec::new();
+        let mut rest = self.0.as_str();
+        while let Some((text, behind)) = rest.split_once('{') {
+            out.extend_from_slice(text.as_bytes());
+            let (name, behind) = behind.split_once('}')?;
+            rest = behind;
+            match name {
+                "db" => out.extend_from_slice(record.table.name.db.as_bytes()),
+                "table" => out.extend_from_slice(record.table.name.table.as_bytes()),
+                column => {
+                    let index = record.table.column_index(column)?;
+                    let mut text = Vec::new();
+                    base::json::put_value(&mut text, (*row.get(index)?)?, &record.table.columns[index]);
+                    match serde_json::from_slice::<String>(&text) {
+                        Ok(text) => out.extend_from_slice(text.as_bytes()),
+                        Err(_) => out.extend_from_slice(&text),
+                    }
+                }
+            }
+        }
+        out.extend_from_slice(rest.as_bytes());
+        Some(out)
+    }
+}
+
+impl KafkaSink {
+    pub fn new(flow: &str, source: &str, url: &Secret, config: &FlowConfig) -> Self {
+        let options = &config.options;
+        Self {
+            flow: flow.to_owned(),
+            source: source.to_owned(),
+            url: url.clone(),
+            encoder: Encoder::new(options.format, source, options.schemas),
+            topic: options.topic.clone().unwrap_or_else(|| TOPIC_DEFAULT.to_owned()),
+            key: options.key.clone().map(KeyTemplate),
+            settings: TopicSettings {
+                partitions: options.partitions.and_then(|n| i32::try_from(n).ok()),
+                replication: options.replication.and_then(|n| i16::try_from(n).ok()),
+                configs: options.topic_config.clone(),
+            },
+            tombstones: options.tombstones,
+            exactly_once: options.exactly_once,
+            codec: match options.compression {
+                KafkaCodec::None => Codec::None,
+                KafkaCodec::Gzip => Codec::Gzip,
+                KafkaCodec::Zstd => Codec::Zstd,
+            },
+            open: None,
+        }
+    }
+
+    fn cluster(&self) -> Result<Cluster, SinkError> {
+        let (seeds, security) = login::parse_url(&self.url).map_err(|message| SinkError::Blocked {
+            message,
+            hint: "write kafka://host:9092, several hosts with commas; kafkas:// for TLS".into(),
+        })?;
+        Ok(Cluster::new(seeds, security))
+    }
+
+    fn transactional_id(&self) -> Option<String> {
+        self.exactly_once.then(|| format!("tidemill-{}", self.flow))
+    }
+
+    /// The template's topic for a table; what Kafka does not take in a name becomes `_`.
+    fn topic_of(&self, table: &Table) -> String {
+        let named = self
+            .topic
+            .replace("{source}", &self.source)
+            .replace("{db}", &table.name.db)
+            .replace("{table}", &table.name.table);
+        let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+        named.chars().map(legal).take(TOPIC_CHARS_MAX).collect()
+    }
+
+    async fn route(&mut self, table: &Table) -> Result<Arc<Route>, WireError> {
+        let topic = self.topic_of(table);
+        let open = self.open.as_mut().ok_or_else(|| WireError::broken("not connected"))?;
+        if let Some(route) = open.routes.get(&(table.id, table.version)) {
+            return Ok(Arc::clone(route));
+        }
+        let partitions = open.publisher.partitions(&topic, &self.settings).await?;
+        let route = Arc::new(Route { topic, partitions });
+        open.routes.insert((table.id, table.version), Arc::clone(&route));
+        Ok(route)
+    }
+
+    /// The messages of a change: those of its format, and tombstones where the flow asks for them.
+    fn messages(&self, change: &OutChange) -> Vec<Message> {
+        let record = Record::of_out(change);
+        let mut messages = self.encoder.messages(&record);
+        if let Some(template) = &self.key {
+            for message in messages.iter_mut().filter(|message| message.key.is_some()) {
+                message.key = template.of(&record).or(message.key.take());
+            }
+        }
+        if !self.tombstones || self.encoder.format == Format::Debezium || change.table.key.is_empty() {
+            return messages;
+        }
+        let tombstone = |key| Message { topic: String::new(), key: Some(key), value: None };
+        let old = || {
+            let mut old = record.clone();
+            old.after = None;
+            match &self.key {
+                Some(template) => template.of(&old),
+                None => self.encoder.key(&old),
+            }
+        };
+        let key = messages.first().and_then(|message| message.key.clone());
+        match change.op {
+            Op::Delete => messages.extend(key.map(tombstone)),
+            // The row left its old key.
+            Op::Update if change.before.is_some() => {
+                messages.extend(old().filter(|old| key.as_ref() != Some(old)).map(tombstone));
+            }
+            _ => {}
+        }
+        messages
+    }
+
+    async fn send(&mut self, changes: &[&OutChange]) -> Result<(), SinkError> {
+        let mut pending = Pending::default();
+        let mut last: Option<((u32, u32), Arc<Route>)> = None;
+        for (index, change) in changes.iter().enumerate() {
+            let id = (change.table.id, change.table.version);
+            let route = match &last {
+                Some((known, route)) if *known == id => Arc::clone(route),
+                _ => self.route(&change.table).await.map_err(|error| self.explain(error))?,
+            };
+            let (epoch, lsn) = (change.epoch.to_string(), change.lsn.to_string());
+            let mut headers: Vec<(&str, &[u8])> = vec![("epoch", epoch.as_bytes()), ("lsn", lsn.as_bytes())];
+            if let Some(txn) = &change.txn {
+                headers.push(("txn", txn.id.as_bytes()));
+            }
+            for message in self.messages(change) {
+                let partition = message.key.as_deref().map_or(0, |key| partition_of(key, route.partitions));
+                pending.push((&route.topic, partition as i32), index, &message, &headers);
+            }
+            last = Some((id, route));
+            if pending.bytes >= PENDING_BYTES_MAX {
+                self.flush(&mut pending, changes).await?;
+            }
+        }
+        self.flush(&mut pending, changes).await
+    }
+
+    /// Stores everything that waits.
+    async fn flush(&mut self, pending: &mut Pending, changes: &[&OutChange]) -> Result<(), SinkError> {
+        loop {
+            let heads = pending.heads();
+            if heads.is_empty() {
+                pending.bytes = 0;
+                return Ok(());
+            }
+            let failed = match &mut self.open {
+                Some(open) => open.publisher.round(&heads).await,
+                None => Err(WireError::broken("not connected")),
+            };
+            for failure in failed.map_err(|error| self.explain(error))? {
+                let place = match failure {
+                    Failed::TooLarge(place) => place,
+                    Failed::Wire(error) => return Err(self.explain(error)),
+                };
+                let Some((_, batch)) = heads.iter().find(|(head, _)| *head == place) else { continue };
+                let queue = pending.places.entry(place).or_default();
+                if batch.len() > 1 {
+                    let (first, second) = batch.clone().split();
+                    queue.push_front(second);
+                    queue.push_front(first);
+                    continue;
+                }
+                let Some(change) = batch.first_change().and_then(|index| changes.get(index)) else {
+                    continue;
+                };
+                queue.push_front(self.by_reference(change, batch)?);
+            }
+        }
+    }
+
+    /// In place of a row that is larger than its topic takes: where it can be had.
+    fn by_reference(&self, change: &OutChange, refused: &Batch) -> Result<Batch, SinkError> {
+        let value = reference(&self.source, change, refused.bytes());
+        let key = self.messages(change).into_iter().next().and_then(|message| message.key);
+        let (epoch, lsn) = (change.epoch.to_string(), change.lsn.to_string());
+        let headers: [(&str, &[u8]); 3] =
+            [("epoch", epoch.as_bytes()), ("lsn", lsn.as_bytes()), ("reference", b"true")];
+        let mut batch = Batch::default();
+        batch.push(refused.first_change().unwrap_or(0), key.as_deref(), Some(&value), &headers);
+        if batch.bytes() >= refused.bytes() {
+            return Err(SinkError::Blocked {
+                message: format!(
+                    "the topic of `{}` takes no message of {} bytes",
+                    change.table.name,
+                    refused.bytes()
+                ),
+                hint: "raise its max.message.bytes".into(),
+            });
+        }
+        Ok(batch)
+    }
+
+    /// Stores where the flow is; with transactions, as the last record of this one.
+    async fn note(&mut self, reached: Progress) -> Result<(), SinkError> {
+        let Some(open) = &mut self.open else { return Err(self.explain(WireError::broken("not connected"))) };
+        let mut batch = Batch::default();
+        let value = progress::value(open.journal, reached);
+        batch.push(0, Some(self.flow.as_bytes()), Some(&value), &[]);
+        let place = (progress::TOPIC.to_owned(), 0);
+        let stored = open.publisher.round(&[(place, batch)]).await;
+        let stored = stored.and_then(|failed| match failed.into_iter().next() {
+            None => Ok(()),
+            Some(Failed::Wire(error)) => Err(error),
+            Some(Failed::TooLarge(_)) => Err(WireError::broken("the progress topic takes no message")),
+        });
+        let stored = match stored {
+            Ok(()) if self.exactly_once => open.publisher.commit().await,
+            stored => stored,
+        };
+        (open.noted, open.noted_at, open.rows) = (reached, Instant::now(), 0);
+        stored.map_err(|error| self.explain(error))
+    }
+
+    async fn apply_batch(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
+        let Some(open) = &mut self.open else { return Err(self.explain(WireError::broken("not connected"))) };
+        let done = open.progress.lsn;
+        if batch.redrive && open.rows > 0 {
+            // It stands alone: what is open goes first.
+            let reached = open.progress;
+            self.note(reached).await?;
+        }
+        let fresh: Vec<&OutChange> = batch.changes.iter().filter(|c| batch.redrive || c.lsn > done).collect();
+        self.send(&fresh).await?;
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if !batch.redrive {
+            open.progress = batch.up_to;
+        }
+        open.rows += fresh.len();
+        let reached = open.progress;
+        let due = if self.exactly_once {
+            batch.redrive || batch.ends_txn || open.rows > TRANSACTION_ROWS_MAX
+        } else {
+            open.noted_at.elapsed() > PROGRESS_INTERVAL
+        };
+        if due { self.note(reached).await } else { Ok(()) }
+    }
+
+    fn explain(&self, error: WireError) -> SinkError {
+        let message = format!("Kafka: {error}");
+        let hint = match &error {
+            WireError::Broken(_) => return SinkError::Unavailable { message },
+            WireError::Login(_) => "check the URL's user, password, sasl= and certificates".to_owned(),
+            WireError::Refused { error, .. } => match error {
+                ResponseError::TopicAuthorizationFailed
+                | ResponseError::ClusterAuthorizationFailed
+                | ResponseError::TransactionalIdAuthorizationFailed => format!(
+                    "grant the user Write, Describe and Create on the flow's topics, and Read, Write and Create on \
+                     `{}`{}",
+                    progress::TOPIC,
+                    self.transactional_id()
+                        .map(|id| format!(", and Write and Describe on the transactional id `{id}`"))
+                        .unwrap_or_default()
+                ),
+                ResponseError::InvalidRecord => {
+                    "a compacted topic takes no record without a key: give the flow another topic for tables without a \
+                     key, or leave them out"
+                        .to_owned()
+                }
+                ResponseError::InvalidTopicException
+                | ResponseError::InvalidPartitions
+                | ResponseError::InvalidReplicationFactor
+                | ResponseError::InvalidConfig
+                | ResponseError::PolicyViolation => {
+                    "mend the flow's topic, partitions, replication or topic_config, or make the topic by hand".to_owned()
+                }
+                ResponseError::ProducerFenced | ResponseError::InvalidProducerEpoch => {
+                    return SinkError::Unavailable {
+                        message: format!("{message}: another process delivers the flow `{}`", self.flow),
+                    };
+                }
+                // The producer is begun anew.
+                _ => return SinkError::Unavailable { message },
+            },
+        };
+        SinkError::Blocked { message, hint }
+    }
+}
+
+#[async_trait]
+impl Sink for KafkaSink {
+    async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
+        self.open = None;
+        let cluster = self.cluster()?;
+        let id = self.transactional_id();
+        let opened = async {
+            let mut publisher = Publisher::start(cluster, self.codec, id.as_deref()).await?;
+            publisher.partitions(progress::TOPIC, &progress::settings(self.settings.replication)).await?;
+            let told = progress::read(&mut publisher, &self.flow).await?;
+            Ok((publisher, told))
+        };
+        let (publisher, told) = opened.await.map_err(|error| self.explain(error))?;
+        let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
+        self.open = Some(Open {
+            publisher,
+            journal,
+            progress,
+            noted: progress,
+            noted_at: Instant::now(),
+            rows: 0,
+            routes: HashMap::new(),
+        });
+        Ok(told)
+    }
+
+    fn follow(&mut self, standing: Standing) {
+        if let Some(open) = &mut self.open {
+            (open.journal, open.progress, open.noted) =
+                (standing.journal, standing.progress, standing.progress);
+        }
+    }
+
+    async fn probe(&mut self) -> Result<(), SinkError> {
+        let mut cluster = self.cluster()?;
+        cluster.refresh(&[]).await.map_err(|error| self.explain(error))
+    }
+
+    async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
+        for table in tables {
+            self.route(table).await.map_err(|error| self.explain(error))?;
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
+        let result = self.apply_batch(batch).await;
+        if result.is_err() {
+            // Only a new `open` knows what is stored.
+            self.open = None;
+        }
+        result
+    }
+
+    async fn settle(&mut self) -> Result<(), SinkError> {
+        match &self.open {
+            Some(open) if !self.exactly_once && open.noted != open.progress => {
+                let reached = open.progress;
+                self.note(reached).await
+            }
+            _ => Ok(()),
+        }
+    }
+}

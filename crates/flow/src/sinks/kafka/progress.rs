@@ -1,0 +1,174 @@
+//! How far each flow is, in a compacted topic of the same cluster: the key is the flow's name.
+
+use super::producer::{Publisher, TopicSettings};
+use super::wire::{WireError, checked};
+use crate::deliver::sink::{Progress, Standing};
+use bytes::Bytes;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{BrokerId, FetchRequest, ListOffsetsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::records::{Record, RecordBatchDecoder};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashSet};
+
+pub const TOPIC: &str = "tidemill_progress";
+const LIST_OFFSETS_VERSION: i16 = 4;
+const FETCH_VERSION: i16 = 11;
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+const READ_COMMITTED: i8 = 1;
+const FETCH_BYTES: i32 = 8 << 20;
+const FETCH_WAIT_MS: i32 = 1000;
+/// Offsets looked at first, from the end; each further look takes four times as many.
+const LOOK_BACK: i64 = 1000;
+/// Bytes of a batch before its length ends.
+const LENGTH_END: usize = 12;
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Note {
+    /// In hexadecimal: JSON numbers do not hold it everywhere.
+    journal: String,
+    epoch: u32,
+    lsn: u64,
+}
+
+/// Small segments, so that the compactor comes soon and little is read at a start.
+pub fn settings(replication: Option<i16>) -> TopicSettings {
+    let configs =
+        [("cleanup.policy", "compact"), ("segment.bytes", "16777216"), ("min.cleanable.dirty.ratio", "0.1")];
+    let text = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let configs: BTreeMap<_, _> = configs.map(text).into();
+    TopicSettings { partitions: Some(1), replication, configs }
+}
+
+pub fn value(journal: u64, progress: Progress) -> Vec<u8> {
+    let note = Note { journal: format!("{journal:016x}"), epoch: progress.epoch, lsn: progress.lsn };
+    serde_json::to_vec(&note).unwrap_or_default()
+}
+
+/// The last committed note of a flow. The topic must be there.
+pub async fn read(publisher: &mut Publisher, flow: &str) -> Result<Option<Standing>, WireError> {
+    let first = offset(publisher, EARLIEST).await?;
+    let mut end = offset(publisher, LATEST).await?;
+    let mut step = LOOK_BACK;
+    while end > first {
+        let from = (end - step).max(first);
+        if let Some(value) = last_between(publisher, flow, from, end).await? {
+            let malformed = || WireError::Broken(format!("topic `{TOPIC}` holds a note that is not ours"));
+            let note: Note = serde_json::from_slice(&value).map_err(|_| malformed())?;
+            let journal = u64::from_str_radix(&note.journal, 16).map_err(|_| malformed())?;
+            let progress = Progress { epoch: note.epoch, lsn: note.lsn };
+            return Ok(Some(Standing { journal, progress }));
+        }
+        (end, step) = (from, step * 4);
+    }
+    Ok(None)
+}
+
+fn leader(publisher: &Publisher) -> Result<i32, WireError> {
+    let leader = publisher.cluster.topic(TOPIC).and_then(|topic| topic.leaders.first().copied());
+    leader.ok_or_else(|| WireError::Broken(format!("topic `{TOPIC}` is gone")))
+}
+
+fn topic_name() -> TopicName {
+    TopicName(StrBytes::from_static_str(TOPIC))
+}
+
+async fn offset(publisher: &mut Publisher, which: i64) -> Result<i64, WireError> {
+    let partition = ListOffsetsPartition::default()
+        .with_partition_index(0)
+        .with_current_leader_epoch(-1)
+        .with_timestamp(which);
+    let topic = ListOffsetsTopic::default().with_name(topic_name()).with_partitions(vec![partition]);
+    let request = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_isolation_level(READ_COMMITTED)
+        .with_topics(vec![topic]);
+    let leader = leader(publisher)?;
+    let answer = publisher.cluster.call(leader, LIST_OFFSETS_VERSION, &request).await?;
+    let told = answer.topics.first().and_then(|topic| topic.partitions.first());
+    let told = told.ok_or_else(|| WireError::Broken("an answer without the partition".to_owned()))?;
+    checked(|| format!("topic `{TOPIC}`"), told.error_code)?;
+    Ok(told.offset)
+}
+
+/// The value of the flow's last record at `from..end`.
+async fn last_between(
+    publisher: &mut Publisher,
+    flow: &str,
+    mut from: i64,
+    end: i64,
+) -> Result<Option<Bytes>, WireError> {
+    let mut found = None;
+    while from < end {
+        let partition = FetchPartition::default()
+            .with_partition(0)
+            .with_current_leader_epoch(-1)
+            .with_fetch_offset(from)
+            .with_log_start_offset(-1)
+            .with_partition_max_bytes(FETCH_BYTES);
+        let request = FetchRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_max_wait_ms(FETCH_WAIT_MS)
+            .with_min_bytes(1)
+            .with_max_bytes(FETCH_BYTES)
+            .with_isolation_level(READ_COMMITTED)
+            .with_session_epoch(-1)
+            .with_topics(vec![
+                FetchTopic::default().with_topic(topic_name()).with_partitions(vec![partition]),
+            ]);
+        let leader = leader(publisher)?;
+        let answer = publisher.cluster.call(leader, FETCH_VERSION, &request).await?;
+        checked(|| format!("topic `{TOPIC}`"), answer.error_code)?;
+        let told = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+        let told = told.ok_or_else(|| WireError::Broken("an answer without the partition".to_owned()))?;
+        checked(|| format!("topic `{TOPIC}`"), told.error_code)?;
+        let aborted = told.aborted_transactions.unwrap_or_default();
+        let aborted = aborted.iter().map(|txn| (txn.producer_id.0, txn.first_offset)).collect();
+        let (next, records) = committed(told.records.unwrap_or_default(), aborted)?;
+        for record in records {
+            if (from..end).contains(&record.offset) && record.key.as_deref() == Some(flow.as_bytes()) {
+                found = record.value.or(found);
+            }
+        }
+        match next {
+            Some(next) if next > from => from = next,
+            _ => return Err(WireError::Broken(format!("topic `{TOPIC}` cannot be read at offset {from}"))),
+        }
+    }
+    Ok(found)
+}
+
+/// The records of whole batches that were not aborted, and the offset behind the last.
+fn committed(bytes: Bytes, mut aborted: Vec<(i64, i64)>) -> Result<(Option<i64>, Vec<Record>), WireError> {
+    let mut rest = bytes;
+    let (mut next, mut out, mut open) = (None, Vec::new(), HashSet::new());
+    while let Some(head) = rest.get(..LENGTH_END) {
+        let (base, length) = head.split_at(8);
+        let base = i64::from_be_bytes(base.try_into().unwrap_or_default());
+        let length = i32::from_be_bytes(length.try_into().unwrap_or_default());
+        let size = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(LENGTH_END);
+        if rest.len() < size {
+            break;
+        }
+        let mut batch = rest.split_to(size);
+        aborted.retain(|(producer, first)| {
+            let begins = *first <= base;
+            if begins {
+                open.insert(*producer);
+            }
+            !begins
+        });
+        let set = RecordBatchDecoder::decode(&mut batch).map_err(WireError::broken)?;
+        for record in set.records {
+            next = Some(record.offset + 1);
+            if record.control {
+                open.remove(&record.producer_id);
+            } else if !(record.transactional && open.contains(&record.producer_id)) {
+                out.push(record);
+            }
+        }
+    }
+    Ok((next, out))
+}

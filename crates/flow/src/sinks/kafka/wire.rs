@@ -1,0 +1,253 @@
+//! Connections to brokers: requests one after the other on each, and who leads which partition.
+//!
+//! Each request has one version, old enough for every broker that is still maintained and new enough for Kafka 4.
+
+use super::login::{self, Security};
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{
+    ApiVersionsRequest, MetadataRequest, RequestHeader, ResponseHeader, TopicName,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than a broker may wait for its followers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// Largest answer that is read: what a fetch asks for is far smaller.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+const METADATA_VERSION: i16 = 8;
+
+/// What went wrong between us and the brokers.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// Connection, time or protocol: a new connection may help.
+    #[error("{0}")]
+    Broken(String),
+    #[error("{what}: {error}")]
+    Refused { what: String, error: ResponseError },
+    /// The broker does not let us in.
+    #[error("{0}")]
+    Login(String),
+}
+
+impl WireError {
+    pub fn broken(what: impl std::fmt::Display) -> Self {
+        Self::Broken(what.to_string())
+    }
+}
+
+/// `Err` when a broker's answer holds an error.
+pub fn checked(what: impl FnOnce() -> String, code: i16) -> Result<(), WireError> {
+    match ResponseError::try_from_code(code) {
+        None => Ok(()),
+        Some(error) => Err(WireError::Refused { what: what(), error }),
+    }
+}
+
+pub trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Transport for T {}
+
+/// One connection.
+pub struct Broker {
+    stream: Box<dyn Transport>,
+    last_id: i32,
+}
+
+impl Broker {
+    pub async fn connect(host: &str, port: u16, security: &Security) -> Result<Self, WireError> {
+        let opening = async {
+            let stream = TcpStream::connect((host, port)).await.map_err(WireError::broken)?;
+            stream.set_nodelay(true).map_err(WireError::broken)?;
+            let stream: Box<dyn Transport> = match &security.tls {
+                Some(connector) => login::start_tls(connector, host, stream).await?,
+                None => Box::new(stream),
+            };
+            let mut broker = Self { stream, last_id: 0 };
+            // Asked first, as every client does: a server that is no broker is found out here.
+            let versions = broker.call(0, &ApiVersionsRequest::default()).await?;
+            checked(|| format!("{host}:{port}"), versions.error_code)?;
+            login::log_in(&mut broker, security).await?;
+            Ok(broker)
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, opening).await {
+            Ok(opened) => opened.map_err(|error| match error {
+                WireError::Broken(why) => WireError::Broken(format!("{host}:{port}: {why}")),
+                other => other,
+            }),
+            Err(_) => Err(WireError::Broken(format!("{host}:{port}: no answer to the connection"))),
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    pub async fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, WireError> {
+        self.last_id = self.last_id.wrapping_add(1);
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(self.last_id)
+            .with_client_id(Some(StrBytes::from_static_str("tidemill")));
+        let mut out = BytesMut::new();
+        out.put_i32(0);
+        header.encode(&mut out, R::header_version(version)).map_err(WireError::broken)?;
+        request.encode(&mut out, version).map_err(WireError::broken)?;
+        let length = i32::try_from(out.len() - 4).map_err(WireError::broken)?;
+        out[..4].copy_from_slice(&length.to_be_bytes());
+        let exchange = async {
+            self.stream.write_all(&out).await?;
+            self.stream.flush().await?;
+            let length = self.stream.read_i32().await?;
+            let length = usize::try_from(length).ok().filter(|length| *length <= ANSWER_BYTES_MAX);
+            let length = length.ok_or_else(|| std::io::Error::other("an answer of an impossible size"))?;
+            let mut answer = vec![0; length];
+            self.stream.read_exact(&mut answer).await?;
+            Ok::<_, std::io::Error>(Bytes::from(answer))
+        };
+        let mut answer = match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
+            Ok(answer) => answer.map_err(WireError::broken)?,
+            Err(_) => return Err(WireError::Broken("no answer to a request".to_owned())),
+        };
+        let header = ResponseHeader::decode(&mut answer, R::Response::header_version(version))
+            .map_err(WireError::broken)?;
+        if header.correlation_id != self.last_id {
+            return Err(WireError::Broken("an answer to another request".to_owned()));
+        }
+        R::Response::decode(&mut answer, version).map_err(WireError::broken)
+    }
+}
+
+/// A topic as the brokers tell it.
+#[derive(Clone, Debug, Default)]
+pub struct Topic {
+    /// The leader of each partition; −1 while there is none.
+    pub leaders: Vec<i32>,
+}
+
+/// The brokers of one cluster, and the connections to them.
+pub struct Cluster {
+    seeds: Vec<(String, u16)>,
+    security: Security,
+    addresses: HashMap<i32, (String, u16)>,
+    /// Taken out while a request is under way; not put back after a failure.
+    connections: HashMap<i32, Broker>,
+    controller: i32,
+    topics: HashMap<String, Topic>,
+}
+
+impl Cluster {
+    pub fn new(seeds: Vec<(String, u16)>, security: Security) -> Self {
+        Self {
+            seeds,
+            security,
+            addresses: HashMap::new(),
+            connections: HashMap::new(),
+            controller: -1,
+            topics: HashMap::new(),
+        }
+    }
+
+    pub fn topic(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(name)
+    }
+
+    pub fn controller(&self) -> i32 {
+        self.controller
+    }
+
+    /// A connection to broker `id`, taken out: `put_back` returns it.
+    pub async fn take(&mut self, id: i32) -> Result<Broker, WireError> {
+        if let Some(broker) = self.connections.remove(&id) {
+            return Ok(broker);
+        }
+        let Some((host, port)) = self.addresses.get(&id) else {
+            return Err(WireError::Broken(format!("broker {id} is not known, or there is no leader now")));
+        };
+        Broker::connect(host, *port, &self.security).await
+    }
+
+    pub fn put_back(&mut self, id: i32, broker: Broker) {
+        self.connections.insert(id, broker);
+    }
+
+    /// Sends a request to broker `id`.
+    pub async fn call<R: Request>(
+        &mut self,
+        id: i32,
+        version: i16,
+        request: &R,
+    ) -> Result<R::Response, WireError> {
+        let mut broker = self.take(id).await?;
+        let answer = broker.call(version, request).await?;
+        self.put_back(id, broker);
+        Ok(answer)
+    }
+
+    /// Asks any broker for the brokers and these topics. A topic that does not exist is not among them afterwards.
+    pub async fn refresh(&mut self, topics: &[&str]) -> Result<(), WireError> {
+        let name = |topic: &&str| {
+            MetadataRequestTopic::default()
+                .with_name(Some(TopicName(StrBytes::from_string((*topic).to_owned()))))
+        };
+        let request = MetadataRequest::default()
+            .with_topics(Some(topics.iter().map(name).collect()))
+            .with_allow_auto_topic_creation(false);
+        let mut last = None;
+        let known: Vec<i32> = self.addresses.keys().copied().collect();
+        for id in known {
+            match self.call(id, METADATA_VERSION, &request).await {
+                Ok(answer) => return self.learn(topics, answer),
+                Err(error) => last = Some(error),
+            }
+        }
+        for (host, port) in self.seeds.clone() {
+            let asked = async {
+                let mut broker = Broker::connect(&host, port, &self.security).await?;
+                broker.call(METADATA_VERSION, &request).await
+            };
+            match asked.await {
+                Ok(answer) => return self.learn(topics, answer),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| WireError::Broken("no broker is known".to_owned())))
+    }
+
+    fn learn(
+        &mut self,
+        asked: &[&str],
+        answer: kafka_protocol::messages::MetadataResponse,
+    ) -> Result<(), WireError> {
+        self.controller = answer.controller_id.0;
+        self.addresses = answer
+            .brokers
+            .iter()
+            .map(|b| (b.node_id.0, (b.host.to_string(), u16::try_from(b.port).unwrap_or_default())))
+            .collect();
+        self.connections.retain(|id, _| self.addresses.contains_key(id));
+        for name in asked {
+            self.topics.remove(*name);
+        }
+        for topic in answer.topics {
+            let name = topic.name.map(|name| name.to_string()).unwrap_or_default();
+            match ResponseError::try_from_code(topic.error_code) {
+                None => {
+                    let mut leaders = vec![-1; topic.partitions.len()];
+                    for partition in topic.partitions {
+                        let index = usize::try_from(partition.partition_index).unwrap_or(usize::MAX);
+                        if let Some(leader) = leaders.get_mut(index) {
+                            *leader = partition.leader_id.0;
+                        }
+                    }
+                    self.topics.insert(name, Topic { leaders });
+                }
+                Some(ResponseError::UnknownTopicOrPartition) => {}
+                Some(error) => return Err(WireError::Refused { what: format!("topic `{name}`"), error }),
+            }
+        }
+        Ok(())
+    }
+}
