@@ -194,18 +194,18 @@ fn measure_mysqlbinlog(scenario: &str, mysql: &MySql, backlog: &Backlog) -> Resu
 }
 
 /// Debezium with its broker, stopped where the backlog begins.
-struct Peer {
+pub struct Peer {
     kafka: Kafka,
     debezium: Debezium,
     topic: String,
     /// Rows that were written to see its stream begin.
-    markers: u64,
+    pub markers: u64,
     /// Records that are in the topic already.
     records: u64,
 }
 
 /// `None`, with a warning, when the peer is not installed.
-async fn start_peer(mysql: &MySql) -> Result<Option<Peer>> {
+pub async fn start_peer(mysql: &MySql) -> Result<Option<Peer>> {
     for name in ["kafka", "debezium"] {
         if let Err(error) = testkit::installed(name) {
             eprintln!("warning: without Debezium: {error:#}");
@@ -238,7 +238,7 @@ async fn start_peer(mysql: &MySql) -> Result<Option<Peer>> {
     Ok(Some(Peer { kafka, debezium, topic, markers, records }))
 }
 
-async fn measure_peer(scenario: &str, peer: Peer, backlog: &Backlog) -> Result<Run> {
+pub async fn measure_peer(scenario: &str, peer: Peer, backlog: &Backlog) -> Result<Run> {
     let Peer { kafka, debezium, topic, records, .. } = peer;
     let kafka_before = usage::of_process(kafka.pid().context("Kafka has ended")?)?;
     let end = records + backlog.rows;

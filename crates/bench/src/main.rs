@@ -6,6 +6,7 @@ mod backlog;
 mod capture;
 mod corpus;
 mod idle;
+mod kafka;
 mod report;
 mod tidemill;
 mod usage;
@@ -26,6 +27,11 @@ usage: cargo xtask bench NAME [ARGS]
     --no-peers         without Debezium
     --no-save          without a file in bench/results
     --hold             wait, with tidemill running, at the end of each backlog's first run (for a profiler)
+  kafka              a backlog in the binlog of a real MySQL, delivered into a topic of a real Kafka
+    --rows N           rows of the backlog (1000000)
+    --runs N           how often each program does it (2)
+    --no-peers         without Debezium
+    --no-save          without a file in bench/results
   idle               memory at rest, and the time from process start to the first new change with many tables
     --tables N         (1000)
   debezium-corpus    what Debezium emits for the scripts of crates/flow/tests/corpus, written beside them
@@ -61,6 +67,16 @@ async fn run(words: &[String]) -> Result<()> {
             };
             flags.end()?;
             capture::run(&options).await
+        }
+        "kafka" => {
+            let options = kafka::Options {
+                rows: flags.value("--rows", 1_000_000)?,
+                runs: flags.value("--runs", 2)?,
+                peers: !flags.has("--no-peers"),
+                save: !flags.has("--no-save"),
+            };
+            flags.end()?;
+            kafka::run(&options).await
         }
         "idle" => {
             let tables = flags.value("--tables", 1000)?;

@@ -48,6 +48,17 @@ impl Tidemill {
         Ok(Tidemill { folder, port: self.port, child: None })
     }
 
+    /// Writes a file of the project, before the process starts.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a file in a folder"))?;
+        Ok(fs::write(path, text)?)
+    }
+
+    pub fn read(&self, name: &str) -> Result<String> {
+        Ok(fs::read_to_string(self.folder.path().join(name))?)
+    }
+
     /// Starts the process; returns at once.
     pub fn start(&mut self) -> Result<()> {
         let log = fs::File::options().create(true).append(true).open(self.log_path())?;
@@ -96,7 +107,9 @@ impl Tidemill {
             if wanted(&status) {
                 return Ok(status);
             }
-            if status["sources"][0]["lsn"] != seen["sources"][0]["lsn"] {
+            let place =
+                |status: &Value| (status["sources"][0]["lsn"].clone(), status["flows"][0]["lsn"].clone());
+            if place(&status) != place(&seen) {
                 moved = Instant::now();
             }
             if moved.elapsed() > STALL_MAX {

@@ -137,29 +137,19 @@ impl Kafka {
                 let (records, end) = self.fetch(topic, partition, offset).await?;
                 let Some(end) = end else { return Ok(out) };
                 offset = records.last().map_or(end, |record| record.offset + 1);
-                let visible = records.into_iter().filter(|record| !record.control);
-                let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-                out.extend(visible.map(|record| {
-                    KafkaRecord {
-                        partition,
-                        offset: record.offset,
-                        key: record.key.as_ref().map(text),
-                        value: record.value.as_ref().map(text),
-                        headers: record
-                            .headers
-                            .iter()
-                            .map(|(name, value)| {
-                                (name.to_string(), value.as_ref().map(text).unwrap_or_default())
-                            })
-                            .collect(),
-                    }
-                }));
+                out.extend(visible(partition, records));
                 if offset >= end {
                     break;
                 }
             }
         }
         Ok(out)
+    }
+
+    /// Some committed records of a partition from `offset` on.
+    pub async fn messages_from(&self, topic: &str, partition: i32, offset: i64) -> Result<Vec<KafkaRecord>> {
+        let (records, _) = self.fetch(topic, partition, offset).await?;
+        Ok(visible(partition, records).collect())
     }
 
     /// Committed records from `offset` on, and where those that may be read end; `None` when there is no such partition.
@@ -247,6 +237,22 @@ impl Deref for Kafka {
     fn deref(&self) -> &Server {
         &self.server
     }
+}
+
+/// What a consumer sees of records.
+fn visible(partition: i32, records: Vec<Record>) -> impl Iterator<Item = KafkaRecord> {
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    records.into_iter().filter(|record| !record.control).map(move |record| KafkaRecord {
+        partition,
+        offset: record.offset,
+        key: record.key.as_ref().map(text),
+        value: record.value.as_ref().map(text),
+        headers: record
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.as_ref().map(text).unwrap_or_default()))
+            .collect(),
+    })
 }
 
 /// Whether a broker answers.

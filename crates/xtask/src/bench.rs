@@ -10,8 +10,9 @@ use crate::servers;
 use crate::step::{cargo, loud, step};
 
 /// What each benchmark needs, and the peers that it measures when they can be had.
-const NEEDS: [(&str, &[&str], &[&str]); 4] = [
+const NEEDS: [(&str, &[&str], &[&str]); 5] = [
     ("capture", &["mysql"], &["kafka", "debezium"]),
+    ("kafka", &["mysql", "kafka"], &["debezium"]),
     ("idle", &["mysql", "nats"], &[]),
     ("debezium-corpus", &["mysql", "kafka", "debezium"], &[]),
     ("soak", &["mysql", "mariadb", "nats"], &[]),

@@ -8,13 +8,15 @@ use anyhow::{Result, bail};
 use crate::step::{find, loud, quiet, step};
 
 /// A program or file, the Debian package that brings it, and what needs it.
-const NEEDED: [(&str, &str, &str); 7] = [
+const NEEDED: [(&str, &str, &str); 9] = [
     ("cc", "build-essential", "the C parts of SQLite, zstd and ring"),
     ("git", "git", "everything"),
     ("apt-get", "apt", "servers: mysql, mariadb"),
     ("dpkg-deb", "dpkg", "servers: mysql, mariadb"),
     ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", "servers: mysql, mariadb"),
     ("pip", "python3-pip", "servers: nats"),
+    ("java", "openjdk-17-jre-headless", "servers: kafka (Java 17 or newer)"),
+    ("mvn", "maven", "servers: kafka"),
     (
         "go",
         "golang-go",
