@@ -136,5 +136,17 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         }
         cause = inner.source();
     }
-    out
+    // A library that wraps its own errors says the same thing twice.
+    let mut parts: Vec<&str> = out.split(": ").collect();
+    parts.dedup();
+    parts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_chain_says_nothing_twice() {
+        let inner = std::io::Error::other("I/O error: I/O error: refused");
+        assert_eq!(super::chain(&inner), "I/O error: refused");
+    }
 }
