@@ -7,3 +7,4 @@ pub mod formats;
 pub mod patterns;
 pub mod sinks;
 pub mod transform;
+pub mod verify;

@@ -297,7 +297,7 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print_table(rows: &[Vec<String>]) {
+pub fn print_table(rows: &[Vec<String>]) {
     let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
     for row in rows {
         let cells: Vec<String> = row
@@ -399,6 +399,7 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool) -> Result<(), Failure>
         FlowVerb::Resnapshot { flow, tables } => {
             client.post(&act(flow, "resnapshot"), &json!({ "tables": tables })).await?
         }
+        FlowVerb::Verify { .. } => return Err(Failure::new(2, "verify is no act of the node")),
         FlowVerb::DeadLetters { flow } => {
             let letters = client.get(&format!("/api/v1/flows/{flow}/dead-letters")).await?;
             if json {
@@ -430,7 +431,7 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool) -> Result<(), Failure>
             FlowVerb::Resnapshot { .. } => println!("reading anew: {}", answer["tables"]),
             FlowVerb::Pause { flow } => println!("paused: {flow}"),
             FlowVerb::Resume { flow } => println!("resumed: {flow}"),
-            FlowVerb::List | FlowVerb::DeadLetters { .. } => {}
+            FlowVerb::List | FlowVerb::Verify { .. } | FlowVerb::DeadLetters { .. } => {}
         }
     }
     Ok(())

@@ -29,6 +29,8 @@ const PARTS_MAX: usize = 4;
 const READERS_MAX: usize = 64;
 /// Dead letters in one answer.
 const DEAD_LETTERS_MAX: u32 = 1000;
+/// A reader that went away is noticed when there is something to send, and after this when there is nothing.
+const LISTENS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The one recorder of the process.
 pub fn metrics_handle() -> PrometheusHandle {
@@ -458,8 +460,12 @@ async fn changes(
     let shutdown = app.shutdown.clone();
     tokio::task::spawn_blocking(move || {
         let _place = place;
-        let ended = lister.run(Some(shutdown), |lines| sender.blocking_send(Ok(Bytes::from(lines))).is_ok());
-        if let Err(message) = ended {
+        let send = |lines: Vec<u8>| match lines.is_empty() {
+            true => !sender.is_closed(),
+            false => sender.blocking_send(Ok(Bytes::from(lines))).is_ok(),
+        };
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lister.run(Some(shutdown), send)));
+        if let Err(message) = ended.unwrap_or_else(|_| Err("it panicked".to_owned())) {
             // The answer breaks off, so that nobody takes it for whole.
             tracing::warn!(error = message, "a reader of changes was cut off");
             let _ = sender.blocking_send(Err(std::io::Error::other(message)));
@@ -532,7 +538,8 @@ impl ChangeLister {
         })
     }
 
-    /// Hands lines to `out` until the limit, the end (unless following), shutdown, or `out` says no. Blocking. `Err` is
+    /// Hands lines to `out` until the limit, the end (unless following), shutdown, or `out` says no; no lines now and then,
+    /// which asks whether anyone still listens. Blocking. `Err` is
     /// why the journal cannot be read on: damage, or retention has passed a reader that was too slow.
     pub fn run(
         mut self,
@@ -566,15 +573,14 @@ impl ChangeLister {
             }
             let (true, Some(shutdown)) = (self.follow, &shutdown) else { return Ok(()) };
             let mut stop = shutdown.clone();
-            let ended = tokio::runtime::Handle::current().block_on(async {
+            let (ended, idle) = tokio::runtime::Handle::current().block_on(async {
                 tokio::select! {
-                    changed = seals.changed() => changed.is_err(),
-                    _ = stop.wait_for(|stop| *stop) => true,
-                    // A reader that went away is noticed when there is something to send; look now and then.
-                    () = tokio::time::sleep(std::time::Duration::from_secs(5)) => !out(Vec::new()),
+                    changed = seals.changed() => (changed.is_err(), false),
+                    _ = stop.wait_for(|stop| *stop) => (true, false),
+                    () = tokio::time::sleep(LISTENS_INTERVAL) => (false, true),
                 }
             });
-            if ended {
+            if ended || idle && !out(Vec::new()) {
                 return Ok(());
             }
         }

@@ -10,6 +10,7 @@ mod project;
 mod reference;
 mod retention;
 mod start;
+mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
@@ -136,6 +137,14 @@ pub enum FlowVerb {
         /// The flow's name.
         flow: String,
     },
+    /// Compare the sink with the source, row by row, while both move. Exit status 1 when they differ.
+    Verify {
+        /// The flow's name.
+        flow: String,
+        /// Only source tables that match, as `db.table` with `*` and `?`; may be repeated.
+        #[arg(long = "table", value_name = "PATTERN")]
+        tables: Vec<String>,
+    },
     /// Show the changes that the sink refused, with the reasons.
     DeadLetters {
         /// The flow's name.
@@ -184,6 +193,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             let from = from.unwrap_or_else(|| if offline { "start".into() } else { "now".into() });
             let query = http::ChangesQuery { from, table, limit, follow: false, format, schemas };
             commands::tail(&dir, &source, query, offline).await
+        }
+        Command::Flow { verb: FlowVerb::Verify { flow, tables } } => {
+            verify::run(&dir, &flow, &tables, cli.json, cli.quiet).await
         }
         Command::Flow { verb } => commands::flow(&dir, verb, cli.json).await,
         Command::Doctor => commands::doctor(&dir).await,

@@ -212,6 +212,7 @@ async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<u64, FlowErr
         (None, Memory::MayFade | Memory::None) => noted(flow)?,
     };
     let from = first_to_deliver(flow, told)?;
+    tracing::debug!(flow = %flow.name, from, told = ?told, "delivery begins");
     let progress = Progress { epoch: told.map_or(0, |told| told.progress.epoch), lsn: from - 1 };
     sink.follow(Standing { journal: flow.journal.identity(), progress });
     Ok(from)

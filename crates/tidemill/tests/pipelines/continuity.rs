@@ -3,6 +3,7 @@
 use crate::node::{Node, mysql_source, sqlite_rows};
 use serde_json::Value;
 use std::fs;
+use std::time::Duration;
 use testkit::{MySql, MySqlOptions, SqlServer};
 
 async fn run_all(server: &SqlServer, statements: &[&str]) {
@@ -162,6 +163,20 @@ async fn a_reader_of_changes_is_told_that_the_journal_breaks_off() {
     let url = format!("http://{}/api/v1/sources/shop/changes?from=start", node.address());
     let whole = async { reqwest::get(url).await?.bytes().await };
     assert!(whole.await.is_err(), "the answer breaks off");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_changes_outlasts_a_quiet_source() {
+    let (server, node) = copied(MySqlOptions::default(), "").await;
+    let url = format!("http://{}/api/v1/sources/shop/changes?from=now&follow=true", node.address());
+    let mut answer = reqwest::get(url).await.unwrap();
+    // Longer than the node waits before it asks whether anyone still listens.
+    let quiet = tokio::time::timeout(Duration::from_secs(7), answer.chunk()).await;
+    assert!(quiet.is_err(), "nothing was written, and the answer went on: {quiet:?}");
+    run_all(&server, &["INSERT INTO shop.a VALUES (77, 'late')"]).await;
+    let line = answer.chunk().await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&line).contains("\"late\""), "{line:?}");
+    assert!(!node.log().contains("panicked"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

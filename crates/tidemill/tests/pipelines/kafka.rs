@@ -32,6 +32,7 @@ fn node(server: &SqlServer, url: &str, flows: &[(&str, &str)]) -> Node {
         let text = format!("from: shop\nto: broker\noptions: {{{options}}}\n");
         node.write(&format!("flows/{name}.yaml"), &text);
     }
+    node.env(&[("TIDEMILL_LOG", "info,flow=debug")]);
     node.start();
     node
 }
@@ -122,7 +123,8 @@ async fn topics_have_every_change_also_when_all_is_killed() {
     let mut lsns: Vec<u64> = once.iter().map(lsn).collect();
     for partition in 0..3 {
         let order: Vec<u64> = once.iter().filter(|r| r.partition == partition).map(lsn).collect();
-        assert!(!order.is_empty() && order.is_sorted(), "partition {partition}: {order:?}");
+        let log = std::fs::read_to_string(node.path("tidemill.log")).unwrap();
+        assert!(!order.is_empty() && order.is_sorted(), "partition {partition}: {order:?}\n{log}");
     }
     lsns.sort_unstable();
     assert_eq!(lsns, (1..=end).collect::<Vec<_>>(), "each change once");

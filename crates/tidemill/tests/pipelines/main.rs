@@ -17,3 +17,4 @@ mod sinks;
 mod sqlite_source;
 mod targets;
 mod types;
+mod verify;

@@ -5,9 +5,9 @@ pub mod connect;
 mod model;
 pub mod schema;
 mod session;
-mod snapshot;
+pub(crate) mod snapshot;
 mod stream;
-mod window;
+pub(crate) mod window;
 mod xa;
 
 pub use session::{Anew, Control, MySqlSource, PARALLEL_DEFAULT, run};

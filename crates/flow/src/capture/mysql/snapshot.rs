@@ -474,16 +474,16 @@ async fn estimate(conn: &mut Conn, name: &TableName) -> Result<(u64, u64), Captu
     Ok(row.unwrap_or_default())
 }
 
-fn quoted(name: &TableName) -> String {
+pub(crate) fn quoted(name: &TableName) -> String {
     format!("{}.{}", quote_name(&name.db), quote_name(&name.table))
 }
 
-fn select_list(table: &Table, flavor: mysql::Flavor) -> String {
+pub(crate) fn select_list(table: &Table, flavor: mysql::Flavor) -> String {
     let list: Vec<_> = table.columns.iter().map(|c| mysql::select_expression(c, flavor)).collect();
     list.join(", ")
 }
 
-fn encode(row: &Row, table: &Table, flavor: mysql::Flavor) -> Result<RowBuf, CaptureError> {
+pub(crate) fn encode(row: &Row, table: &Table, flavor: mysql::Flavor) -> Result<RowBuf, CaptureError> {
     let mut out = Vec::with_capacity(64);
     let mut writer = RowWriter::new(&mut out);
     for (index, column) in table.columns.iter().enumerate() {
@@ -523,7 +523,7 @@ fn parse_cursor(text: &str) -> Option<RowBuf> {
 }
 
 /// `(a > ?) OR (a = ? AND b > ?)`: the form whose every arm MySQL can answer from the key.
-fn push_after_key(
+pub(crate) fn push_after_key(
     sql: &mut String,
     params: &mut Vec<Param>,
     table: &Table,
@@ -557,7 +557,7 @@ fn push_after_key(
 }
 
 /// The key column in a comparison.
-fn key_side(column: &base::Column) -> String {
+pub(crate) fn key_side(column: &base::Column) -> String {
     /// Members whose numbers a DOUBLE holds, which the server compares a SET with a number as.
     const MEMBERS_MAX: usize = 53;
     let name = quote_name(&column.name);
@@ -568,7 +568,7 @@ fn key_side(column: &base::Column) -> String {
 }
 
 /// What a key column is compared with, so that the server compares as its index orders.
-fn key_operand(value: ValueRef<'_>, column: &base::Column) -> Option<(String, Option<Param>)> {
+pub(crate) fn key_operand(value: ValueRef<'_>, column: &base::Column) -> Option<(String, Option<Param>)> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
     Some(match (value, &column.ty, &column.charset) {
         // A string would be compared with a DECIMAL as a DOUBLE, in which neighbours are equal.

@@ -107,12 +107,13 @@ impl Publisher {
                 Ok(found) => break found,
                 // What the last one left is being ended, or the coordinator moves.
                 Err(WireError::Refused { error, .. })
-                    if error.is_retriable() && Instant::now() < deadline => {}
+                    if is_soon_over(error) && Instant::now() < deadline => {}
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         };
+        tracing::debug!(id = answer.producer_id.0, epoch = answer.producer_epoch, coordinator, "producer id taken");
         let producer = Producer {
             id: answer.producer_id.0,
             epoch: answer.producer_epoch,
@@ -342,8 +343,8 @@ impl Publisher {
             match error {
                 None => break,
                 // The last transaction is still being ended.
-                Some(error) if error.is_retriable() && Instant::now() < deadline => {}
-                Some(error) => return Err(WireError::Refused { what: "transaction".to_owned(), error }),
+                Some(error) if is_soon_over(error) && Instant::now() < deadline => {}
+                Some(error) => return Err(WireError::Refused { what: "a transaction's partitions".to_owned(), error }),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -363,7 +364,8 @@ impl Publisher {
             .with_producer_epoch(self.producer.epoch)
             .with_committed(true);
         let answer = self.cluster.call(self.coordinator, END_TXN_VERSION, &request).await?;
-        checked(|| "transaction".to_owned(), answer.error_code)?;
+        tracing::debug!(code = answer.error_code, "transaction ended");
+        checked(|| "the end of a transaction".to_owned(), answer.error_code)?;
         self.enlisted.clear();
         Ok(())
     }
@@ -375,6 +377,11 @@ async fn coordinator_of(cluster: &mut Cluster, id: &StrBytes) -> Result<i32, Wir
     let answer = cluster.call(any, FIND_COORDINATOR_VERSION, &request).await?;
     checked(|| "transaction coordinator".to_owned(), answer.error_code)?;
     Ok(answer.node_id.0)
+}
+
+/// Whether the coordinator will answer otherwise: it ends what was open before, or it moves.
+fn is_soon_over(error: ResponseError) -> bool {
+    error == ResponseError::ConcurrentTransactions || error.is_retriable()
 }
 
 /// Whether the same batch may go through later.

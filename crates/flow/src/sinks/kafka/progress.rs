@@ -51,6 +51,7 @@ pub fn value(journal: u64, progress: Progress) -> Vec<u8> {
 pub async fn read(publisher: &mut Publisher, flow: &str) -> Result<Option<Standing>, WireError> {
     let first = offset(publisher, EARLIEST).await?;
     let mut end = offset(publisher, LATEST).await?;
+    tracing::debug!(first, end, "looking for progress");
     let mut step = LOOK_BACK;
     while end > first {
         let from = (end - step).max(first);

@@ -524,7 +524,7 @@ fn name(table: &Table) -> String {
 }
 
 /// A value on its way into SQLite.
-struct Bound<'a>(&'a Value, &'a Column);
+pub(crate) struct Bound<'a>(pub &'a Value, pub &'a Column);
 
 impl ToSql for Bound<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

@@ -1,0 +1,624 @@
+//! Whether a SQL sink holds what its source holds, while both move.
+//!
+//! Rows are compared as the flow would write them: read from the source by key, put through the flow's transform, and read
+//! from the sink by the same keys; then the sink's keys are looked for in the source. What differs at first sight may only
+//! be on its way. It is looked at again: the source's row, then, once the flow has delivered all that the source had by
+//! then, the sink's row, then the source's row once more. When the source's row was the same both times, the sink's must
+//! equal it; a difference that is seen twice so is one.
+
+mod copy;
+mod origin;
+
+use crate::config::{FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
+use crate::patterns::Patterns;
+use crate::transform::{Transform, TablePlan};
+use async_trait::async_trait;
+use base::{Blame, Code, Column, ColumnType, Fault, Position, Retry, Table, Value, ValueRef};
+use copy::Copy;
+use origin::Origin;
+use serde::Serialize;
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+pub use crate::capture::mysql::window::Mark;
+
+/// Rows of the source that are compared at once.
+const CHUNK_ROWS: u64 = 1000;
+/// Keys of one query.
+const KEYS_PER_QUERY: usize = 250;
+/// Looks at one row that keeps changing; after these it is undecided.
+const LOOKS_MAX: u32 = 12;
+/// Looks that must agree before a difference is one.
+const LOOKS_AGREEING: u32 = 2;
+/// Differing rows of a table that are looked at again; more say that the table is no copy.
+const SUSPECTS_MAX: usize = 100_000;
+/// Differences of a table that are told with both rows.
+const EXAMPLES_MAX: usize = 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error("{message}")]
+    Unsupported { message: String, hint: String },
+    #[error("failed to read the source")]
+    Source(#[source] crate::capture::CaptureError),
+    #[error("failed to read the sink: {message}")]
+    Sink { message: String },
+    #[error("{message}")]
+    Plan { message: String, hint: String },
+    /// The flow does not deliver.
+    #[error("{message}")]
+    Stalled { message: String },
+}
+
+impl Fault for VerifyError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unsupported { .. } | Self::Plan { .. } => Code::Invalid,
+            Self::Source(_) | Self::Sink { .. } | Self::Stalled { .. } => Code::Unavailable,
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Unsupported { .. } | Self::Plan { .. } => Blame::Client,
+            _ => Blame::Upstream,
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        Retry::Never
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unsupported { hint, .. } | Self::Plan { hint, .. } => Some(hint.clone()),
+            Self::Stalled { .. } => Some("see `tidemill status`".into()),
+            Self::Source(error) => error.hint.clone(),
+            Self::Sink { .. } => None,
+        }
+    }
+}
+
+/// Knows how far the flow is.
+#[async_trait]
+pub trait Watch: Send + Sync {
+    /// Waits until the sink has all that `mark` covers.
+    async fn delivered(&self, mark: &Mark) -> Result<(), VerifyError>;
+
+    /// The keys of rows that have a parked change, as `(table in the sink, key as JSON)`.
+    async fn parked(&self) -> Result<HashSet<(String, String)>, VerifyError>;
+
+    /// Rows of the source have been compared: of this table, of about so many.
+    fn progress(&self, table: &str, rows: u64, of: u64);
+}
+
+/// One table's outcome.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TableReport {
+    /// In the source.
+    pub table: String,
+    /// In the sink.
+    pub copy: String,
+    /// Rows of the source that the flow carries.
+    pub rows: u64,
+    pub missing: u64,
+    pub extra: u64,
+    pub different: u64,
+    /// Rows that changed at each look.
+    pub undecided: u64,
+    /// Rows that differ and have a parked change: see `tidemill flow dead-letters`.
+    pub parked: u64,
+    /// Some of the differences.
+    pub differences: Vec<Difference>,
+    /// Why the table was not compared whole.
+    pub note: Option<String>,
+}
+
+impl TableReport {
+    /// Whether nothing differs and nothing is open.
+    pub fn is_equal(&self) -> bool {
+        self.missing + self.extra + self.different + self.undecided + self.parked == 0 && self.note.is_none()
+    }
+}
+
+/// A row that differs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Difference {
+    pub kind: &'static str,
+    pub key: Json,
+    /// By column, as they are compared; `null` where there is no row.
+    pub source: Option<BTreeMap<String, String>>,
+    pub sink: Option<BTreeMap<String, String>>,
+}
+
+/// A row in the form that is compared: each column's text, `None` for NULL.
+type Cells = Vec<Option<String>>;
+
+/// A row's key: its text, and its values as the sink has them.
+#[derive(Clone, Debug)]
+struct Key {
+    text: String,
+    values: Vec<Value>,
+}
+
+/// One table on both sides.
+struct Pair {
+    source: Arc<Table>,
+    plan: TablePlan,
+    /// The flow's table as the sink declares it, column by column; `None` where it lacks one.
+    declared: Vec<Option<Column>>,
+    keyed: bool,
+}
+
+impl Pair {
+    fn target(&self) -> &Arc<Table> {
+        self.plan.table()
+    }
+
+    /// A row of the flow's key.
+    fn key_of(&self, row: &[Value], in_sqlite: bool) -> Key {
+        let table = self.target();
+        let values: Vec<Value> = table.key.iter().map(|index| row[*index].clone()).collect();
+        let cells: Cells = table
+            .key
+            .iter()
+            .zip(&values)
+            .map(|(index, value)| cell(value, &table.columns[*index], self.declared[*index].as_ref(), in_sqlite))
+            .collect();
+        Key { text: text_of(&cells), values }
+    }
+
+    /// The key of a row of the sink, from its values there.
+    fn key_in_sink(&self, values: Vec<Value>, in_sqlite: bool) -> Key {
+        let table = self.target();
+        let indexes = table.key.iter().zip(&values);
+        let cells: Cells = indexes
+            .map(|(index, value)| match (&table.columns[*index], &self.declared[*index]) {
+                (own, Some(declared)) if !in_sqlite => copy::sql_cell(value, own, declared),
+                (own, declared) => cell(value, own, declared.as_ref(), in_sqlite),
+            })
+            .collect();
+        Key { text: text_of(&cells), values }
+    }
+
+    /// As our change format has it.
+    fn key_json(&self, key: &Key) -> Json {
+        let table = self.target();
+        let cells = table.key.iter().zip(&key.values).map(|(index, value)| {
+            let column = &table.columns[*index];
+            let text = base::json::value_text(value, column);
+            (column.name.clone(), serde_json::from_str(&text).unwrap_or(Json::Null))
+        });
+        Json::Object(cells.collect())
+    }
+
+    /// A row that the flow would write, as cells.
+    fn expected(&self, row: &[Value], in_sqlite: bool) -> Cells {
+        let columns = self.target().columns.iter().zip(&self.declared);
+        row.iter().zip(columns).map(|(value, (column, declared))| cell(value, column, declared.as_ref(), in_sqlite)).collect()
+    }
+
+    fn named(&self, cells: &Cells) -> BTreeMap<String, String> {
+        let names = self.target().columns.iter().map(|column| column.name.clone());
+        names.zip(cells.iter().map(|cell| cell.clone().unwrap_or_else(|| "NULL".to_owned()))).collect()
+    }
+}
+
+fn text_of(cells: &Cells) -> String {
+    serde_json::to_string(cells).unwrap_or_default()
+}
+
+/// A value as it would be read back from a column that the sink declares so.
+fn cell(value: &Value, column: &Column, declared: Option<&Column>, in_sqlite: bool) -> Option<String> {
+    if *value == Value::Null {
+        return None;
+    }
+    if in_sqlite {
+        return copy::sqlite_text(value, column);
+    }
+    let stored = declared.map(|column| &column.ty);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    Some(match value {
+        // A server without these types keeps their bytes.
+        Value::Geometry(bytes) if stored != Some(&ColumnType::Geometry) => hex(bytes),
+        Value::Vector(bytes) if !matches!(stored, Some(ColumnType::Vector { .. })) => hex(bytes),
+        Value::Bytes(bytes) => hex(bytes),
+        Value::Timestamp(at) if matches!(stored, Some(ColumnType::DateTime { .. })) => {
+            let place = base::value::timestamp_to_datetime(*at);
+            base::json::value_text(&Value::DateTime(place), declared.unwrap_or(column))
+        }
+        // Servers space and order objects differently.
+        Value::Json(text) => match serde_json::from_str::<Json>(text) {
+            Ok(json) => json.to_string(),
+            Err(_) => text.clone(),
+        },
+        value => base::json::value_text(value, column),
+    })
+}
+
+/// A flow's two ends.
+pub struct Ends {
+    origin: Origin,
+    copy: Copy,
+    pairs: Vec<Pair>,
+    missing_tables: Vec<(Arc<Table>, String)>,
+}
+
+impl Ends {
+    /// Connects to both ends and pairs their tables; `only` chooses among the source's, all when empty.
+    pub async fn open(
+        source_name: &str,
+        source: &SourceConfig,
+        sink: &SinkConfig,
+        flow: &FlowConfig,
+        only: &[String],
+    ) -> Result<Self, VerifyError> {
+        let unsupported = |message: String| VerifyError::Unsupported {
+            message,
+            hint: "verify compares MySQL and MariaDB sources with mysql, tidb and sqlite sinks".into(),
+        };
+        if source.kind != SourceKind::Mysql {
+            return Err(unsupported(format!("the source `{source_name}` cannot be compared yet")));
+        }
+        if !matches!(sink.kind, SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite) {
+            return Err(unsupported(format!("the sink `{}` cannot be compared yet", flow.to)));
+        }
+        if flow.options.history {
+            return Err(unsupported("a history holds changes, not rows".to_owned()));
+        }
+        let wrong = |error: &dyn std::fmt::Display| VerifyError::Plan {
+            message: error.to_string(),
+            hint: "run `tidemill check`".into(),
+        };
+        let transform = Transform::compile(flow).map_err(|errors| {
+            wrong(&errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })?;
+        let all = ["*.*".to_owned()];
+        let of_flow = if flow.tables.is_empty() { &all[..] } else { &flow.tables };
+        let of_flow = Patterns::new(of_flow, &[]).map_err(|e| wrong(&e))?;
+        let only = if only.is_empty() { &all[..] } else { only };
+        let only = Patterns::new(only, &[]).map_err(|e| wrong(&e))?;
+        let mut origin = Origin::connect(source).await?;
+        let mut copy = Copy::connect(sink).await?;
+        let captured = Patterns::new(&source.tables, &source.exclude).map_err(|e| wrong(&e))?;
+        let wanted = |name: &base::TableName| captured.matches(name) && of_flow.matches(name) && only.matches(name);
+        let (mut pairs, mut missing_tables) = (Vec::new(), Vec::new());
+        for table in origin.tables(wanted).await? {
+            let table = Arc::new(table);
+            let plan = transform.plan(&table).map_err(|error| VerifyError::Plan {
+                message: format!("table `{}`: {error}", table.name),
+                hint: error.hint.clone(),
+            })?;
+            let target = Arc::clone(plan.table());
+            let Some(declared) = copy.describe(&target).await? else {
+                missing_tables.push((table, target.name.to_string()));
+                continue;
+            };
+            let find = |name: &str| declared.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name)).cloned();
+            let names = |table: &Table| -> Vec<String> {
+                let mut names: Vec<_> =
+                    table.key.iter().map(|index| table.columns[*index].name.to_lowercase()).collect();
+                names.sort();
+                names
+            };
+            let keyed = !target.key.is_empty() && names(&target) == names(&declared);
+            let columns = target.columns.iter().map(|column| find(&column.name)).collect();
+            pairs.push(Pair { source: table, plan, declared: columns, keyed });
+        }
+        Ok(Self { origin, copy, pairs, missing_tables })
+    }
+
+    /// Compares every table.
+    pub async fn compare(&mut self, watch: &dyn Watch) -> Result<Vec<TableReport>, VerifyError> {
+        let mut reports = Vec::new();
+        for (table, copy) in &self.missing_tables {
+            let note = Some("the sink has no such table".to_owned());
+            let table = table.name.to_string();
+            reports.push(TableReport { table, copy: copy.clone(), note, ..TableReport::default() });
+        }
+        let parked = watch.parked().await?;
+        for pair in &self.pairs {
+            let report = TableReport {
+                table: pair.source.name.to_string(),
+                copy: pair.target().name.to_string(),
+                ..TableReport::default()
+            };
+            let mut table = OneTable { origin: &mut self.origin, copy: &mut self.copy, pair, watch, report };
+            let lacking = pair.target().columns.iter().zip(&pair.declared).find(|(_, have)| have.is_none());
+            if let Some((column, _)) = lacking {
+                table.report.note = Some(format!("the sink's table has no column `{}`", column.name));
+            } else if pair.keyed {
+                table.by_key(&parked).await?;
+            } else {
+                table.as_a_whole().await?;
+            }
+            reports.push(table.report);
+        }
+        Ok(reports)
+    }
+}
+
+struct OneTable<'a> {
+    origin: &'a mut Origin,
+    copy: &'a mut Copy,
+    pair: &'a Pair,
+    watch: &'a dyn Watch,
+    report: TableReport,
+}
+
+impl OneTable<'_> {
+    async fn by_key(&mut self, parked: &HashSet<(String, String)>) -> Result<(), VerifyError> {
+        let mut suspects: Vec<Key> = Vec::new();
+        self.scan_source(&mut suspects).await?;
+        self.scan_sink(&mut suspects).await?;
+        let mut seen = HashSet::new();
+        suspects.retain(|key| seen.insert(key.text.clone()));
+        if suspects.len() > SUSPECTS_MAX {
+            self.report.different += suspects.len() as u64;
+            self.report.note = Some(format!("more than {SUSPECTS_MAX} rows differ: it is no copy"));
+            return Ok(());
+        }
+        for keys in suspects.chunks(KEYS_PER_QUERY) {
+            self.look_again(keys, parked).await?;
+        }
+        Ok(())
+    }
+
+    /// Every row of the source, against the sink's row of its key.
+    async fn scan_source(&mut self, suspects: &mut Vec<Key>) -> Result<(), VerifyError> {
+        let estimate = self.origin.estimate(&self.pair.source).await?;
+        let mut after = None;
+        let mut read = 0;
+        loop {
+            let chunk = self.origin.chunk(&self.pair.source, after.as_ref(), CHUNK_ROWS).await?;
+            read += chunk.len() as u64;
+            self.watch.progress(&self.report.table, read, estimate.max(read));
+            let mut expected = Vec::with_capacity(chunk.len());
+            for row in &chunk {
+                if let Some(row) = self.carried(row)? {
+                    let key = self.pair.key_of(&row, self.copy.is_sqlite());
+                    expected.push((key, self.pair.expected(&row, self.copy.is_sqlite())));
+                }
+            }
+            self.report.rows += expected.len() as u64;
+            for part in expected.chunks(KEYS_PER_QUERY) {
+                let keys: Vec<&Key> = part.iter().map(|(key, _)| key).collect();
+                let have = self.sink_rows(&keys).await?;
+                let differs = part.iter().filter(|(key, cells)| have.get(&key.text) != Some(cells));
+                suspects.extend(differs.map(|(key, _)| key.clone()));
+            }
+            if (chunk.len() as u64) < CHUNK_ROWS || suspects.len() > SUSPECTS_MAX {
+                return Ok(());
+            }
+            after = chunk.into_iter().next_back();
+        }
+    }
+
+    /// Every key of the sink: whether the source has its row.
+    async fn scan_sink(&mut self, suspects: &mut Vec<Key>) -> Result<(), VerifyError> {
+        let in_sqlite = self.copy.is_sqlite();
+        let mut after = None;
+        loop {
+            let (rows, next) = self.copy.keys(self.pair.target(), &self.pair.declared, after, CHUNK_ROWS).await?;
+            let full = rows.len() as u64 == CHUNK_ROWS;
+            let keys: Vec<Key> = rows.into_iter().map(|values| self.pair.key_in_sink(values, in_sqlite)).collect();
+            for part in keys.chunks(KEYS_PER_QUERY) {
+                let part: Vec<&Key> = part.iter().collect();
+                let have = self.source_rows(&part).await?;
+                suspects.extend(part.into_iter().filter(|key| !have.contains_key(&key.text)).cloned());
+            }
+            if !full || suspects.len() > SUSPECTS_MAX {
+                return Ok(());
+            }
+            after = next;
+        }
+    }
+
+    /// A row of the source as the flow carries it.
+    fn carried(&self, row: &base::RowBuf) -> Result<Option<Vec<Value>>, VerifyError> {
+        // A row that no expression can be evaluated for is parked: it has no row in the sink.
+        Ok(self.pair.plan.apply(row.view()).unwrap_or(None))
+    }
+
+    async fn source_rows(&mut self, keys: &[&Key]) -> Result<HashMap<String, Cells>, VerifyError> {
+        let values: Vec<&[Value]> = keys.iter().map(|key| &key.values[..]).collect();
+        let rows = self.origin.rows(&self.pair.source, self.pair.target(), &values).await?;
+        let mut out = HashMap::with_capacity(rows.len());
+        for row in rows {
+            if let Some(row) = self.carried(&row)? {
+                let in_sqlite = self.copy.is_sqlite();
+                out.insert(self.pair.key_of(&row, in_sqlite).text, self.pair.expected(&row, in_sqlite));
+            }
+        }
+        Ok(out)
+    }
+
+    async fn sink_rows(&mut self, keys: &[&Key]) -> Result<HashMap<String, Cells>, VerifyError> {
+        let values: Vec<&[Value]> = keys.iter().map(|key| &key.values[..]).collect();
+        let rows = self.copy.rows(self.pair.target(), &self.pair.declared, &values).await?;
+        let in_sqlite = self.copy.is_sqlite();
+        Ok(rows.into_iter().map(|(key, cells)| (self.pair.key_in_sink(key, in_sqlite).text, cells)).collect())
+    }
+
+    /// Source, then sink when it has come so far, then source again, until each row has shown what it is.
+    async fn look_again(
+        &mut self,
+        keys: &[Key],
+        parked: &HashSet<(String, String)>,
+    ) -> Result<(), VerifyError> {
+        let mut open: Vec<(&Key, u32)> = keys.iter().map(|key| (key, 0)).collect();
+        for _ in 0..LOOKS_MAX {
+            let names: Vec<&Key> = open.iter().map(|(key, _)| *key).collect();
+            let first = self.source_rows(&names).await?;
+            let mark = self.origin.mark().await?;
+            self.watch.delivered(&mark).await?;
+            let have = self.sink_rows(&names).await?;
+            let again = self.source_rows(&names).await?;
+            let mut left = Vec::new();
+            for (key, agreeing) in open {
+                let (source, sink) = (first.get(&key.text), have.get(&key.text));
+                if source != again.get(&key.text) {
+                    left.push((key, 0));
+                } else if source != sink {
+                    if agreeing + 1 < LOOKS_AGREEING {
+                        left.push((key, agreeing + 1));
+                    } else {
+                        self.tell(key, source, sink, parked);
+                    }
+                }
+            }
+            open = left;
+            if open.is_empty() {
+                return Ok(());
+            }
+        }
+        self.report.undecided += open.len() as u64;
+        Ok(())
+    }
+
+    fn tell(
+        &mut self,
+        key: &Key,
+        source: Option<&Cells>,
+        sink: Option<&Cells>,
+        parked: &HashSet<(String, String)>,
+    ) {
+        let json = self.pair.key_json(key);
+        if parked.contains(&(self.report.copy.clone(), json.to_string())) {
+            self.report.parked += 1;
+            return;
+        }
+        let (kind, count) = match (source, sink) {
+            (Some(_), None) => ("missing", &mut self.report.missing),
+            (None, _) => ("extra", &mut self.report.extra),
+            (Some(_), Some(_)) => ("different", &mut self.report.different),
+        };
+        *count += 1;
+        if self.report.differences.len() < EXAMPLES_MAX {
+            self.report.differences.push(Difference {
+                kind,
+                key: json,
+                source: source.map(|cells| self.pair.named(cells)),
+                sink: sink.map(|cells| self.pair.named(cells)),
+            });
+        }
+    }
+
+    /// A table whose rows cannot be told apart: the sums of both sides.
+    async fn as_a_whole(&mut self) -> Result<(), VerifyError> {
+        for _ in 0..LOOKS_MAX {
+            let first = self.source_sum().await?;
+            let mark = self.origin.mark().await?;
+            self.watch.delivered(&mark).await?;
+            let sink = self.copy.sum(self.pair.target(), &self.pair.declared).await?;
+            if first != self.source_sum().await? {
+                continue;
+            }
+            self.report.rows = first.rows;
+            self.watch.progress(&self.report.table, first.rows, first.rows);
+            if first != sink {
+                self.report.missing = first.rows.saturating_sub(sink.rows);
+                self.report.extra = sink.rows.saturating_sub(first.rows);
+                self.report.different = u64::from(first.rows == sink.rows);
+                self.report.note = Some("it has no key: which rows differ cannot be told".to_owned());
+            }
+            return Ok(());
+        }
+        self.report.note = Some("it has no key, and changed at every look: compare it when it is quiet".to_owned());
+        Ok(())
+    }
+
+    async fn source_sum(&mut self) -> Result<Sum, VerifyError> {
+        let in_sqlite = self.copy.is_sqlite();
+        let mut sum = Sum::default();
+        let pair = self.pair;
+        self.origin
+            .each(&pair.source, |row| {
+                if let Ok(Some(row)) = pair.plan.apply(row.view()) {
+                    sum.add(&pair.expected(&row, in_sqlite));
+                }
+            })
+            .await?;
+        Ok(sum)
+    }
+}
+
+/// Rows in any order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    rows: u64,
+    of_digests: u128,
+}
+
+impl Sum {
+    fn add(&mut self, cells: &Cells) {
+        let mut digest = Sha256::new();
+        for cell in cells {
+            match cell {
+                None => digest.update([0]),
+                Some(text) => {
+                    digest.update([1]);
+                    digest.update((text.len() as u64).to_le_bytes());
+                    digest.update(text);
+                }
+            }
+        }
+        let digest = digest.finalize();
+        let half: [u8; 16] = digest[..16].try_into().unwrap_or_default();
+        self.rows += 1;
+        self.of_digests = self.of_digests.wrapping_add(u128::from_le_bytes(half));
+    }
+}
+
+/// Whether capture has come to `mark`, by what `status` says of its position.
+pub fn has_reached(mark: &Mark, gtid: Option<&str>, file: Option<&str>, pos: u64) -> bool {
+    let (server, file) = (String::new(), file.unwrap_or_default().to_owned());
+    let position = match (mark, gtid) {
+        (Mark::Maria(_), Some(text)) => match text.parse() {
+            Ok(gtids) => Position::MariaDb { server, gtids, file, pos },
+            Err(_) => return false,
+        },
+        (Mark::Gtids(_), Some(text)) => match text.parse() {
+            Ok(gtids) => Position::MySql { server, gtids: Some(gtids), file, pos },
+            Err(_) => return false,
+        },
+        _ => Position::MySql { server, gtids: None, file, pos },
+    };
+    mark.reached_by(&position)
+}
+
+/// A key's values as parameters of a query on `columns`; `None` when one has no such form.
+fn key_params<'v>(
+    values: impl Iterator<Item = (&'v Value, &'v Column)>,
+) -> Option<Vec<(String, Option<mysql_async::Value>)>> {
+    values
+        .map(|(value, column)| {
+            let value = match (value, &column.ty) {
+                // A number that came as text, from SQLite.
+                (Value::Text(text), ColumnType::Decimal { .. }) => ValueRef::Decimal(text),
+                (value, _) => value.as_ref(),
+            };
+            crate::capture::mysql::snapshot::key_operand(value, column)
+        })
+        .collect()
+}
+
+/// `(a, b) IN ((?, ?), …)`.
+fn keys_condition(
+    columns: &[&Column],
+    keys: &[&[Value]],
+) -> Option<(String, Vec<mysql_async::Value>)> {
+    let sides: Vec<String> =
+        columns.iter().map(|column| crate::capture::mysql::snapshot::key_side(column)).collect();
+    let mut params = Vec::new();
+    let mut tuples = Vec::with_capacity(keys.len());
+    for key in keys {
+        let operands = key_params(key.iter().zip(columns.iter().copied()))?;
+        let texts: Vec<&str> = operands.iter().map(|(text, _)| text.as_str()).collect();
+        tuples.push(format!("({})", texts.join(", ")));
+        params.extend(operands.iter().filter_map(|(_, param)| param.clone()));
+    }
+    Some((format!("({}) IN ({})", sides.join(", "), tuples.join(", ")), params))
+}

@@ -1,0 +1,152 @@
+//! The source's side: its tables and rows, as a snapshot reads them.
+
+use super::{Mark, VerifyError, keys_condition};
+use crate::capture::CaptureError;
+use crate::capture::mysql::check::{Server, inspect};
+use crate::capture::mysql::connect::{Address, reading_session, statement_error};
+use crate::capture::mysql::schema::read_tables;
+use crate::capture::mysql::snapshot::{current_mark, encode, push_after_key, quoted, row_key, select_list};
+use crate::config::SourceConfig;
+use base::{Column, RowBuf, Table, TableName, Value};
+use futures_util::TryStreamExt;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+
+pub struct Origin {
+    conn: Conn,
+    server: Server,
+}
+
+impl Origin {
+    pub async fn connect(config: &SourceConfig) -> Result<Self, VerifyError> {
+        let open = async {
+            let mut conn = Address::new(config)?.connect().await?;
+            let (server, _) = inspect(&mut conn).await?;
+            reading_session(&mut conn).await?;
+            Ok::<_, CaptureError>(Self { conn, server })
+        };
+        open.await.map_err(VerifyError::Source)
+    }
+
+    /// The tables that are `wanted`, as the server has them now.
+    pub async fn tables(&mut self, wanted: impl Fn(&TableName) -> bool) -> Result<Vec<Table>, VerifyError> {
+        let found = read_tables(&mut self.conn, &self.server, wanted).await.map_err(VerifyError::Source)?;
+        found
+            .into_iter()
+            .map(|(name, described)| match described {
+                Ok(live) => Ok(live.table),
+                Err(reason) => Err(VerifyError::Unsupported {
+                    message: format!("table `{name}` cannot be read: {reason}"),
+                    hint: "leave it out with --table".into(),
+                }),
+            })
+            .collect()
+    }
+
+    pub async fn estimate(&mut self, table: &Table) -> Result<u64, VerifyError> {
+        let sql = "SELECT COALESCE(table_rows, 0) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?";
+        let params = (&table.name.db, &table.name.table);
+        let found: Result<Option<u64>, _> = self.conn.exec_first(sql, params).await;
+        Ok(found.map_err(|e| failed(table, e))?.unwrap_or(0))
+    }
+
+    /// What a read that ended before now may have seen.
+    pub async fn mark(&mut self) -> Result<Mark, VerifyError> {
+        if self.server.mariadb {
+            // The view's own position: opened for it alone.
+            let begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
+            self.conn.query_drop("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await.map_err(session)?;
+            self.conn.query_drop(begin).await.map_err(session)?;
+        }
+        let mark = current_mark(&mut self.conn, &self.server).await.map_err(VerifyError::Source);
+        if self.server.mariadb {
+            self.conn.query_drop("COMMIT").await.map_err(session)?;
+        }
+        mark
+    }
+
+    /// The next rows by key.
+    pub async fn chunk(
+        &mut self,
+        table: &Table,
+        after: Option<&RowBuf>,
+        limit: u64,
+    ) -> Result<Vec<RowBuf>, VerifyError> {
+        let mut sql = format!("SELECT {} FROM {}", select_list(table, self.server.flavor()), quoted(&table.name));
+        let mut params = Vec::new();
+        if let Some(row) = after {
+            sql.push_str(" WHERE ");
+            let key = RowBuf(row_key(table, row.view()));
+            push_after_key(&mut sql, &mut params, table, &key).map_err(VerifyError::Source)?;
+        }
+        let order: Vec<_> = table.key.iter().map(|i| name_of(&table.columns[*i])).collect();
+        sql.push_str(&format!(" ORDER BY {} LIMIT {limit}", order.join(", ")));
+        self.select(table, &sql, params).await
+    }
+
+    /// The rows of these keys, whose values are in the order of the flow's table's key.
+    pub async fn rows(
+        &mut self,
+        table: &Table,
+        carried: &Table,
+        keys: &[&[Value]],
+    ) -> Result<Vec<RowBuf>, VerifyError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A flow keeps the key's columns in their order; it may rename them.
+        let columns: Vec<&Column> = table.key.iter().map(|index| &table.columns[*index]).collect();
+        debug_assert_eq!(columns.len(), carried.key.len());
+        let (condition, params) = keys_condition(&columns, keys).ok_or_else(|| uncomparable(table))?;
+        let sql = format!(
+            "SELECT {} FROM {} WHERE {condition}",
+            select_list(table, self.server.flavor()),
+            quoted(&table.name)
+        );
+        self.select(table, &sql, params).await
+    }
+
+    async fn select(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        params: Vec<mysql_async::Value>,
+    ) -> Result<Vec<RowBuf>, VerifyError> {
+        let params = if params.is_empty() { mysql_async::Params::Empty } else { params.into() };
+        let rows: Vec<Row> = self.conn.exec(sql, params).await.map_err(|e| failed(table, e))?;
+        let flavor = self.server.flavor();
+        rows.iter().map(|row| encode(row, table, flavor).map_err(VerifyError::Source)).collect()
+    }
+
+    /// Every row once, in any order, of one moment.
+    pub async fn each(&mut self, table: &Table, mut take: impl FnMut(RowBuf)) -> Result<(), VerifyError> {
+        let flavor = self.server.flavor();
+        let sql = format!("SELECT {} FROM {}", select_list(table, flavor), quoted(&table.name));
+        let mut result = self.conn.exec_iter(sql, ()).await.map_err(|e| failed(table, e))?;
+        if let Some(mut rows) = result.stream::<Row>().await.map_err(|e| failed(table, e))? {
+            while let Some(row) = rows.try_next().await.map_err(|e| failed(table, e))? {
+                take(encode(&row, table, flavor).map_err(VerifyError::Source)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+pub fn uncomparable(table: &Table) -> VerifyError {
+    VerifyError::Unsupported {
+        message: format!("table `{}` has a key that cannot be looked up", table.name),
+        hint: "leave it out with --table".into(),
+    }
+}
+
+fn name_of(column: &Column) -> String {
+    crate::capture::mysql::schema::quote_name(&column.name)
+}
+
+fn failed(table: &Table, error: mysql_async::Error) -> VerifyError {
+    VerifyError::Source(statement_error(&format!("read table `{}`", table.name), error))
+}
+
+fn session(error: mysql_async::Error) -> VerifyError {
+    VerifyError::Source(statement_error("read the server's position", error))
+}

@@ -1,0 +1,191 @@
+//! `flow verify`: equal ends are found equal while both move, and every kind of difference is found.
+
+use crate::node::{Node, mysql_source};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer, TiDb, TiDbOptions};
+
+async fn run_all(server: &SqlServer, statements: &[&str]) {
+    for sql in statements {
+        server.exec(sql).await.unwrap();
+    }
+}
+
+const KINDS: [&str; 8] = [
+    "CREATE DATABASE shop",
+    "CREATE TABLE shop.kinds (id BIGINT UNSIGNED, day DATE, at DATETIME(3), stamp TIMESTAMP(6) NULL, \
+     price DECIMAL(12,4), ratio DOUBLE, small FLOAT, bits BIT(7), level ENUM('low','high'), tags SET('a','b','c'), \
+     doc JSON, raw VARBINARY(20), name VARCHAR(20), took TIME(2), y YEAR, PRIMARY KEY (id, day))",
+    "INSERT INTO shop.kinds VALUES \
+     (18446744073709551615, '2026-01-01', '2026-01-02 03:04:05.678', '2026-01-02 03:04:05.678901', 1.5, 0.1, 1.25, b'101', \
+      'high', 'a,c', '{\"b\": [1, 2.50, null], \"a\": \"é\"}', X'00FF', 'Ärger', '-12:34:56.78', 2026), \
+     (1, '1999-12-31', NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', NULL, '', '', NULL, NULL)",
+    "CREATE TABLE shop.users (id INT PRIMARY KEY, phone VARCHAR(20), level INT, note VARCHAR(40))",
+    "INSERT INTO shop.users WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) \
+     SELECT i, CONCAT('1380000', 1000 + i), i % 5, CONCAT('note ', i) FROM n",
+    "CREATE TABLE shop.names (name VARCHAR(30) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci PRIMARY KEY, n INT)",
+    "INSERT INTO shop.names VALUES ('Ada', 1), ('bob', 2), ('Çelik', 3)",
+    "CREATE TABLE shop.log (line VARCHAR(40), n INT)",
+];
+
+fn files(source: &SqlServer, sinks: &[(&str, String)]) -> Vec<(String, String)> {
+    let mut files = vec![("sources/shop.yaml".to_owned(), mysql_source(&source.url(), "shop.*"))];
+    for (name, text) in sinks {
+        files.push((format!("sinks/{name}.yaml"), text.clone()));
+        let flow = format!(
+            "from: shop\nto: {name}\nroute: {{\"shop.*\": \"copy.*\"}}\n\
+             transform:\n  - mask: {{phone: partial}}\n"
+        );
+        // Only one table has a phone: the steps are of flows of their own.
+        let plain = flow.split("transform").next().unwrap_or_default();
+        files.push((
+            format!("flows/{name}.yaml"),
+            format!("{plain}tables: [shop.kinds, shop.names, shop.log]\n"),
+        ));
+        files.push((
+            format!("flows/{name}_users.yaml"),
+            format!("{flow}  - filter: \"level < 4\"\n  - rename: {{note: remark}}\n  - set: {{twice: \"level * 2\"}}\ntables: [shop.users]\n"),
+        ));
+    }
+    files
+}
+
+async fn start(files: Vec<(String, String)>) -> Node {
+    let files: Vec<(&str, String)> = files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
+    let mut node = Node::new(&files);
+    node.start();
+    let still = |s: &Value| s["flows"].as_array().into_iter().flatten().all(|f| f["lag_changes"] == 0 && f["lsn"] != 0);
+    node.wait("all is delivered", |s| s["sources"][0]["state"] == "stream" && still(s)).await;
+    node
+}
+
+fn verify(node: &Node, flow: &str) -> (i32, Value) {
+    let (code, out, err) = node.run(&["flow", "verify", flow, "--json"]);
+    (code, serde_json::from_str(&out).unwrap_or_else(|_| json!({ "error": err })))
+}
+
+/// Writes until told to stop.
+async fn write(server: &SqlServer, stop: &AtomicBool) {
+    let mut n = 0u64;
+    while !stop.load(Ordering::Relaxed) {
+        n += 1;
+        let id = n * 7919 % 1100;
+        let statements = [
+            format!("REPLACE INTO shop.users VALUES ({id}, '13911112222', {}, 'new {n}')", n % 6),
+            format!("UPDATE shop.kinds SET price = price + 1, doc = JSON_OBJECT('n', {n}) WHERE id = 1"),
+            format!("UPDATE shop.users SET id = id + 2000 WHERE id = {}", id / 2),
+            format!("DELETE FROM shop.users WHERE id = {}", 2000 + id / 3),
+        ];
+        for sql in statements {
+            let _ = server.exec(&sql).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equal_ends_are_found_equal_while_both_move() {
+    let server = Arc::new(MySql::start(MySqlOptions::default()).await.unwrap());
+    let maria = MariaDb::start(MariaDbOptions::default()).await.unwrap();
+    let tidb = TiDb::start(TiDbOptions::default()).await.unwrap();
+    run_all(&server, &KINDS).await;
+    run_all(&server, &["INSERT INTO shop.log VALUES ('a', 1), ('a', 1), (NULL, NULL)"]).await;
+    let sinks = [
+        ("mysql", format!("kind: mysql\nurl: {}\n", server.url())),
+        ("maria", format!("kind: mysql\nurl: {}\n", maria.url())),
+        ("tidb", format!("kind: tidb\nurl: {}\n", tidb.url())),
+        ("file", "kind: sqlite\npath: ./copy.db\n".to_owned()),
+    ];
+    let node = start(files(&server, &sinks)).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (server, stop) = (Arc::clone(&server), Arc::clone(&stop));
+        async move { write(&server, &stop).await }
+    });
+    for (name, _) in &sinks {
+        for flow in [(*name).to_owned(), format!("{name}_users")] {
+            let (code, report) = verify(&node, &flow);
+            // A row that changes at every look may stay undecided; nothing may differ.
+            let tables = report["tables"].as_array().unwrap_or_else(|| panic!("{flow}: {code} {report:#}\n{}", node.log()));
+            for table in tables {
+                for count in ["missing", "extra", "different", "parked"] {
+                    assert_eq!(table[count], 0, "{flow}: {report:#}");
+                }
+                assert!(table["rows"].as_u64() > Some(0), "{flow}: {report:#}");
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
+    for (name, _) in &sinks {
+        for flow in [(*name).to_owned(), format!("{name}_users")] {
+            let (code, report) = verify(&node, &flow);
+            assert_eq!((code, &report["equal"]), (0, &json!(true)), "{flow}: {report:#}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kind_of_difference_is_found() {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    run_all(&server, &KINDS).await;
+    run_all(
+        &server,
+        &[
+            "INSERT INTO shop.log VALUES ('a', 1), ('a', 1), ('b', 2)",
+            "CREATE DATABASE copy",
+            "CREATE TABLE copy.names (name VARCHAR(30) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci PRIMARY KEY, n TINYINT)",
+        ],
+    )
+    .await;
+    let sinks = [
+        ("db", format!("kind: mysql\nurl: {}\n", server.url())),
+        ("file", "kind: sqlite\npath: ./copy.db\n".to_owned()),
+        ("lines", "kind: files\npath: ./lines\n".to_owned()),
+    ];
+    let node = start(files(&server, &sinks)).await;
+    // Refused by the narrow column, and put aside.
+    run_all(&server, &["INSERT INTO shop.names VALUES ('too large', 1000)"]).await;
+    node.wait("parked", |s| s["flows"][0]["dead_letters"] == 1).await;
+    let spoil = [
+        "DELETE FROM copy.users WHERE id IN (10, 11)",
+        "UPDATE copy.users SET remark = 'spoilt' WHERE id = 700",
+        "INSERT INTO copy.users VALUES (5000, 'x', 1, 'x', 2)",
+        "UPDATE copy.kinds SET ratio = 0.2 WHERE id = 1",
+        "DELETE FROM copy.log WHERE line = 'a' LIMIT 1",
+        "UPDATE copy.names SET name = 'ADA' WHERE name = 'Ada'",
+    ];
+    run_all(&server, &spoil).await;
+    let counts = |report: &Value, table: &str| -> Vec<u64> {
+        let tables = report["tables"].as_array().unwrap();
+        let table = tables.iter().find(|t| t["table"] == format!("shop.{table}")).unwrap();
+        ["missing", "extra", "different", "parked"].map(|kind| table[kind].as_u64().unwrap()).to_vec()
+    };
+    let (code, report) = verify(&node, "db_users");
+    assert_eq!((code, counts(&report, "users")), (1, vec![2, 1, 1, 0]), "{report:#}");
+    let differences = report["tables"][0]["differences"].as_array().unwrap();
+    let of = |kind: &str| differences.iter().find(|d| d["kind"] == kind).unwrap();
+    assert_eq!(of("extra")["key"], json!({"id": 5000}));
+    assert_eq!(of("different")["sink"]["remark"], "\"spoilt\"");
+    assert_eq!(of("missing")["sink"], Value::Null);
+    assert!(!of("missing")["source"]["phone"].as_str().unwrap().contains("0000"), "masked: {report:#}");
+    let (code, report) = verify(&node, "db");
+    assert_eq!(code, 1);
+    assert_eq!(counts(&report, "kinds"), [0, 0, 1, 0], "{report:#}");
+    assert_eq!(counts(&report, "log"), [1, 0, 0, 0], "{report:#}");
+    assert_eq!(counts(&report, "names"), [1, 1, 0, 1], "{report:#}");
+
+    let file = rusqlite::Connection::open(node.path("copy.db")).unwrap();
+    file.execute_batch("DELETE FROM users WHERE id = 10; UPDATE kinds SET price = '9.0000' WHERE name = 'Ärger'; INSERT INTO log VALUES ('c', 3)").unwrap();
+    drop(file);
+    let (_, report) = verify(&node, "file_users");
+    assert_eq!(counts(&report, "users"), [1, 0, 0, 0], "{report:#}");
+    let (code, out, err) = node.run(&["flow", "verify", "file", "--table", "shop.k*"]);
+    assert_eq!(code, 1, "{out} {err}");
+    assert!(out.contains("shop.kinds") && out.contains("price: source \"1.5000\", sink \"9.0000\""), "{out}");
+    assert!(!out.contains("shop.log") && err.contains("1 of 1 tables differ"), "{out} {err}");
+    let (_, report) = verify(&node, "file");
+    assert_eq!(counts(&report, "log"), [0, 1, 0, 0], "{report:#}");
+    let (code, _, err) = node.run(&["flow", "verify", "lines"]);
+    assert!(code == 2 && err.contains("cannot be compared yet"), "{code} {err}");
+}
