@@ -11,6 +11,7 @@ mod formats;
 mod kill;
 mod node;
 mod parked;
+mod process;
 mod random;
 mod sinks;
 mod sqlite_source;
