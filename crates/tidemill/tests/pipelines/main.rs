@@ -8,6 +8,7 @@ mod continuity;
 mod examples;
 mod faults;
 mod formats;
+mod history;
 mod kill;
 mod node;
 mod parked;
