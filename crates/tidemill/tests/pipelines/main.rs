@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
 mod access;
+mod answers;
 mod away;
 mod continuity;
 mod examples;
