@@ -11,6 +11,7 @@ mod faults;
 mod formats;
 mod history;
 mod kill;
+mod large;
 mod node;
 mod parked;
 mod process;
