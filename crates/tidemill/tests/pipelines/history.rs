@@ -106,7 +106,7 @@ async fn primary_and_replica(keeps_order: &str) -> (MySql, MySql) {
 async fn write(primary: &MySql, from: i32) {
     let writer = async |table: &str| {
         let mut conn = primary.conn().await.unwrap();
-        for id in from..from + 15 {
+        for id in from..from + 8 {
             let rows = format!("INSERT INTO shop.{table} VALUES ({id}, 0)");
             conn.query_drop(rows).await.unwrap();
             conn.query_drop(format!("UPDATE shop.{table} SET v = {id} WHERE id = 1")).await.unwrap();

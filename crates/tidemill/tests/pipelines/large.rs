@@ -5,11 +5,11 @@ use serde_json::Value;
 use testkit::{MySql, MySqlOptions, SqlServer};
 
 /// Bytes of a value. One fits a packet of the source; the two images of an update do not.
-const VALUE_BYTES: usize = 6_000_000;
+const VALUE_BYTES: usize = 2_000_000;
 
 async fn server(server_id: u32, packet: &str) -> MySql {
     // InnoDB takes no value over a tenth of its redo log.
-    let args = vec!["--innodb-redo-log-capacity=128M".to_owned(), format!("--max-allowed-packet={packet}")];
+    let args = vec!["--innodb-redo-log-capacity=64M".to_owned(), format!("--max-allowed-packet={packet}")];
     MySql::start(MySqlOptions { server_id, args, ..MySqlOptions::default() }).await.unwrap()
 }
 
@@ -20,7 +20,7 @@ async fn hashes(server: &SqlServer, table: &str) -> Vec<(i32, u64, String)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_larger_than_the_packets_of_the_source_are_read_and_written_everywhere() {
-    let (source, sink) = (server(1, "10M").await, server(2, "32M").await);
+    let (source, sink) = (server(1, "3M").await, server(2, "8M").await);
     let insert =
         |id: u32, byte: char| format!("INSERT INTO shop.a VALUES ({id}, REPEAT('{byte}', {VALUE_BYTES}))");
     for sql in
