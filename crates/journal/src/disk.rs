@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A directory tree. A created, renamed or removed name is durable after [`Disk::sync_dir`], not before.
 pub trait Disk: Send + Sync + Debug {
@@ -23,6 +24,8 @@ pub trait Disk: Send + Sync + Debug {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// An exclusive lock on the file `path`, held until the result is dropped; `None` when someone else holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>>;
+    /// The time as this machine knows it, in milliseconds since the Unix epoch.
+    fn now_ms(&self) -> i64;
 }
 
 /// An open file. Content is durable after [`DiskFile::sync_data`], not before.
@@ -106,6 +109,10 @@ impl Disk for RealDisk {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn now_ms(&self) -> i64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
     }
 }
 

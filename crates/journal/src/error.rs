@@ -65,7 +65,9 @@ impl Fault for JournalError {
     fn code(&self) -> Code {
         match self {
             Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::Exhausted,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                    Code::Exhausted
+                }
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Code::PermissionDenied,
                 io::ErrorKind::NotFound => Code::NotFound,
                 _ => Code::Internal,

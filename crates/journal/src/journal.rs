@@ -32,7 +32,8 @@ pub struct Sealed {
 pub struct Retention {
     /// Remove the oldest segments while the journal is larger than this.
     pub bytes_max: Option<u64>,
-    /// Remove segments whose last commit is older than this time, in milliseconds since the Unix epoch.
+    /// Remove segments that were complete before this time, in milliseconds since the Unix epoch, if their last commit says
+    /// so too.
     pub since_ts_ms: Option<i64>,
 }
 
@@ -276,7 +277,7 @@ impl Journal {
         Ok((over || old).then_some(first.id))
     }
 
-    /// Time of the last commit before segment `next`, from its head.
+    /// When segment `next` began, or the time of the last commit before it if that is later: from its head.
     fn ends_at(&self, next: SegmentId) -> Result<i64, JournalError> {
         let path = next.path(&self.shared.dir);
         let failed = JournalError::io("open journal segment", &path);

@@ -28,7 +28,8 @@
 //!
 //! ```text
 //! 1 head      first in each segment, only there: "TIDEMILL" version:u16 identity:u64 segment:u64 epoch:u32
-//!             first_lsn:u64 ts_ms:i64 (time of the last commit before) blob(position JSON or null)
+//!             first_lsn:u64 ts_ms:i64 (when the segment began, or the time of the last commit before,
+//!             if that is later) blob(position JSON or null)
 //!             varint(number of tables) blob(table JSON)… blob(snapshot progress JSON)
 //! 2 schema    table JSON; before the first row of its (id, version), and current until the next of that id
 //! 3 drop      varint(table id)

@@ -197,7 +197,7 @@ json_body!(Table, SnapshotProgress, Option<Position>, Position, base::Ddl);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Head {
     pub segment: u64,
-    /// Time of the last commit before this segment; 0 when there is none.
+    /// When this segment began, or the time of the last commit before it, if that is later.
     pub ts_ms: i64,
     pub state: State,
 }

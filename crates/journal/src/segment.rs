@@ -85,7 +85,9 @@ pub(crate) fn make(
     let (name, path) = (id.path_unfinished(dir), id.path(dir));
     let failed = |error| JournalError::io("make journal segment", &path)(error);
     let mut bytes = Vec::new();
-    record::put_head(&mut bytes, id.number, folded.ts_ms, &folded.state)
+    // A commit's time is what its session says: replayed history says years ago, and is no older here than it looks to us.
+    let ts_ms = disk.now_ms().max(folded.ts_ms);
+    record::put_head(&mut bytes, id.number, ts_ms, &folded.state)
         .map_err(|bytes| JournalError::TooLarge { bytes })?;
     let head_bytes = bytes.len() as u64;
     record::put_seal(&mut bytes, id.first_lsn - 1, id.number, head_bytes);

@@ -61,6 +61,7 @@ struct Inner {
     capacity: Option<u64>,
     fail_syncs: u32,
     lying: bool,
+    now_ms: i64,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +93,7 @@ impl SimDisk {
             capacity: None,
             fail_syncs: 0,
             lying: false,
+            now_ms: 0,
         })))
     }
 
@@ -130,6 +132,11 @@ impl SimDisk {
     /// Bytes that fit; `None` for no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.inner().capacity = bytes;
+    }
+
+    /// Sets the clock, which stands still: at 0 to begin with.
+    pub fn set_now_ms(&self, now_ms: i64) {
+        self.inner().now_ms = now_ms;
     }
 
     /// Lets the next `count` syncs of files fail, keeping any part of what they should have kept.
@@ -339,6 +346,10 @@ impl Disk for SimDisk {
             return Ok(None);
         }
         Ok(Some(Box::new(SimLock { disk: self.clone(), path: path.to_owned(), boot: inner.boot })))
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.inner().now_ms
     }
 }
 

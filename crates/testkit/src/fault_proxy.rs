@@ -41,6 +41,9 @@ pub enum Fault {
     /// Connections are accepted and stay open; what is sent on any vanishes. When this fault ends, connections that
     /// lost bytes or were never carried upstream are reset.
     HalfOpen,
+    /// What clients send arrives, and what is answered vanishes: a statement is carried out and nobody hears of it. When
+    /// this fault ends, connections that lost bytes are reset.
+    Unanswered,
     /// About one byte in `one_in` is flipped, or a random byte is put before it. The same seed damages the same bytes of
     /// the same connection (counted since the proxy's start) in the same direction.
     Garbage { seed: u64, one_in: u32 },
@@ -210,8 +213,8 @@ async fn carry(mut client: TcpStream, mut route: Route, number: u64) {
     let (from_upstream, to_upstream) = upstream.split();
     // A pump that fails ends the connection; one that reaches its end lets the other finish.
     let both = tokio::try_join!(
-        pump(from_client, to_upstream, route.faults.clone(), number * 2),
-        pump(from_upstream, to_client, route.faults, number * 2 + 1),
+        pump(from_client, to_upstream, route.faults.clone(), Stream { number, answers: false }),
+        pump(from_upstream, to_client, route.faults, Stream { number, answers: true }),
     );
     if both.is_ok() {
         end_cleanly(&client);
@@ -244,6 +247,27 @@ async fn swallow(mut client: TcpStream, faults: &mut watch::Receiver<Order>) {
     }
 }
 
+/// One direction of a connection.
+#[derive(Clone, Copy)]
+struct Stream {
+    /// The connection, counted since the proxy's start.
+    number: u64,
+    /// From upstream to the client.
+    answers: bool,
+}
+
+impl Stream {
+    /// Whether what is sent vanishes under this fault.
+    fn is_lost(self, fault: &Fault) -> bool {
+        *fault == Fault::HalfOpen || *fault == Fault::Unanswered && self.answers
+    }
+
+    /// A number of its own.
+    fn seed(self) -> u64 {
+        self.number * 2 + u64::from(self.answers)
+    }
+}
+
 /// Bytes under way, and when they are due.
 type Chunk = (Instant, Vec<u8>);
 
@@ -252,7 +276,7 @@ async fn pump(
     from: ReadHalf<'_>,
     to: WriteHalf<'_>,
     faults: watch::Receiver<Order>,
-    stream: u64,
+    stream: Stream,
 ) -> io::Result<()> {
     let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT_MAX);
     tokio::try_join!(take(from, sender, faults, stream), give(receiver, to)).map(|_| ())
@@ -263,14 +287,14 @@ async fn take(
     mut from: ReadHalf<'_>,
     sender: mpsc::Sender<Chunk>,
     mut faults: watch::Receiver<Order>,
-    stream: u64,
+    stream: Stream,
 ) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK_BYTES_MAX];
     let mut damage: Option<Damage> = None;
     let mut lost = false;
     loop {
         let fault = faults.borrow_and_update().fault.clone();
-        if lost && fault != Fault::HalfOpen {
+        if lost && !stream.is_lost(&fault) {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         let bytes_max = match fault {
@@ -288,7 +312,7 @@ async fn take(
         };
         if length == 0 {
             // Behind a half-open network nobody hears of the end.
-            while faults.borrow_and_update().fault == Fault::HalfOpen {
+            while stream.is_lost(&faults.borrow_and_update().fault) {
                 faults.changed().await.map_err(|_| io::ErrorKind::ConnectionReset)?;
                 lost = true;
             }
@@ -303,14 +327,15 @@ async fn take(
                 sleep(Duration::from_secs_f64(length as f64 / rate.max(1) as f64)).await;
                 (now, bytes.to_vec())
             }
-            Fault::HalfOpen => {
+            Fault::HalfOpen | Fault::Unanswered if stream.is_lost(&fault) => {
                 lost = true;
                 continue;
             }
+            Fault::HalfOpen | Fault::Unanswered => (now, bytes.to_vec()),
             Fault::Garbage { seed, one_in } => {
                 let damage = match &mut damage {
                     Some(damage) if damage.seed == seed => damage,
-                    other => other.insert(Damage::new(seed, stream)),
+                    other => other.insert(Damage::new(seed, stream.seed())),
                 };
                 (now, damage.apply(bytes, one_in))
             }

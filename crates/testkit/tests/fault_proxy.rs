@@ -108,6 +108,23 @@ async fn a_half_open_network_accepts_and_says_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_unanswered_has_arrived() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = FaultProxy::start(upstream.local_addr().unwrap()).await.unwrap();
+    let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
+    let (mut server, _) = upstream.accept().await.unwrap();
+    proxy.set(Fault::Unanswered).await;
+    client.write_all(b"do").await.unwrap();
+    let mut asked = [0; 2];
+    server.read_exact(&mut asked).await.unwrap();
+    assert_eq!(&asked, b"do");
+    server.write_all(b"done").await.unwrap();
+    timeout(SILENCE, client.read(&mut [0; 8])).await.unwrap_err();
+    proxy.set(Fault::Pass).await;
+    assert_eq!(client.read(&mut [0; 8]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
 async fn a_connection_that_lost_nothing_survives_a_half_open_network() {
     let (proxy, mut client) = proxied().await;
     proxy.set(Fault::HalfOpen).await;

@@ -159,6 +159,10 @@ fn main() -> ExitCode {
         // SAFETY: no other thread runs yet, and the default action is a valid one.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
+    // A file at the limit of `ulimit -f` is an error like a full disk, which sources and flows tell and wait out. By default
+    // the system would end the process instead.
+    // SAFETY: no other thread runs yet, and to ignore a signal is a valid action.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     // One TLS provider for the whole process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -88,8 +88,8 @@ pub struct JournalConfig {
     /// The size after which a new segment begins, `4KiB` to `16GiB`.
     #[schemars(with = "Option<String>", extend("default" = ByteSize(journal::limits::SEGMENT_BYTES).to_string()))]
     pub segment_bytes: Option<ByteSize>,
-    /// How long changes are kept, by the time of their commit. Whole segments go. What a flow of this project has not
-    /// delivered is kept for as long again, with an alarm, and then goes too.
+    /// How long changes are kept, by the time they came or that of their commit, whichever is later. Whole segments go. What
+    /// a flow of this project has not delivered is kept for as long again, with an alarm, and then goes too.
     #[schemars(with = "Option<String>", extend("default" = Span(crate::retention::AGE_DEFAULT).to_string()))]
     pub retention: Option<Span>,
     /// How large a journal may grow. No limit by default. The same grace.

@@ -2,7 +2,9 @@
 //!
 //! A segment that every flow has delivered goes when it is past the limits. One that a flow still needs is kept for as
 //! long, or as much, again; the flow is named meanwhile, in the log, the metrics and the status. Age is measured from
-//! the journal's newest commit or from now, whichever is earlier: one clock that jumps ahead removes nothing.
+//! the journal's newest commit or from now, whichever is earlier, and counts from the time a segment was complete or from
+//! its last commit, whichever is later: one clock that jumps removes nothing, and neither does history that is replayed into
+//! the source with its old times.
 
 use crate::project::JournalConfig;
 use catalog::Catalog;
@@ -130,13 +132,15 @@ fn now_ms() -> i64 {
 mod tests {
     use super::*;
     use base::{Column, ColumnType, Generated, Op, Position, RowBuf, Step, Table, TableName, ValueRef};
-    use journal::{Batch, Options, RealDisk};
+    use journal::sim::SimDisk;
+    use journal::{Batch, Options};
+    use std::path::Path;
     use std::sync::Arc;
 
     const HOUR_MS: i64 = 3_600_000;
 
-    /// A journal of some segments whose commits are a minute apart and end at `newest`.
-    fn journal(dir: &std::path::Path, newest: i64) -> Journal {
+    /// A journal of some segments whose commits are a minute apart and end at `newest`, on a machine whose clock stands.
+    fn journal(newest: i64, clock: i64) -> Journal {
         let column = Column {
             name: "v".into(),
             ty: ColumnType::Text { chars_max: 9000 },
@@ -157,7 +161,9 @@ mod tests {
             unique_keys: vec![],
         });
         let options = Options { segment_bytes: 4096, ..Options::default() };
-        let (mut writer, journal) = journal::open(Arc::new(RealDisk), dir, options).unwrap();
+        let disk = SimDisk::new(1);
+        disk.set_now_ms(clock);
+        let (mut writer, journal) = journal::open(Arc::new(disk), Path::new("/j"), options).unwrap();
         let row = RowBuf::from_values([ValueRef::Text(&"x".repeat(1000))]);
         for minute in 0..60 {
             let mut batch = Batch::new(writer.next_lsn());
@@ -180,24 +186,34 @@ mod tests {
 
     #[test]
     fn what_is_older_than_the_limit_goes_and_the_rest_stays() {
-        let (dir, now) = (tempfile::tempdir().unwrap(), 1_800_000_000_000);
-        let journal = journal(dir.path(), now);
+        let now = 1_800_000_000_000;
+        let journal = journal(now, 0);
         prune("shop", &journal, &[], Limits { age: Duration::from_secs(600), bytes: None }, now).unwrap();
         assert!((45..=51).contains(&journal.first_lsn()), "{}", journal.first_lsn());
     }
 
     #[test]
     fn a_clock_that_jumps_removes_nothing() {
-        let (dir, now) = (tempfile::tempdir().unwrap(), 1_800_000_000_000);
-        let journal = journal(dir.path(), now);
+        let now = 1_800_000_000_000;
+        let journal = journal(now, 0);
         for jumped in [now + 10_000 * HOUR_MS, now - 10_000 * HOUR_MS, 0, i64::MAX] {
             prune("shop", &journal, &[], limits(2), jumped).unwrap();
             assert_eq!(journal.first_lsn(), 1, "the clock says {jumped}");
         }
         // The source's clock was ahead when it wrote: its commits look younger than they are, and stay.
-        let dir = tempfile::tempdir().unwrap();
-        let ahead = self::journal(dir.path(), now + 10_000 * HOUR_MS);
+        let ahead = self::journal(now + 10_000 * HOUR_MS, 0);
         prune("shop", &ahead, &[], limits(2), now).unwrap();
         assert_eq!(ahead.first_lsn(), 1);
+    }
+
+    #[test]
+    fn commits_that_say_they_are_old_are_as_young_as_the_segments_they_are_in() {
+        let now = 1_800_000_000_000;
+        let old = limits(1).times(1, now, now);
+        let replayed = journal(now - 10_000 * HOUR_MS, now);
+        assert_eq!(replayed.prune(u64::MAX, old).unwrap(), 0);
+        // The same on a machine whose clock said the same as the commits.
+        let past = journal(now - 10_000 * HOUR_MS, now - 10_000 * HOUR_MS);
+        assert!(past.prune(u64::MAX, old).unwrap() > 0);
     }
 }

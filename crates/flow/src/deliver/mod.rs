@@ -106,7 +106,7 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
             }
             continue;
         }
-        let started = Instant::now();
+        let (started, delivered) = (Instant::now(), flow.status.get().delivered);
         let error = match drive(&flow, &mut control, &mut shutdown).await {
             Ok(End::Shutdown) => return,
             Ok(End::Paused) => continue,
@@ -120,7 +120,7 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
             s.state = if passes { "running" } else { "failed" };
             s.error = Some(ErrorStatus { message, hint: error.hint() });
         });
-        if started.elapsed() > BACKOFF_MAX {
+        if started.elapsed() > BACKOFF_MAX || flow.status.get().delivered > delivered {
             backoff = BACKOFF_MIN;
         }
         let pause = if passes { backoff } else { BACKOFF_BLOCKED };
@@ -495,7 +495,11 @@ impl Delivery<'_> {
         self.flow.status.update(|s| {
             s.lsn = s.lsn.max(lsn);
             s.lag_changes = end.saturating_sub(s.lsn);
-            s.lag_ms = if s.lag_changes == 0 || ts_ms == 0 { 0 } else { (now_ms() - ts_ms).max(0) as u64 };
+            s.lag_ms = if s.lag_changes == 0 || ts_ms == 0 {
+                0
+            } else {
+                now_ms().saturating_sub(ts_ms).max(0) as u64
+            };
             s.dead_letters = count;
         });
         let lag = end.saturating_sub(lsn);

@@ -3,15 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
 mod access;
+mod answers;
 mod away;
 mod continuity;
 mod examples;
 mod faults;
 mod formats;
+mod history;
 mod kafka;
 mod kill;
+mod large;
 mod node;
 mod parked;
+mod process;
 mod random;
 mod sinks;
 mod sqlite_source;

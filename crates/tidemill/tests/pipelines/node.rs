@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use testkit::Port;
@@ -74,11 +75,21 @@ impl Node {
 
     /// Ends the node as a service manager does; it must drain and say that all is well.
     pub fn stop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
+        let Some(child) = self.child.take() else { return };
         let killed = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap();
         assert!(killed.success());
-        let status = child.wait().unwrap();
-        assert_eq!(status.code(), Some(0), "SIGTERM ends with status 0\n{}", self.log());
+        let status = end_of(child);
+        assert_eq!(status, Some(0), "SIGTERM ends with status 0\n{}", self.log());
+    }
+
+    /// The status that a node ends with by itself; `None` when it does not end.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.take().and_then(end_of)
+    }
+
+    /// The process that runs.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     /// Runs a command of the CLI on this project: status, stdout, stderr.
@@ -145,6 +156,20 @@ impl Drop for Node {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+        }
+    }
+}
+
+/// The status of a process that ends in time; one that does not is killed.
+fn end_of(mut child: Child) -> Option<i32> {
+    let pid = child.id().to_string();
+    let (sender, ended) = channel();
+    std::thread::spawn(move || sender.send(child.wait()));
+    match ended.recv_timeout(PATIENCE) {
+        Ok(status) => status.unwrap().code(),
+        Err(_) => {
+            Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+            None
         }
     }
 }

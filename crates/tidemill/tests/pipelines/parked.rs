@@ -219,7 +219,7 @@ async fn parked_changes_go_where_the_names_of_their_table_go() {
         rows.eq([1, 5, 1, 2].map(|no| (Some("b"), Some(no))))
     })
     .await;
-    assert_eq!(node.status()["flows"][0]["dead_letters"], 4, "{:#}", node.status());
+    node.wait("and counted", |s| s["flows"][0]["dead_letters"] == 4).await;
     run_all(&server, &["ALTER TABLE copy.b MODIFY v VARCHAR(40)"]).await;
     retry(&node).await;
     let all = async |table: &str| -> Vec<(i32, String)> {

@@ -1,9 +1,9 @@
 //! SQL targets that are not a plain copy: keys of their own, statements that trade columns, transactions in parts.
 
-use crate::node::{Node, mysql_source, sqlite_rows};
+use crate::node::{Node, mysql_source, sqlite_rows, streams};
 use mysql_async::prelude::Queryable;
 use serde_json::json;
-use testkit::{MySql, MySqlOptions, SqlServer};
+use testkit::{MySql, MySqlOptions, SqlServer, TiDb, TiDbOptions};
 
 async fn run_all(server: &SqlServer, statements: &[&str]) {
     for sql in statements {
@@ -24,7 +24,7 @@ async fn started(setup: &[&str], source: &str, flow: &str) -> (MySql, Node) {
         ("flows/to_file.yaml", "from: shop\nto: file\n".into()),
     ]);
     node.start();
-    node.wait("streaming", |s| s["sources"][0]["state"] == "stream").await;
+    node.wait("streaming", streams).await;
     (server, node)
 }
 
@@ -63,6 +63,65 @@ async fn an_update_of_a_row_that_a_target_with_keys_of_its_own_lacks_makes_the_r
     node.wait("delivered", |s| s["flows"][0]["lsn"] == 10).await;
     assert_eq!(rows(&server, "id, u, v", "copy.a").await, ["1 2 2", "2 1 3"]);
     assert_eq!(rows(&server, "id, v", "copy.b").await, ["2 4"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tidb_with_keys_of_its_own_gets_the_rows_it_lacks_and_refuses_those_that_clash() {
+    let source = MySql::start(MySqlOptions::default()).await.unwrap();
+    let sink = TiDb::start(TiDbOptions::default()).await.unwrap();
+    run_all(
+        &source,
+        &[
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.a (id INT PRIMARY KEY, u INT, v INT)",
+            "CREATE TABLE shop.b (id INT PRIMARY KEY, v INT)",
+            "INSERT INTO shop.a VALUES (1, 1, 1), (2, 2, 2)",
+            "INSERT INTO shop.b VALUES (1, 1), (2, 2)",
+        ],
+    )
+    .await;
+    run_all(
+        &sink,
+        &[
+            "CREATE DATABASE copy",
+            "CREATE TABLE copy.a (id INT PRIMARY KEY, u INT UNIQUE, v INT)",
+            "CREATE TABLE copy.b (own INT AUTO_INCREMENT PRIMARY KEY, id INT, v INT)",
+        ],
+    )
+    .await;
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", mysql_source(&source.url(), "shop.*") + "snapshot: never\n"),
+        ("sinks/db.yaml", format!("kind: tidb\nurl: {}\n", sink.url())),
+        ("flows/to_db.yaml", "from: shop\nto: db\nroute: {\"shop.*\": \"copy.*\"}\n".into()),
+    ]);
+    node.start();
+    node.wait("streaming", streams).await;
+    run_all(
+        &source,
+        &[
+            "UPDATE shop.a SET v = v + 1",
+            "BEGIN; UPDATE shop.a SET u = 9 WHERE id = 1; UPDATE shop.a SET u = 1 WHERE id = 2; UPDATE shop.a SET u = 2 WHERE id = 1; COMMIT",
+            "UPDATE shop.b SET v = v + 1",
+            "UPDATE shop.b SET v = v + 1",
+            "DELETE FROM shop.b WHERE id = 1",
+            // A row that clashes, what waits behind it, and one that does not.
+            "INSERT INTO shop.a VALUES (3, 2, 0), (4, 4, 0)",
+            "UPDATE shop.a SET v = 7 WHERE id IN (3, 4)",
+        ],
+    )
+    .await;
+    let status = node.wait("delivered", |s| s["flows"][0]["lsn"] == 14).await;
+    assert_eq!(status["flows"][0]["dead_letters"], 2, "{status:#}");
+    assert_eq!(rows(&sink, "id, u, v", "copy.a").await, ["1 2 2", "2 1 3", "4 4 7"]);
+    assert_eq!(rows(&sink, "id, v", "copy.b").await, ["2 4"]);
+    // The other row gives way, in the source too: what is parked fits.
+    run_all(&source, &["UPDATE shop.a SET u = 20 WHERE id = 1"]).await;
+    node.wait("delivered", |s| s["flows"][0]["lsn"] == 15).await;
+    node.until("retry goes through", || async {
+        node.run(&["flow", "retry", "to_db"]).1.contains("0 still parked")
+    })
+    .await;
+    assert_eq!(rows(&sink, "id, u, v", "copy.a").await, rows(&source, "id, u, v", "shop.a").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 /// A server that accepts but does not answer is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most the protocol allows. The server's own setting is for what it is sent: an event of the binlog is as large as its
+/// rows, and an update holds each of them twice.
+const PACKET_BYTES_MAX: usize = 1 << 30;
 
 /// How a source is reached: one set of options for each host of its URL.
 #[derive(Clone)]
@@ -38,6 +41,7 @@ impl Address {
                 .tcp_nodelay(true)
                 .tcp_keepalive(Some(Duration::from_secs(30)))
                 .conn_ttl(None)
+                .max_allowed_packet(Some(PACKET_BYTES_MAX))
                 .stmt_cache_size(16);
             if let Some(ssl) = ssl_opts(config) {
                 builder = builder.ssl_opts(ssl);

@@ -382,9 +382,10 @@ impl Stream {
             Step::MySql { gtid: txn.gtid, file, pos }
         };
         self.position.advance(&step);
+        // Of any table: what nobody captures is behind us all the same.
+        self.state.last_commit_ms = txn.ts_ms;
         if txn.begun {
             self.seal(step);
-            self.state.last_commit_ms = txn.ts_ms;
         } else {
             self.position_moved();
         }
@@ -771,7 +772,9 @@ impl Stream {
             })
             .collect();
         let position = PositionStatus::of(Some(&self.position));
-        let lag = if caught_up { 0 } else { (now_ms() - self.state.last_commit_ms).max(0) as u64 };
+        // Before the first commit nobody knows.
+        let known = !caught_up && self.state.last_commit_ms > 0;
+        let lag = if known { now_ms().saturating_sub(self.state.last_commit_ms).max(0) as u64 } else { 0 };
         let epoch = self.epoch;
         self.status.update(|status| {
             status.state = if done { "stream" } else { "snapshot" };

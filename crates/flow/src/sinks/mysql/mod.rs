@@ -185,15 +185,14 @@ impl MySqlSink {
              ON UPDATE CURRENT_TIMESTAMP(3))",
             self.progress_table()
         );
-        let sql = format!("SELECT journal, epoch, lsn FROM {} WHERE flow = ?", self.progress_table());
-        let mut found = conn.exec_first(&sql, (&self.flow,)).await;
+        let mut found = self.look_up_progress(&mut conn).await;
         if matches!(&found, Err(mysql_async::Error::Server(error)) if matches!(error.code, 1049 | 1146)) {
             for sql in [own.as_str(), table.as_str()] {
                 conn.query_drop(sql).await.map_err(|e| self.classify(e, None))?;
             }
-            found = conn.exec_first(&sql, (&self.flow,)).await;
+            found = self.look_up_progress(&mut conn).await;
         }
-        let row: Option<(u64, u32, u64)> = found.map_err(|e| self.classify(e, None))?;
+        let row = found.map_err(|e| self.classify(e, None))?;
         let told = row.map(|(journal, epoch, lsn)| Standing { journal, progress: Progress { epoch, lsn } });
         let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
         let packet: Option<usize> =
@@ -208,6 +207,18 @@ impl MySqlSink {
             targets: HashMap::new(),
         });
         Ok(told)
+    }
+
+    /// Journal, epoch and lsn, once nobody can change them any more: the COMMIT of a connection that is gone may still be
+    /// under way, and it holds the row. Without the lock we would read what was before it, and apply its changes again.
+    async fn look_up_progress(&self, conn: &mut Conn) -> mysql_async::Result<Option<(u64, u32, u64)>> {
+        let table = self.progress_table();
+        let sql = format!("SELECT journal, epoch, lsn FROM {table} WHERE flow = ? FOR UPDATE");
+        // TiDB locks only what is read in a transaction.
+        conn.query_drop("START TRANSACTION").await?;
+        let found = conn.exec_first(&sql, (&self.flow,)).await;
+        conn.query_drop("COMMIT").await?;
+        found
     }
 
     /// What the server is and which collations it has.
