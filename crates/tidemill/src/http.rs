@@ -464,7 +464,8 @@ async fn changes(
             true => !sender.is_closed(),
             false => sender.blocking_send(Ok(Bytes::from(lines))).is_ok(),
         };
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lister.run(Some(shutdown), send)));
+        let ended =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lister.run(Some(shutdown), send)));
         if let Err(message) = ended.unwrap_or_else(|_| Err("it panicked".to_owned())) {
             // The answer breaks off, so that nobody takes it for whole.
             tracing::warn!(error = message, "a reader of changes was cut off");

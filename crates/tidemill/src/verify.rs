@@ -107,7 +107,8 @@ pub async fn run(dir: &Path, flow: &str, tables: &[String], json: bool, quiet: b
         let style = ProgressStyle::with_template("{msg} {bar:30} {human_pos}/{human_len} rows  eta {eta}");
         ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     });
-    let node = Node { client: NodeClient::new(&project), source: config.from.clone(), flow: flow.to_owned(), bar };
+    let node =
+        Node { client: NodeClient::new(&project), source: config.from.clone(), flow: flow.to_owned(), bar };
     // Without a node nothing moves, and what is on its way would look like a difference.
     node.client.get("/api/v1/status").await?;
     let failed = |error: VerifyError| Failure::of("compare", &error);
@@ -139,7 +140,8 @@ fn show(reports: &[TableReport]) {
     let heads = ["TABLE", "COPY", "ROWS", "MISSING", "EXTRA", "DIFFERENT", "UNDECIDED", "PARKED", ""];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for report in reports {
-        let numbers = [report.rows, report.missing, report.extra, report.different, report.undecided, report.parked];
+        let numbers =
+            [report.rows, report.missing, report.extra, report.different, report.undecided, report.parked];
         let mut row = vec![report.table.clone(), report.copy.clone()];
         row.extend(numbers.map(|number| number.to_string()));
         row.push(if report.is_equal() { "equal" } else { "differs" }.to_owned());

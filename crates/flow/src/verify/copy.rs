@@ -95,7 +95,8 @@ impl Copy {
                 let rows = query.query_map([&table.name.table], |row| {
                     Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
                 });
-                let rows: Vec<_> = rows.map_err(sqlite_error)?.collect::<Result<_, _>>().map_err(sqlite_error)?;
+                let rows: Vec<_> =
+                    rows.map_err(sqlite_error)?.collect::<Result<_, _>>().map_err(sqlite_error)?;
                 let mut declared = Table { columns: Vec::new(), key: Vec::new(), ..table.clone() };
                 for (name, in_key) in rows {
                     let Some(index) = table.column_index(&name) else { continue };
@@ -123,10 +124,14 @@ impl Copy {
             Self::Sql { conn, server } => {
                 let shape = as_declared(table, declared);
                 let columns: Vec<&Column> = shape.key.iter().map(|index| &shape.columns[*index]).collect();
-                let (condition, params) = keys_condition(&columns, keys).ok_or_else(|| uncomparable(table))?;
+                let (condition, params) =
+                    keys_condition(&columns, keys).ok_or_else(|| uncomparable(table))?;
                 let flavor = server.flavor();
-                let sql =
-                    format!("SELECT {} FROM {} WHERE {condition}", select_list(&shape, flavor), quoted(&shape.name));
+                let sql = format!(
+                    "SELECT {} FROM {} WHERE {condition}",
+                    select_list(&shape, flavor),
+                    quoted(&shape.name)
+                );
                 let rows: Vec<Row> = conn.exec(sql, params).await.map_err(sql_error)?;
                 let mut out = Vec::with_capacity(rows.len());
                 for row in rows {
@@ -341,7 +346,8 @@ fn value_of(stored: Stored<'_>, column: &Column) -> Value {
         }
         (Stored::Text(bytes), ColumnType::Set { labels }) => {
             let members = text(bytes);
-            let bit = |member: &str| labels.iter().position(|own| own == member).map_or(0, |index| 1u64 << index);
+            let bit =
+                |member: &str| labels.iter().position(|own| own == member).map_or(0, |index| 1u64 << index);
             Value::Set(members.split(',').map(bit).fold(0, |bits, bit| bits | bit))
         }
         // Beyond what SQLite's integers hold.

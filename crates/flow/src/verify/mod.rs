@@ -11,7 +11,7 @@ mod origin;
 
 use crate::config::{FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
 use crate::patterns::Patterns;
-use crate::transform::{Transform, TablePlan};
+use crate::transform::{TablePlan, Transform};
 use async_trait::async_trait;
 use base::{Blame, Code, Column, ColumnType, Fault, Position, Retry, Table, Value, ValueRef};
 use copy::Copy;
@@ -165,7 +165,9 @@ impl Pair {
             .key
             .iter()
             .zip(&values)
-            .map(|(index, value)| cell(value, &table.columns[*index], self.declared[*index].as_ref(), in_sqlite))
+            .map(|(index, value)| {
+                cell(value, &table.columns[*index], self.declared[*index].as_ref(), in_sqlite)
+            })
             .collect();
         Key { text: text_of(&cells), values }
     }
@@ -197,7 +199,10 @@ impl Pair {
     /// A row that the flow would write, as cells.
     fn expected(&self, row: &[Value], in_sqlite: bool) -> Cells {
         let columns = self.target().columns.iter().zip(&self.declared);
-        row.iter().zip(columns).map(|(value, (column, declared))| cell(value, column, declared.as_ref(), in_sqlite)).collect()
+        row.iter()
+            .zip(columns)
+            .map(|(value, (column, declared))| cell(value, column, declared.as_ref(), in_sqlite))
+            .collect()
     }
 
     fn named(&self, cells: &Cells) -> BTreeMap<String, String> {
@@ -283,7 +288,8 @@ impl Ends {
         let mut origin = Origin::connect(source).await?;
         let mut copy = Copy::connect(sink).await?;
         let captured = Patterns::new(&source.tables, &source.exclude).map_err(|e| wrong(&e))?;
-        let wanted = |name: &base::TableName| captured.matches(name) && of_flow.matches(name) && only.matches(name);
+        let wanted =
+            |name: &base::TableName| captured.matches(name) && of_flow.matches(name) && only.matches(name);
         let (mut pairs, mut missing_tables) = (Vec::new(), Vec::new());
         for table in origin.tables(wanted).await? {
             let table = Arc::new(table);
@@ -296,7 +302,8 @@ impl Ends {
                 missing_tables.push((table, target.name.to_string()));
                 continue;
             };
-            let find = |name: &str| declared.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name)).cloned();
+            let find =
+                |name: &str| declared.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name)).cloned();
             let names = |table: &Table| -> Vec<String> {
                 let mut names: Vec<_> =
                     table.key.iter().map(|index| table.columns[*index].name.to_lowercase()).collect();
@@ -401,9 +408,11 @@ impl OneTable<'_> {
         let in_sqlite = self.copy.is_sqlite();
         let mut after = None;
         loop {
-            let (rows, next) = self.copy.keys(self.pair.target(), &self.pair.declared, after, CHUNK_ROWS).await?;
+            let (rows, next) =
+                self.copy.keys(self.pair.target(), &self.pair.declared, after, CHUNK_ROWS).await?;
             let full = rows.len() as u64 == CHUNK_ROWS;
-            let keys: Vec<Key> = rows.into_iter().map(|values| self.pair.key_in_sink(values, in_sqlite)).collect();
+            let keys: Vec<Key> =
+                rows.into_iter().map(|values| self.pair.key_in_sink(values, in_sqlite)).collect();
             for part in keys.chunks(KEYS_PER_QUERY) {
                 let part: Vec<&Key> = part.iter().collect();
                 let have = self.source_rows(&part).await?;
@@ -526,7 +535,8 @@ impl OneTable<'_> {
             }
             return Ok(());
         }
-        self.report.note = Some("it has no key, and changed at every look: compare it when it is quiet".to_owned());
+        self.report.note =
+            Some("it has no key, and changed at every look: compare it when it is quiet".to_owned());
         Ok(())
     }
 
@@ -606,10 +616,7 @@ fn key_params<'v>(
 }
 
 /// `(a, b) IN ((?, ?), …)`.
-fn keys_condition(
-    columns: &[&Column],
-    keys: &[&[Value]],
-) -> Option<(String, Vec<mysql_async::Value>)> {
+fn keys_condition(columns: &[&Column], keys: &[&[Value]]) -> Option<(String, Vec<mysql_async::Value>)> {
     let sides: Vec<String> =
         columns.iter().map(|column| crate::capture::mysql::snapshot::key_side(column)).collect();
     let mut params = Vec::new();

@@ -72,7 +72,8 @@ impl Origin {
         after: Option<&RowBuf>,
         limit: u64,
     ) -> Result<Vec<RowBuf>, VerifyError> {
-        let mut sql = format!("SELECT {} FROM {}", select_list(table, self.server.flavor()), quoted(&table.name));
+        let mut sql =
+            format!("SELECT {} FROM {}", select_list(table, self.server.flavor()), quoted(&table.name));
         let mut params = Vec::new();
         if let Some(row) = after {
             sql.push_str(" WHERE ");

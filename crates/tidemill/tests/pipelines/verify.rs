@@ -55,7 +55,9 @@ async fn start(files: Vec<(String, String)>) -> Node {
     let files: Vec<(&str, String)> = files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
     let mut node = Node::new(&files);
     node.start();
-    let still = |s: &Value| s["flows"].as_array().into_iter().flatten().all(|f| f["lag_changes"] == 0 && f["lsn"] != 0);
+    let still = |s: &Value| {
+        s["flows"].as_array().into_iter().flatten().all(|f| f["lag_changes"] == 0 && f["lsn"] != 0)
+    };
     node.wait("all is delivered", |s| s["sources"][0]["state"] == "stream" && still(s)).await;
     node
 }
@@ -106,7 +108,9 @@ async fn equal_ends_are_found_equal_while_both_move() {
         for flow in [(*name).to_owned(), format!("{name}_users")] {
             let (code, report) = verify(&node, &flow);
             // A row that changes at every look may stay undecided; nothing may differ.
-            let tables = report["tables"].as_array().unwrap_or_else(|| panic!("{flow}: {code} {report:#}\n{}", node.log()));
+            let tables = report["tables"]
+                .as_array()
+                .unwrap_or_else(|| panic!("{flow}: {code} {report:#}\n{}", node.log()));
             for table in tables {
                 for count in ["missing", "extra", "different", "parked"] {
                     assert_eq!(table[count], 0, "{flow}: {report:#}");

@@ -356,6 +356,10 @@ impl KafkaSink {
         let message = format!("Kafka: {error}");
         let hint = match &error {
             WireError::Broken(_) => return SinkError::Unavailable { message },
+            WireError::Hanging { topic, offset } => format!(
+                "a broker lost the end of it: see `kafka-transactions.sh find-hanging`, and end it with \
+                 `kafka-transactions.sh abort --topic {topic} --partition 0 --start-offset {offset}`; the flow then goes on"
+            ),
             WireError::Login(_) => "check the URL's user, password, sasl= and certificates".to_owned(),
             WireError::Refused { error, .. } => match error {
                 ResponseError::TopicAuthorizationFailed

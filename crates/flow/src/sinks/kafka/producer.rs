@@ -106,14 +106,19 @@ impl Publisher {
             match asked.await {
                 Ok(found) => break found,
                 // What the last one left is being ended, or the coordinator moves.
-                Err(WireError::Refused { error, .. })
-                    if is_soon_over(error) && Instant::now() < deadline => {}
+                Err(WireError::Refused { error, .. }) if is_soon_over(error) && Instant::now() < deadline => {
+                }
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         };
-        tracing::debug!(id = answer.producer_id.0, epoch = answer.producer_epoch, coordinator, "producer id taken");
+        tracing::debug!(
+            id = answer.producer_id.0,
+            epoch = answer.producer_epoch,
+            coordinator,
+            "producer id taken"
+        );
         let producer = Producer {
             id: answer.producer_id.0,
             epoch: answer.producer_epoch,
@@ -344,7 +349,9 @@ impl Publisher {
                 None => break,
                 // The last transaction is still being ended.
                 Some(error) if is_soon_over(error) && Instant::now() < deadline => {}
-                Some(error) => return Err(WireError::Refused { what: "a transaction's partitions".to_owned(), error }),
+                Some(error) => {
+                    return Err(WireError::Refused { what: "a transaction's partitions".to_owned(), error });
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -389,7 +396,7 @@ fn is_passing(error: &WireError) -> bool {
     match error {
         WireError::Broken(_) => true,
         WireError::Refused { error, .. } => error.is_retriable(),
-        WireError::Login(_) => false,
+        WireError::Login(_) | WireError::Hanging { .. } => false,
     }
 }
 

@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{Record, RecordBatchDecoder};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
 
 pub const TOPIC: &str = "tidemill_progress";
 const LIST_OFFSETS_VERSION: i16 = 4;
@@ -18,6 +19,10 @@ const FETCH_VERSION: i16 = 11;
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 const READ_COMMITTED: i8 = 1;
+const READ_UNCOMMITTED: i8 = 0;
+/// A flow writes its note right before the end of its transaction: none is open for long.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+const SETTLE_LOOK: Duration = Duration::from_millis(50);
 const FETCH_BYTES: i32 = 8 << 20;
 const FETCH_WAIT_MS: i32 = 1000;
 /// Offsets looked at first, from the end; each further look takes four times as many.
@@ -48,9 +53,21 @@ pub fn value(journal: u64, progress: Progress) -> Vec<u8> {
 }
 
 /// The last committed note of a flow. The topic must be there.
+///
+/// Waits until every transaction that is open in the topic has ended: a broker that was killed may let us in before it has
+/// written what it had decided, and then the last note would be missed and its changes sent again.
 pub async fn read(publisher: &mut Publisher, flow: &str) -> Result<Option<Standing>, WireError> {
-    let first = offset(publisher, EARLIEST).await?;
-    let mut end = offset(publisher, LATEST).await?;
+    let first = offset(publisher, EARLIEST, READ_COMMITTED).await?;
+    let written = offset(publisher, LATEST, READ_UNCOMMITTED).await?;
+    let deadline = Instant::now() + SETTLE_MAX;
+    let mut end = offset(publisher, LATEST, READ_COMMITTED).await?;
+    while end < written {
+        if Instant::now() > deadline {
+            return Err(WireError::Hanging { topic: TOPIC.to_owned(), offset: end });
+        }
+        tokio::time::sleep(SETTLE_LOOK).await;
+        end = offset(publisher, LATEST, READ_COMMITTED).await?;
+    }
     tracing::debug!(first, end, "looking for progress");
     let mut step = LOOK_BACK;
     while end > first {
@@ -76,7 +93,7 @@ fn topic_name() -> TopicName {
     TopicName(StrBytes::from_static_str(TOPIC))
 }
 
-async fn offset(publisher: &mut Publisher, which: i64) -> Result<i64, WireError> {
+async fn offset(publisher: &mut Publisher, which: i64, isolation: i8) -> Result<i64, WireError> {
     let partition = ListOffsetsPartition::default()
         .with_partition_index(0)
         .with_current_leader_epoch(-1)
@@ -84,7 +101,7 @@ async fn offset(publisher: &mut Publisher, which: i64) -> Result<i64, WireError>
     let topic = ListOffsetsTopic::default().with_name(topic_name()).with_partitions(vec![partition]);
     let request = ListOffsetsRequest::default()
         .with_replica_id(BrokerId(-1))
-        .with_isolation_level(READ_COMMITTED)
+        .with_isolation_level(isolation)
         .with_topics(vec![topic]);
     let leader = leader(publisher)?;
     let answer = publisher.cluster.call(leader, LIST_OFFSETS_VERSION, &request).await?;

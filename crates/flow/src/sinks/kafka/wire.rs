@@ -30,6 +30,9 @@ pub enum WireError {
     Broken(String),
     #[error("{what}: {error}")]
     Refused { what: String, error: ResponseError },
+    /// A transaction that nobody ends.
+    #[error("a transaction in topic `{topic}`, partition 0, has been open since offset {offset}")]
+    Hanging { topic: String, offset: i64 },
     /// The broker does not let us in.
     #[error("{0}")]
     Login(String),
