@@ -25,7 +25,7 @@ usage: cargo xtask CHORE
   demo [ARGS]        build everything and run the demo; --mysql runs it on a real MySQL, --seconds N stops it
   test [NAME…]       install the servers that the tests use, then run every test, or those whose path holds NAME
   check              what CI asks of the sources: format, tidiness, lints, fresh reference pages
-  servers [NAME…]    install real servers into the user's cache: mysql, mariadb, nats, tidb; when named, also the
+  servers [NAME…]    install real servers into the user's cache: mysql, mariadb, nats, tidb, redis; when named, also the
                      peers of benchmarks: kafka, debezium
   docs [--check]     write docs/reference, or fail when it is stale
   tidy               the rules of the house that no compiler checks
