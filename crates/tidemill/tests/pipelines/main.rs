@@ -12,6 +12,7 @@ mod kill;
 mod node;
 mod parked;
 mod random;
+mod redis;
 mod sinks;
 mod sqlite_source;
 mod targets;
