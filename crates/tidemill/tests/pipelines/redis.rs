@@ -7,8 +7,10 @@ use redis::{FromRedisValue, RedisResult};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use testkit::{MySql, MySqlOptions, Redis, RedisOptions};
+use testkit::{Fault, FaultProxy, MySql, MySqlOptions, Redis, RedisOptions};
 
+/// Breaks in one story.
+const BREAKS: u64 = 10;
 /// What a hash or a JSON string begins with: not of the source.
 const VERSION: &str = "tidemill_version";
 
@@ -254,7 +256,7 @@ async fn held(client: &MultiplexedConnection) -> [BTreeMap<String, (String, Stri
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_shape_equals_the_source_after_kills_of_both_ends() {
+async fn every_shape_equals_the_source_after_kills_and_cuts() {
     let seed =
         std::env::var("TIDEMILL_TORMENT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_126);
     println!("seed {seed}");
@@ -268,13 +270,14 @@ async fn every_shape_equals_the_source_after_kills_of_both_ends() {
     }
     let values: Vec<String> = (0..2000).map(|id| format!("({id}, 'row {id}', {id}.25)")).collect();
     server.exec(&format!("INSERT INTO shop.orders VALUES {}", values.join(","))).await.unwrap();
+    let network = FaultProxy::start(redis.addr()).await.unwrap();
     let flow = |options: &str| format!("from: shop\nto: cache\noptions: {{batch_rows: 100, {options}}}\n");
     let mut node = Node::new(&[
         (
             "sources/shop.yaml",
             mysql_source(&server.url(), "shop.*") + "options: {snapshot_chunk_rows: 300}\n",
         ),
-        ("sinks/cache.yaml", format!("kind: redis\nurl: {}\n", redis.url())),
+        ("sinks/cache.yaml", format!("kind: redis\nurl: redis://{}\n", network.addr())),
         ("flows/a.yaml", flow("type: hash")),
         ("flows/b.yaml", flow("type: json, key: \"doc:{id}\"")),
         ("flows/c.yaml", flow("type: set, key: \"all:{table}\", member: \"{id}:{name}:{amount}\"")),
@@ -285,17 +288,27 @@ async fn every_shape_equals_the_source_after_kills_of_both_ends() {
     let stop = AtomicBool::new(false);
     let mut rng = Rng::new(seed);
     let story = async {
-        for round in 0..10 {
+        for round in 0..BREAKS {
             // A moment that depends on the seed, measured in answers of the server that is written to.
             for _ in 0..rng.below(60) + 5 {
                 let _: u64 = server.query_one("SELECT COUNT(*) FROM shop.orders").await.unwrap();
             }
-            if round % 2 == 0 {
-                node.kill9();
-                node.start();
-            } else {
-                redis.kill9();
-                redis.restart().await.unwrap();
+            match if round < 3 { round } else { rng.below(4) } {
+                0 => {
+                    node.kill9();
+                    node.start();
+                }
+                1 => {
+                    redis.kill9();
+                    redis.restart().await.unwrap();
+                }
+                kind => {
+                    network.set(if kind == 2 { Fault::Cut } else { Fault::HalfOpen }).await;
+                    for _ in 0..rng.below(20) + 1 {
+                        let _: u64 = server.query_one("SELECT COUNT(*) FROM shop.orders").await.unwrap();
+                    }
+                    network.set(Fault::Pass).await;
+                }
             }
         }
         stop.store(true, Ordering::Relaxed);
@@ -439,10 +452,13 @@ async fn an_emptied_server_is_told_and_filled_again_by_a_resnapshot() {
             std::fs::create_dir_all(redis.data_dir()).unwrap();
             redis.restart().await.unwrap();
         } else {
-            let _: () = ask(&client(&redis).await, &["FLUSHALL"]).await;
+            // A change that comes before the sink has looked is not written alone.
+            let client = client(&redis).await;
+            let _: () = ask(&client, &["FLUSHALL"]).await;
+            run(&node, "UPDATE orders SET note = note || '!'");
         }
         let client = client(&redis).await;
-        // Nothing is written to the source meanwhile: the sink looks by itself.
+        // Where nothing is written to the source, the sink looks by itself.
         let status = node.wait("the loss is told", |s| flow_error(s, "the sink was emptied")).await;
         assert_eq!(status["flows"][0]["state"], "failed");
         let hint = status["flows"][0]["error"]["hint"].as_str().unwrap();
@@ -680,6 +696,8 @@ async fn rows_with_a_life_end_by_themselves_and_leave_the_list() {
     settled(&node).await;
     let life: i64 = ask(&client, &["TTL", "doc:1"]).await;
     assert!((3000..=3600).contains(&life), "{life}");
+    let ends: f64 = ask(&client, &["ZSCORE", "tidemill:keys:b:shop.orders", "doc:1"]).await;
+    assert!(ends > 1e9, "the list knows when the row ends: {ends}");
     node.until("the row has ended", || async { keys(&client, "shop:*").await.is_empty() }).await;
     // Its entry in the list goes when something else is written.
     let mut id = 1;
