@@ -2,7 +2,7 @@
 //! reference page and the JSON schemas are made of them. Defaults in `extend` are the constants that the code uses.
 
 use crate::formats::Format;
-use base::{ByteSize, Secret};
+use base::{ByteSize, Secret, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -118,8 +118,10 @@ pub struct SinkConfig {
     /// What kind of system it is.
     pub kind: SinkKind,
     /// For `mysql` and `tidb`: `mysql://user:password@host:3306[/database]`, where the database keeps Tidemill's own
-    /// tables (`tidemill` by default). For `nats`: `nats://host:4222` or `tls://host:4222`. For `kafka`: `kafka://[user:password@]host:9092[,host:9092]`, `kafkas://` for TLS,
-    /// with `?sasl=plain`, `scram-sha-256` or `scram-sha-512` at the end. Passwords are references,
+    /// tables (`tidemill` by default). For `nats`: `nats://host:4222` or `tls://host:4222`. For `redis`:
+    /// `redis://[user:password@]host:6379[/database]`, or `rediss://` for TLS. For `kafka`:
+    /// `kafka://[user:password@]host:9092[,host:9092]`, or `kafkas://` for TLS, with `?sasl=plain`, `scram-sha-256` or
+    /// `scram-sha-512` at the end. Passwords are references,
     /// `${env:NAME}` or `${file:PATH}`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -147,6 +149,9 @@ pub enum SinkKind {
     Files,
     /// JSON lines on this process's standard output. At least once.
     Stdout,
+    /// Redis, one server with or without replicas; 7.0 in the tests. Changes and progress in one step: each takes effect
+    /// once.
+    Redis,
 }
 
 /// The movement of data from a source to a sink. The file's name is the flow's name.
@@ -248,18 +253,37 @@ pub struct FlowOptions {
     /// `files`: the size after which a new file begins.
     #[schemars(with = "Option<String>", extend("default" = ByteSize(crate::sinks::files::ROTATE_BYTES_DEFAULT).to_string()))]
     pub rotate_bytes: Option<ByteSize>,
-    /// `stdout`, `files`, `nats`, `kafka`: the shape of a message; see change-format.md. `files` finds its progress in its last
-    /// line, and takes those that name the lsn: `json` and `cloudevents`. `nats` needs one message a change, and takes all but
+    /// `stdout`, `files`, `nats`, `kafka`, and streams and channels of `redis`: the shape of a message; see
+    /// change-format.md. `files` finds its progress in its last
+    /// line, and takes those that name the lsn: `json` and `cloudevents`. `nats` and `redis` need one message a change, and take all but
     /// `debezium`.
     pub format: Format,
     /// `stdout`, `kafka` with `format: debezium`: put the schema beside each key and value.
     pub schemas: bool,
+    /// `redis`: what becomes of a row, or of a change.
+    #[schemars(extend("default" = RedisType::default()))]
+    pub r#type: Option<RedisType>,
+    /// `redis`: the key, stream or channel. `{source}`, `{db}` and `{table}` stand for the change's names, `{key}` for the
+    /// table's key (its columns joined by `:`), any other name for a column; `{{` and `}}` are braces, as for hash tags. Names
+    /// come before columns, and streams and channels take names only. `{db}:{table}:{key}` by default for `hash` and
+    /// `json`, where it must name a row; else `{db}:{table}`.
+    ///
+    /// `kafka`: the message's key, with the same names and columns: `{shop_id}`. By default the key that the format gives.
+    /// It chooses the partition as Java's clients do.
+    pub key: Option<String>,
+    /// `redis`: for `set` and `zset`, the member, in the same way. It must name the row.
+    #[schemars(extend("default" = crate::sinks::redis::plan::MEMBER_DEFAULT))]
+    pub member: Option<String>,
+    /// `redis`: for `zset`, the column with the score: a number, or a time, which counts in milliseconds since 1970 UTC.
+    pub score: Option<String>,
+    /// `redis`: for `hash` and `json`, how long a row lives after its last change. For ever by default.
+    #[schemars(with = "Option<String>")]
+    pub ttl: Option<Span>,
+    /// `redis`: for `stream`, about how many entries each stream keeps. All by default.
+    pub maxlen: Option<u64>,
     /// `kafka`: the topic, in which `{source}`, `{db}` and `{table}` stand for the change's names. Made when it is missing.
     #[schemars(extend("default" = crate::sinks::kafka::TOPIC_DEFAULT))]
     pub topic: Option<String>,
-    /// `kafka`: the message's key, in which `{db}`, `{table}` and `{column}` stand for what they name: `{shop_id}`. By
-    /// default the key that the format gives. It chooses the partition as Java's clients do.
-    pub key: Option<String>,
     /// `kafka`: partitions of topics that are made. By default what the broker says.
     pub partitions: Option<u32>,
     /// `kafka`: copies of topics that are made. By default what the broker says.
@@ -297,4 +321,23 @@ pub enum DdlPolicy {
     Apply,
     /// Leave the sink's tables as they are.
     Hold,
+}
+
+/// What becomes of a row in Redis, or of a change.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RedisType {
+    /// A row is a hash: a field for each column that is not NULL, and `tidemill_version`.
+    #[default]
+    Hash,
+    /// A row is a string: a JSON object, whose first member is `tidemill_version`.
+    Json,
+    /// A row is a member of a set. One with NULL in its key or member is none.
+    Set,
+    /// A row is a member of a sorted set. One with NULL in its key, member or score is none.
+    Zset,
+    /// A change is an entry of a stream, with the fields `op`, `key` and `change`.
+    Stream,
+    /// A change is a message to a channel, for whoever listens at the moment.
+    Pubsub,
 }

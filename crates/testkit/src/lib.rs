@@ -28,6 +28,7 @@ mod kafka;
 mod mariadb;
 mod mysql;
 mod nats;
+mod redis;
 mod sql;
 mod tidb;
 
@@ -42,6 +43,7 @@ pub use mariadb::{MariaDb, MariaDbOptions};
 pub use mysql::{MySql, MySqlOptions};
 pub use nats::{Nats, NatsOptions};
 pub use port::Port;
+pub use redis::{Redis, RedisOptions};
 pub use server::Server;
 pub use sql::SqlServer;
 pub use tidb::{TiDb, TiDbOptions};

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::child;
 use crate::kafka;
 use crate::port::Port;
+use crate::redis;
 use crate::sql;
 
 /// Longest wait for a server to answer: a hundred times what it takes on an idle machine.
@@ -41,6 +42,8 @@ pub(crate) enum Probe {
     Http(u16, &'static str),
     /// Kafka's own protocol.
     Kafka,
+    /// A PING.
+    Redis,
 }
 
 /// What to run.
@@ -193,6 +196,7 @@ impl Server {
             Probe::Sql => sql::probe(self.port()).await,
             Probe::Http(port, path) => http_ok(port, path).await,
             Probe::Kafka => kafka::probe(self.addr()).await,
+            Probe::Redis => redis::probe(self.addr()).await,
         }
     }
 

@@ -4,7 +4,8 @@
 
 use testkit::mysql_async::prelude::Queryable;
 use testkit::{
-    MariaDb, MariaDbOptions, MySql, MySqlOptions, Nats, NatsOptions, SqlServer, TiDb, TiDbOptions,
+    MariaDb, MariaDbOptions, MySql, MySqlOptions, Nats, NatsOptions, Redis, RedisOptions, SqlServer, TiDb,
+    TiDbOptions,
 };
 
 const TABLE: &str = "create database shop; create table shop.orders (id int primary key, note varchar(20)); \
@@ -95,6 +96,24 @@ async fn nats_comes_back_on_its_port_after_a_kill() {
         server.restart().await.unwrap();
     }
     assert!(server.data_dir().join("jetstream").is_dir());
+}
+
+#[tokio::test]
+async fn redis_keeps_its_data_over_a_kill() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let ask = async |server: &Redis, command: &[u8]| {
+        let mut stream = tokio::net::TcpStream::connect(server.addr()).await.unwrap();
+        stream.write_all(command).await.unwrap();
+        let mut answer = [0; 64];
+        let length = stream.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    };
+    let server = Redis::start(RedisOptions::default()).await.unwrap();
+    assert_eq!(ask(&server, b"SET name first\r\n").await, "+OK\r\n");
+    server.kill9();
+    tokio::net::TcpStream::connect(server.addr()).await.unwrap_err();
+    server.restart().await.unwrap();
+    assert_eq!(ask(&server, b"GET name\r\n").await, "$5\r\nfirst\r\n");
 }
 
 #[tokio::test]

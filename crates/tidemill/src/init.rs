@@ -38,6 +38,9 @@ path: ./out
 # kind: nats
 # url: nats://127.0.0.1:4222
 
+# kind: redis                 # a hash for each row: shop:orders:1
+# url: redis://127.0.0.1:6379
+
 # kind: mysql                 # or tidb
 # url: mysql://dw:${env:DW_PASSWORD}@127.0.0.1:3306
 ",

@@ -1,7 +1,9 @@
 //! A project folder, read whole and checked before anything starts.
 
 use base::{ByteSize, Secret, Span};
-use flow::config::{DdlPolicy, FlowConfig, KafkaCodec, SinkConfig, SinkKind, SourceConfig, SourceKind};
+use flow::config::{
+    DdlPolicy, FlowConfig, KafkaCodec, RedisType, SinkConfig, SinkKind, SourceConfig, SourceKind,
+};
 use flow::formats::Format;
 use flow::patterns::Patterns;
 use flow::transform::Transform;
@@ -216,6 +218,7 @@ impl Project {
                 SinkKind::Mysql | SinkKind::Tidb => &["mysql://"],
                 SinkKind::Nats => &["nats://", "tls://"],
                 SinkKind::Kafka => &["kafka://", "kafkas://"],
+                SinkKind::Redis => &["redis://", "rediss://"],
                 SinkKind::Sqlite | SinkKind::Files => {
                     match &mut sink.path {
                         Some(file) => *file = below(&self.dir, file),
@@ -243,6 +246,11 @@ impl Project {
                 add(path.clone(), error.to_string(), "for example: tables: [\"shop.orders\"]".into());
             }
             if let Some(sink) = self.sinks.get(&flow.to) {
+                if sink.kind == SinkKind::Redis
+                    && let Err((message, hint)) = flow::sinks::redis::plan::Options::compile(&flow.options)
+                {
+                    add(path.clone(), message, hint);
+                }
                 for option in idle_options(flow, sink.kind) {
                     let message = format!("`{option}` means nothing to the sink `{}`", flow.to);
                     add(
@@ -273,20 +281,27 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
     let options = &flow.options;
     let is_sql = matches!(kind, SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite);
     let is_kafka = kind == SinkKind::Kafka;
+    let is_redis = kind == SinkKind::Redis;
+    let is_log = matches!(options.r#type, Some(RedisType::Stream | RedisType::Pubsub));
     let given = [
         ("ddl", options.ddl != DdlPolicy::default(), is_sql),
         ("history", options.history, is_sql),
         ("subject", options.subject.is_some(), kind == SinkKind::Nats),
         ("stream", options.stream.is_some(), kind == SinkKind::Nats),
         ("rotate_bytes", options.rotate_bytes.is_some(), kind == SinkKind::Files),
-        ("format", options.format != Format::default(), !is_sql),
+        ("format", options.format != Format::default(), !is_sql && (!is_redis || is_log)),
+        ("type", options.r#type.is_some(), is_redis),
+        ("member", options.member.is_some(), is_redis),
+        ("score", options.score.is_some(), is_redis),
+        ("ttl", options.ttl.is_some(), is_redis),
+        ("maxlen", options.maxlen.is_some(), is_redis),
         (
             "schemas",
             options.schemas,
             matches!(kind, SinkKind::Stdout | SinkKind::Kafka) && options.format == Format::Debezium,
         ),
         ("topic", options.topic.is_some(), is_kafka),
-        ("key", options.key.is_some(), is_kafka),
+        ("key", options.key.is_some(), is_kafka || is_redis),
         ("partitions", options.partitions.is_some(), is_kafka),
         ("replication", options.replication.is_some(), is_kafka),
         ("topic_config", !options.topic_config.is_empty(), is_kafka),
@@ -304,7 +319,7 @@ fn format_refusal(flow: &FlowConfig, kind: SinkKind) -> Option<&'static str> {
         SinkKind::Files if !format.tells_lsn() => {
             Some("it finds its progress in its last line, and this format does not name the lsn")
         }
-        SinkKind::Nats if format == Format::Debezium => {
+        SinkKind::Nats | SinkKind::Redis if format == Format::Debezium => {
             Some("it needs one message a change, and in this format a delete is two")
         }
         _ => None,

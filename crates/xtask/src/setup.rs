@@ -11,9 +11,13 @@ use crate::step::{find, loud, quiet, step};
 const NEEDED: [(&str, &str, &str); 9] = [
     ("cc", "build-essential", "the C parts of SQLite, zstd and ring"),
     ("git", "git", "everything"),
-    ("apt-get", "apt", "servers: mysql, mariadb"),
-    ("dpkg-deb", "dpkg", "servers: mysql, mariadb"),
-    ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", "servers: mysql, mariadb"),
+    ("apt-get", "apt", "servers: mysql, mariadb, redis"),
+    ("dpkg-deb", "dpkg", "servers: mysql, mariadb, redis"),
+    (
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "debian-archive-keyring",
+        "servers: mysql, mariadb, redis",
+    ),
     ("pip", "python3-pip", "servers: nats"),
     ("java", "openjdk-17-jre-headless", "servers: kafka (Java 17 or newer)"),
     ("mvn", "maven", "servers: kafka"),

@@ -30,6 +30,8 @@ const BACKOFF_BLOCKED: Duration = Duration::from_secs(15);
 const DEAD_LETTERS_MAX: u64 = 100_000;
 /// The catalog learns at least this often how far a sink is that may forget it: what came since may be delivered twice.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
+/// At this pace a sink is asked whether it still has what it was given.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Moving progress over changes that were all filtered out costs a write: not more often than this.
 const EMPTY_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -208,10 +210,13 @@ async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<u64, FlowErr
     let told = sink.open().await?;
     let told = match (told, sink.memory()) {
         (Some(told), _) => Some(told),
-        (None, Memory::Own) => None,
+        (None, Memory::Own | Memory::MayVanish) => None,
         (None, Memory::MayFade | Memory::None) => noted(flow)?,
     };
-    let from = first_to_deliver(flow, told)?;
+    let from = match (told, sink.memory()) {
+        (None, Memory::MayVanish) => first_after_loss(flow)?,
+        _ => first_to_deliver(flow, told)?,
+    };
     tracing::debug!(flow = %flow.name, from, told = ?told, "delivery begins");
     let progress = Progress { epoch: told.map_or(0, |told| told.progress.epoch), lsn: from - 1 };
     sink.follow(Standing { journal: flow.journal.identity(), progress });
@@ -224,12 +229,36 @@ fn noted(flow: &Flow) -> Result<Option<Standing>, FlowError> {
     Ok(noted.map(|(journal, epoch, lsn)| Standing { journal, progress: Progress { epoch, lsn } }))
 }
 
+/// For a sink that has nothing of the flow: the journal's start if it never had anything, or where all tables were read
+/// anew since it lost what it had.
+fn first_after_loss(flow: &Flow) -> Result<u64, FlowError> {
+    let Some(noted) = noted(flow)?.filter(|noted| noted.journal == flow.journal.identity()) else {
+        return first_to_deliver(flow, None);
+    };
+    let lost = noted.progress.lsn;
+    let anew = restart(flow)?.filter(|from| *from > lost);
+    anew.ok_or_else(|| FlowError::Stuck {
+        message: format!(
+            "the sink was emptied: it had changes up to {lost} of this flow, and knows of none now"
+        ),
+        hint: format!(
+            "run `tidemill flow resnapshot {}`: it reads the tables anew and fills the sink",
+            flow.name
+        ),
+    })
+}
+
+/// From where the journal holds all tables of the flow read anew, if someone asked for that.
+fn restart(flow: &Flow) -> Result<Option<u64>, FlowError> {
+    let asked = flow.catalog.restart(&flow.name)?;
+    Ok(asked
+        .filter(|(journal, lsn)| *journal == flow.journal.identity() && *lsn >= flow.journal.first_lsn())
+        .map(|(_, lsn)| lsn))
+}
+
 fn first_to_deliver(flow: &Flow, told: Option<Standing>) -> Result<u64, FlowError> {
     let (first, sealed) = (flow.journal.first_lsn(), flow.journal.sealed());
-    let restart = match flow.catalog.restart(&flow.name)? {
-        Some((journal, lsn)) if journal == flow.journal.identity() && lsn >= first => Some(lsn),
-        _ => None,
-    };
+    let restart = restart(flow)?;
     if told.is_some_and(|told| told.journal != flow.journal.identity()) {
         return restart.ok_or_else(|| FlowError::Stuck {
             message: "the sink was filled from another journal: this one began anew, and nobody knows what is missing"
@@ -285,6 +314,8 @@ impl Delivery<'_> {
         control: &mut mpsc::Receiver<FlowControl>,
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<End, FlowError> {
+        let mut looking = tokio::time::interval(LOOK_INTERVAL);
+        looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let idle = tokio::time::sleep(NOTE_INTERVAL);
             tokio::select! {
@@ -297,6 +328,7 @@ impl Delivery<'_> {
                     self.settle().await?;
                     self.note_rest()?;
                 }
+                _ = looking.tick() => self.sink.still_there().await?,
                 command = control.recv() => match command {
                     Some(FlowControl::Retry(reply)) => {
                         let result = self.retry().await;
@@ -391,11 +423,11 @@ impl Delivery<'_> {
         let soon = self.noted_at.is_some_and(|at| at.elapsed() < NOTE_INTERVAL);
         match self.sink.memory() {
             Memory::Own => return Ok(()),
-            Memory::MayFade if soon => {
+            Memory::MayFade | Memory::MayVanish if soon => {
                 self.unnoted = Some(reached);
                 return Ok(());
             }
-            Memory::MayFade | Memory::None => {}
+            Memory::MayFade | Memory::MayVanish | Memory::None => {}
         }
         let (name, journal) = (&self.flow.name, self.flow.journal.identity());
         self.flow.catalog.set_progress(name, journal, reached.epoch, reached.lsn)?;

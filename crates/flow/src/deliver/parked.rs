@@ -4,7 +4,7 @@
 use super::producer::{ProduceError, Producer};
 use super::sink::OutChange;
 use super::{Flow, FlowError, now_ms};
-use crate::config::SinkKind;
+use crate::config::{RedisType, SinkKind};
 use base::{Op, Table, TableName, Value};
 use catalog::{Catalog, DeadLetter, ParkedRename, ParkedRow};
 use journal::{Chunk, Journal, JournalError, Reader};
@@ -43,7 +43,13 @@ pub struct Parked {
 impl Parked {
     pub fn open(flow: &Flow) -> Result<Self, FlowError> {
         let kind = flow.sink_config.kind;
-        let holds_rows = matches!(kind, SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite);
+        let holds_rows = match kind {
+            SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite => true,
+            SinkKind::Redis => {
+                !matches!(flow.config.options.r#type, Some(RedisType::Stream | RedisType::Pubsub))
+            }
+            _ => false,
+        };
         let mut parked = Self {
             flow: Arc::clone(&flow.name),
             catalog: flow.catalog.clone(),

@@ -73,6 +73,9 @@ pub enum Memory {
     Own,
     /// It keeps progress in the data, which others may take away: when it says nothing, the flow's catalog knows.
     MayFade,
+    /// It keeps progress with the data, and may lose both at once: when it says nothing where the flow's catalog knows
+    /// better, the data are gone.
+    MayVanish,
     /// It keeps nothing.
     None,
 }
@@ -103,6 +106,11 @@ pub trait Sink: Send {
     /// Writes a batch and its progress. On success all of it is durable in the sink; where the sink has transactions,
     /// data and progress went in one. Changes at or below the sink's own progress are skipped by the sink.
     async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError>;
+
+    /// Asked now and then, also while there is nothing to write: whether the sink still has what it was given.
+    async fn still_there(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
 
     /// Makes durable what `apply` put off of its progress: called when nothing has come for a second, and before the flow
     /// lets go of the sink.

@@ -5,6 +5,7 @@ pub mod json;
 pub mod kafka;
 pub mod mysql;
 pub mod nats;
+pub mod redis;
 pub mod sqlite;
 pub mod stdout;
 
@@ -43,6 +44,10 @@ pub fn build(
         SinkKind::Files => {
             let path = sink.path.as_ref().ok_or_else(|| missing("path"))?;
             Box::new(files::FilesSink::new(flow_name, source, path, flow))
+        }
+        SinkKind::Redis => {
+            let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
+            Box::new(redis::RedisSink::new(flow_name, source, url, flow)?)
         }
         SinkKind::Stdout => Box::new(stdout::StdoutSink::new(source, flow)),
     })

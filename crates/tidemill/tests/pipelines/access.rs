@@ -10,7 +10,7 @@ use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer};
 const GRANTS: &str = "GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO cdc@'%'";
 
 /// A CA, a certificate of it for `host`, and that one's key, as PEM files.
-fn make_certificate(folder: &Path, host: &str) -> (PathBuf, PathBuf, PathBuf) {
+pub fn make_certificate(folder: &Path, host: &str) -> (PathBuf, PathBuf, PathBuf) {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     fs::create_dir_all(folder).unwrap();
     let mut authority = CertificateParams::new([]).unwrap();

@@ -17,6 +17,7 @@ mod node;
 mod parked;
 mod process;
 mod random;
+mod redis;
 mod sinks;
 mod sqlite_source;
 mod targets;

@@ -22,6 +22,7 @@ mod mariadb;
 mod maven;
 mod mysql;
 mod nats;
+mod redis;
 mod tidb;
 
 use std::env;
@@ -43,11 +44,12 @@ struct Recipe {
     peer: bool,
 }
 
-const RECIPES: [Recipe; 6] = [
+const RECIPES: [Recipe; 7] = [
     Recipe { name: "mysql", version: mysql::VERSION, install: mysql::install, peer: false },
     Recipe { name: "mariadb", version: mariadb::VERSION, install: mariadb::install, peer: false },
     Recipe { name: "nats", version: nats::VERSION, install: nats::install, peer: false },
     Recipe { name: "tidb", version: tidb::VERSION, install: tidb::install, peer: false },
+    Recipe { name: "redis", version: redis::VERSION, install: redis::install, peer: false },
     Recipe { name: "kafka", version: kafka::VERSION, install: kafka::install, peer: false },
     Recipe { name: "debezium", version: debezium::VERSION, install: debezium::install, peer: true },
 ];
