@@ -36,6 +36,7 @@ pub fn run() -> Result<()> {
         }
     }
     if missing.is_empty() {
+        println!("nothing is missing");
         return Ok(());
     }
     let packages = missing.join(" ");
@@ -46,5 +47,7 @@ pub fn run() -> Result<()> {
         quiet(Command::new("apt-get").args(["update", "--quiet"]))?;
         let options = ["install", "--yes", "--no-install-recommends"];
         loud(Command::new("apt-get").args(options).args(&missing).env("DEBIAN_FRONTEND", "noninteractive"))
-    })
+    })?;
+    println!("nothing is missing");
+    Ok(())
 }
