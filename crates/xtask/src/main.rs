@@ -40,9 +40,9 @@ fn main() -> ExitCode {
         print!("{USAGE}");
         return if verb.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
     }
-    // Whoever asks a chore for help does not want it done; only these two have more to say themselves.
+    // Whoever asks a chore for help does not want it done, nor anything built or installed.
     let asks = words.iter().any(|word| word == "-h" || word == "--help");
-    if asks && verb != "demo" && verb != "bench" {
+    if asks {
         return match usage_of(&verb) {
             Some(lines) => {
                 print!("usage: cargo xtask CHORE\n\n{lines}");
@@ -51,7 +51,6 @@ fn main() -> ExitCode {
             None => no_chore(&verb),
         };
     }
-    let words = if asks && verb == "bench" { vec!["help".to_owned()] } else { words };
     match run(&verb, &words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -102,7 +101,7 @@ mod tests {
             "{servers}"
         );
         assert!(!servers.contains("docs ["), "{servers}");
-        for chore in ["setup", "test", "check", "docs", "tidy", "bench"] {
+        for chore in ["setup", "demo", "test", "check", "docs", "tidy", "bench"] {
             assert_eq!(usage_of(chore).map(|lines| lines.lines().count()), Some(1), "{chore}");
         }
         assert_eq!(usage_of("usage:"), None);

@@ -141,7 +141,7 @@ async fn commands_answer_in_words() {
     assert_eq!((code, text.as_str()), (0, "reading anew: shop.orders\n"));
     node.write("tidemill.yaml", "name: second\nlisten: {http: \"127.0.0.1:0\"}\n");
     let (code, text) = said(&["up"]);
-    assert!(code != 0 && text.contains("stop the other process"), "{code} {text}");
+    assert!(code != 0 && text.contains("stop it first") && !text.contains("--offline"), "{code} {text}");
     let address = node.address();
     node.write(
         "tidemill.yaml",
