@@ -7,6 +7,7 @@ pub mod error;
 pub mod gtid;
 pub mod json;
 pub mod metrics;
+pub mod near;
 pub mod position;
 pub mod row;
 pub mod schema;

@@ -4,6 +4,7 @@ pub mod capture;
 pub mod config;
 pub mod deliver;
 pub mod formats;
+mod interruptions;
 pub mod patterns;
 pub mod sinks;
 pub mod transform;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
 use base::{Op, Value};
+use flow::capture::reach::Reach;
 use flow::capture::sqlite::{SqliteSource, run};
 use flow::capture::status::StatusCell;
 use flow::capture::writer::JournalHandle;
@@ -50,6 +51,7 @@ async fn capture(dir: &Path, mut enough: impl FnMut(&Journal) -> bool) {
         name: "shop".into(),
         path: dir.join("shop.db"),
         patterns: Arc::new(Patterns::new(&config.tables, &[]).unwrap()),
+        reach: Reach::new("shop", &config, []),
         config,
         handle: JournalHandle::spawn("shop", writer),
         status: StatusCell::new("shop"),

@@ -109,7 +109,7 @@ impl Fault for JournalError {
                 segment.display()
             ),
             Self::Format { .. } => "run the version of the program that wrote it, or a newer one".to_owned(),
-            Self::Locked { .. } => "stop the other process, or read with `--offline`".to_owned(),
+            Self::Locked { .. } => "another process runs on the same data: stop it first".to_owned(),
             Self::NotFound { .. } => {
                 "check the path; a journal appears when its source first runs".to_owned()
             }

@@ -1,23 +1,27 @@
 //! The running node, as the other commands reach it.
 
 use crate::failure::Failure;
-use crate::project::Project;
+use crate::project::NodeConfig;
 use serde_json::Value;
 
-/// Speaks to the node that this project's `listen.http` names.
+/// Speaks to the node at the `listen.http` of `tidemill.yaml`.
 pub struct NodeClient {
     http: reqwest::Client,
     base: String,
 }
 
 impl NodeClient {
-    pub fn new(project: &Project) -> Self {
-        Self { http: reqwest::Client::new(), base: format!("http://{}", project.node.listen.http) }
+    pub fn new(node: &NodeConfig) -> Self {
+        Self { http: reqwest::Client::new(), base: format!("http://{}", node.listen.http) }
     }
 
     fn away(&self, error: &reqwest::Error) -> Failure {
-        Failure::new(3, format!("failed to reach the node at {}: {}", self.base, base::error::chain(error)))
-            .hint("start it with `tidemill up`")
+        let message = if error.is_connect() {
+            format!("no node answers at {}", self.base)
+        } else {
+            format!("failed to reach the node at {}: {}", self.base, base::error::chain(error))
+        };
+        Failure::new(3, message).hint("start it with `tidemill up`")
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, Failure> {

@@ -4,13 +4,8 @@ use crate::FlowVerb;
 use crate::client::NodeClient;
 use crate::failure::Failure;
 use crate::http::{ChangeLister, ChangesQuery};
-use crate::project::{Problem, Project};
-use crate::start;
-use flow::capture::CaptureError;
-use flow::capture::mysql::check::{inspect, inspect_tables};
-use flow::capture::mysql::connect::Address;
-use flow::capture::sqlite::{displaceable_tables, install_statements};
-use flow::config::{SinkKind, SourceKind};
+use crate::project::{NodeConfig, Problem, Project};
+use crate::{files, reachable, start};
 use flow::patterns::Patterns;
 use futures_util::StreamExt;
 use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
@@ -23,21 +18,29 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// A project, or every mistake in it on standard error.
+/// What commands need that speak to the running node: they work where the project's secrets are not at hand.
+fn load_node(dir: &Path) -> Result<NodeConfig, Failure> {
+    NodeConfig::load(dir).map_err(|problems| report(&problems))
+}
+
+/// A project with its secrets, or every mistake in it on standard error.
 pub fn load(dir: &Path) -> Result<Project, Failure> {
     Project::load(dir).map_err(|problems| report(&problems))
 }
 
+/// Every mistake on standard error.
 fn report(problems: &[Problem]) -> Failure {
     for problem in problems {
         eprintln!("{problem}");
     }
-    let mistakes = many(problems.len(), "mistake");
-    Failure::new(2, format!("the project has {mistakes}; nothing was started"))
+    Failure::new(2, format!("the project has {}", many(problems.len(), "mistake")))
 }
 
 pub async fn up(dir: &Path, quiet: bool) -> Result<(), Failure> {
-    let project = load(dir)?;
+    let project = load(dir).map_err(|mut failure| {
+        failure.message.push_str("; nothing was started");
+        failure
+    })?;
     let (stop, shutdown) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::io("listen for signals", &e))?;
     tokio::spawn(async move {
@@ -63,7 +66,7 @@ pub async fn up(dir: &Path, quiet: bool) -> Result<(), Failure> {
 
 /// A bar while the first snapshot runs.
 async fn show_snapshot(project: Project) {
-    let client = NodeClient::new(&project);
+    let client = NodeClient::new(&project.node);
     let style = ProgressStyle::with_template(
         "snapshot {bar:30} {human_pos}/{human_len} rows  {rate} rows/s  eta {eta}",
     )
@@ -104,19 +107,25 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
         }
         Err(problems) => return Err(report(&problems)),
     };
-    for note in project.notes().iter().filter(|_| !quiet && !json) {
-        eprintln!("note: {note}");
-    }
-    let findings = if connect { check_live(&project, quiet || json).await } else { Vec::new() };
+    let mut notes = project.notes();
+    let reachable::Report { lines, notes: found, findings } =
+        if connect { reachable::reach(&project).await } else { reachable::Report::default() };
+    notes.extend(found);
     if json {
         let list: Vec<Value> = findings
             .iter()
-            .map(|f| json!({"where": f.0, "message": f.1, "hint": f.2, "unreachable": f.3}))
+            .map(|f| json!({"where": f.place, "message": f.message, "hint": f.hint, "unreachable": f.unreachable}))
             .collect();
-        println!("{}", json!({"problems": list}));
+        println!("{}", json!({"problems": list, "notes": notes}));
     } else {
-        for (place, message, hint, _) in &findings {
-            eprintln!("{place}: {message}\n  hint: {hint}");
+        for line in lines.iter().filter(|_| !quiet) {
+            println!("{line}");
+        }
+        for note in notes.iter().filter(|_| !quiet) {
+            eprintln!("note: {note}");
+        }
+        for finding in &findings {
+            eprintln!("{}: {}\n  hint: {}", finding.place, finding.message, finding.hint);
         }
     }
     if findings.is_empty() {
@@ -126,112 +135,35 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
         }
         return Ok(());
     }
-    let status = if findings.iter().any(|f| f.3) { 3 } else { 2 };
+    let status = if findings.iter().any(|f| f.unreachable) { 3 } else { 2 };
     Err(Failure::new(
         status,
         if json {
             String::new()
         } else {
-            format!("{} found, and the way out of each", many(findings.len(), "problem"))
+            let hints = if findings.len() == 1 { "its hint says" } else { "their hints say" };
+            format!("{} found; {hints} what to do", many(findings.len(), "problem"))
         },
     ))
 }
 
 /// `1 flow`, `2 flows`.
-fn many(count: usize, noun: &str) -> String {
+pub fn many(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Place, message, hint, and whether it is that nobody answered.
-type Finding = (String, String, String, bool);
-
-async fn check_live(project: &Project, quiet: bool) -> Vec<Finding> {
-    let mut out = Vec::new();
-    for (name, config) in &project.sources {
-        let place = format!("sources/{name}.yaml");
-        match config.kind {
-            SourceKind::Mysql => {
-                let result = async {
-                    let mut conn = Address::new(config)?.connect().await?;
-                    let (server, mut findings) = inspect(&mut conn).await?;
-                    let patterns =
-                        Patterns::new(&config.tables, &config.exclude).expect("checked with the project");
-                    findings.extend(inspect_tables(&mut conn, &server, &patterns).await?);
-                    Ok::<_, CaptureError>((server, findings))
-                };
-                match result.await {
-                    Ok((server, findings)) => {
-                        if !quiet {
-                            println!("{place}: {} as {}", server.version, server.user);
-                        }
-                        out.extend(findings.into_iter().map(|f| (place.clone(), f.message, f.hint, false)));
-                    }
-                    Err(error) => {
-                        let hint = error
-                            .hint
-                            .clone()
-                            .unwrap_or_else(|| "is the server up, and the url right?".into());
-                        out.push((place, base::error::chain(&error), hint, true));
-                    }
-                }
-            }
-            SourceKind::Sqlite => {
-                let path = config.path.as_ref().expect("checked with the project");
-                let patterns =
-                    Patterns::new(&config.tables, &config.exclude).expect("checked with the project");
-                match install_statements(path, &patterns) {
-                    Ok(statements) if !quiet => {
-                        println!("{place}: `up` makes the table tidemill_changes and keeps these triggers:");
-                        for statement in statements {
-                            println!("  {statement};");
-                        }
-                        for table in displaceable_tables(path, &patterns).unwrap_or_default() {
-                            println!(
-                                "  note: `{table}` has a UNIQUE constraint besides its key: a row that INSERT OR REPLACE \
-                                 displaces by it is only seen with PRAGMA recursive_triggers = ON in the application"
-                            );
-                        }
-                    }
-                    Ok(_) => {}
-                    Err(error) => {
-                        let hint = error.hint.clone().unwrap_or_default();
-                        out.push((place, base::error::chain(&error), hint, true));
-                    }
-                }
-            }
-        }
-    }
-    for (name, config) in &project.sinks {
-        if config.kind == SinkKind::Stdout {
-            continue;
-        }
-        let place = format!("sinks/{name}.yaml");
-        let probe = flow::config::FlowConfig::probe(name);
-        let opened = match flow::sinks::build("tidemill_check", "check", name, config, &probe) {
-            Ok(mut sink) => tokio::time::timeout(Duration::from_secs(10), sink.probe()).await.unwrap_or(Err(
-                flow::deliver::sink::SinkError::Unavailable { message: "no answer within 10 s".into() },
-            )),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = opened {
-            let hint = match &error {
-                flow::deliver::sink::SinkError::Blocked { hint, .. } => hint.clone(),
-                _ => "is the server up, and the url right?".into(),
-            };
-            let away = matches!(error, flow::deliver::sink::SinkError::Unavailable { .. });
-            out.push((place, base::error::chain(&error), hint, away));
-        }
-    }
-    out
-}
-
 pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
-    let project = load(dir)?;
-    let status = NodeClient::new(&project).get("/api/v1/status").await?;
+    let status = NodeClient::new(&load_node(dir)?).get("/api/v1/status").await?;
     if json {
         println!("{status}");
-        return Ok(());
+    } else {
+        print_status(&status);
     }
+    Ok(())
+}
+
+/// The object of `status --json` as tables, and what is wrong below them.
+pub fn print_status(status: &Value) {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".into(),
@@ -256,7 +188,7 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
     println!();
     let mut rows = vec![["FLOW", "STATE", "FROM", "TO", "LSN", "LAG", "PARKED"].map(str::to_owned).to_vec()];
     for f in status["flows"].as_array().into_iter().flatten() {
-        let lag = format!("{} changes", text(&f["lag_changes"]));
+        let lag = changes(&f["lag_changes"]);
         rows.push(
             [&f["name"], &f["state"], &f["from"], &f["to"], &f["lsn"]]
                 .map(&text)
@@ -292,9 +224,17 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
                     text(&table["table"])
                 );
             }
+            if item["dead_letters"].as_u64().is_some_and(|parked| parked > 0) {
+                let (name, parked) = (text(&item["name"]), &item["dead_letters"]);
+                println!("\n{name}: {parked} parked: `tidemill flow dead-letters {name}` shows them and why");
+            }
         }
     }
-    Ok(())
+}
+
+/// `1 change`, of a number in an answer.
+fn changes(count: &Value) -> String {
+    many(count.as_u64().unwrap_or_default() as usize, "change")
 }
 
 pub fn print_table(rows: &[Vec<String>]) {
@@ -310,11 +250,16 @@ pub fn print_table(rows: &[Vec<String>]) {
 }
 
 pub async fn tail(dir: &Path, source: &str, query: ChangesQuery, offline: bool) -> Result<(), Failure> {
-    let project = load(dir)?;
-    if !project.sources.contains_key(source) {
-        let names: Vec<_> = project.sources.keys().map(String::as_str).collect();
+    let node = load_node(dir)?;
+    let sources = files::names(dir, "sources");
+    let names: Vec<&str> = sources.iter().filter_map(|file| file.strip_suffix(".yaml")).collect();
+    if !names.contains(&source) {
         return Err(Failure::new(2, format!("there is no source `{source}`"))
             .hint(format!("there are: {}", names.join(", "))));
+    }
+    if !matches!(query.from.as_str(), "start" | "now") && query.from.parse::<u64>().is_err() {
+        return Err(Failure::new(2, format!("`{}` is not start, now or an lsn", query.from))
+            .hint("for example: --from 1"));
     }
     if let Some(table) = &query.table
         && let Err(error) = Patterns::new(std::slice::from_ref(table), &[])
@@ -322,7 +267,7 @@ pub async fn tail(dir: &Path, source: &str, query: ChangesQuery, offline: bool) 
         return Err(Failure::new(2, error.to_string()).hint("--table shop.orders"));
     }
     if offline {
-        let journal = journal::open_read_only(Arc::new(RealDisk), &project.journal_dir(source))
+        let journal = journal::open_read_only(Arc::new(RealDisk), &node.journal_dir(source))
             .map_err(|e| Failure::of("open the journal", &e))?;
         let lister = ChangeLister::new(source, &journal, &query).map_err(|m| Failure::new(2, m))?;
         tokio::task::spawn_blocking(move || {
@@ -347,7 +292,7 @@ pub async fn tail(dir: &Path, source: &str, query: ChangesQuery, offline: bool) 
             .collect();
         path.push_str(&format!("&table={escaped}"));
     }
-    let response = NodeClient::new(&project).stream(&path).await?;
+    let response = NodeClient::new(&node).stream(&path).await?;
     let mut parts = response.bytes_stream();
     let mut out = std::io::stdout();
     loop {
@@ -371,8 +316,7 @@ pub async fn tail(dir: &Path, source: &str, query: ChangesQuery, offline: bool) 
 }
 
 pub async fn flow(dir: &Path, verb: FlowVerb, json: bool) -> Result<(), Failure> {
-    let project = load(dir)?;
-    let client = NodeClient::new(&project);
+    let client = NodeClient::new(&load_node(dir)?);
     let act = |flow: &str, verb: &str| format!("/api/v1/flows/{flow}:{verb}");
     let answer = match &verb {
         FlowVerb::List => {
@@ -384,11 +328,8 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool) -> Result<(), Failure>
             let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
             let mut rows = vec![["FLOW", "STATE", "LSN", "LAG", "PARKED"].map(str::to_owned).to_vec()];
             for f in flows.as_array().into_iter().flatten() {
-                rows.push(
-                    [&f["name"], &f["state"], &f["lsn"], &f["lag_changes"], &f["dead_letters"]]
-                        .map(&text)
-                        .to_vec(),
-                );
+                let [name, state, lsn] = [&f["name"], &f["state"], &f["lsn"]].map(&text);
+                rows.push(vec![name, state, lsn, changes(&f["lag_changes"]), text(&f["dead_letters"])]);
             }
             print_table(&rows);
             return Ok(());
@@ -404,6 +345,10 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool) -> Result<(), Failure>
             let letters = client.get(&format!("/api/v1/flows/{flow}/dead-letters")).await?;
             if json {
                 println!("{letters}");
+                return Ok(());
+            }
+            if letters.as_array().is_none_or(Vec::is_empty) {
+                println!("no parked changes");
                 return Ok(());
             }
             let mut rows = vec![["LSN", "OP", "TABLE", "KEY", "REASON"].map(str::to_owned).to_vec()];
@@ -428,45 +373,14 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool) -> Result<(), Failure>
             FlowVerb::Retry { .. } => {
                 println!("{} delivered, {} still parked", answer["delivered"], answer["parked"])
             }
-            FlowVerb::Resnapshot { .. } => println!("reading anew: {}", answer["tables"]),
+            FlowVerb::Resnapshot { .. } => {
+                let tables = answer["tables"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                println!("reading anew: {}", tables.collect::<Vec<_>>().join(", "));
+            }
             FlowVerb::Pause { flow } => println!("paused: {flow}"),
             FlowVerb::Resume { flow } => println!("resumed: {flow}"),
             FlowVerb::List | FlowVerb::Verify { .. } | FlowVerb::DeadLetters { .. } => {}
         }
-    }
-    Ok(())
-}
-
-/// A report that can be sent to anyone: configuration without secrets, versions, status, sizes.
-pub async fn doctor(dir: &Path) -> Result<(), Failure> {
-    let project = load(dir)?;
-    println!("tidemill {}", env!("CARGO_PKG_VERSION"));
-    println!("project {:?} in {}", project.node.name, project.dir.display());
-    for (name, source) in &project.sources {
-        println!("source {name}: {source:?}");
-        match journal::open_read_only(Arc::new(RealDisk), &project.journal_dir(name)) {
-            Ok(journal) => {
-                let sealed = journal.sealed();
-                println!(
-                    "  journal: {} bytes, lsn {} to {}, epoch {}",
-                    journal.bytes_on_disk(),
-                    journal.first_lsn(),
-                    sealed.lsn,
-                    sealed.epoch
-                );
-            }
-            Err(error) => println!("  journal: {}", base::error::chain(&error)),
-        }
-    }
-    for (name, sink) in &project.sinks {
-        println!("sink {name}: {sink:?}");
-    }
-    for (name, flow) in &project.flows {
-        println!("flow {name}: {flow:?}");
-    }
-    match NodeClient::new(&project).get("/api/v1/status").await {
-        Ok(status) => println!("status: {status}"),
-        Err(failure) => println!("status: {}", failure.message),
     }
     Ok(())
 }

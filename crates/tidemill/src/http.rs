@@ -455,7 +455,7 @@ async fn changes(
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(PARTS_MAX);
     let lister = match ChangeLister::new(&name, &source.journal, &query) {
         Ok(lister) => lister,
-        Err(message) => return problem(Code::Invalid, message, "from is start, now or an lsn"),
+        Err(message) => return problem(Code::Invalid, message, "for example: from=1"),
     };
     let shutdown = app.shutdown.clone();
     tokio::task::spawn_blocking(move || {

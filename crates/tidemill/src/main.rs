@@ -3,10 +3,13 @@
 mod client;
 mod commands;
 mod demo;
+mod doctor;
 mod failure;
+mod files;
 mod http;
 mod init;
 mod project;
+mod reachable;
 mod reference;
 mod retention;
 mod start;
@@ -98,8 +101,7 @@ enum Command {
         /// bash, elvish, fish, powershell or zsh.
         shell: clap_complete::Shell,
     },
-    /// Run the small shop on a temporary folder.
-    #[command(hide = true)]
+    /// Run a small shop whose orders flow, in a temporary folder.
     Demo(demo::DemoArgs),
     /// Write or check the reference pages.
     #[command(hide = true)]
@@ -202,7 +204,10 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             verify::run(&dir, &flow, &tables, cli.json, cli.quiet).await
         }
         Command::Flow { verb } => commands::flow(&dir, verb, cli.json).await,
-        Command::Doctor => commands::doctor(&dir).await,
+        Command::Doctor => {
+            doctor::run(&dir, cli.json).await;
+            Ok(())
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
             Ok(())

@@ -1,5 +1,6 @@
 //! A project folder, read whole and checked before anything starts.
 
+use crate::files::{self, Folder, read_folder};
 use base::{ByteSize, Secret, Span};
 use flow::config::{
     DdlPolicy, FlowConfig, KafkaCodec, RedisType, SinkConfig, SinkKind, SourceConfig, SourceKind,
@@ -9,8 +10,7 @@ use flow::patterns::Patterns;
 use flow::transform::Transform;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
@@ -103,6 +103,28 @@ fn default_data_dir() -> PathBuf {
     PathBuf::from("./data")
 }
 
+impl NodeConfig {
+    /// `tidemill.yaml` alone: what commands need that speak to the running node.
+    pub fn load(dir: &Path) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let node: Option<Self> = files::read(dir, "tidemill.yaml", &mut problems);
+        let mut node = node.ok_or(problems)?;
+        node.data_dir = below(dir, &node.data_dir);
+        Ok(node)
+    }
+
+    pub fn journal_dir(&self, source: &str) -> PathBuf {
+        self.data_dir.join("journal").join(source)
+    }
+}
+
+/// Whether `${env:NAME}` and `${file:PATH}` are replaced by what they name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum References {
+    Resolve,
+    Leave,
+}
+
 /// Everything `up` needs.
 #[derive(Clone, Debug)]
 pub struct Project {
@@ -116,8 +138,20 @@ pub struct Project {
 impl Project {
     /// Reads and checks `dir`; every problem found, or the project.
     pub fn load(dir: &Path) -> Result<Self, Vec<Problem>> {
+        Self::load_as(dir, References::Resolve)
+    }
+
+    /// The same without its secrets: for looking at it where they are not at hand.
+    pub fn load_without_secrets(dir: &Path) -> Result<Self, Vec<Problem>> {
+        Self::load_as(dir, References::Leave)
+    }
+
+    fn load_as(dir: &Path, references: References) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
-        let node: Option<NodeConfig> = read(dir, "tidemill.yaml", &mut problems);
+        let node: Option<NodeConfig> = files::read(dir, "tidemill.yaml", &mut problems);
+        let sources: Folder<SourceConfig> = read_folder(dir, "sources", &mut problems);
+        let sinks: Folder<SinkConfig> = read_folder(dir, "sinks", &mut problems);
+        let flows: Folder<FlowConfig> = read_folder(dir, "flows", &mut problems);
         let mut project = Self {
             dir: dir.to_owned(),
             node: NodeConfig {
@@ -129,20 +163,20 @@ impl Project {
                 timezone: None,
                 engine: None,
             },
-            sources: read_folder(dir, "sources", &mut problems),
-            sinks: read_folder(dir, "sinks", &mut problems),
-            flows: read_folder(dir, "flows", &mut problems),
+            sources: sources.good,
+            sinks: sinks.good,
+            flows: flows.good,
         };
         if let Some(node) = node {
             project.node = node;
         }
         project.node.data_dir = below(dir, &project.node.data_dir);
-        project.check(&mut problems);
+        project.check(references, &Broken { sources: sources.broken, sinks: sinks.broken }, &mut problems);
         if problems.is_empty() { Ok(project) } else { Err(problems) }
     }
 
     pub fn journal_dir(&self, source: &str) -> PathBuf {
-        self.node.data_dir.join("journal").join(source)
+        self.node.journal_dir(source)
     }
 
     pub fn catalog_path(&self) -> PathBuf {
@@ -159,10 +193,16 @@ impl Project {
             ("listen.mysql", self.node.listen.mysql.is_some(), "this version has no SQL door"),
         ];
         let declared = unused.into_iter().filter(|(_, declared, _)| *declared);
-        declared.map(|(key, _, reason)| format!("tidemill.yaml: `{key}` has no effect: {reason}")).collect()
+        let mut notes: Vec<String> = declared
+            .map(|(key, _, reason)| format!("tidemill.yaml: `{key}` has no effect: {reason}"))
+            .collect();
+        if self.flows.is_empty() {
+            notes.push("flows: there is no flow, so changes are captured and delivered nowhere".to_owned());
+        }
+        notes
     }
 
-    fn check(&mut self, problems: &mut Vec<Problem>) {
+    fn check(&mut self, references: References, broken: &Broken, problems: &mut Vec<Problem>) {
         let dir = self.dir.clone();
         let mut add = |path: String, message: String, hint: String| {
             let (line, column) = place(&dir, &path, &message);
@@ -202,8 +242,9 @@ impl Project {
             }
             match source.kind {
                 SourceKind::Mysql => {
-                    if let Err(reason) = resolve(&mut source.url, &["mysql://"]) {
-                        add(path, reason, "url: mysql://user:${env:PASSWORD}@127.0.0.1:3306".into());
+                    if let Err((reason, hint)) = resolve(&mut source.url, &["mysql://"], references) {
+                        let example = || "url: mysql://user:${env:PASSWORD}@127.0.0.1:3306".into();
+                        add(path, reason, hint.unwrap_or_else(example));
                     }
                 }
                 SourceKind::Sqlite => match &mut source.path {
@@ -228,17 +269,17 @@ impl Project {
                 }
                 SinkKind::Stdout => continue,
             };
-            if let Err(reason) = resolve(&mut sink.url, schemes) {
-                add(path, reason, format!("url: {}127.0.0.1:PORT", schemes[0]));
+            if let Err((reason, hint)) = resolve(&mut sink.url, schemes, references) {
+                add(path, reason, hint.unwrap_or_else(|| format!("url: {}127.0.0.1:PORT", schemes[0])));
             }
         }
         for (name, flow) in &self.flows {
             let path = format!("flows/{name}.yaml");
-            if !self.sources.contains_key(&flow.from) {
+            if !self.sources.contains_key(&flow.from) && !broken.sources.contains(&flow.from) {
                 let names: Vec<_> = self.sources.keys().map(String::as_str).collect();
                 add(path.clone(), format!("there is no source `{}`", flow.from), known(&names));
             }
-            if !self.sinks.contains_key(&flow.to) {
+            if !self.sinks.contains_key(&flow.to) && !broken.sinks.contains(&flow.to) {
                 let names: Vec<_> = self.sinks.keys().map(String::as_str).collect();
                 add(path.clone(), format!("there is no sink `{}`", flow.to), known(&names));
             }
@@ -331,7 +372,7 @@ fn format_refusal(flow: &FlowConfig, kind: SinkKind) -> Option<&'static str> {
 fn place(dir: &Path, path: &str, message: &str) -> (u64, u64) {
     let text = fs::read_to_string(dir.join(path)).unwrap_or_default();
     let at = |(line, column): (usize, usize)| (line as u64 + 1, column as u64 + 1);
-    let lines = || text.lines().enumerate();
+    let lines = || text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#'));
     let step = message.strip_prefix("transform[").and_then(|rest| rest.split_once(']'));
     if let Some(index) = step.and_then(|(index, _)| index.parse::<usize>().ok()) {
         let steps = lines().skip_while(|(_, line)| !line.starts_with("transform")).skip(1);
@@ -356,31 +397,49 @@ fn known(names: &[&str]) -> String {
     if names.is_empty() { "there are none yet".into() } else { format!("there are: {}", names.join(", ")) }
 }
 
+/// Files that are there and could not be read: told already.
+struct Broken {
+    sources: BTreeSet<String>,
+    sinks: BTreeSet<String>,
+}
+
+/// What is wrong with a URL, and a hint where the URL's kind does not give a better one.
+type UrlProblem = (String, Option<String>);
+
 /// Puts the values of `${env:NAME}` and `${file:PATH}` in place.
-fn resolve(url: &mut Option<Secret>, schemes: &[&str]) -> Result<(), String> {
-    let Some(secret) = url else { return Err("`url` is missing".into()) };
+fn resolve(url: &mut Option<Secret>, schemes: &[&str], references: References) -> Result<(), UrlProblem> {
+    let Some(secret) = url else { return Err(("`url` is missing".into(), None)) };
+    if references == References::Leave {
+        return Ok(());
+    }
     let text = resolve_references(secret.expose())?;
     if !schemes.iter().any(|scheme| text.starts_with(scheme)) {
-        return Err(format!("`url` does not begin with {}", schemes.join(" or ")));
+        return Err((format!("`url` does not begin with {}", schemes.join(" or ")), None));
     }
     *secret = Secret::new(text);
     Ok(())
 }
 
-fn resolve_references(text: &str) -> Result<String, String> {
+fn resolve_references(text: &str) -> Result<String, UrlProblem> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         out.push_str(before);
-        let (reference, after) = after.split_once('}').ok_or("a reference `${…` has no end")?;
+        let (reference, after) =
+            after.split_once('}').ok_or_else(|| ("a reference `${` has no end".into(), None))?;
         let value = match reference.split_once(':') {
-            Some(("env", name)) => {
-                std::env::var(name).map_err(|_| format!("the environment has no {name}"))?
+            Some(("env", name)) => std::env::var(name).map_err(|_| {
+                let message = format!("the environment has no `{name}`");
+                (message, Some(format!("export {name}=…, then run again")))
+            })?,
+            Some(("file", path)) => {
+                let read = fs::read_to_string(path).map(|text| text.trim_end().to_owned());
+                read.map_err(|error| {
+                    let message = format!("failed to read the secret file `{path}`: {error}");
+                    (message, Some("write the secret into that file, or name another".to_owned()))
+                })?
             }
-            Some(("file", path)) => fs::read_to_string(path)
-                .map(|text| text.trim_end().to_owned())
-                .map_err(|error| format!("failed to read the secret file {path}: {error}"))?,
-            _ => return Err(format!("`${{{reference}}}` is not ${{env:NAME}} or ${{file:PATH}}")),
+            _ => return Err((format!("`${{{reference}}}` is not ${{env:NAME}} or ${{file:PATH}}"), None)),
         };
         // References stand inside URLs: what the URL's grammar would take for its own is escaped.
         for byte in value.bytes() {
@@ -394,67 +453,4 @@ fn resolve_references(text: &str) -> Result<String, String> {
     }
     out.push_str(rest);
     Ok(out)
-}
-
-fn read<T: DeserializeOwned>(dir: &Path, name: &str, problems: &mut Vec<Problem>) -> Option<T> {
-    let problem = |line, column, message: String, hint: &str| Problem {
-        path: name.to_owned(),
-        line,
-        column,
-        message,
-        hint: hint.to_owned(),
-    };
-    let text = match fs::read_to_string(dir.join(name)) {
-        Ok(text) => text,
-        Err(error) => {
-            let message = format!("failed to read the file: {error}");
-            problems.push(problem(
-                1,
-                1,
-                message,
-                "`tidemill init` writes a project; `-C DIR` names another folder",
-            ));
-            return None;
-        }
-    };
-    match serde_saphyr::from_str(&text) {
-        Ok(value) => Some(value),
-        Err(error) => {
-            let (line, column) = error.location().map_or((1, 1), |l| (l.line(), l.column()));
-            let message = error.without_snippet().to_string();
-            problems.push(problem(line, column, message, "see docs/reference/config.md for every key"));
-            None
-        }
-    }
-}
-
-fn read_folder<T: DeserializeOwned>(
-    dir: &Path,
-    folder: &str,
-    problems: &mut Vec<Problem>,
-) -> BTreeMap<String, T> {
-    let mut out = BTreeMap::new();
-    let Ok(entries) = fs::read_dir(dir.join(folder)) else { return out };
-    let mut names: Vec<String> =
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    for file in names {
-        let Some(name) = file.strip_suffix(".yaml") else { continue };
-        let path = format!("{folder}/{file}");
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-            problems.push(Problem {
-                path,
-                line: 1,
-                column: 1,
-                message: format!("`{name}` is not a name"),
-                hint: "use letters, digits, _ and -, at most 64".into(),
-            });
-            continue;
-        }
-        if let Some(value) = read(dir, &path, problems) {
-            out.insert(name.to_owned(), value);
-        }
-    }
-    out
 }

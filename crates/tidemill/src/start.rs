@@ -7,6 +7,7 @@ use crate::retention::{self, Limits, Reader};
 use base::Fault;
 use catalog::Catalog;
 use flow::capture::mysql::{self, Control, MySqlSource};
+use flow::capture::reach::Reach;
 use flow::capture::sqlite::{self, SqliteSource};
 use flow::capture::status::{ErrorStatus, StatusCell};
 use flow::capture::writer::JournalHandle;
@@ -138,6 +139,7 @@ fn start_source(
     let patterns =
         Arc::new(Patterns::new(&config.tables, &config.exclude).expect("checked with the project"));
     let (control, commands) = mpsc::channel(4);
+    let reach = Reach::new(name, &config, &project.flows);
     let name: Arc<str> = name.into();
     let (stop, cell) = (shutdown.clone(), status.clone());
     match config.kind {
@@ -148,7 +150,7 @@ fn start_source(
                 Patterns::new(tables, &[]).expect("checked with the project")
             });
             let flows = flows.collect();
-            let source = MySqlSource { name, config, patterns, handle, status: cell, flows };
+            let source = MySqlSource { name, config, patterns, handle, status: cell, flows, reach };
             tasks.spawn(async move {
                 if let Err(error) = mysql::run(source, commands, stop).await {
                     tracing::error!(error = base::error::chain(&error), "capture ended");
@@ -157,7 +159,7 @@ fn start_source(
         }
         SourceKind::Sqlite => {
             let path = config.path.clone().expect("checked with the project");
-            let source = SqliteSource { name, path, config, patterns, handle, status: cell };
+            let source = SqliteSource { name, path, config, patterns, handle, status: cell, reach };
             tasks.spawn(async move { sqlite::run(source, commands, stop).await });
         }
     }
@@ -228,8 +230,13 @@ fn open_journal(project: &Project, dir: &Path) -> Result<(journal::Writer, Journ
 
 async fn bind(project: &Project) -> Result<tokio::net::TcpListener, Failure> {
     let address = project.node.listen.http;
-    tokio::net::TcpListener::bind(address).await.map_err(|e| {
-        Failure::io(&format!("listen on {address}"), &e)
-            .hint("another tidemill may be running; change listen.http in tidemill.yaml")
-    })
+    tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|e| Failure::io(&format!("listen on {address}"), &e).hint(port_hint(address)))
+}
+
+/// Another port for a second node.
+fn port_hint(taken: std::net::SocketAddr) -> String {
+    let other = std::net::SocketAddr::new(taken.ip(), taken.port().checked_add(1).unwrap_or(7070));
+    format!("another tidemill may be running; else write into tidemill.yaml: listen: {{http: {other}}}")
 }

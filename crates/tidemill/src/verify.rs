@@ -107,8 +107,12 @@ pub async fn run(dir: &Path, flow: &str, tables: &[String], json: bool, quiet: b
         let style = ProgressStyle::with_template("{msg} {bar:30} {human_pos}/{human_len} rows  eta {eta}");
         ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     });
-    let node =
-        Node { client: NodeClient::new(&project), source: config.from.clone(), flow: flow.to_owned(), bar };
+    let node = Node {
+        client: NodeClient::new(&project.node),
+        source: config.from.clone(),
+        flow: flow.to_owned(),
+        bar,
+    };
     // Without a node nothing moves, and what is on its way would look like a difference.
     node.client.get("/api/v1/status").await?;
     let failed = |error: VerifyError| Failure::of("compare", &error);

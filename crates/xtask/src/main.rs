@@ -40,6 +40,17 @@ fn main() -> ExitCode {
         print!("{USAGE}");
         return if verb.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
     }
+    // Whoever asks a chore for help does not want it done, nor anything built or installed.
+    let asks = words.iter().any(|word| word == "-h" || word == "--help");
+    if asks {
+        return match usage_of(&verb) {
+            Some(lines) => {
+                print!("usage: cargo xtask CHORE\n\n{lines}");
+                ExitCode::SUCCESS
+            }
+            None => no_chore(&verb),
+        };
+    }
     match run(&verb, &words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -47,6 +58,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The lines of the usage that are about one chore.
+fn usage_of(verb: &str) -> Option<String> {
+    let about = |line: &&str| line.trim_start().split(' ').next() == Some(verb);
+    let mut lines = USAGE.lines().skip_while(|line| !about(line));
+    let first = lines.next()?;
+    // A line further in than a chore's name goes on with what was said of it.
+    let rest = lines.take_while(|line| line.starts_with("    "));
+    Some(std::iter::once(first).chain(rest).map(|line| format!("{line}\n")).collect())
+}
+
+fn no_chore(verb: &str) -> ExitCode {
+    eprintln!("error: there is no chore `{verb}`\nhint: `cargo xtask help` lists them");
+    ExitCode::FAILURE
 }
 
 fn run(verb: &str, words: &[String]) -> Result<()> {
@@ -60,5 +86,25 @@ fn run(verb: &str, words: &[String]) -> Result<()> {
         "tidy" => tidy::run(),
         "bench" => bench::run(words),
         other => bail!("there is no chore `{other}`\nhint: `cargo xtask help` lists them"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::usage_of;
+
+    #[test]
+    fn each_chore_has_its_lines_in_the_usage() {
+        let servers = usage_of("servers").expect("a chore");
+        assert!(
+            servers.starts_with("  servers [NAME…]") && servers.contains("benchmarks: debezium"),
+            "{servers}"
+        );
+        assert!(!servers.contains("docs ["), "{servers}");
+        for chore in ["setup", "demo", "test", "check", "docs", "tidy", "bench"] {
+            assert_eq!(usage_of(chore).map(|lines| lines.lines().count()), Some(1), "{chore}");
+        }
+        assert_eq!(usage_of("usage:"), None);
+        assert_eq!(usage_of("cargo"), None);
     }
 }

@@ -40,6 +40,7 @@ pub fn run() -> Result<()> {
         }
     }
     if missing.is_empty() {
+        println!("nothing is missing");
         return Ok(());
     }
     let packages = missing.join(" ");
@@ -50,5 +51,7 @@ pub fn run() -> Result<()> {
         quiet(Command::new("apt-get").args(["update", "--quiet"]))?;
         let options = ["install", "--yes", "--no-install-recommends"];
         loud(Command::new("apt-get").args(options).args(&missing).env("DEBIAN_FRONTEND", "noninteractive"))
-    })
+    })?;
+    println!("nothing is missing");
+    Ok(())
 }

@@ -3,6 +3,7 @@
 //! A capture never skips what it cannot read: it quarantines one table, or stops and says why.
 
 pub mod mysql;
+pub mod reach;
 pub mod sqlite;
 pub mod status;
 pub mod writer;

@@ -8,10 +8,11 @@
 //! Whatever one read transaction finds is one transaction in the journal. The snapshot is one read transaction too,
 //! and one journal transaction: it is there whole or not at all.
 
+use super::CaptureError;
 use super::mysql::{Anew, Control};
-use super::status::{ErrorStatus, SnapshotStatus, StatusCell};
+use super::reach::Reach;
+use super::status::{SnapshotStatus, StatusCell};
 use super::writer::JournalHandle;
-use super::{CaptureError, CaptureErrorKind};
 use crate::config::{SnapshotMode, SourceConfig};
 use crate::patterns::Patterns;
 use base::{
@@ -44,6 +45,8 @@ pub struct SqliteSource {
     pub patterns: Arc<Patterns>,
     pub handle: JournalHandle,
     pub status: StatusCell,
+    /// Told once when capture starts.
+    pub reach: Reach,
 }
 
 /// Captures until shutdown.
@@ -53,20 +56,13 @@ pub async fn run(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut again: Vec<String> = Vec::new();
+    let mut told = false;
     while !*shutdown.borrow() {
-        let error = match session(&source, &mut control, &mut shutdown, &mut again).await {
+        let error = match session(&source, &mut control, &mut shutdown, &mut again, &mut told).await {
             Ok(()) => continue,
             Err(error) => error,
         };
-        let message = base::error::chain(&error);
-        tracing::warn!(source = %source.name, error = message, hint = error.hint, "capture interrupted");
-        metrics::counter!(base::metrics::CAPTURE_ERRORS, "source" => source.name.to_string()).increment(1);
-        source.status.update(|status| {
-            status.error = Some(ErrorStatus { message, hint: error.hint.clone() });
-            if error.kind != CaptureErrorKind::Unavailable {
-                status.state = "failed";
-            }
-        });
+        source.status.interrupted(&error);
         tokio::select! {
             () = tokio::time::sleep(BACKOFF) => {}
             _ = shutdown.changed() => return,
@@ -105,6 +101,11 @@ pub fn install_statements(path: &Path, patterns: &Patterns) -> Result<Vec<String
     let connection = connect(path)?;
     let tables = read_tables(&connection, &database_name(path), patterns)?;
     Ok(tables.values().flat_map(triggers).collect())
+}
+
+/// Every table of the file.
+pub fn list_tables(path: &Path) -> Result<Vec<TableName>, CaptureError> {
+    table_names(&connect(path)?, &database_name(path))
 }
 
 /// Tables with unique constraints besides the key, where triggers do not see everything: without
@@ -158,23 +159,27 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+fn table_names(connection: &Connection, db: &str) -> Result<Vec<TableName>, CaptureError> {
+    let fail = || sql_error("read the tables' names");
+    let mut query = connection
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name NOT LIKE 'tidemill_%'")
+        .map_err(fail())?;
+    let names = query.query_map([], |r| Ok(TableName::new(db, r.get::<_, String>(0)?))).map_err(fail())?;
+    names.collect::<Result<_, _>>().map_err(fail())
+}
+
 fn read_tables(
     connection: &Connection,
     db: &str,
     patterns: &Patterns,
 ) -> Result<BTreeMap<String, Table>, CaptureError> {
     let fail = || sql_error("read the tables' definitions");
-    let mut query = connection
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name NOT LIKE 'tidemill_%'")
-        .map_err(fail())?;
-    let names: Vec<String> =
-        query.query_map([], |r| r.get(0)).map_err(fail())?.collect::<Result<_, _>>().map_err(fail())?;
     let mut out = BTreeMap::new();
-    for name in names {
-        let table_name = TableName::new(db, name.clone());
+    for table_name in table_names(connection, db)? {
         if !patterns.matches(&table_name) {
             continue;
         }
+        let name = table_name.table.clone();
         let mut query = connection
             .prepare("SELECT name, type, \"notnull\", pk FROM pragma_table_info(?1) ORDER BY cid")
             .map_err(fail())?;
@@ -235,12 +240,16 @@ async fn session(
     control: &mut mpsc::Receiver<Control>,
     shutdown: &mut watch::Receiver<bool>,
     again: &mut Vec<String>,
+    told: &mut bool,
 ) -> Result<(), CaptureError> {
     let state = source.handle.reset().await?;
     let mut capture = Capture::open(source, state)?;
     capture.settle(source, again).await?;
     again.clear();
     capture.show(source);
+    if !std::mem::replace(told, true) {
+        source.reach.warn(&table_names(&capture.connection, &capture.db)?);
+    }
     loop {
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
@@ -616,9 +625,8 @@ impl Capture {
 
     fn show(&self, source: &SqliteSource) {
         let rows = self.progress.rows();
-        source.status.update(|status| {
+        source.status.advance(|status| {
             status.state = "stream";
-            status.error = None;
             status.lag_ms = 0;
             status.position.pos = Some(self.change_id as u64);
             let tables = self.tables.len() as u64;

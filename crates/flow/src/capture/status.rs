@@ -1,9 +1,12 @@
 //! What `status` shows of a source, kept current by its capture.
 
+use super::{CaptureError, CaptureErrorKind};
 use crate::config::SnapshotMode;
+use crate::interruptions::Interruptions;
 use base::Position;
 use serde::Serialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct ErrorStatus {
@@ -63,13 +66,23 @@ pub struct SourceStatus {
     pub quarantined: Vec<QuarantineStatus>,
 }
 
+/// Of an error that passes by itself.
+const AWAY_HINT: &str = "capture goes on by itself once the source answers: is it up, and the url right?";
+
 /// Shared between a capture and whoever asks.
 #[derive(Clone)]
-pub struct StatusCell(Arc<Mutex<SourceStatus>>);
+pub struct StatusCell(Arc<Mutex<Watched>>);
+
+struct Watched {
+    status: SourceStatus,
+    interruptions: Interruptions,
+    /// Where the source was when it was interrupted.
+    broke_at: PositionStatus,
+}
 
 impl StatusCell {
     pub fn new(name: &str) -> Self {
-        Self(Arc::new(Mutex::new(SourceStatus {
+        let status = SourceStatus {
             name: name.to_owned(),
             state: "stream",
             error: None,
@@ -87,7 +100,9 @@ impl StatusCell {
                 holds_stream: None,
             },
             quarantined: Vec::new(),
-        })))
+        };
+        let (interruptions, broke_at) = (Interruptions::default(), PositionStatus::default());
+        Self(Arc::new(Mutex::new(Watched { status, interruptions, broke_at })))
     }
 
     /// What the journal says before capture has said anything: a snapshot that has not begun is not done.
@@ -111,14 +126,50 @@ impl StatusCell {
     }
 
     pub fn get(&self) -> SourceStatus {
-        self.lock().clone()
+        self.lock().status.clone()
     }
 
     pub fn update(&self, change: impl FnOnce(&mut SourceStatus)) {
-        change(&mut self.lock());
+        change(&mut self.lock().status);
     }
 
-    fn lock(&self) -> MutexGuard<'_, SourceStatus> {
+    /// Capture stands still for this reason; it tries again by itself.
+    pub fn interrupted(&self, error: &CaptureError) {
+        let message = base::error::chain(error);
+        let away = error.kind == CaptureErrorKind::Unavailable;
+        let hint = error.hint.clone().or_else(|| away.then(|| AWAY_HINT.to_owned()));
+        let mut cell = self.lock();
+        let name = cell.status.name.clone();
+        if let Some(times) = cell.interruptions.meet(&message, Instant::now()) {
+            let times = (times > 1).then_some(times);
+            tracing::warn!(source = name, error = message, hint, times, "capture interrupted");
+        }
+        metrics::counter!(base::metrics::CAPTURE_ERRORS, "source" => name).increment(1);
+        cell.broke_at = cell.status.position.clone();
+        cell.status.error = Some(ErrorStatus { message, hint });
+        if !away {
+            cell.status.state = "failed";
+        }
+    }
+
+    /// Capture works: shows how far it is, and logs when that ends an interruption or a snapshot.
+    pub fn advance(&self, change: impl FnOnce(&mut SourceStatus)) {
+        let mut cell = self.lock();
+        let snapshot_ran = cell.status.snapshot.state == "running";
+        change(&mut cell.status);
+        cell.status.error = None;
+        // A connection alone proves nothing: what could not be passed may be the next event.
+        let goes_on = cell.status.lag_ms == 0 || cell.status.position != cell.broke_at;
+        if goes_on && cell.interruptions.end() {
+            tracing::info!(source = cell.status.name, "capture resumed");
+        }
+        let SourceStatus { name, snapshot, .. } = &cell.status;
+        if snapshot_ran && snapshot.state == "done" {
+            tracing::info!(source = name, tables = snapshot.tables, rows = snapshot.rows, "snapshot done");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watched> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

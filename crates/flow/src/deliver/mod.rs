@@ -77,7 +77,10 @@ impl FlowError {
             Self::Produce(ProduceError::Plan { hint, .. }) => Some(hint.clone()),
             Self::Produce(ProduceError::Journal(error)) => error.hint(),
             Self::Catalog(error) => error.hint(),
-            _ => None,
+            Self::Sink(SinkError::Unavailable { .. }) => Some(
+                "delivery goes on by itself once the sink answers: is it up, and the url right?".to_owned(),
+            ),
+            Self::Sink(SinkError::Row { .. }) | Self::Produce(ProduceError::Malformed(_)) => None,
         }
     }
 
@@ -114,14 +117,9 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
             Ok(End::Paused) => continue,
             Err(error) => error,
         };
-        let message = base::error::chain(&error);
-        tracing::warn!(flow = %flow.name, error = message, hint = error.hint(), "delivery interrupted");
-        metrics::counter!(base::metrics::DELIVERY_ERRORS, "flow" => flow.name.to_string()).increment(1);
         let passes = error.passes();
-        flow.status.update(|s| {
-            s.state = if passes { "running" } else { "failed" };
-            s.error = Some(ErrorStatus { message, hint: error.hint() });
-        });
+        let told = ErrorStatus { message: base::error::chain(&error), hint: error.hint() };
+        flow.status.interrupted(told, passes);
         if started.elapsed() > BACKOFF_MAX || flow.status.get().delivered > delivered {
             backoff = BACKOFF_MIN;
         }
@@ -524,7 +522,7 @@ impl Delivery<'_> {
     fn show(&self, lsn: u64, ts_ms: i64) {
         let end = self.flow.journal.sealed().lsn;
         let count = self.parked.count();
-        self.flow.status.update(|s| {
+        self.flow.status.advance(|s| {
             s.lsn = s.lsn.max(lsn);
             s.lag_changes = end.saturating_sub(s.lsn);
             s.lag_ms = if s.lag_changes == 0 || ts_ms == 0 {

@@ -1,8 +1,10 @@
 //! What `status` shows of a flow.
 
 use crate::capture::status::ErrorStatus;
+use crate::interruptions::Interruptions;
 use serde::Serialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct FlowStatus {
@@ -26,11 +28,18 @@ pub struct FlowStatus {
 }
 
 #[derive(Clone)]
-pub struct FlowStatusCell(Arc<Mutex<FlowStatus>>);
+pub struct FlowStatusCell(Arc<Mutex<Watched>>);
+
+struct Watched {
+    status: FlowStatus,
+    interruptions: Interruptions,
+    /// Where the flow was when it was interrupted.
+    broke_at: u64,
+}
 
 impl FlowStatusCell {
     pub fn new(name: &str, from: &str, to: &str) -> Self {
-        Self(Arc::new(Mutex::new(FlowStatus {
+        let status = FlowStatus {
             name: name.to_owned(),
             from: from.to_owned(),
             to: to.to_owned(),
@@ -42,18 +51,45 @@ impl FlowStatusCell {
             dead_letters: 0,
             delivered: 0,
             holds_journal: false,
-        })))
+        };
+        Self(Arc::new(Mutex::new(Watched { status, interruptions: Interruptions::default(), broke_at: 0 })))
     }
 
     pub fn get(&self) -> FlowStatus {
-        self.lock().clone()
+        self.lock().status.clone()
     }
 
     pub fn update(&self, change: impl FnOnce(&mut FlowStatus)) {
-        change(&mut self.lock());
+        change(&mut self.lock().status);
     }
 
-    fn lock(&self) -> MutexGuard<'_, FlowStatus> {
+    /// Delivery stands still for this reason; it tries again by itself. `away`: it only waits for the sink.
+    pub fn interrupted(&self, error: ErrorStatus, away: bool) {
+        let mut cell = self.lock();
+        let name = cell.status.name.clone();
+        let ErrorStatus { message, hint } = &error;
+        if let Some(times) = cell.interruptions.meet(message, Instant::now()) {
+            let times = (times > 1).then_some(times);
+            tracing::warn!(flow = name, error = message, hint, times, "delivery interrupted");
+        }
+        metrics::counter!(base::metrics::DELIVERY_ERRORS, "flow" => name).increment(1);
+        cell.broke_at = cell.status.lsn;
+        cell.status.state = if away { "running" } else { "failed" };
+        cell.status.error = Some(error);
+    }
+
+    /// Delivery works: shows how far it is, and logs when that ends an interruption.
+    pub fn advance(&self, change: impl FnOnce(&mut FlowStatus)) {
+        let mut cell = self.lock();
+        change(&mut cell.status);
+        // A connection alone proves nothing: what the sink did not take may come next.
+        let goes_on = cell.status.lag_changes == 0 || cell.status.lsn > cell.broke_at;
+        if goes_on && cell.interruptions.end() {
+            tracing::info!(flow = cell.status.name, "delivery resumed");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watched> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use shop::Shop;
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -42,14 +43,20 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
 
     let (stop, shutdown) = watch::channel(false);
     let from = if args.mysql { "MySQL" } else { "SQLite" };
-    let place = dir.display().to_string();
+    let (place, program) = (dir.to_owned(), program());
     let mut node = tokio::spawn(async move {
         start::run(&project, shutdown, |address| {
+            // The commands find the node by this file. That the demo runs without them is no reason to end it.
+            if let Err(failure) = write_node(&place, address) {
+                eprintln!("warning: {}", failure.message);
+            }
+            let place = place.display();
             eprintln!("\n  A small shop writes orders, and their changes flow:");
             eprintln!("  {from} → journal → {{this screen, a copy in SQLite, files}}\n");
             eprintln!("  look      http://{address}/");
             eprintln!("  metrics   http://{address}/metrics");
-            eprintln!("  project   {place}");
+            eprintln!("  status    {program} -C {place} status");
+            eprintln!("  project   {place}  (removed when the demo ends)");
             eprintln!("  stop      Ctrl-C\n");
         })
         .await
@@ -74,7 +81,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
 fn write_project(dir: &Path, server: Option<&MySqlServer>) -> Result<(), Failure> {
     let mask = "transform:\n  - mask: {phone: partial}\n";
     let flow = |to: &str| format!("from: shop\ntables: [shop.orders]\nto: {to}\n{mask}");
-    write(dir, "tidemill.yaml", "name: shop\nlisten:\n  http: 127.0.0.1:0\n")?;
+    write_node(dir, SocketAddr::from(([127, 0, 0, 1], 0)))?;
     write(dir, "sinks/copy.yaml", "kind: sqlite\npath: ./copy.db\n")?;
     write(dir, "flows/shop_to_copy.yaml", &flow("copy"))?;
     write(dir, "sinks/screen.yaml", "kind: stdout\n")?;
@@ -88,6 +95,15 @@ fn write_project(dir: &Path, server: Option<&MySqlServer>) -> Result<(), Failure
         // The one that `init` wrote names a file of its own; the demo's shop has other tables.
         None => fs::remove_file(dir.join("shop.db")).map_err(|e| Failure::io("empty the shop", &e)),
     }
+}
+
+fn write_node(dir: &Path, address: SocketAddr) -> Result<(), Failure> {
+    write(dir, "tidemill.yaml", &format!("name: shop\nlisten:\n  http: {address}\n"))
+}
+
+/// This program as a shell finds it: `cargo xtask demo` runs one that is not on the `PATH`.
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "tidemill".to_owned(), |path| path.display().to_string())
 }
 
 fn write(dir: &Path, name: &str, text: &str) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ mod away;
 mod continuity;
 mod examples;
 mod faults;
+mod first_steps;
 mod formats;
 mod history;
 mod kafka;

@@ -2,12 +2,12 @@
 //! mends it.
 
 use super::connect::{execute, statement_error};
-use super::schema::read_tables;
+use super::schema::{quote_name, read_tables};
 use crate::capture::CaptureError;
 use crate::patterns::Patterns;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// What this server is.
 #[derive(Clone, Debug)]
@@ -36,8 +36,13 @@ pub struct Finding {
     pub hint: String,
 }
 
-/// Reads the server's identity and settings, and lists what stands in the way of capture.
+/// Reads the server's identity and settings, and lists what stands in the way of capturing anything.
 pub async fn inspect(conn: &mut Conn) -> Result<(Server, Vec<Finding>), CaptureError> {
+    inspect_for(conn, &[]).await
+}
+
+/// The same for the tables of these patterns: grants are asked for on their databases alone.
+pub async fn inspect_for(conn: &mut Conn, tables: &[String]) -> Result<(Server, Vec<Finding>), CaptureError> {
     execute(conn, &["SET NAMES utf8mb4"]).await?;
     let rows: Vec<(String, Option<String>)> = conn
         .query(
@@ -115,12 +120,16 @@ pub async fn inspect(conn: &mut Conn) -> Result<(Server, Vec<Finding>), CaptureE
         ),
         "finish the change: SET PERSIST gtid_mode = ON;",
     );
-    findings.extend(missing_grants(conn, &server).await?);
+    findings.extend(missing_grants(conn, &server, tables).await?);
     Ok((server, findings))
 }
 
 /// Compares `SHOW GRANTS` with what capture does. Roles are followed by the server itself when they are active.
-async fn missing_grants(conn: &mut Conn, server: &Server) -> Result<Vec<Finding>, CaptureError> {
+async fn missing_grants(
+    conn: &mut Conn,
+    server: &Server,
+    tables: &[String],
+) -> Result<Vec<Finding>, CaptureError> {
     let rows: Vec<Row> =
         conn.query("SHOW GRANTS").await.map_err(|e| statement_error("read our own grants", e))?;
     let grants: Vec<String> =
@@ -152,22 +161,49 @@ async fn missing_grants(conn: &mut Conn, server: &Server) -> Result<Vec<Finding>
     };
     need(globally(client), "REPLICATION CLIENT, to see positions", client[0]);
     if !grants.iter().any(|g| g.contains("SELECT") || g.contains("ALL PRIVILEGES")) {
-        need(false, "SELECT, to read tables for the snapshot", "SELECT");
+        // Where tables have no key, MySQL reads them under a lock of an instant.
+        let grant = if server.mariadb { "SELECT" } else { "SELECT, LOCK TABLES" };
+        out.push(Finding {
+            message: format!("{} lacks SELECT, to read tables for the snapshot", server.user),
+            hint: narrowest(grant, tables, &server.user),
+        });
     }
     Ok(out)
+}
+
+/// `GRANT … ON` each database that the patterns name, or on all when a database is a wildcard.
+fn narrowest(grant: &str, tables: &[String], user: &str) -> String {
+    let named = |pattern: &String| {
+        let (db, _) = pattern.split_once('.')?;
+        (!db.contains(['*', '?'])).then(|| db.to_owned())
+    };
+    let databases: Option<BTreeSet<String>> = tables.iter().map(named).collect();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let places: Vec<String> = match databases {
+        Some(databases) if !databases.is_empty() => {
+            let named = databases.into_iter();
+            named
+                .map(|db| format!("{}.*", if db.chars().all(plain) { db } else { quote_name(&db) }))
+                .collect()
+        }
+        _ => vec!["*.*".to_owned()],
+    };
+    let statements = places.iter().map(|place| format!("GRANT {grant} ON {place} TO {user};"));
+    statements.collect::<Vec<_>>().join(" ")
 }
 
 /// What capture of these tables needs besides: a table without a key is read under a lock of an instant on MySQL.
 pub async fn inspect_tables(
     conn: &mut Conn,
     server: &Server,
+    tables: &[String],
     patterns: &Patterns,
 ) -> Result<Vec<Finding>, CaptureError> {
     if server.mariadb {
         return Ok(Vec::new());
     }
-    let tables = read_tables(conn, server, |name| patterns.matches(name)).await?;
-    let keyless = tables.values().flatten().filter(|live| live.table.key.is_empty());
+    let live = read_tables(conn, server, |name| patterns.matches(name)).await?;
+    let keyless = live.values().flatten().filter(|live| live.table.key.is_empty());
     let names: Vec<String> = keyless.map(|live| live.table.name.to_string()).collect();
     if names.is_empty() {
         return Ok(Vec::new());
@@ -183,7 +219,7 @@ pub async fn inspect_tables(
             server.user,
             names.join(", ")
         ),
-        hint: format!("GRANT LOCK TABLES ON *.* TO {};", server.user),
+        hint: narrowest("LOCK TABLES", tables, &server.user),
     };
     Ok(if allowed { Vec::new() } else { vec![finding] })
 }
@@ -193,4 +229,24 @@ pub fn refuse(findings: &[Finding]) -> CaptureError {
     let messages: Vec<_> = findings.iter().map(|f| f.message.as_str()).collect();
     let hints: Vec<_> = findings.iter().map(|f| f.hint.as_str()).collect();
     CaptureError::fatal(format!("the source is not ready: {}", messages.join("; ")), hints.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_on_the_databases_that_are_named() {
+        let on = |tables: &[&str]| {
+            let tables: Vec<String> = tables.iter().map(ToString::to_string).collect();
+            narrowest("SELECT", &tables, "'cdc'@'%'")
+        };
+        assert_eq!(on(&["shop.*", "shop.a?"]), "GRANT SELECT ON shop.* TO 'cdc'@'%';");
+        assert_eq!(
+            on(&["shop.*", "c-rm.users"]),
+            "GRANT SELECT ON `c-rm`.* TO 'cdc'@'%'; GRANT SELECT ON shop.* TO 'cdc'@'%';"
+        );
+        assert_eq!(on(&["shop.*", "sho?.*"]), "GRANT SELECT ON *.* TO 'cdc'@'%';");
+        assert_eq!(on(&[]), "GRANT SELECT ON *.* TO 'cdc'@'%';");
+    }
 }

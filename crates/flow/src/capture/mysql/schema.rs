@@ -19,13 +19,8 @@ pub struct Live {
     pub fills: Vec<bool>,
 }
 
-/// Reads every base table for which `wanted` is true. `id` and `version` are 0: the caller numbers them.
-pub async fn read_tables(
-    conn: &mut Conn,
-    server: &Server,
-    wanted: impl Fn(&TableName) -> bool,
-) -> Result<BTreeMap<TableName, Described>, CaptureError> {
-    let fail = |e| statement_error("read the tables' definitions", e);
+/// The names of every base table that we may see.
+pub async fn list_tables(conn: &mut Conn) -> Result<Vec<TableName>, CaptureError> {
     let rows: Vec<(String, String)> = conn
         .query(
             "SELECT CAST(table_schema AS CHAR CHARACTER SET utf8mb4), CAST(table_name AS CHAR CHARACTER SET utf8mb4) \
@@ -33,9 +28,18 @@ pub async fn read_tables(
              AND table_schema NOT IN ('mysql','sys','information_schema','performance_schema')",
         )
         .await
-        .map_err(fail)?;
-    let names: HashSet<TableName> =
-        rows.into_iter().map(|(db, table)| TableName { db, table }).filter(&wanted).collect();
+        .map_err(|e| statement_error("read the tables' names", e))?;
+    Ok(rows.into_iter().map(|(db, table)| TableName { db, table }).collect())
+}
+
+/// Reads every base table for which `wanted` is true. `id` and `version` are 0: the caller numbers them.
+pub async fn read_tables(
+    conn: &mut Conn,
+    server: &Server,
+    wanted: impl Fn(&TableName) -> bool,
+) -> Result<BTreeMap<TableName, Described>, CaptureError> {
+    let fail = |e| statement_error("read the tables' definitions", e);
+    let names: HashSet<TableName> = list_tables(conn).await?.into_iter().filter(&wanted).collect();
     let mut out = BTreeMap::new();
     if names.is_empty() {
         return Ok(out);

@@ -1,13 +1,14 @@
 //! The life of one source: connect, prove continuity, stream, and come back after every failure.
 
-use super::check::{Server, inspect, refuse};
+use super::check::{Server, inspect_for, refuse};
 use super::connect::{Address, execute, statement_error};
 use super::model::Model;
-use super::schema::read_tables;
+use super::schema::{list_tables, read_tables};
 use super::snapshot::{CHUNK_ROWS_DEFAULT, Queue, RateLimit, Reader, binlog_end};
 use super::stream::{HEARTBEAT, Running, Stream};
 use super::xa::Xa;
-use crate::capture::status::{ErrorStatus, StatusCell};
+use crate::capture::reach::Reach;
+use crate::capture::status::StatusCell;
 use crate::capture::writer::JournalHandle;
 use crate::capture::{CaptureError, CaptureErrorKind};
 use crate::config::{OnGap, SnapshotMode, SourceConfig};
@@ -53,6 +54,8 @@ pub struct MySqlSource {
     pub status: StatusCell,
     /// The tables of each flow that reads the journal.
     pub flows: Arc<[Patterns]>,
+    /// Told once when capture starts.
+    pub reach: Reach,
 }
 
 /// Captures until shutdown.
@@ -63,12 +66,13 @@ pub async fn run(
 ) -> Result<(), CaptureError> {
     let address = Address::new(&source.config)?;
     let mut backoff = BACKOFF_MIN;
+    let mut told = false;
     loop {
         if *shutdown.borrow() {
             return Ok(());
         }
         let started = tokio::time::Instant::now();
-        let end = session(&source, &address, &mut control, &mut shutdown).await;
+        let end = session(&source, &address, &mut control, &mut shutdown, &mut told).await;
         let Err(error) = end else {
             if *shutdown.borrow() {
                 return Ok(());
@@ -79,16 +83,8 @@ pub async fn run(
         if started.elapsed() > BACKOFF_MAX {
             backoff = BACKOFF_MIN;
         }
-        let message = base::error::chain(&error);
-        tracing::warn!(source = %source.name, error = message, hint = error.hint, "capture interrupted");
-        metrics::counter!(base::metrics::CAPTURE_ERRORS, "source" => source.name.to_string()).increment(1);
         let waits = error.kind != CaptureErrorKind::Unavailable;
-        source.status.update(|status| {
-            status.error = Some(ErrorStatus { message, hint: error.hint.clone() });
-            if waits {
-                status.state = "failed";
-            }
-        });
+        source.status.interrupted(&error);
         let pause = if waits { BACKOFF_FATAL } else { backoff };
         backoff = (backoff * 2).min(BACKOFF_MAX);
         tokio::select! {
@@ -115,7 +111,7 @@ async fn begin_again(
     let state = source.handle.reset().await?;
     let from_lsn = state.next_lsn;
     let mut conn = address.connect().await?;
-    let (server, findings) = inspect(&mut conn).await?;
+    let (server, findings) = inspect_for(&mut conn, &source.config.tables).await?;
     if !findings.is_empty() {
         return Err(refuse(&findings));
     }
@@ -131,15 +127,19 @@ async fn session(
     address: &Address,
     control: &mut mpsc::Receiver<Control>,
     shutdown: &mut watch::Receiver<bool>,
+    told: &mut bool,
 ) -> Result<(), CaptureError> {
     let state = source.handle.reset().await?;
     let mut conn = address.connect().await?;
-    let (server, findings) = inspect(&mut conn).await?;
+    let (server, findings) = inspect_for(&mut conn, &source.config.tables).await?;
     if !findings.is_empty() {
         return Err(refuse(&findings));
     }
     let mut lookup = address.connect().await?;
     let state = begin(source, &server, &mut conn, &mut lookup, state).await?;
+    if !std::mem::replace(told, true) {
+        source.reach.warn(&list_tables(&mut lookup).await?);
+    }
     let position = state.position.clone().expect("begin gives a position");
     let events = open_stream(conn, &position, server_id(source, state.identity)).await?;
     let (messages, received) = mpsc::channel(MESSAGES_MAX);

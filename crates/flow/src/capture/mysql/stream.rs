@@ -776,9 +776,8 @@ impl Stream {
         let known = !caught_up && self.state.last_commit_ms > 0;
         let lag = if known { now_ms().saturating_sub(self.state.last_commit_ms).max(0) as u64 } else { 0 };
         let epoch = self.epoch;
-        self.status.update(|status| {
+        self.status.advance(|status| {
             status.state = if done { "stream" } else { "snapshot" };
-            status.error = None;
             status.epoch = epoch;
             status.position = position;
             status.lag_ms = lag;

@@ -1,0 +1,136 @@
+//! `check --connect`: reaches every system of a project, changes nothing, and tells what stands in the way.
+
+use crate::commands::many;
+use crate::project::Project;
+use base::TableName;
+use flow::capture::CaptureError;
+use flow::capture::mysql::check::{inspect_for, inspect_tables};
+use flow::capture::mysql::connect::Address;
+use flow::capture::mysql::schema;
+use flow::capture::reach::Reach;
+use flow::capture::sqlite;
+use flow::config::{FlowConfig, SinkKind, SourceConfig, SourceKind};
+use flow::deliver::sink::SinkError;
+use flow::patterns::Patterns;
+use std::path::Path;
+use std::time::Duration;
+
+const PROBE_MAX: Duration = Duration::from_secs(10);
+const AWAY_HINT: &str = "is the server up, and the url right?";
+
+/// Something that must be mended.
+pub struct Finding {
+    /// The file that names the system.
+    pub place: String,
+    pub message: String,
+    pub hint: String,
+    /// Whether it is that nobody answered.
+    pub unreachable: bool,
+}
+
+/// What was found.
+#[derive(Default)]
+pub struct Report {
+    /// What each system is, for a person to read.
+    pub lines: Vec<String>,
+    /// What is no mistake, and perhaps not meant.
+    pub notes: Vec<String>,
+    pub findings: Vec<Finding>,
+}
+
+pub async fn reach(project: &Project) -> Report {
+    let mut report = Report::default();
+    for (name, config) in &project.sources {
+        let place = format!("sources/{name}.yaml");
+        let reach = Reach::new(name, config, &project.flows);
+        let looked = match config.kind {
+            SourceKind::Mysql => look_at_mysql(&place, config, &reach, &mut report).await,
+            SourceKind::Sqlite => look_at_sqlite(&place, config, &reach, &mut report),
+        };
+        match looked {
+            // Where a grant is missing, no table is seen: that is told with its hint.
+            Ok(seen) if seen.is_empty() && report.findings.iter().any(|found| found.place == place) => {}
+            Ok(seen) => {
+                let idle = reach.idle(&seen).into_iter();
+                report.notes.extend(idle.map(|idle| format!("{}: {}", idle.path, idle.message)));
+            }
+            Err(error) => {
+                let message = base::error::chain(&error);
+                let hint = error.hint.clone().unwrap_or_else(|| AWAY_HINT.into());
+                report.findings.push(Finding { place, message, hint, unreachable: true });
+            }
+        }
+    }
+    for (name, config) in &project.sinks {
+        if config.kind == SinkKind::Stdout {
+            continue;
+        }
+        let probe = FlowConfig::probe(name);
+        let opened = match flow::sinks::build("tidemill_check", "check", name, config, &probe) {
+            Ok(mut sink) => {
+                let probed = tokio::time::timeout(PROBE_MAX, sink.probe()).await;
+                let silent = || SinkError::Unavailable { message: "no answer within 10 s".into() };
+                probed.unwrap_or_else(|_| Err(silent()))
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = opened {
+            let hint = match &error {
+                SinkError::Blocked { hint, .. } => hint.clone(),
+                _ => AWAY_HINT.into(),
+            };
+            let unreachable = matches!(error, SinkError::Unavailable { .. });
+            let (place, message) = (format!("sinks/{name}.yaml"), base::error::chain(&error));
+            report.findings.push(Finding { place, message, hint, unreachable });
+        }
+    }
+    report
+}
+
+async fn look_at_mysql(
+    place: &str,
+    config: &SourceConfig,
+    reach: &Reach,
+    report: &mut Report,
+) -> Result<Vec<TableName>, CaptureError> {
+    let mut conn = Address::new(config)?.connect().await?;
+    let (server, mut findings) = inspect_for(&mut conn, &config.tables).await?;
+    findings.extend(inspect_tables(&mut conn, &server, &config.tables, &patterns(config)).await?);
+    let seen = schema::list_tables(&mut conn).await?;
+    let tables = many(reach.captured(&seen).len(), "table");
+    report.lines.push(format!("{place}: {} as {}, captures {tables}", server.version, server.user));
+    report.findings.extend(findings.into_iter().map(|found| Finding {
+        place: place.to_owned(),
+        message: found.message,
+        hint: found.hint,
+        unreachable: false,
+    }));
+    Ok(seen)
+}
+
+fn look_at_sqlite(
+    place: &str,
+    config: &SourceConfig,
+    reach: &Reach,
+    report: &mut Report,
+) -> Result<Vec<TableName>, CaptureError> {
+    let path: &Path = config.path.as_ref().expect("checked with the project");
+    let seen = sqlite::list_tables(path)?;
+    let statements = sqlite::install_statements(path, &patterns(config))?;
+    let tables = many(reach.captured(&seen).len(), "table");
+    report.lines.push(format!(
+        "{place}: captures {tables}; `up` makes the table tidemill_changes and keeps these triggers:"
+    ));
+    report.lines.extend(statements.into_iter().map(|statement| format!("  {statement};")));
+    for table in sqlite::displaceable_tables(path, &patterns(config)).unwrap_or_default() {
+        report.lines.push(format!(
+            "  note: `{table}` has a UNIQUE constraint besides its key: a row that INSERT OR REPLACE displaces by it is \
+             only seen with PRAGMA recursive_triggers = ON in the application"
+        ));
+    }
+    Ok(seen)
+}
+
+fn patterns(config: &SourceConfig) -> Patterns {
+    Patterns::new(&config.tables, &config.exclude).expect("checked with the project")
+}
