@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 /// The lines of the usage that are about one chore.
 fn usage_of(verb: &str) -> Option<String> {
-    let about = |line: &&str| line.trim_start().split(' ').next() == Some(verb);
+    let about = |line: &&str| line.strip_prefix("  ").and_then(|line| line.split(' ').next()) == Some(verb);
     let mut lines = USAGE.lines().skip_while(|line| !about(line));
     let first = lines.next()?;
     // A line further in than a chore's name goes on with what was said of it.
