@@ -12,7 +12,7 @@ const KEYS_HINT: &str = "see docs/reference/config.md for every key";
 
 /// Kinds that README's table calls "not yet".
 const SOURCES_NOT_YET: [&str; 6] = ["tidb", "postgres", "postgresql", "oracle", "http", "files"];
-const SINKS_NOT_YET: [&str; 3] = ["redis", "elasticsearch", "http"];
+const SINKS_NOT_YET: [&str; 2] = ["elasticsearch", "http"];
 
 /// What a folder holds: the files that could be read, by name, and the names of those that could not.
 pub struct Folder<T> {
