@@ -162,8 +162,25 @@ fn look_at(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Journal, JournalError> {
     let path = last.path(dir);
     let file = disk.open_read(&path).map_err(JournalError::io("open journal segment", &path))?;
     let scan = segment::scan(&*file, &path, last)?;
-    let segments = complete_segments(&**disk, dir, &listing.segments, scan.committed)?;
+    let segments = present_segments(&**disk, dir, &listing.segments, scan.committed)?;
     Ok(Journal { shared: Shared::new(Arc::clone(disk), dir, true, segments, scan.folded) })
+}
+
+/// The same for a journal whose owner may remove segments meanwhile: the oldest first, so that none before a missing one
+/// is there any more.
+fn present_segments(
+    disk: &dyn Disk,
+    dir: &Path,
+    ids: &[SegmentId],
+    last_end: u64,
+) -> Result<Vec<Segment>, JournalError> {
+    let mut from = 0;
+    loop {
+        match complete_segments(disk, dir, &ids[from..], last_end) {
+            Err(error) if error.is_missing_file() && from + 1 < ids.len() => from += 1,
+            segments => return segments,
+        }
+    }
 }
 
 /// The segments with how far each may be read: to its end, but the last to `last_end`.

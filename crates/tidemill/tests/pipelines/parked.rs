@@ -200,7 +200,17 @@ async fn parked_changes_go_where_the_names_of_their_table_go() {
             "INSERT INTO shop.a VALUES (1, 'much too long', 'x'), (2, 'two', 'x')",
             "UPDATE shop.a SET id = 5, v = 'much too long' WHERE id = 2",
             "ALTER TABLE shop.a RENAME COLUMN id TO no, DROP COLUMN old",
-            "RENAME TABLE shop.a TO shop.b",
+        ],
+    )
+    .await;
+    // Statement by statement: a capture that lags behind two of them reads the table anew.
+    let there = async |sql: &str| server.query::<i32>(sql).await.is_ok();
+    node.until("the column is renamed", || async { there("SELECT no FROM copy.a").await }).await;
+    run_all(&server, &["RENAME TABLE shop.a TO shop.b"]).await;
+    node.until("the table is renamed", || async { there("SELECT no FROM copy.b").await }).await;
+    run_all(
+        &server,
+        &[
             "UPDATE shop.b SET v = 'later' WHERE no = 1",
             "INSERT INTO shop.b VALUES (2, 'again'), (9, 'last')",
         ],

@@ -90,7 +90,7 @@ async fn a_second_node_on_the_same_data_is_refused_and_the_first_goes_on() {
     let data = format!("data_dir: {}\n", first.path("data").display());
     // With an address of its own it meets the lock of the journal; with the same one, the address.
     for (listen, told, hint) in [
-        (listen(&second), "is in use by another process", "hint: stop the other process"),
+        (listen(&second), "is in use by another process", "hint: another process runs on the same data"),
         (listen(&first), "failed to listen on", "hint: another tidemill may be running"),
     ] {
         second.write("tidemill.yaml", &(listen + &data));
