@@ -186,8 +186,14 @@ impl Kafka {
             .collect();
         let mut bytes = told.records.unwrap_or_default();
         let (mut records, mut open) = (Vec::new(), HashSet::new());
-        for set in RecordBatchDecoder::decode_all(&mut bytes)? {
-            for record in set.records {
+        // An answer may end within a batch: what is whole is read.
+        while let Some(head) = bytes.get(8..12) {
+            let length = i32::from_be_bytes(head.try_into().expect("four bytes"));
+            let size = usize::try_from(length)? + 12;
+            if bytes.len() < size {
+                break;
+            }
+            for record in RecordBatchDecoder::decode(&mut bytes.split_to(size))?.records {
                 aborted.retain(|(producer, first)| {
                     let begins = *first <= record.offset;
                     if begins {

@@ -154,6 +154,19 @@ pub enum FlowVerb {
     },
 }
 
+/// Freed memory goes back to the system at least this often: the allocator gives it back only when it is used.
+const COLLECT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Gives freed memory back, for ever. A node at rest shall not keep what its last burst took.
+async fn give_back_memory() {
+    let mut ticks = tokio::time::interval(COLLECT_INTERVAL);
+    loop {
+        ticks.tick().await;
+        // SAFETY: takes no pointer, and may be called by any thread at any time.
+        unsafe { libmimalloc_sys::mi_collect(true) };
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if !matches!(cli.command, Command::Up { .. } | Command::Demo(_)) {
@@ -188,6 +201,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
                     .hint("leave --role out, or use --role flow"));
             }
             start_log(&log);
+            tokio::spawn(give_back_memory());
             commands::up(&dir, cli.quiet).await
         }
         Command::Status => commands::status(&dir, cli.json).await,

@@ -36,6 +36,8 @@ const TRANSACTION_TIMEOUT_MS: i32 = 600_000;
 /// Rounds go on over a change of leaders or a restart of a broker for as long, before the flow begins anew.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// The markers of the transaction before are written within a millisecond or two.
+const MARKERS_PAUSE: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 const REPLICATION_DEFAULT: i16 = -1;
 
@@ -338,7 +340,7 @@ impl Publisher {
             .with_v3_and_below_producer_epoch(self.producer.epoch)
             .with_v3_and_below_topics(topics.collect());
         let deadline = Instant::now() + PATIENCE;
-        let mut pause = PAUSE_MIN;
+        let mut pause = MARKERS_PAUSE;
         loop {
             let answer = self.cluster.call(self.coordinator, ADD_PARTITIONS_VERSION, &request).await?;
             let codes =
