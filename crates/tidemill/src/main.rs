@@ -214,10 +214,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             let query = http::ChangesQuery { from, table, limit, follow: false, format, schemas };
             commands::tail(&dir, &source, query, offline).await
         }
-        Command::Flow { verb: FlowVerb::Verify { flow, tables } } => {
-            verify::run(&dir, &flow, &tables, cli.json, cli.quiet).await
-        }
-        Command::Flow { verb } => commands::flow(&dir, verb, cli.json).await,
+        Command::Flow { verb } => commands::flow(&dir, verb, cli.json, cli.quiet).await,
         Command::Doctor => {
             doctor::run(&dir, cli.json).await;
             Ok(())

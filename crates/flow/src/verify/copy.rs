@@ -8,7 +8,7 @@ use crate::capture::mysql::connect::reading_session;
 use crate::capture::mysql::schema::{quote_name, read_tables};
 use crate::capture::mysql::snapshot::{encode, push_after_key, quoted, select_list};
 use crate::config::{SinkConfig, SinkKind};
-use crate::sinks::sqlite::Bound;
+use crate::sinks::sqlite::{self as in_sqlite, Bound};
 use base::{Column, ColumnType, RowBuf, Table, TableName, Value};
 use futures_util::TryStreamExt;
 use mysql_async::prelude::Queryable;
@@ -144,12 +144,12 @@ impl Copy {
             }
             Self::Sqlite(connection) => {
                 let columns: Vec<&Column> = table.key.iter().map(|index| &table.columns[*index]).collect();
-                let names: Vec<_> = columns.iter().map(|column| sqlite_name(&column.name)).collect();
+                let names: Vec<_> = columns.iter().map(|column| in_sqlite::quoted(&column.name)).collect();
                 let tuple = format!("({})", vec!["?"; columns.len()].join(", "));
                 let sql = format!(
                     "SELECT {} FROM {} WHERE ({}) IN (VALUES {})",
                     sqlite_list(table),
-                    sqlite_name(&table.name.table),
+                    in_sqlite::quoted(&table.name.table),
                     names.join(", "),
                     vec![tuple.as_str(); keys.len()].join(", ")
                 );
@@ -210,11 +210,11 @@ impl Copy {
                     _ => i64::MIN,
                 };
                 let names: Vec<_> =
-                    table.key.iter().map(|index| sqlite_name(&table.columns[*index].name)).collect();
+                    table.key.iter().map(|index| in_sqlite::quoted(&table.columns[*index].name)).collect();
                 let sql = format!(
                     "SELECT rowid, {} FROM {} WHERE rowid > ?1 ORDER BY rowid LIMIT ?2",
                     names.join(", "),
-                    sqlite_name(&table.name.table)
+                    in_sqlite::quoted(&table.name.table)
                 );
                 let mut query = connection.prepare_cached(&sql).map_err(sqlite_error)?;
                 let mut rows = query.query((after, limit as i64)).map_err(sqlite_error)?;
@@ -251,7 +251,8 @@ impl Copy {
                 }
             }
             Self::Sqlite(connection) => {
-                let sql = format!("SELECT {} FROM {}", sqlite_list(table), sqlite_name(&table.name.table));
+                let sql =
+                    format!("SELECT {} FROM {}", sqlite_list(table), in_sqlite::quoted(&table.name.table));
                 let mut query = connection.prepare_cached(&sql).map_err(sqlite_error)?;
                 let mut rows = query.query([]).map_err(sqlite_error)?;
                 while let Some(row) = rows.next().map_err(sqlite_error)? {
@@ -293,12 +294,8 @@ pub fn sql_cell(value: &Value, own: &Column, declared: &Column) -> Option<String
     }
 }
 
-fn sqlite_name(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 fn sqlite_list(table: &Table) -> String {
-    let names: Vec<_> = table.columns.iter().map(|column| sqlite_name(&column.name)).collect();
+    let names: Vec<_> = table.columns.iter().map(|column| in_sqlite::quoted(&column.name)).collect();
     names.join(", ")
 }
 

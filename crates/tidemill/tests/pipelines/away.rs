@@ -1,14 +1,8 @@
 //! What happened to tables while nobody captured: the server's definitions are then ahead of the stream.
 
-use crate::node::{Node, mysql_source, sqlite_rows};
+use crate::node::{Node, mysql_source, run_all, sqlite_rows};
 use serde_json::Value;
 use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer};
-
-async fn run_all(server: &SqlServer, statements: &[&str]) {
-    for sql in statements {
-        server.exec(sql).await.unwrap();
-    }
-}
 
 /// A server with these tables in `shop`, copied to `copy.db`, and the node killed once all of it has arrived.
 async fn copied(setup: &[&str], flow: &str) -> (MySql, Node) {

@@ -1,16 +1,10 @@
 //! When history is lost: at the source, in the journal, by retention, by a person. Nothing goes on in silence.
 
-use crate::node::{Node, mysql_source, sqlite_rows};
+use crate::node::{Node, mysql_source, run_all, sqlite_rows};
 use serde_json::Value;
 use std::fs;
 use std::time::Duration;
 use testkit::{MySql, MySqlOptions, SqlServer};
-
-async fn run_all(server: &SqlServer, statements: &[&str]) {
-    for sql in statements {
-        server.exec(sql).await.unwrap();
-    }
-}
 
 /// MySQL with table `shop.a` of two rows, a node that copies it into SQLite, and the copy's rows.
 async fn copied(options: MySqlOptions, more: &str) -> (MySql, Node) {

@@ -1,16 +1,10 @@
 //! Binlogs that are not the plain ones: checksums that come and go, transactions out of order, clocks that go backwards.
 
-use crate::node::{Node, assert_dense, mysql_source, sqlite_rows, streams};
+use crate::node::{Node, assert_dense, mysql_source, run_all, sqlite_rows, streams};
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer};
-
-async fn run_all(server: &SqlServer, statements: &[&str]) {
-    for sql in statements {
-        server.exec(sql).await.unwrap();
-    }
-}
 
 fn copying(server: &SqlServer) -> Node {
     Node::new(&[

@@ -1,16 +1,10 @@
 //! Kafka as a sink: every change in the order of its key, whatever is killed; once where transactions are asked for.
 
-use crate::node::{Node, mysql_source};
+use crate::node::{Node, mysql_source, run_all};
 use crate::random::Rng;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use testkit::{Fault, Kafka, KafkaOptions, KafkaRecord, MySql, MySqlOptions, SqlServer};
-
-async fn run_all(server: &SqlServer, statements: &[&str]) {
-    for sql in statements {
-        server.exec(sql).await.unwrap();
-    }
-}
 
 async fn shop() -> MySql {
     let server = MySql::start(MySqlOptions::default()).await.unwrap();

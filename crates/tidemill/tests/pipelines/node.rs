@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use testkit::Port;
+use testkit::{Port, SqlServer};
 
 /// Longer than anything here takes on a busy machine of two cores.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -218,4 +218,11 @@ pub fn sqlite_rows(path: &Path, sql: &str) -> Vec<Vec<String>> {
             .collect()
     });
     rows.and_then(Iterator::collect).unwrap_or_default()
+}
+
+/// Runs statements in order; each must succeed.
+pub async fn run_all(server: &SqlServer, statements: &[&str]) {
+    for sql in statements {
+        server.exec(sql).await.unwrap();
+    }
 }

@@ -1,14 +1,8 @@
 //! Refused rows: what happens to their table, their key and their node before they are tried again.
 
-use crate::node::{Node, mysql_source};
+use crate::node::{Node, mysql_source, run_all};
 use serde_json::Value;
 use testkit::{MySql, MySqlOptions, Nats, NatsOptions, SqlServer};
-
-async fn run_all(server: &SqlServer, statements: &[&str]) {
-    for sql in statements {
-        server.exec(sql).await.unwrap();
-    }
-}
 
 /// `shop.*` is copied to `copy.*`, whose tables were made with shorter columns.
 async fn narrow(setup: &[&str]) -> (MySql, Node) {

@@ -1,15 +1,9 @@
 //! What each sink promises beyond copying rows: history, held statements, references, fences, hidden columns.
 
-use crate::node::{Node, mysql_source, sqlite_rows, streams};
+use crate::node::{Node, mysql_source, run_all, sqlite_rows, streams};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use testkit::{MySql, MySqlOptions, Nats, NatsOptions, SqlServer};
-
-async fn run_all(server: &SqlServer, statements: &[&str]) {
-    for sql in statements {
-        server.exec(sql).await.unwrap();
-    }
-}
+use testkit::{MySql, MySqlOptions, Nats, NatsOptions};
 
 async fn shop() -> MySql {
     let server = MySql::start(MySqlOptions::default()).await.unwrap();

@@ -1,15 +1,9 @@
 //! SQL targets that are not a plain copy: keys of their own, statements that trade columns, transactions in parts.
 
-use crate::node::{Node, mysql_source, sqlite_rows, streams};
+use crate::node::{Node, mysql_source, run_all, sqlite_rows, streams};
 use mysql_async::prelude::Queryable;
 use serde_json::json;
 use testkit::{MySql, MySqlOptions, SqlServer, TiDb, TiDbOptions};
-
-async fn run_all(server: &SqlServer, statements: &[&str]) {
-    for sql in statements {
-        server.exec(sql).await.unwrap();
-    }
-}
 
 async fn started(setup: &[&str], source: &str, flow: &str) -> (MySql, Node) {
     let options = MySqlOptions { args: vec!["--max-allowed-packet=8M".into()], ..MySqlOptions::default() };

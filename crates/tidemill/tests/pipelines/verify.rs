@@ -1,16 +1,10 @@
 //! `flow verify`: equal ends are found equal while both move, and every kind of difference is found.
 
-use crate::node::{Node, mysql_source};
+use crate::node::{Node, mysql_source, run_all};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer, TiDb, TiDbOptions};
-
-async fn run_all(server: &SqlServer, statements: &[&str]) {
-    for sql in statements {
-        server.exec(sql).await.unwrap();
-    }
-}
 
 const KINDS: [&str; 8] = [
     "CREATE DATABASE shop",

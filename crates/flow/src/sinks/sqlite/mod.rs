@@ -515,7 +515,7 @@ fn rebuild(open: &mut Open, after: &Table) -> Result<(), Failure> {
     Ok(())
 }
 
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
