@@ -121,12 +121,12 @@ async fn every_type_of_mysql_is_kept_exactly_and_found_by_what_it_means() {
         "CREATE TABLE shop.t (a VARCHAR(90), b INT, tiny TINYINT UNSIGNED, u BIGINT UNSIGNED, price DECIMAL(30,2), f DOUBLE,
          at DATETIME(3), ts TIMESTAMP(6) NULL, d DATE, tm TIME, y YEAR, bits BIT(64), e ENUM('x','y'), s SET('p','q'), j JSON,
          bin VARBINARY(9), loc POINT SRID 4326, area POLYGON, note TEXT, PRIMARY KEY (a, b))",
-        "SET SESSION sql_mode = '', time_zone = '+00:00'",
-        "INSERT INTO shop.t VALUES ('k:1%', 7, 255, 18446744073709551615, 9999999999999999999999.50, 1.5, '2026-01-02 03:04:05.120',
+        "SET SESSION sql_mode = '', time_zone = '+00:00';
+         INSERT INTO shop.t VALUES ('k:1%', 7, 255, 18446744073709551615, 9999999999999999999999.50, 1.5, '2026-01-02 03:04:05.120',
          '2026-01-02 03:04:05.123456', '2026-01-02', '-838:59:59', 2026, 18446744073709551615, 'y', 'p,q',
          '{\"k\": [1, {\"big\": 12345678901234567890}]}', x'00ff22', ST_GeomFromText('POINT(48.25 11.5)', 4326),
-         ST_GeomFromText('POLYGON((0 0,1 0,1 1,0 0))'), 'Quick brown foxes')",
-        "INSERT INTO shop.t (a, b, at, d, j) VALUES ('z', -1, '0000-00-00 00:00:00', '0000-00-00', '\"alone\"')",
+         ST_GeomFromText('POLYGON((0 0,1 0,1 1,0 0))'), 'Quick brown foxes');
+         INSERT INTO shop.t (a, b, at, d, j) VALUES ('z', -1, '0000-00-00 00:00:00', '0000-00-00', '\"alone\"')",
         "INSERT INTO shop.t (a, b, j, note) VALUES ('z', -2, '[1, \"x\"]', REPEAT('long ', 12000))",
     ] {
         server.exec(sql).await.unwrap();
@@ -172,7 +172,7 @@ async fn every_type_of_mysql_is_kept_exactly_and_found_by_what_it_means() {
     }
     // What a type of the index cannot hold is in the document, and is told.
     assert_eq!(rows["z:-1"]["at"], "0000-00-00 00:00:00.000");
-    assert_eq!(found(&search, "shop.t", json!({"exists": {"field": "_ignored"}})).await.len(), 2);
+    assert_eq!(found(&search, "shop.t", json!({"exists": {"field": "_ignored"}})).await, ["z:-1"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,7 +212,7 @@ async fn keys_that_change_swap_or_go_leave_nothing_behind() {
         server.exec(sql).await.unwrap();
     }
     // Two rows trade a unique value inside one transaction.
-    let mut conn = server.connect().await.unwrap();
+    let mut conn = server.conn().await.unwrap();
     for sql in [
         "BEGIN",
         "UPDATE shop.users SET email = 'tmp' WHERE id = 1",
@@ -323,4 +323,114 @@ async fn searchers_keep_the_old_documents_until_a_table_is_read_anew() {
     assert_eq!(rows.len(), 1999);
     assert_eq!(rows["1999"], json!({"id": 1999, "note": "new"}));
     assert_eq!(indexes(&search).await.len(), 1, "the old index is gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_are_searched_through_our_own_port() {
+    let search = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
+    let mut node = shop(&search.url(), "index: orders");
+    node.write("sinks/out.yaml", "kind: files\npath: ./out\n");
+    node.write("flows/b.yaml", "from: shop\nto: out\n");
+    run(
+        &node,
+        "INSERT INTO orders VALUES (1, 'green tea', 'Rome'), (2, 'black tea', 'Oslo'), (3, 'a \"quoted\" {\"x\":1} *', NULL)",
+    );
+    node.start();
+    settled(&node).await;
+    node.until("all are found", || async { documents(&search, "orders").await.len() == 3 }).await;
+    let address = node.address();
+    let get = |path: &str, pairs: &[(&str, &str)]| {
+        let pairs: Vec<String> =
+            pairs.iter().map(|(name, value)| format!("{name}={}", value.replace('%', "%25").replace('&', "%26").replace('#', "%23").replace('+', "%2B"))).collect();
+        let url = format!("http://{address}{path}?{}", pairs.join("&"));
+        async move {
+            let answer = reqwest::get(url).await.unwrap();
+            (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+        }
+    };
+    let ids = |answer: &Value| {
+        let hits = answer["hits"].as_array().unwrap().iter();
+        let mut ids: Vec<String> = hits.map(|hit| hit["id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    for (words, wanted) in [
+        ("tea", vec!["1", "2"]),
+        ("tea rome", vec!["1"]),
+        ("tea -green", vec!["2"]),
+        ("\"green tea\"", vec!["1"]),
+        ("bla*", vec!["2"]),
+        ("quoted", vec!["3"]),
+        ("nothing", vec![]),
+        // No text is wrong, and none is more than words.
+        ("\"}},{\"match_all\":{}} quoted", vec![]),
+        ("(((( tea | \\ ~ ", vec!["1", "2"]),
+    ] {
+        let (status, answer) = get("/api/v1/search/a", &[("q", words)]).await;
+        assert_eq!((status, ids(&answer)), (200, wanted.iter().map(|id| (*id).to_owned()).collect()), "{words}: {answer:#}");
+    }
+    let (_, answer) = get("/api/v1/search/a", &[("q", "tea"), ("limit", "1")]).await;
+    assert_eq!((&answer["total"], ids(&answer).len(), &answer["more"]), (&json!(2), 1, &json!(false)), "{answer:#}");
+    let hit = &answer["hits"][0];
+    assert!(hit["index"] == "orders" && hit["source"]["note"].is_string() && hit["score"].is_number(), "{hit}");
+    for (path, pairs, status, code) in [
+        ("/api/v1/search/nope", vec![("q", "x")], 404, "not_found"),
+        ("/api/v1/search/b", vec![("q", "x")], 412, "failed_precondition"),
+        ("/api/v1/search/a", vec![], 400, "invalid"),
+        ("/api/v1/search/a", vec![("q", "x"), ("limit", "101")], 400, "invalid"),
+    ] {
+        let (got, answer) = get(path, &pairs).await;
+        assert_eq!((got, &answer["code"]), (status, &json!(code)), "{path} {answer:#}");
+    }
+    let long = "x".repeat(2000);
+    assert_eq!(get("/api/v1/search/a", &[("q", &long)]).await.0, 400);
+    search.kill9();
+    let (status, answer) = get("/api/v1/search/a", &[("q", "tea")]).await;
+    assert_eq!((status, &answer["code"]), (503, &json!("unavailable")), "{answer:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_is_not_ours_or_would_be_shared_stops_the_flow() {
+    let search = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
+    must(&search, "PUT", "/orders", json!({})).await;
+    must(&search, "PUT", "/theirs-000001", json!({"aliases": {"theirs": {}}})).await;
+    let mut node = shop(&search.url(), "index: orders");
+    run(&node, "INSERT INTO orders VALUES (1, 'a', NULL)");
+    for (index, told) in [("orders", "is an index of its own"), ("theirs", "which flow `a` has not made")] {
+        node.write("flows/a.yaml", &format!("from: shop\nto: search\noptions: {{index: {index}}}\n"));
+        node.start();
+        node.wait("the name is refused", |s| error_of(s).contains(told)).await;
+        node.stop();
+    }
+    assert_eq!(indexes(&search).await, ["orders", "theirs-000001"]);
+    // An index that happens to have the next name is passed over, and never deleted.
+    must(&search, "PUT", "/all-000001", json!({})).await;
+    node.write("flows/a.yaml", "from: shop\nto: search\noptions: {index: all}\n");
+    node.start();
+    becomes(&node, &search, "all", &[order(1, "a")]).await;
+    run(&node, "CREATE TABLE second (id INTEGER PRIMARY KEY); INSERT INTO second VALUES (1)");
+    node.wait("two tables in one index", |s| error_of(s).contains("would share the index `all`")).await;
+    assert_eq!(indexes(&search).await, ["all-000001", "all-000002", "orders", "theirs-000001"]);
+}
+
+#[test]
+fn options_that_cannot_work_are_told_before_anything_starts() {
+    let node = shop("http://127.0.0.1:1", "");
+    let wrong = [
+        ("index: \"orders-{city}\"", "`index` names a column"),
+        ("id: \"{table}\"", "`id` is the same for all rows"),
+        ("id: \"{id\"", "`id` has a `{` without its `}`"),
+        ("mappings: {note: text}", "the mapping of `note` is no object"),
+        ("key: \"{id}\"", "`key` means nothing to the sink"),
+        ("format: canal", "`format` means nothing to the sink"),
+    ];
+    for (options, told) in wrong {
+        node.write("flows/a.yaml", &format!("from: shop\nto: search\noptions: {{{options}}}\n"));
+        let (code, _, err) = node.run(&["check"]);
+        assert!(code == 2 && err.contains(told), "{options}: {code} {err}");
+    }
+    node.write("flows/a.yaml", "from: shop\nto: search\n");
+    node.write("sinks/search.yaml", "kind: elasticsearch\nurl: redis://127.0.0.1:1\n");
+    let (code, _, err) = node.run(&["check"]);
+    assert!(code == 2 && err.contains("http://"), "{err}");
 }

@@ -38,6 +38,8 @@ pub const BATCH_ROWS_DEFAULT: u32 = 4096;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Tables whose plans are kept; more than that and they are made again.
 const PLANS_MAX: usize = 4096;
+/// Numbers of indexes behind one alias.
+const NUMBER_MAX: u32 = 999_999;
 
 pub struct ElasticsearchSink {
     flow: String,
@@ -107,7 +109,7 @@ impl ElasticsearchSink {
             None => open.server.make_progress_index().await?,
             Some((held, token)) => {
                 (open.held, open.token) = (held, Some(token));
-                let whole = open.recover().await?;
+                let whole = open.recover(&self.flow).await?;
                 open.told = whole.then(|| open.standing()).flatten();
             }
         }
@@ -228,19 +230,30 @@ impl ElasticsearchSink {
         Ok(())
     }
 
+    /// Makes an index under a name that nobody has. Until it is noted what it is for, it is noted as to be deleted, so
+    /// that a crash leaves none behind.
     async fn make_index(&mut self, plan: &Plan, shown: bool) -> Result<String, SinkError> {
-        let flow = self.flow.clone();
-        let open = self.open.as_mut().ok_or_else(|| away("not connected"))?;
-        let filling = open.held.filling.get(&plan.alias).map(|filling| filling.index.as_str());
-        let make = Make {
-            flow: &flow,
-            alias: &plan.alias,
-            properties: &plan.properties,
-            settings: &self.options.index_settings,
-            after: filling.or_else(|| open.held.indexes.get(&plan.alias).map(String::as_str)),
-            shown,
-        };
-        open.server.make_index(make).await
+        let mut number = self.open()?.last_number(&plan.alias);
+        while number < NUMBER_MAX {
+            number += 1;
+            let index = format!("{}-{number:06}", plan.alias);
+            self.open()?.held.doomed.insert(index.clone());
+            self.save().await?;
+            let Some(open) = &mut self.open else { return Err(away("not connected")) };
+            let make = Make {
+                flow: &self.flow,
+                index: &index,
+                properties: &plan.properties,
+                settings: &self.options.index_settings,
+                shown_as: shown.then_some(plan.alias.as_str()),
+            };
+            let made = open.server.make_index(make).await?;
+            open.held.doomed.remove(&index);
+            if made {
+                return Ok(index);
+            }
+        }
+        Err(blocked(format!("all names of an index for `{}` are taken", plan.alias), "delete old indexes"))
     }
 
     /// A new index, not shown to searchers, takes all writes from now on.
@@ -296,7 +309,8 @@ impl ElasticsearchSink {
         let open = self.open()?;
         open.reached(Progress { epoch: change.epoch, lsn: change.lsn });
         self.save().await?;
-        self.open()?.bury().await
+        let flow = self.flow.clone();
+        self.open()?.bury(&flow).await
     }
 
     /// Puts a table's documents under another alias.
@@ -372,6 +386,14 @@ impl Open {
         Some(Standing { journal, progress })
     }
 
+    /// The number of the newest index of an alias.
+    fn last_number(&self, alias: &str) -> u32 {
+        let filling = self.held.filling.get(alias).map(|filling| &filling.index);
+        let newest = filling.or_else(|| self.held.indexes.get(alias));
+        let number = newest.and_then(|index| index.rsplit_once('-')?.1.parse().ok());
+        number.unwrap_or(0)
+    }
+
     fn reached(&mut self, progress: Progress) {
         (self.held.epoch, self.held.lsn, self.unsaved) = (progress.epoch, progress.lsn, true);
     }
@@ -389,8 +411,8 @@ impl Open {
     }
 
     /// Brings what a crash left half done to its end. Answers false when an index is gone: then documents are missing.
-    async fn recover(&mut self) -> Result<bool, SinkError> {
-        self.bury().await?;
+    async fn recover(&mut self, flow: &str) -> Result<bool, SinkError> {
+        self.bury(flow).await?;
         let names = self.names();
         let there = self.server.aliases_of(&names.iter().map(String::as_str).collect()).await?;
         let has = |index: &str, alias: &str| there.get(index).is_some_and(|aliases| aliases.contains(alias));
@@ -496,9 +518,9 @@ impl Open {
     }
 
     /// Deletes what is noted as to be deleted; done again, it changes nothing.
-    async fn bury(&mut self) -> Result<(), SinkError> {
+    async fn bury(&mut self, flow: &str) -> Result<(), SinkError> {
         while let Some(index) = self.held.doomed.first().cloned() {
-            self.server.delete_index(&index).await?;
+            self.server.delete_index(&index, flow).await?;
             self.held.doomed.remove(&index);
             self.unsaved = true;
         }

@@ -23,8 +23,6 @@ pub const PROGRESS_INDEX: &str = "tidemill_progress";
 pub const GC_DELETES: &str = "15m";
 /// Bytes of names in one path; servers take 4096 for the whole line, and escaping triples some.
 const NAMES_BYTES_MAX: usize = 1000;
-/// Numbers that are tried for a new index.
-const NUMBER_MAX: u32 = 999_999;
 
 /// What the flow has on the server, and how far it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -187,61 +185,61 @@ impl Server {
 
     /// What goes by this name.
     pub async fn find(&mut self, alias: &str, flow: &str) -> Result<Found, SinkError> {
-        let path = format!("/{}?filter_path=*.mappings._meta,*.aliases", escaped(alias));
+        let makers = self.made_by(alias).await?;
+        if makers.contains_key(alias) {
+            let reason = format!("`{alias}` is an index of its own, and the sink needs an alias of that name");
+            return Ok(Found::Foreign(reason));
+        }
+        let foreign = makers.iter().find(|(_, maker)| *maker != flow);
+        Ok(match foreign {
+            _ if makers.is_empty() => Found::Nothing,
+            Some((index, _)) => {
+                Found::Foreign(format!("the alias `{alias}` is on `{index}`, which flow `{flow}` has not made"))
+            }
+            None => Found::Ours(makers.into_keys().collect()),
+        })
+    }
+
+    /// The indexes that go by a name, or have it, and the flow that made each; empty for none of ours.
+    async fn made_by(&mut self, name: &str) -> Result<BTreeMap<String, String>, SinkError> {
+        let path = format!("/{}?filter_path=*.mappings._meta,*.aliases", escaped(name));
         let answer = self.ask(Method::GET, &path, None).await?;
         match answer.status {
-            StatusCode::NOT_FOUND => return Ok(Found::Nothing),
+            StatusCode::NOT_FOUND => return Ok(BTreeMap::new()),
             StatusCode::OK => {}
             _ => return Err(of_answer(&answer)),
         }
         let told: BTreeMap<String, Value> = serde_json::from_slice(&answer.body).map_err(away)?;
-        if told.contains_key(alias) {
-            return Ok(Found::Foreign(format!("`{alias}` is an index of its own, and the sink needs an alias of that name")));
-        }
-        let foreign = told.iter().find(|(_, told)| told["mappings"]["_meta"]["tidemill"]["flow"] != flow);
-        Ok(match foreign {
-            Some((index, _)) => {
-                Found::Foreign(format!("the alias `{alias}` is on `{index}`, which flow `{flow}` has not made"))
-            }
-            None => Found::Ours(told.into_keys().collect()),
-        })
+        let maker = |told: &Value| told["mappings"]["_meta"]["tidemill"]["flow"].as_str().unwrap_or_default().to_owned();
+        Ok(told.into_iter().map(|(index, told)| (index, maker(&told))).collect())
     }
 
-    /// Makes an index for an alias; its name.
-    pub async fn make_index(&mut self, make: Make<'_>) -> Result<String, SinkError> {
-        let mut number = make.after.map_or(0, number_of);
-        while number < NUMBER_MAX {
-            number += 1;
-            let index = format!("{}-{number:06}", make.alias);
-            let mut aliases = Map::from_iter([(writer(&index), json!({}))]);
-            if make.shown {
-                aliases.insert(make.alias.to_owned(), json!({}));
-            }
-            let mut settings = json!({
-                "index": {"gc_deletes": GC_DELETES, "mapping": {"total_fields": {"limit": FIELDS_MAX}}},
-            });
-            for (name, value) in make.settings {
-                settings[name] = value.clone();
-            }
-            let body = json!({
-                "aliases": aliases,
-                "settings": settings,
-                "mappings": {
-                    // What has no mapping is kept and not indexed.
-                    "dynamic": false,
-                    "_meta": {"tidemill": {"flow": make.flow}},
-                    "properties": make.properties,
-                },
-            });
-            let answer = self.ask(Method::PUT, &format!("/{}", escaped(&index)), Some(body)).await?;
-            match answer.status {
-                status if status.is_success() => return Ok(index),
-                // Left from a crash, or someone else's.
-                _ if fault_of(&answer).kind == "resource_already_exists_exception" => {}
-                _ => return Err(of_answer(&answer)),
-            }
+    /// False when something has its name already.
+    pub async fn make_index(&mut self, make: Make<'_>) -> Result<bool, SinkError> {
+        let mut aliases = Map::from_iter([(writer(make.index), json!({}))]);
+        aliases.extend(make.shown_as.map(|alias| (alias.to_owned(), json!({}))));
+        let mut settings = json!({
+            "index": {"gc_deletes": GC_DELETES, "mapping": {"total_fields": {"limit": FIELDS_MAX}}},
+        });
+        for (name, value) in make.settings {
+            settings[name] = value.clone();
         }
-        Err(blocked(format!("all names of an index for `{}` are taken", make.alias), "delete old indexes"))
+        let body = json!({
+            "aliases": aliases,
+            "settings": settings,
+            "mappings": {
+                // What has no mapping is kept and not indexed.
+                "dynamic": false,
+                "_meta": {"tidemill": {"flow": make.flow}},
+                "properties": make.properties,
+            },
+        });
+        let answer = self.ask(Method::PUT, &format!("/{}", escaped(make.index)), Some(body)).await?;
+        match answer.status {
+            status if status.is_success() => Ok(true),
+            _ if fault_of(&answer).kind == "resource_already_exists_exception" => Ok(false),
+            _ => Err(of_answer(&answer)),
+        }
     }
 
     /// Takes fields into the mapping of an index. `Some` is why it does not fit; what was there stays.
@@ -265,8 +263,11 @@ impl Server {
         self.must(Method::POST, "/_aliases", Some(json!({"actions": actions}))).await.map(|_| ())
     }
 
-    /// One that is gone already is as good.
-    pub async fn delete_index(&mut self, index: &str) -> Result<(), SinkError> {
+    /// Deletes an index, if this flow has made it. One that is gone already is as good.
+    pub async fn delete_index(&mut self, index: &str, flow: &str) -> Result<(), SinkError> {
+        if !self.made_by(index).await?.values().any(|maker| maker == flow) {
+            return Ok(());
+        }
         let answer = self.ask(Method::DELETE, &format!("/{}", escaped(index)), None).await?;
         let gone = answer.status == StatusCode::NOT_FOUND;
         if answer.status.is_success() || gone { Ok(()) } else { Err(of_answer(&answer)) }
@@ -287,17 +288,11 @@ impl Server {
 /// A new index.
 pub struct Make<'a> {
     pub flow: &'a str,
-    pub alias: &'a str,
+    pub index: &'a str,
     pub properties: &'a Map<String, Value>,
     pub settings: &'a BTreeMap<String, Value>,
-    /// The index before it: the numbers go on.
-    pub after: Option<&'a str>,
-    /// Whether searchers see it at once.
-    pub shown: bool,
-}
-
-fn number_of(index: &str) -> u32 {
-    index.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+    /// The alias, if searchers see it at once.
+    pub shown_as: Option<&'a str>,
 }
 
 fn parsed(answer: &Answer) -> Result<Value, SinkError> {
@@ -345,7 +340,5 @@ mod tests {
         let pages = pages(&names.iter().map(String::as_str).collect());
         assert!(pages.len() > 1 && pages.iter().all(|page| page.len() < 2 * NAMES_BYTES_MAX), "{pages:?}");
         assert_eq!(pages.join(",").split(',').count(), 100);
-        assert_eq!(number_of("a-b-000041"), 41);
-        assert_eq!(number_of("orders"), 0);
     }
 }
