@@ -190,10 +190,7 @@ mod tests {
                 "1:7: a source of kind `oracle` is planned, but this version has none yet\n  hint: there are: mysql, ",
             ),
             (source("kind: mysqll\n"), "there is no kind of source `mysqll`\n  hint: did you mean `mysql`?"),
-            (
-                told::<SinkConfig>("sinks/a.yaml", "kind: http\n"),
-                "a sink of kind `http` is planned",
-            ),
+            (told::<SinkConfig>("sinks/a.yaml", "kind: http\n"), "a sink of kind `http` is planned"),
             (source("kind: mysql\n"), "`tables` is missing\n"),
             (source(""), ":1:1: the file is empty\n"),
             (

@@ -247,7 +247,9 @@ mod tests {
 
     fn text(template: &str, table: &Table, row: &[Value]) -> Option<String> {
         let bound = Template::compile(template).unwrap().bind("src", table).unwrap();
-        bound.render(table, row, crate::sinks::redis::value::text).map(|bytes| String::from_utf8(bytes).unwrap())
+        bound
+            .render(table, row, crate::sinks::redis::value::text)
+            .map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     #[test]

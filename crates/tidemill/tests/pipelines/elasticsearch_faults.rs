@@ -46,8 +46,15 @@ impl Gate {
         (gate, url)
     }
 
-    async fn forward(&self, method: reqwest::Method, path: &str, kind: Option<String>, body: Vec<u8>) -> Response {
-        let mut request = reqwest::Client::new().request(method, format!("{}{path}", self.upstream)).body(body);
+    async fn forward(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        kind: Option<String>,
+        body: Vec<u8>,
+    ) -> Response {
+        let mut request =
+            reqwest::Client::new().request(method, format!("{}{path}", self.upstream)).body(body);
         if let Some(kind) = kind {
             request = request.header("content-type", kind);
         }
@@ -67,7 +74,8 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request) -> Response {
     let kind = parts.headers.get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
     let body: Bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     let method = reqwest::Method::from_bytes(parts.method.as_str().as_bytes()).unwrap();
-    let full = r#"{"error":{"type":"es_rejected_execution_exception","reason":"the queue is full"},"status":429}"#;
+    let full =
+        r#"{"error":{"type":"es_rejected_execution_exception","reason":"the queue is full"},"status":429}"#;
     let status = gate.status.load(Ordering::SeqCst);
     if status > 0 {
         return (axum::http::StatusCode::from_u16(status).unwrap(), "no").into_response();
@@ -143,7 +151,8 @@ async fn a_server_that_does_not_let_us_in_stops_the_flow_with_a_hint() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_document_is_parked_with_the_servers_reason_and_redriven() {
     let search = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
-    let mut node = shop(&search.url(), "index: orders, mappings: {note: {type: date, format: \"yyyy-MM-dd\"}}");
+    let mut node =
+        shop(&search.url(), "index: orders, mappings: {note: {type: date, format: \"yyyy-MM-dd\"}}");
     run(
         &node,
         "INSERT INTO orders VALUES (1, '2026-01-01', NULL), (2, 'rubbish', NULL), (3, '2026-01-03', NULL), (4, 'more', NULL)",
@@ -152,7 +161,10 @@ async fn a_bad_document_is_parked_with_the_servers_reason_and_redriven() {
     let good = [order(1, "2026-01-01"), order(3, "2026-01-03")];
     becomes(&node, &search, "orders", &good).await;
     // A later change of a parked row waits behind it, and other rows go on.
-    run(&node, "UPDATE orders SET note = '2026-02-02' WHERE id = 2; INSERT INTO orders VALUES (5, '2026-01-05', NULL)");
+    run(
+        &node,
+        "UPDATE orders SET note = '2026-02-02' WHERE id = 2; INSERT INTO orders VALUES (5, '2026-01-05', NULL)",
+    );
     becomes(&node, &search, "orders", &[good.to_vec(), vec![order(5, "2026-01-05")]].concat()).await;
     node.wait("three changes are parked", |s| s["flows"][0]["dead_letters"] == 3).await;
     let (_, letters, _) = node.run(&["flow", "dead-letters", "a"]);
@@ -175,7 +187,8 @@ async fn a_bad_document_is_parked_with_the_servers_reason_and_redriven() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_parked_document_goes_through_once_the_server_takes_it() {
     let search = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
-    let mut node = shop(&search.url(), "index: orders, mappings: {note: {type: integer, ignore_malformed: false}}");
+    let mut node =
+        shop(&search.url(), "index: orders, mappings: {note: {type: integer, ignore_malformed: false}}");
     node.start();
     run(&node, "INSERT INTO orders VALUES (1, '1', NULL), (2, 'two', NULL)");
     node.wait("one is parked", |s| s["flows"][0]["dead_letters"] == 1).await;
@@ -243,7 +256,10 @@ async fn old_versions_never_overwrite_new_ones_whatever_the_progress_says() {
     run(&node, "INSERT INTO orders VALUES (1, 'a', NULL), (2, 'b', NULL), (3, 'c', NULL)");
     becomes(&node, &search, "orders", &[order(1, "a"), order(2, "b"), order(3, "c")]).await;
     let early = must(&search, "GET", "/tidemill_progress/_doc/a", Value::Null).await["_source"].clone();
-    run(&node, "UPDATE orders SET note = 'new' WHERE id = 1; DELETE FROM orders WHERE id = 2; UPDATE orders SET id = 30 WHERE id = 3");
+    run(
+        &node,
+        "UPDATE orders SET note = 'new' WHERE id = 1; DELETE FROM orders WHERE id = 2; UPDATE orders SET id = 30 WHERE id = 3",
+    );
     let end = [order(1, "new"), order(30, "c")];
     becomes(&node, &search, "orders", &end).await;
     settled(&node).await;
@@ -302,7 +318,8 @@ async fn a_new_journal_fills_new_indexes_above_all_old_versions() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_are_too_large_are_halved_and_a_document_alone_is_parked() {
     let settings = vec!["http.max_content_length=1mb".to_owned()];
-    let search = OpenSearch::start(OpenSearchOptions { settings, ..OpenSearchOptions::default() }).await.unwrap();
+    let search =
+        OpenSearch::start(OpenSearchOptions { settings, ..OpenSearchOptions::default() }).await.unwrap();
     let mut node = shop(&search.url(), "index: orders");
     node.start();
     run(
@@ -386,12 +403,11 @@ async fn the_index_equals_the_source_after_kills_and_cuts() {
         .map(|(id, name, amount)| (id.to_string(), json!({"id": id, "name": name, "amount": amount})))
         .collect();
     for alias in ["orders", "shards"] {
-        node.until("the end is there", || async {
-            documents(&search, alias).await.contains_key("99999")
-        })
-        .await;
+        node.until("the end is there", || async { documents(&search, alias).await.contains_key("99999") })
+            .await;
         let held = documents(&search, alias).await;
-        let differing: Vec<_> = wanted.iter().filter(|(id, row)| held.get(*id) != Some(row)).take(5).collect();
+        let differing: Vec<_> =
+            wanted.iter().filter(|(id, row)| held.get(*id) != Some(row)).take(5).collect();
         let extra: Vec<_> = held.keys().filter(|id| !wanted.contains_key(*id)).take(5).collect();
         assert!(differing.is_empty() && extra.is_empty(), "{alias}: {differing:?} {extra:?}");
     }

@@ -98,7 +98,8 @@ async fn write_one(
 ) -> Result<Option<Vec<Item>>, SinkError> {
     let mut wait = WAIT_MIN;
     for send in 1..=SENDS_MAX {
-        let body: Vec<u8> = items.iter().flat_map(|item| item.text.iter().copied()).collect();
+        let mut body = Vec::with_capacity(items.iter().map(|item| item.text.len()).sum());
+        items.iter().for_each(|item| body.extend_from_slice(&item.text));
         let answer = client
             .call(Method::POST, PATH, Body::Lines(Bytes::from(body)))
             .await
@@ -156,14 +157,16 @@ struct ItemAnswer {
 
 /// Leaves of `items` those that are to be sent again, and answers why.
 fn sort(body: &[u8], items: &mut Vec<Item>, refusals: &mut Refusals) -> Result<String, SinkError> {
-    let senseless = || away("the server's answer to _bulk makes no sense: is it Elasticsearch or OpenSearch?");
+    let senseless =
+        || away("the server's answer to _bulk makes no sense: is it Elasticsearch or OpenSearch?");
     let answer: BulkAnswer<'_> = serde_json::from_slice(body).map_err(|_| senseless())?;
     if !answer.errors {
         items.clear();
         return Ok(String::new());
     }
     let told = answer.items.ok_or_else(senseless)?;
-    let told: Vec<BTreeMap<String, ItemAnswer>> = serde_json::from_str(told.get()).map_err(|_| senseless())?;
+    let told: Vec<BTreeMap<String, ItemAnswer>> =
+        serde_json::from_str(told.get()).map_err(|_| senseless())?;
     if told.len() != items.len() {
         return Err(senseless());
     }
@@ -199,7 +202,8 @@ mod tests {
     fn requests_are_bounded_and_keep_the_order() {
         let half = BULK_BYTES_MAX / 2;
         let parts = split(vec![item(1, half), item(2, half), item(3, 1), item(4, 3 * half), item(5, 1)]);
-        let lsns: Vec<Vec<u64>> = parts.iter().map(|part| part.iter().map(|item| item.lsn).collect()).collect();
+        let lsns: Vec<Vec<u64>> =
+            parts.iter().map(|part| part.iter().map(|item| item.lsn).collect()).collect();
         assert_eq!(lsns, [vec![1, 2], vec![3], vec![4], vec![5]]);
     }
 

@@ -89,8 +89,7 @@ impl Endpoint {
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
         let away = |error: String| ClientError::Away(format!("{}:{}: {error}", self.host, self.port));
         let name = self.host.trim_start_matches('[').trim_end_matches(']');
-        let stream =
-            TcpStream::connect((name, self.port)).await.map_err(|error| away(error.to_string()))?;
+        let stream = TcpStream::connect((name, self.port)).await.map_err(|error| away(error.to_string()))?;
         stream.set_nodelay(true).map_err(|error| away(error.to_string()))?;
         let Some(connector) = &self.tls else { return begin(stream).await.map_err(away) };
         let server = ServerName::try_from(name.to_owned())

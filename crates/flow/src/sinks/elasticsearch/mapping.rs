@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 /// Longer texts are found by their words and not as a whole: a term has at most 32766 bytes, a character four.
 const KEYWORD_CHARS_MAX: u32 = 8191;
 /// DATETIME with any fraction, and what people write in a query.
-const DATETIME_FORMAT: &str = "uuuu-MM-dd HH:mm:ss[.SSSSSS][.SSSSS][.SSSS][.SSS][.SS][.S]||strict_date_optional_time||epoch_millis";
+const DATETIME_FORMAT: &str =
+    "uuuu-MM-dd HH:mm:ss[.SSSSSS][.SSSSS][.SSSS][.SSS][.SS][.S]||strict_date_optional_time||epoch_millis";
 const DATE_FORMAT: &str = "strict_date_optional_time||epoch_millis";
 /// Fields that a mapping may have beside ours: a table of MySQL has up to 4096 columns, each up to two fields.
 pub const FIELDS_MAX: u32 = 10_000;

@@ -188,7 +188,9 @@ impl ElasticsearchSink {
         let open = self.open()?;
         passed.refusals.extend(bulk::write(&mut open.server.client, items).await?);
         let Some((lsn, reason)) = passed.refusals.pop_first() else { return Ok(()) };
-        passed.written.extend(lsns.into_iter().filter(|other| *other != lsn && !passed.refusals.contains_key(other)));
+        passed
+            .written
+            .extend(lsns.into_iter().filter(|other| *other != lsn && !passed.refusals.contains_key(other)));
         open.passed = std::mem::take(passed);
         Err(SinkError::Row { lsn, reason })
     }
@@ -359,7 +361,9 @@ impl ElasticsearchSink {
     async fn look(&mut self) -> Result<(), SinkError> {
         let flow = self.flow.clone();
         let open = self.open()?;
-        if open.token.is_some() && open.server.read_progress(&flow).await?.map(|(_, token)| token) != open.token {
+        if open.token.is_some()
+            && open.server.read_progress(&flow).await?.map(|(_, token)| token) != open.token
+        {
             return Err(away(format!("the progress of flow `{flow}` was taken away or moved")));
         }
         let names = open.names();
@@ -419,7 +423,8 @@ impl Open {
         let mut whole = true;
         let mut missing = Vec::new();
         for (alias, index) in self.held.indexes.clone() {
-            let filling = self.held.filling.get(&alias).filter(|filling| has(&filling.index, &alias)).cloned();
+            let filling =
+                self.held.filling.get(&alias).filter(|filling| has(&filling.index, &alias)).cloned();
             if let Some(filling) = filling {
                 // It took the alias over, and we died before we noted it.
                 self.held.indexes.insert(alias.clone(), filling.index);

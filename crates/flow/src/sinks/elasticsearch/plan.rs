@@ -120,17 +120,21 @@ impl Plan {
     pub fn new(options: &Options, source: &str, table: &Table) -> Result<Self, SinkError> {
         let hint = "change `options` of the flow, or leave the table out with `tables`";
         let bind = |template: &Template| {
-            template.bind(source, table).map_err(|reason| {
-                blocked(format!("the template `{}` {reason}", template.text()), hint)
-            })
+            template
+                .bind(source, table)
+                .map_err(|reason| blocked(format!("the template `{}` {reason}", template.text()), hint))
         };
         let alias = String::from_utf8_lossy(&bind(&options.index)?.prefix).to_lowercase();
         if let Some(wrong) = refusal(&alias) {
             let message = format!("`{alias}` cannot be an index: {wrong}");
-            return Err(blocked(message, "give the flow an `index` of its own: options: {index: \"orders\"}"));
+            return Err(blocked(
+                message,
+                "give the flow an `index` of its own: options: {index: \"orders\"}",
+            ));
         }
         if let Some(column) = table.columns.iter().find(|column| is_reserved(&column.name)) {
-            let message = format!("`{}` has a column `{}`, which no document can have", table.name, column.name);
+            let message =
+                format!("`{}` has a column `{}`, which no document can have", table.name, column.name);
             return Err(blocked(message, "give it another name: transform: [{rename: {_id: id}}]"));
         }
         Ok(Self {
@@ -144,14 +148,22 @@ impl Plan {
     /// What a change of a row writes to `index`.
     pub fn items(&self, index: &str, generation: u32, change: &OutChange) -> Result<Vec<Item>, SinkError> {
         let refused = |reason: String| SinkError::Row { lsn: change.lsn, reason };
-        let place = |row: Option<&Vec<base::Value>>| row.map(|row| self.place(&change.table, row)).transpose();
+        let place =
+            |row: Option<&Vec<base::Value>>| row.map(|row| self.place(&change.table, row)).transpose();
         // Nothing can be at a place that cannot be.
         let old = place(change.before.as_ref()).unwrap_or(None);
         let new = place(change.after.as_ref()).map_err(refused)?;
         let version = |writes| version(generation, change.lsn, writes);
         let mut items = Vec::new();
         if let Some(old) = old.filter(|old| new.as_ref() != Some(old)) {
-            items.push(Item::new(change.lsn, "delete", index, &old.id, old.routing.as_deref(), version(false)));
+            items.push(Item::new(
+                change.lsn,
+                "delete",
+                index,
+                &old.id,
+                old.routing.as_deref(),
+                version(false),
+            ));
         }
         if let (Some(new), Some(row)) = (new, &change.after) {
             let mut item =
@@ -169,7 +181,10 @@ impl Plan {
         let id = self.id.render(table, row, as_text).ok_or("a column of its `_id` is NULL")?;
         let id = text(id)?;
         if id.is_empty() || id.len() > ID_BYTES_MAX {
-            return Err(format!("its `_id` has {} bytes, and the server takes 1 to {ID_BYTES_MAX}", id.len()));
+            return Err(format!(
+                "its `_id` has {} bytes, and the server takes 1 to {ID_BYTES_MAX}",
+                id.len()
+            ));
         }
         let routing = self.routing.as_ref().and_then(|routing| routing.render(table, row, as_text));
         let routing = routing.map(text).transpose()?.filter(|routing| !routing.is_empty());
@@ -205,7 +220,9 @@ fn put_document(out: &mut Vec<u8>, table: &Table, row: &[base::Value]) {
         out.push(b':');
         match (value, is_point(column)) {
             (base::Value::Geometry(bytes), true) => match point(bytes) {
-                Some((lat, lon)) => out.extend_from_slice(format!("{{\"lat\":{lat},\"lon\":{lon}}}").as_bytes()),
+                Some((lat, lon)) => {
+                    out.extend_from_slice(format!("{{\"lat\":{lat},\"lon\":{lon}}}").as_bytes())
+                }
                 None => put_value(out, value.as_ref(), column),
             },
             _ => put_value(out, value.as_ref(), column),
@@ -233,8 +250,14 @@ mod tests {
 
     #[test]
     fn versions_grow_with_changes_and_over_journals() {
-        let versions =
-            [(0, 1, false), (0, 1, true), (0, 2, false), (0, (1 << 47) - 1, true), (1, 1, false), (32767, 9, true)];
+        let versions = [
+            (0, 1, false),
+            (0, 1, true),
+            (0, 2, false),
+            (0, (1 << 47) - 1, true),
+            (1, 1, false),
+            (32767, 9, true),
+        ];
         let versions = versions.map(|(generation, lsn, writes)| version(generation, lsn, writes));
         assert!(versions.is_sorted() && versions[5] <= i64::MAX as u64, "{versions:?}");
         assert_eq!(GENERATIONS_MAX - 1, 32767);

@@ -19,7 +19,8 @@ const COUNTED_MAX: u32 = 10_000;
 /// Asks the aliases of a flow in Lucene's simple syntax (`tea +green -"black tea" jas*`), all words of it. The text is a
 /// value in the request and nothing else, and no text is wrong in that syntax.
 pub async fn search(url: &Secret, flow: &str, text: &str, hits: u32) -> Result<Value, SinkError> {
-    let endpoint = Endpoint::parse(url).map_err(|error| super::failure::blocked(error, "mend the sink's url"))?;
+    let endpoint =
+        Endpoint::parse(url).map_err(|error| super::failure::blocked(error, "mend the sink's url"))?;
     let mut server = Server::new(endpoint);
     let held = server.read_progress(flow).await?.map(|(held, _)| held).unwrap_or_default();
     if held.indexes.is_empty() {
@@ -33,7 +34,8 @@ pub async fn search(url: &Secret, flow: &str, text: &str, hits: u32) -> Result<V
         "track_total_hits": COUNTED_MAX,
     });
     let mut answer = server.search(&held.indexes.keys().map(String::as_str).collect(), body).await?;
-    let alias_of = |index: &str| held.indexes.iter().find(|(_, held)| *held == index).map(|(alias, _)| alias.clone());
+    let alias_of =
+        |index: &str| held.indexes.iter().find(|(_, held)| *held == index).map(|(alias, _)| alias.clone());
     let found = match answer["hits"]["hits"].take() {
         Value::Array(found) => found,
         _ => Vec::new(),

@@ -172,9 +172,10 @@ impl Server {
             let answer = self.ask(Method::GET, &path, None).await?;
             match answer.status {
                 StatusCode::OK => {
-                    let told: BTreeMap<String, Told> =
-                        serde_json::from_slice(&answer.body).map_err(away)?;
-                    out.extend(told.into_iter().map(|(index, told)| (index, told.aliases.into_keys().collect())));
+                    let told: BTreeMap<String, Told> = serde_json::from_slice(&answer.body).map_err(away)?;
+                    out.extend(
+                        told.into_iter().map(|(index, told)| (index, told.aliases.into_keys().collect())),
+                    );
                 }
                 StatusCode::NOT_FOUND => {}
                 _ => return Err(of_answer(&answer)),
@@ -187,15 +188,16 @@ impl Server {
     pub async fn find(&mut self, alias: &str, flow: &str) -> Result<Found, SinkError> {
         let makers = self.made_by(alias).await?;
         if makers.contains_key(alias) {
-            let reason = format!("`{alias}` is an index of its own, and the sink needs an alias of that name");
+            let reason =
+                format!("`{alias}` is an index of its own, and the sink needs an alias of that name");
             return Ok(Found::Foreign(reason));
         }
         let foreign = makers.iter().find(|(_, maker)| *maker != flow);
         Ok(match foreign {
             _ if makers.is_empty() => Found::Nothing,
-            Some((index, _)) => {
-                Found::Foreign(format!("the alias `{alias}` is on `{index}`, which flow `{flow}` has not made"))
-            }
+            Some((index, _)) => Found::Foreign(format!(
+                "the alias `{alias}` is on `{index}`, which flow `{flow}` has not made"
+            )),
             None => Found::Ours(makers.into_keys().collect()),
         })
     }
@@ -210,7 +212,9 @@ impl Server {
             _ => return Err(of_answer(&answer)),
         }
         let told: BTreeMap<String, Value> = serde_json::from_slice(&answer.body).map_err(away)?;
-        let maker = |told: &Value| told["mappings"]["_meta"]["tidemill"]["flow"].as_str().unwrap_or_default().to_owned();
+        let maker = |told: &Value| {
+            told["mappings"]["_meta"]["tidemill"]["flow"].as_str().unwrap_or_default().to_owned()
+        };
         Ok(told.into_iter().map(|(index, told)| (index, maker(&told))).collect())
     }
 
