@@ -141,6 +141,10 @@ async fn every_type_of_mysql_is_kept_exactly_and_found_by_what_it_means() {
         ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
         ("sinks/search.yaml", format!("kind: elasticsearch\nurl: {}\n", search.url())),
         ("flows/a.yaml", "from: shop\nto: search\n".into()),
+        (
+            "flows/b.yaml",
+            "from: shop\nto: search\noptions: {index: flat, mappings: {j: {type: flat_object}}}\n".into(),
+        ),
     ]);
     let (code, out, err) = node.run(&["check", "--connect"]);
     assert_eq!(code, 0, "{out}{err}");
@@ -176,6 +180,9 @@ async fn every_type_of_mysql_is_kept_exactly_and_found_by_what_it_means() {
     ] {
         assert_eq!(found(&search, "shop.t", query.clone()).await, first, "{query}");
     }
+    // Where the flow maps JSON itself, what is no object is refused, and the others are found by what is inside.
+    node.wait("bare JSON is parked", |s| s["flows"][1]["dead_letters"] == 2).await;
+    assert_eq!(found(&search, "flat", json!({"term": {"j.k": "1"}})).await, first);
     // What a type of the index cannot hold is in the document, and is told.
     assert_eq!(rows["z:-1"]["at"], "0000-00-00 00:00:00.000");
     assert_eq!(found(&search, "shop.t", json!({"exists": {"field": "_ignored"}})).await, ["z:-1"]);
