@@ -345,7 +345,7 @@ impl ElasticsearchSink {
         Ok(())
     }
 
-    /// Writes the progress document.
+    /// Writes the progress document. Without one, an empty server and a new flow would look the same.
     async fn save(&mut self) -> Result<(), SinkError> {
         let Some(open) = &mut self.open else { return Err(away("not connected")) };
         let token = open.server.write_progress(&self.flow, &open.held, open.token).await?;
@@ -355,7 +355,8 @@ impl ElasticsearchSink {
 
     async fn save_when_due(&mut self) -> Result<(), SinkError> {
         let open = self.open()?;
-        if open.unsaved && open.saved_at.elapsed() >= PROGRESS_INTERVAL { self.save().await } else { Ok(()) }
+        let due = open.token.is_none() || open.unsaved && open.saved_at.elapsed() >= PROGRESS_INTERVAL;
+        if due { self.save().await } else { Ok(()) }
     }
 
     async fn look(&mut self) -> Result<(), SinkError> {
