@@ -1,6 +1,6 @@
 //! An index holds what the source holds: each type, each kind of change, each shape of a table.
 
-use crate::node::{Node, PATIENCE, mysql_source};
+use crate::node::{Node, PATIENCE, mysql_source, run_all};
 use crate::random::Rng;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -122,7 +122,9 @@ pub async fn settled(node: &Node) -> Value {
 async fn every_type_of_mysql_is_kept_exactly_and_found_by_what_it_means() {
     let server = MySql::start(MySqlOptions::default()).await.unwrap();
     let search = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
-    for sql in [
+    run_all(
+        &server,
+        &[
         "CREATE DATABASE shop",
         "CREATE TABLE shop.t (a VARCHAR(90), b INT, tiny TINYINT UNSIGNED, u BIGINT UNSIGNED, price DECIMAL(30,2), f DOUBLE,
          at DATETIME(3), ts TIMESTAMP(6) NULL, d DATE, tm TIME, y YEAR, bits BIT(64), e ENUM('x','y'), s SET('p','q'), j JSON,
@@ -134,9 +136,9 @@ async fn every_type_of_mysql_is_kept_exactly_and_found_by_what_it_means() {
          ST_GeomFromText('POLYGON((0 0,1 0,1 1,0 0))'), 'Quick brown foxes');
          INSERT INTO shop.t (a, b, at, d, j) VALUES ('z', -1, '0000-00-00 00:00:00', '0000-00-00', '\"alone\"')",
         "INSERT INTO shop.t (a, b, j, note) VALUES ('z', -2, '[1, \"x\"]', REPEAT('long ', 12000))",
-    ] {
-        server.exec(sql).await.unwrap();
-    }
+    ],
+    )
+    .await;
     let mut node = Node::new(&[
         ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
         ("sinks/search.yaml", format!("kind: elasticsearch\nurl: {}\n", search.url())),
@@ -192,13 +194,15 @@ async fn every_type_of_mysql_is_kept_exactly_and_found_by_what_it_means() {
 async fn keys_that_change_swap_or_go_leave_nothing_behind() {
     let server = MySql::start(MySqlOptions::default()).await.unwrap();
     let search = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
-    for sql in [
+    run_all(
+        &server,
+        &[
         "CREATE DATABASE shop",
         "CREATE TABLE shop.users (id INT PRIMARY KEY, email VARCHAR(40) UNIQUE, city VARCHAR(20))",
         "INSERT INTO shop.users VALUES (1, 'a@x', 'Rome'), (2, 'b@x', 'Rome'), (3, 'c@x', 'Oslo'), (4, 'd@x', NULL)",
-    ] {
-        server.exec(sql).await.unwrap();
-    }
+    ],
+    )
+    .await;
     let flow = |options: &str| format!("from: shop\nto: search\noptions: {{{options}}}\n");
     let mut node = Node::new(&[
         ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
@@ -217,16 +221,18 @@ async fn keys_that_change_swap_or_go_leave_nothing_behind() {
     let settings = must(&search, "GET", "/by-id/_settings", Value::Null).await;
     let settings = &settings["by-id-000001"]["settings"]["index"];
     assert_eq!((&settings["number_of_shards"], &settings["gc_deletes"]), (&json!("3"), &json!("15m")));
-    for sql in [
-        "UPDATE shop.users SET id = 30 WHERE id = 3",
-        // To another shard and back to the same: no copy stays, none is lost.
-        "UPDATE shop.users SET city = 'Oslo' WHERE id = 1",
-        "UPDATE shop.users SET city = 'Lima' WHERE id = 1",
-        "UPDATE shop.users SET city = NULL WHERE id = 2",
-        "DELETE FROM shop.users WHERE id = 4",
-    ] {
-        server.exec(sql).await.unwrap();
-    }
+    run_all(
+        &server,
+        &[
+            "UPDATE shop.users SET id = 30 WHERE id = 3",
+            // To another shard and back to the same: no copy stays, none is lost.
+            "UPDATE shop.users SET city = 'Oslo' WHERE id = 1",
+            "UPDATE shop.users SET city = 'Lima' WHERE id = 1",
+            "UPDATE shop.users SET city = NULL WHERE id = 2",
+            "DELETE FROM shop.users WHERE id = 4",
+        ],
+    )
+    .await;
     // Two rows trade a unique value inside one transaction.
     let mut conn = server.conn().await.unwrap();
     for sql in [
@@ -253,13 +259,15 @@ async fn keys_that_change_swap_or_go_leave_nothing_behind() {
 async fn tables_are_made_altered_renamed_emptied_and_dropped() {
     let server = MySql::start(MySqlOptions::default()).await.unwrap();
     let search = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
-    for sql in [
-        "CREATE DATABASE shop",
-        "CREATE TABLE shop.a (id INT PRIMARY KEY, n INT)",
-        "INSERT INTO shop.a VALUES (1, 1)",
-    ] {
-        server.exec(sql).await.unwrap();
-    }
+    run_all(
+        &server,
+        &[
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.a (id INT PRIMARY KEY, n INT)",
+            "INSERT INTO shop.a VALUES (1, 1)",
+        ],
+    )
+    .await;
     let mut node = Node::new(&[
         ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
         ("sinks/search.yaml", format!("kind: elasticsearch\nurl: {}\n", search.url())),
@@ -267,17 +275,19 @@ async fn tables_are_made_altered_renamed_emptied_and_dropped() {
     ]);
     node.start();
     becomes(&node, &search, "shop.a", &[("1".into(), json!({"id": 1, "n": 1}))]).await;
-    for sql in [
-        "ALTER TABLE shop.a ADD COLUMN word VARCHAR(20), ADD COLUMN big BIGINT UNSIGNED",
-        "INSERT INTO shop.a VALUES (2, 2, 'two words', 18446744073709551615)",
-        // Wider, and of another kind: what is there keeps its mapping, and the flow goes on.
-        "ALTER TABLE shop.a MODIFY n BIGINT, MODIFY big VARCHAR(30)",
-        "INSERT INTO shop.a VALUES (3, 99999999999, 'three', '3')",
-        "CREATE TABLE shop.later (k VARCHAR(9) PRIMARY KEY)",
-        "INSERT INTO shop.later VALUES ('x')",
-    ] {
-        server.exec(sql).await.unwrap();
-    }
+    run_all(
+        &server,
+        &[
+            "ALTER TABLE shop.a ADD COLUMN word VARCHAR(20), ADD COLUMN big BIGINT UNSIGNED",
+            "INSERT INTO shop.a VALUES (2, 2, 'two words', 18446744073709551615)",
+            // Wider, and of another kind: what is there keeps its mapping, and the flow goes on.
+            "ALTER TABLE shop.a MODIFY n BIGINT, MODIFY big VARCHAR(30)",
+            "INSERT INTO shop.a VALUES (3, 99999999999, 'three', '3')",
+            "CREATE TABLE shop.later (k VARCHAR(9) PRIMARY KEY)",
+            "INSERT INTO shop.later VALUES ('x')",
+        ],
+    )
+    .await;
     becomes(&node, &search, "shop.later", &[("x".into(), json!({"k": "x"}))]).await;
     let rows = documents(&search, "shop.a").await;
     assert_eq!(rows["3"], json!({"id": 3, "n": 99999999999u64, "word": "three", "big": "3"}));
@@ -305,9 +315,11 @@ async fn tables_are_made_altered_renamed_emptied_and_dropped() {
 async fn searchers_keep_the_old_documents_until_a_table_is_read_anew() {
     let server = MySql::start(MySqlOptions::default()).await.unwrap();
     let search = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
-    for sql in ["CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY, note VARCHAR(40))"] {
-        server.exec(sql).await.unwrap();
-    }
+    run_all(
+        &server,
+        &["CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY, note VARCHAR(40))"],
+    )
+    .await;
     let values: Vec<String> = (0..2000).map(|id| format!("({id}, 'row {id}')")).collect();
     server.exec(&format!("INSERT INTO shop.orders VALUES {}", values.join(","))).await.unwrap();
     let mut node = Node::new(&[

@@ -3,7 +3,7 @@
 use crate::elasticsearch::{
     ask, becomes, documents, error_of, indexes, must, order, run, settled, shop, write_lines,
 };
-use crate::node::{Node, mysql_source};
+use crate::node::{Node, mysql_source, run_all};
 use crate::random::Rng;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
@@ -24,6 +24,8 @@ struct Gate {
     full: AtomicUsize,
     /// Of so many `_bulk` requests all documents but the first are answered 429.
     tight: AtomicUsize,
+    /// The only `Authorization` that is let in, unless it is empty.
+    login: Mutex<String>,
     /// Any request is answered with this status, unless it is 0.
     status: AtomicU16,
     /// Documents in each `_bulk` request that came.
@@ -38,6 +40,7 @@ impl Gate {
             upstream: server.url(),
             full: AtomicUsize::new(0),
             tight: AtomicUsize::new(0),
+            login: Mutex::new(String::new()),
             status: AtomicU16::new(0),
             seen: Mutex::new(Vec::new()),
         });
@@ -76,7 +79,12 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request) -> Response {
     let method = reqwest::Method::from_bytes(parts.method.as_str().as_bytes()).unwrap();
     let full =
         r#"{"error":{"type":"es_rejected_execution_exception","reason":"the queue is full"},"status":429}"#;
-    let status = gate.status.load(Ordering::SeqCst);
+    let login = gate.login.lock().unwrap().clone();
+    let given = parts.headers.get("authorization").map_or("", |given| given.to_str().unwrap());
+    let status = match gate.status.load(Ordering::SeqCst) {
+        0 if !login.is_empty() && login != given => 401,
+        status => status,
+    };
     if status > 0 {
         return (axum::http::StatusCode::from_u16(status).unwrap(), "no").into_response();
     }
@@ -146,6 +154,80 @@ async fn a_server_that_does_not_let_us_in_stops_the_flow_with_a_hint() {
     assert!(!status.to_string().contains("pass-word") && !node.log().contains("pass-word"));
     gate.status.store(0, Ordering::SeqCst);
     becomes(&node, &search, "orders", &[order(1, "a")]).await;
+}
+
+/// Ends TLS before a plain address, with this certificate and key.
+async fn tls_before(upstream: String, cert: &std::path::Path, key: &std::path::Path) -> u16 {
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio_rustls::rustls::{ServerConfig, crypto::ring};
+    let certificate = CertificateDer::from_pem_file(cert).unwrap();
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, upstream) = (acceptor.clone(), upstream.clone());
+            tokio::spawn(async move {
+                let mut plain = tokio::net::TcpStream::connect(upstream).await?;
+                let mut tls = acceptor.accept(stream).await?;
+                tokio::io::copy_bidirectional(&mut tls, &mut plain).await
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_used_the_certificate_verified_and_the_login_sent() {
+    let search = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
+    let (gate, url) = Gate::before(&search).await;
+    // tide: p@ss/w:rd
+    "Basic dGlkZTpwQHNzL3c6cmQ=".clone_into(&mut gate.login.lock().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, cert, key) = crate::access::make_certificate(folder.path(), "localhost");
+    let port = tls_before(url.replace("http://", ""), &cert, &key).await;
+    let mut node = shop(&format!("https://tide:${{env:SEARCH_PASSWORD}}@localhost:{port}"), "index: orders");
+    node.env(&[("SEARCH_PASSWORD", "p@ss/w:rd")]);
+    let (code, out, err) = node.run(&["check", "--connect"]);
+    assert!(code != 0 && format!("{out}{err}").contains("certificate"), "an unknown authority: {out}{err}");
+    node.env(&[("SSL_CERT_FILE", &ca.display().to_string())]);
+    let (code, out, err) = node.run(&["check", "--connect"]);
+    assert_eq!(code, 0, "{out}{err}");
+    run(&node, "INSERT INTO orders VALUES (1, 'a', NULL)");
+    node.start();
+    becomes(&node, &search, "orders", &[order(1, "a")]).await;
+    let log = node.log() + &node.status().to_string();
+    assert!(!log.contains("p@ss") && !log.contains("p%40ss") && !log.contains("dGlkZTpwQHNz"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_holds_up_its_own_flow_only() {
+    let search = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
+    let mut node = shop(&search.url(), "index: orders");
+    node.write("sinks/file.yaml", "kind: sqlite\npath: ./copy.db\n");
+    node.write("flows/b.yaml", "from: shop\nto: file\n");
+    run(&node, "INSERT INTO orders VALUES (1, 'a', NULL)");
+    node.start();
+    becomes(&node, &search, "orders", &[order(1, "a")]).await;
+    settled(&node).await;
+    search.pause();
+    run(&node, "UPDATE orders SET note = 'b' WHERE id = 1");
+    let status = node
+        .wait("the other flow goes on", |s| {
+            s["flows"][1]["lsn"] == s["sources"][0]["lsn"] && s["sources"][0]["lsn"] != 1
+        })
+        .await;
+    assert_ne!(status["flows"][0]["lsn"], status["sources"][0]["lsn"]);
+    search.resume();
+    becomes(&node, &search, "orders", &[order(1, "b")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -345,12 +427,14 @@ async fn the_index_equals_the_source_after_kills_and_cuts() {
     println!("seed {seed}");
     let server = MySql::start(MySqlOptions::default()).await.unwrap();
     let search = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
-    for sql in [
+    run_all(
+        &server,
+        &[
         "CREATE DATABASE shop",
         "CREATE TABLE shop.orders (id INT PRIMARY KEY, name VARCHAR(40) NOT NULL, amount DECIMAL(10,2) NOT NULL)",
-    ] {
-        server.exec(sql).await.unwrap();
-    }
+    ],
+    )
+    .await;
     let values: Vec<String> = (0..2000).map(|id| format!("({id}, 'row {id}', {id}.25)")).collect();
     server.exec(&format!("INSERT INTO shop.orders VALUES {}", values.join(","))).await.unwrap();
     let network = FaultProxy::start(search.addr()).await.unwrap();
