@@ -5,6 +5,7 @@
 mod backlog;
 mod capture;
 mod corpus;
+mod elasticsearch;
 mod idle;
 mod kafka;
 mod report;
@@ -31,6 +32,10 @@ usage: cargo xtask bench NAME [ARGS]
     --rows N           rows of the backlog (1000000)
     --runs N           how often each program does it (2)
     --no-peers         without Debezium
+    --no-save          without a file in bench/results
+  elasticsearch      the same, into an index of a real OpenSearch, beside a bare loader
+    --rows N           rows of the backlog (300000)
+    --runs N           how often each program does it (2)
     --no-save          without a file in bench/results
   idle               memory at rest, and the time from process start to the first new change with many tables
     --tables N         (1000)
@@ -77,6 +82,15 @@ async fn run(words: &[String]) -> Result<()> {
             };
             flags.end()?;
             kafka::run(&options).await
+        }
+        "elasticsearch" => {
+            let options = elasticsearch::Options {
+                rows: flags.value("--rows", 300_000)?,
+                runs: flags.value("--runs", 2)?,
+                save: !flags.has("--no-save"),
+            };
+            flags.end()?;
+            elasticsearch::run(&options).await
         }
         "idle" => {
             let tables = flags.value("--tables", 1000)?;

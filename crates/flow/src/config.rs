@@ -121,7 +121,7 @@ pub struct SinkConfig {
     /// tables (`tidemill` by default). For `nats`: `nats://host:4222` or `tls://host:4222`. For `redis`:
     /// `redis://[user:password@]host:6379[/database]`, or `rediss://` for TLS. For `kafka`:
     /// `kafka://[user:password@]host:9092[,host:9092]`, or `kafkas://` for TLS, with `?sasl=plain`, `scram-sha-256` or
-    /// `scram-sha-512` at the end. Passwords are references,
+    /// `scram-sha-512` at the end. For `elasticsearch`: `http://[user:password@]host:9200`, or `https://`. Passwords are references,
     /// `${env:NAME}` or `${file:PATH}`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -149,6 +149,9 @@ pub enum SinkKind {
     Files,
     /// JSON lines on this process's standard output. At least once.
     Stdout,
+    /// Elasticsearch or OpenSearch; OpenSearch 2.19 in the tests. At least once, and never an older version over a newer one:
+    /// each row is in the index as the source has it last.
+    Elasticsearch,
     /// Redis, one server with or without replicas; 7.0 in the tests. Changes and progress in one step: each takes effect
     /// once.
     Redis,
@@ -298,7 +301,23 @@ pub struct FlowOptions {
     pub exactly_once: bool,
     /// `kafka`: how messages are compressed.
     pub compression: KafkaCodec,
-    /// Rows of one write to the sink, at most; 1 to 100000. 1024 by default, 8192 for `kafka`.
+    /// `elasticsearch`: the alias that searchers ask, with the table's documents behind it; `{source}`, `{db}` and `{table}`
+    /// stand for the table's names. In lower case, and one for each table.
+    #[schemars(extend("default" = crate::sinks::elasticsearch::INDEX_DEFAULT))]
+    pub index: Option<String>,
+    /// `elasticsearch`: a document's `_id`, with the same names, `{key}` for the table's key (its columns joined by `:`) and
+    /// any other name for a column. It must name the row.
+    #[schemars(extend("default" = crate::sinks::elasticsearch::ID_DEFAULT))]
+    pub id: Option<String>,
+    /// `elasticsearch`: what chooses a document's shard, in the same way: `{customer_id}`. Its `_id` by default.
+    pub routing: Option<String>,
+    /// `elasticsearch`: how columns are indexed, in place of what their types say: `{note: {type: text, analyzer: english}}`.
+    #[schemars(extend("default" = {}))]
+    pub mappings: BTreeMap<String, serde_json::Value>,
+    /// `elasticsearch`: settings of indexes that are made: `{number_of_shards: 3}`.
+    #[schemars(extend("default" = {}))]
+    pub index_settings: BTreeMap<String, serde_json::Value>,
+    /// Rows of one write to the sink, at most; 1 to 100000. 1024 by default, 8192 for `kafka`, 4096 for `elasticsearch`.
     pub batch_rows: Option<u32>,
 }
 

@@ -4,8 +4,8 @@
 
 use testkit::mysql_async::prelude::Queryable;
 use testkit::{
-    MariaDb, MariaDbOptions, MySql, MySqlOptions, Nats, NatsOptions, Redis, RedisOptions, SqlServer, TiDb,
-    TiDbOptions,
+    MariaDb, MariaDbOptions, MySql, MySqlOptions, Nats, NatsOptions, OpenSearch, OpenSearchOptions, Redis,
+    RedisOptions, SqlServer, TiDb, TiDbOptions,
 };
 
 const TABLE: &str = "create database shop; create table shop.orders (id int primary key, note varchar(20)); \
@@ -189,4 +189,26 @@ async fn a_server_dies_with_the_process_that_started_it() {
 fn is_alive(process: &std::path::Path) -> bool {
     let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
+#[tokio::test]
+async fn opensearch_keeps_what_it_acknowledged_over_a_kill() {
+    let server = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
+    let put = "PUT /a/_doc/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\n\
+               Content-Length: 9\r\n\r\n{\"n\": 41}";
+    assert!(http(&server, put).await.contains("\"result\":\"created\""));
+    server.kill9();
+    assert!(!server.is_running());
+    server.restart().await.unwrap();
+    let get = "GET /a/_doc/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    assert!(http(&server, get).await.contains("{\"n\": 41}"));
+}
+
+async fn http(server: &OpenSearch, request: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(server.addr()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }

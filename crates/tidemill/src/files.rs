@@ -12,7 +12,7 @@ const KEYS_HINT: &str = "see docs/reference/config.md for every key";
 
 /// Kinds that README's table calls "not yet".
 const SOURCES_NOT_YET: [&str; 6] = ["tidb", "postgres", "postgresql", "oracle", "http", "files"];
-const SINKS_NOT_YET: [&str; 2] = ["elasticsearch", "http"];
+const SINKS_NOT_YET: [&str; 1] = ["http"];
 
 /// What a folder holds: the files that could be read, by name, and the names of those that could not.
 pub struct Folder<T> {
@@ -190,10 +190,7 @@ mod tests {
                 "1:7: a source of kind `oracle` is planned, but this version has none yet\n  hint: there are: mysql, ",
             ),
             (source("kind: mysqll\n"), "there is no kind of source `mysqll`\n  hint: did you mean `mysql`?"),
-            (
-                told::<SinkConfig>("sinks/a.yaml", "kind: elasticsearch\n"),
-                "a sink of kind `elasticsearch` is planned",
-            ),
+            (told::<SinkConfig>("sinks/a.yaml", "kind: http\n"), "a sink of kind `http` is planned"),
             (source("kind: mysql\n"), "`tables` is missing\n"),
             (source(""), ":1:1: the file is empty\n"),
             (

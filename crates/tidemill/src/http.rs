@@ -53,7 +53,7 @@ pub fn metrics_handle() -> PrometheusHandle {
 /// What every handler sees.
 #[derive(Clone)]
 pub struct App {
-    node: Node,
+    pub node: Node,
     metrics: PrometheusHandle,
     shutdown: watch::Receiver<bool>,
     /// Room for readers of changes: each holds one of the runtime's blocking threads, which flows need too.
@@ -72,7 +72,7 @@ pub struct Route {
     handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 10] = [
+pub const ROUTES: [Route; 11] = [
     Route {
         method: "GET",
         path: "/",
@@ -150,6 +150,16 @@ pub const ROUTES: [Route; 10] = [
         what: "One change. A NATS message that was too large for its server refers here in `ref`.",
         handler: || get(change),
     },
+    Route {
+        method: "GET",
+        path: "/api/v1/search/{flow}",
+        shown: "/api/v1/search/{flow}",
+        what: "Searches the documents of a flow to Elasticsearch or OpenSearch. Query: `q` = words, all of which must be found, in \
+               the server's simple syntax (`tea -green \"black tea\" jas*`), at most 1024 bytes; `limit` = how many documents, 10 \
+               by default and at most 100. `{\"total\", \"more\", \"hits\": [{\"index\", \"id\", \"score\", \"source\"}]}`; `more` \
+               says that `total` was not counted to its end.",
+        handler: || get(crate::search::search),
+    },
 ];
 
 /// What `POST /api/v1/flows/{name}:{verb}` takes, and the answer.
@@ -213,7 +223,7 @@ fn is_loopback(authority: &str) -> bool {
 }
 
 /// An RFC 9457 problem.
-fn problem(code: Code, detail: impl Into<String>, hint: &str) -> Response {
+pub fn problem(code: Code, detail: impl Into<String>, hint: &str) -> Response {
     let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = json!({
         "type": "about:blank",

@@ -41,6 +41,9 @@ path: ./out
 # kind: redis                 # a hash for each row: shop:orders:1
 # url: redis://127.0.0.1:6379
 
+# kind: elasticsearch         # or OpenSearch: a document for each row
+# url: http://127.0.0.1:9200
+
 # kind: mysql                 # or tidb
 # url: mysql://dw:${env:DW_PASSWORD}@127.0.0.1:3306
 ",

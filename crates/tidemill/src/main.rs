@@ -12,6 +12,7 @@ mod project;
 mod reachable;
 mod reference;
 mod retention;
+mod search;
 mod start;
 mod verify;
 

@@ -260,6 +260,7 @@ impl Project {
                 SinkKind::Nats => &["nats://", "tls://"],
                 SinkKind::Kafka => &["kafka://", "kafkas://"],
                 SinkKind::Redis => &["redis://", "rediss://"],
+                SinkKind::Elasticsearch => &["http://", "https://"],
                 SinkKind::Sqlite | SinkKind::Files => {
                     match &mut sink.path {
                         Some(file) => *file = below(&self.dir, file),
@@ -289,6 +290,12 @@ impl Project {
             if let Some(sink) = self.sinks.get(&flow.to) {
                 if sink.kind == SinkKind::Redis
                     && let Err((message, hint)) = flow::sinks::redis::plan::Options::compile(&flow.options)
+                {
+                    add(path.clone(), message, hint);
+                }
+                if sink.kind == SinkKind::Elasticsearch
+                    && let Err((message, hint)) =
+                        flow::sinks::elasticsearch::plan::Options::compile(&flow.options)
                 {
                     add(path.clone(), message, hint);
                 }
@@ -323,6 +330,7 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
     let is_sql = matches!(kind, SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite);
     let is_kafka = kind == SinkKind::Kafka;
     let is_redis = kind == SinkKind::Redis;
+    let is_search = kind == SinkKind::Elasticsearch;
     let is_log = matches!(options.r#type, Some(RedisType::Stream | RedisType::Pubsub));
     let given = [
         ("ddl", options.ddl != DdlPolicy::default(), is_sql),
@@ -330,7 +338,7 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
         ("subject", options.subject.is_some(), kind == SinkKind::Nats),
         ("stream", options.stream.is_some(), kind == SinkKind::Nats),
         ("rotate_bytes", options.rotate_bytes.is_some(), kind == SinkKind::Files),
-        ("format", options.format != Format::default(), !is_sql && (!is_redis || is_log)),
+        ("format", options.format != Format::default(), !is_sql && !is_search && (!is_redis || is_log)),
         ("type", options.r#type.is_some(), is_redis),
         ("member", options.member.is_some(), is_redis),
         ("score", options.score.is_some(), is_redis),
@@ -348,6 +356,11 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
         ("topic_config", !options.topic_config.is_empty(), is_kafka),
         ("tombstones", options.tombstones, is_kafka),
         ("exactly_once", options.exactly_once, is_kafka),
+        ("index", options.index.is_some(), is_search),
+        ("id", options.id.is_some(), is_search),
+        ("routing", options.routing.is_some(), is_search),
+        ("mappings", !options.mappings.is_empty(), is_search),
+        ("index_settings", !options.index_settings.is_empty(), is_search),
         ("compression", options.compression != KafkaCodec::default(), is_kafka),
     ];
     given.into_iter().filter(|(_, given, known)| *given && !known).map(|(name, ..)| name).collect()

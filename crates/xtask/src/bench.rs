@@ -10,9 +10,10 @@ use crate::servers;
 use crate::step::{cargo, loud, step};
 
 /// What each benchmark needs, and the peers that it measures when they can be had.
-const NEEDS: [(&str, &[&str], &[&str]); 5] = [
+const NEEDS: [(&str, &[&str], &[&str]); 6] = [
     ("capture", &["mysql"], &["kafka", "debezium"]),
     ("kafka", &["mysql", "kafka"], &["debezium"]),
+    ("elasticsearch", &["mysql", "opensearch"], &[]),
     ("idle", &["mysql", "nats"], &[]),
     ("debezium-corpus", &["mysql", "kafka", "debezium"], &[]),
     ("soak", &["mysql", "mariadb", "nats"], &[]),

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::step::{find, loud, quiet, step};
 
 /// A program or file, the Debian package that brings it, and what needs it.
-const NEEDED: [(&str, &str, &str); 9] = [
+const NEEDED: [(&str, &str, &str); 10] = [
     ("cc", "build-essential", "the C parts of SQLite, zstd and ring"),
     ("git", "git", "everything"),
     ("apt-get", "apt", "servers: mysql, mariadb, redis"),
@@ -19,8 +19,9 @@ const NEEDED: [(&str, &str, &str); 9] = [
         "servers: mysql, mariadb, redis",
     ),
     ("pip", "python3-pip", "servers: nats"),
-    ("java", "openjdk-17-jre-headless", "servers: kafka (Java 17 or newer)"),
-    ("mvn", "maven", "servers: kafka"),
+    ("java", "openjdk-17-jre-headless", "servers: kafka, opensearch (Java 17 or newer)"),
+    ("javac", "openjdk-17-jdk-headless", "servers: opensearch"),
+    ("mvn", "maven", "servers: kafka, opensearch"),
     (
         "go",
         "golang-go",

@@ -10,12 +10,13 @@ use crate::servers;
 use crate::step::{cargo, loud, step, workspace};
 
 /// What a test that starts a server has in its source, and the server's name.
-const STARTS: [(&str, &str); 5] = [
+const STARTS: [(&str, &str); 6] = [
     ("MySql::start", "mysql"),
     ("MariaDb::start", "mariadb"),
     ("Nats::start", "nats"),
     ("TiDb::start", "tidb"),
     ("Redis::start", "redis"),
+    ("OpenSearch::start", "opensearch"),
 ];
 
 /// The crate with the test that loads and runs each folder of `examples/`, and that test's file.

@@ -17,7 +17,7 @@ use parked::{Parked, Reread};
 use producer::{BATCHES_AHEAD_MAX, ProduceError, Produced, Producer};
 use sink::{Memory, OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use status::FlowStatusCell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -186,6 +186,8 @@ async fn drive(
         noted_at: None,
         unnoted: None,
         unsettled: false,
+        reached: from - 1,
+        unfinished: None,
     };
     let producer = Producer::new(flow.journal.clone(), config)?.batches_of(rows);
     let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
@@ -303,6 +305,10 @@ struct Delivery<'a> {
     unnoted: Option<Progress>,
     /// Whether something was applied since the sink settled.
     unsettled: bool,
+    /// The last change that the sink has.
+    reached: u64,
+    /// While the sink is filling: the tables that were not read whole when the journal ended at this change.
+    unfinished: Option<(u64, BTreeSet<u32>)>,
 }
 
 impl Delivery<'_> {
@@ -326,7 +332,10 @@ impl Delivery<'_> {
                     self.settle().await?;
                     self.note_rest()?;
                 }
-                _ = looking.tick() => self.sink.still_there().await?,
+                _ = looking.tick() => {
+                    self.sink.still_there().await?;
+                    self.tell_filled().await?;
+                }
                 command = control.recv() => match command {
                     Some(FlowControl::Retry(reply)) => {
                         let result = self.retry().await;
@@ -373,7 +382,22 @@ impl Delivery<'_> {
             .increment(count);
         self.flow.status.update(|s| s.delivered += count);
         self.show(up_to.lsn, ts_ms);
-        Ok(())
+        self.reached = up_to.lsn;
+        self.tell_filled().await
+    }
+
+    /// Tells a sink that fills something aside which tables are whole by what it was given.
+    async fn tell_filled(&mut self) -> Result<(), FlowError> {
+        if !self.sink.is_filling() {
+            self.unfinished = None;
+            return Ok(());
+        }
+        let (end, unfinished) = self.unfinished.take().unwrap_or_else(|| unfinished(&self.flow.journal));
+        if self.reached < end {
+            self.unfinished = Some((end, unfinished));
+            return Ok(());
+        }
+        Ok(self.sink.filled(end, &unfinished).await?)
     }
 
     /// What may be applied: changes of a row that waits are parked behind it.
@@ -535,6 +559,14 @@ impl Delivery<'_> {
         let lag = end.saturating_sub(lsn);
         metrics::gauge!(base::metrics::DELIVERY_LAG, "flow" => self.flow.name.to_string()).set(lag as f64);
     }
+}
+
+/// Where the journal ends, and which of its tables are not read whole by then.
+fn unfinished(journal: &Journal) -> (u64, BTreeSet<u32>) {
+    let state = journal.state();
+    let waits = |name: String| state.snapshot.tables.get(&name).is_some_and(|table| !table.done);
+    let ids = state.tables.values().filter(|table| waits(table.name.to_string())).map(|table| table.id);
+    (state.next_lsn - 1, ids.collect())
 }
 
 fn now_ms() -> i64 {

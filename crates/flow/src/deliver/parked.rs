@@ -44,7 +44,7 @@ impl Parked {
     pub fn open(flow: &Flow) -> Result<Self, FlowError> {
         let kind = flow.sink_config.kind;
         let holds_rows = match kind {
-            SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite => true,
+            SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite | SinkKind::Elasticsearch => true,
             SinkKind::Redis => {
                 !matches!(flow.config.options.r#type, Some(RedisType::Stream | RedisType::Pubsub))
             }

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use base::{Ddl, Op, Table, Txn, Value};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How far a flow has come. Ordered by epoch, then lsn.
@@ -115,6 +116,17 @@ pub trait Sink: Send {
     /// Makes durable what `apply` put off of its progress: called when nothing has come for a second, and before the flow
     /// lets go of the sink.
     async fn settle(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Whether rows of a table that is read anew are gathered where readers do not see them yet.
+    fn is_filling(&self) -> bool {
+        false
+    }
+
+    /// Told while it is filling: of the tables that began to be read anew by change `end`, all rows were applied, unless their
+    /// ids are among the unfinished.
+    async fn filled(&mut self, _end: u64, _unfinished: &BTreeSet<u32>) -> Result<(), SinkError> {
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! One folder per outside system that we write.
 
+pub mod elasticsearch;
 pub mod files;
 pub mod json;
 pub mod kafka;
@@ -8,6 +9,7 @@ pub mod nats;
 pub mod redis;
 pub mod sqlite;
 pub mod stdout;
+mod template;
 
 use crate::config::{FlowConfig, SinkConfig, SinkKind};
 use crate::deliver::sink::{Sink, SinkError};
@@ -49,6 +51,10 @@ pub fn build(
             let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
             Box::new(redis::RedisSink::new(flow_name, source, url, flow)?)
         }
+        SinkKind::Elasticsearch => {
+            let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
+            Box::new(elasticsearch::ElasticsearchSink::new(flow_name, source, url, flow)?)
+        }
         SinkKind::Stdout => Box::new(stdout::StdoutSink::new(source, flow)),
     })
 }
@@ -57,6 +63,7 @@ pub fn build(
 pub const fn batch_rows_default(kind: SinkKind) -> u32 {
     match kind {
         SinkKind::Kafka => kafka::BATCH_ROWS_DEFAULT,
+        SinkKind::Elasticsearch => elasticsearch::BATCH_ROWS_DEFAULT,
         _ => crate::deliver::producer::BATCH_ROWS_DEFAULT,
     }
 }

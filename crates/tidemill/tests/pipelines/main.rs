@@ -6,6 +6,8 @@ mod access;
 mod answers;
 mod away;
 mod continuity;
+mod elasticsearch;
+mod elasticsearch_faults;
 mod examples;
 mod faults;
 mod first_steps;

@@ -7,7 +7,8 @@
 //!   NAME/stamp       the recipe that made it; present only when the install is complete
 //!   NAME/bin/        what to run: programs, or scripts that run an unpacked program with its own libraries
 //!   NAME/template/   mysql, mariadb: an initialised data folder to copy
-//!   NAME/lib/        kafka, debezium: jars, which the machine's own Java runs
+//!   NAME/lib/        kafka, opensearch, debezium: jars, which the machine's own Java runs
+//!   NAME/classes/    opensearch: our program that starts the node
 //!   NAME.work/       downloads and build caches, removed after a success
 //!   NAME.lock        held while NAME is installed
 //! ```
@@ -22,6 +23,7 @@ mod mariadb;
 mod maven;
 mod mysql;
 mod nats;
+mod opensearch;
 mod redis;
 mod tidb;
 
@@ -44,13 +46,14 @@ struct Recipe {
     peer: bool,
 }
 
-const RECIPES: [Recipe; 7] = [
+const RECIPES: [Recipe; 8] = [
     Recipe { name: "mysql", version: mysql::VERSION, install: mysql::install, peer: false },
     Recipe { name: "mariadb", version: mariadb::VERSION, install: mariadb::install, peer: false },
     Recipe { name: "nats", version: nats::VERSION, install: nats::install, peer: false },
     Recipe { name: "tidb", version: tidb::VERSION, install: tidb::install, peer: false },
     Recipe { name: "redis", version: redis::VERSION, install: redis::install, peer: false },
     Recipe { name: "kafka", version: kafka::VERSION, install: kafka::install, peer: false },
+    Recipe { name: "opensearch", version: opensearch::VERSION, install: opensearch::install, peer: false },
     Recipe { name: "debezium", version: debezium::VERSION, install: debezium::install, peer: true },
 ];
 

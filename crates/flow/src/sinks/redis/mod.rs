@@ -18,8 +18,7 @@
 mod chunk;
 mod failure;
 pub mod plan;
-mod template;
-mod value;
+pub(super) mod value;
 
 use crate::config::{FlowConfig, RedisType};
 use crate::deliver::sink::{Memory, OutChange, Progress, Sink, SinkBatch, SinkError, Standing};

@@ -1,12 +1,12 @@
 //! What a flow's options and a table make of its changes: keys, members, messages. Pure: nothing is sent here.
 
 use super::chunk::Chunk;
-use super::template::{Bound, Template};
 use super::value;
 use crate::config::{FlowOptions, RedisType};
 use crate::deliver::sink::{OutChange, SinkError};
 use crate::formats::{Encoder, Record};
 use crate::sinks::json::{key_text, put_row};
+use crate::sinks::template::{Bound, Template};
 use base::{Op, Table, TableName, Value};
 use std::sync::Arc;
 
@@ -169,9 +169,9 @@ impl Plan {
 
     fn place(&self, table: &Table, row: Option<&Vec<Value>>) -> Option<Place> {
         let row = row?;
-        let key = self.key.render(table, row)?;
+        let key = self.key.render(table, row, value::text)?;
         let member = match &self.member {
-            Some(member) => member.render(table, row)?,
+            Some(member) => member.render(table, row, value::text)?,
             None => Vec::new(),
         };
         // A row without a score is in no sorted set.

@@ -1,14 +1,15 @@
-//! Names of keys, members and channels, made of a change by a template: `{db}:{table}:{key}`.
+//! Names of keys, members, channels, indexes and documents, made of a change by a template: `{db}:{table}:{key}`.
 //!
 //! `{source}`, `{db}` and `{table}` are the change's names, `{key}` the columns of the table's key joined by `:`, any
 //! other name a column; `{{` and `}}` are braces. Two rows never make the same text by accident: between two
 //! placeholders stands punctuation, and where a text has several values, the template's punctuation is escaped in each,
 //! as `%3A` for `:`. A single value stands as it is.
 
-use base::{Table, Value};
+use base::{Column, Table, Value};
 use std::borrow::Cow;
 
-use super::value;
+/// How a system writes a value into a name; `None` for NULL.
+pub type AsText = for<'a> fn(&'a Value, &'a Column) -> Option<Cow<'a, [u8]>>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -143,7 +144,7 @@ impl BoundPart {
 
 impl Bound {
     /// `None` when one of its values is NULL.
-    pub fn render(&self, table: &Table, row: &[Value]) -> Option<Vec<u8>> {
+    pub fn render(&self, table: &Table, row: &[Value], as_text: AsText) -> Option<Vec<u8>> {
         let mut out = self.prefix.clone();
         for part in &self.rest {
             if let BoundPart::Literal(text) = part {
@@ -153,7 +154,7 @@ impl Bound {
                 if position > 0 {
                     out.push(b':');
                 }
-                let text: Cow<'_, [u8]> = value::text(&row[*index], &table.columns[*index])?;
+                let text = as_text(&row[*index], &table.columns[*index])?;
                 if self.several {
                     put_escaped(&mut out, &text, &self.escaped);
                 } else {
@@ -216,7 +217,7 @@ fn parse(text: &str) -> Result<Vec<Part>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::{Column, ColumnType, Generated, TableName};
+    use base::{ColumnType, Generated, TableName};
 
     fn table(db: &str, name: &str, key: &[usize]) -> Table {
         let column = |name: &str| Column {
@@ -246,7 +247,9 @@ mod tests {
 
     fn text(template: &str, table: &Table, row: &[Value]) -> Option<String> {
         let bound = Template::compile(template).unwrap().bind("src", table).unwrap();
-        bound.render(table, row).map(|bytes| String::from_utf8(bytes).unwrap())
+        bound
+            .render(table, row, crate::sinks::redis::value::text)
+            .map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     #[test]
