@@ -6,6 +6,7 @@ use crate::project::Project;
 use crate::retention::{self, Limits, Reader};
 use base::Fault;
 use catalog::Catalog;
+use flow::capture::kafka::{self, KafkaSource};
 use flow::capture::mysql::{self, Control, MySqlSource};
 use flow::capture::reach::Reach;
 use flow::capture::sqlite::{self, SqliteSource};
@@ -161,6 +162,10 @@ fn start_source(
             let path = config.path.clone().expect("checked with the project");
             let source = SqliteSource { name, path, config, patterns, handle, status: cell, reach };
             tasks.spawn(async move { sqlite::run(source, commands, stop).await });
+        }
+        SourceKind::Kafka => {
+            let source = KafkaSource { name, config, patterns, handle, status: cell };
+            tasks.spawn(async move { kafka::run(source, commands, stop).await });
         }
     }
     Ok(RunningSource { status, open: Some(OpenSource { journal, control }) })

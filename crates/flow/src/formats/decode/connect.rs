@@ -12,7 +12,6 @@ pub struct ToldColumn {
     pub name: String,
     pub ty: ColumnType,
     pub wire: Wire,
-    pub nullable: bool,
     /// As MySQL prints the type, where the message has it.
     pub sql_type: Option<String>,
 }
@@ -56,7 +55,6 @@ fn column(field: &RawValue) -> Option<ToldColumn> {
         name: text(&field, "field")?.into_owned(),
         ty: told.unwrap_or(ty),
         wire,
-        nullable: field.get("optional").is_none_or(|raw| raw.get() != "false"),
         sql_type: None,
     })
 }
@@ -90,14 +88,20 @@ fn named_type(name: &str, parameters: &Cells<'_>) -> Option<(ColumnType, Wire)> 
         "org.apache.kafka.connect.data.Decimal" => {
             let scale = number("scale").unwrap_or(0);
             let scale_max = u8::try_from(scale.max(0)).ok().filter(|scale| *scale <= 30)?;
-            let precision = number("connect.decimal.precision").and_then(|p| u8::try_from(p).ok()).unwrap_or(65);
+            let precision =
+                number("connect.decimal.precision").and_then(|p| u8::try_from(p).ok()).unwrap_or(65);
             let precision = precision.clamp(scale_max.max(1), 65);
-            Some((ColumnType::Decimal { precision, scale: scale_max }, Wire::Unscaled(i32::try_from(scale).ok()?)))
+            Some((
+                ColumnType::Decimal { precision, scale: scale_max },
+                Wire::Unscaled(i32::try_from(scale).ok()?),
+            ))
         }
         "io.debezium.data.VariableScaleDecimal" => {
             Some((ColumnType::Decimal { precision: 65, scale: 30 }, Wire::VariableScale))
         }
-        "org.apache.kafka.connect.data.Date" | "io.debezium.time.Date" => Some((ColumnType::Date, Wire::Days)),
+        "org.apache.kafka.connect.data.Date" | "io.debezium.time.Date" => {
+            Some((ColumnType::Date, Wire::Days))
+        }
         "org.apache.kafka.connect.data.Time" | "io.debezium.time.Time" => clock(3, Wire::Millis),
         "io.debezium.time.MicroTime" => clock(6, Wire::Micros),
         "io.debezium.time.NanoTime" => clock(6, Wire::Nanos),
@@ -107,7 +111,8 @@ fn named_type(name: &str, parameters: &Cells<'_>) -> Option<(ColumnType, Wire)> 
         "io.debezium.time.ZonedTimestamp" => Some((ColumnType::Timestamp { fsp: 6 }, Wire::Json)),
         "io.debezium.time.Year" => Some((ColumnType::Year, Wire::Json)),
         "io.debezium.data.Bits" => {
-            let bits = number("length").and_then(|n| u8::try_from(n).ok()).filter(|n| (1..=64).contains(n))?;
+            let bits =
+                number("length").and_then(|n| u8::try_from(n).ok()).filter(|n| (1..=64).contains(n))?;
             Some((ColumnType::Bit { bits }, Wire::Bits))
         }
         "io.debezium.data.Json" => Some((ColumnType::Json, Wire::Document)),
@@ -146,7 +151,7 @@ pub fn mysql_columns(types: &RawValue) -> Option<Vec<ToldColumn>> {
         let ty = told_by_mysql(&told)?;
         let exact = parse(&told).is_ok_and(|parsed| parsed == ty);
         let sql_type = exact.then(|| told.into_owned());
-        Some(ToldColumn { name: name.to_string(), ty, wire: Wire::Canal, nullable: true, sql_type })
+        Some(ToldColumn { name: name.to_string(), ty, wire: Wire::Canal, sql_type })
     });
     Some(told.collect())
 }

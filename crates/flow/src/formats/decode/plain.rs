@@ -19,7 +19,8 @@ pub fn decode(message: Incoming<'_>) -> Result<Option<Decoded<'_>>, String> {
         },
     };
     let names = key.map(|key: Cells<'_>| key.names());
-    let names = names.filter(|names| after.as_ref().is_none_or(|row| names.iter().all(|name| row.get(name).is_some())));
+    let names = names
+        .filter(|names| after.as_ref().is_none_or(|row| names.iter().all(|name| row.get(name).is_some())));
     Ok(Some(Decoded {
         name: table_of(message.source, message.topic),
         op,

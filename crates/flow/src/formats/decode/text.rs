@@ -91,7 +91,8 @@ pub fn decimal(text: &str, precision: u8, scale: u8) -> Option<String> {
         return None;
     }
     let point = i32::try_from(whole.len()).ok()? + exponent;
-    let digit = |at: i32| usize::try_from(at).ok().and_then(|at| all.as_bytes().get(at)).copied().unwrap_or(b'0');
+    let digit =
+        |at: i32| usize::try_from(at).ok().and_then(|at| all.as_bytes().get(at)).copied().unwrap_or(b'0');
     let before: String = (0.min(point)..point).map(|at| char::from(digit(at))).collect();
     let before = before.trim_start_matches('0');
     let scale = i32::from(scale);
@@ -133,7 +134,9 @@ mod tests {
 
     #[test]
     fn what_mysql_prints_reads_back() {
-        for (text, fsp) in [("2026-01-02 03:04:05.120", 3), ("0000-00-00 00:00:00", 0), ("9999-12-31 23:59:59.999999", 6)] {
+        for (text, fsp) in
+            [("2026-01-02 03:04:05.120", 3), ("0000-00-00 00:00:00", 0), ("9999-12-31 23:59:59.999999", 6)]
+        {
             assert_eq!(format_datetime(datetime(text).unwrap(), fsp), text);
         }
         for (text, fsp) in [("-838:59:59", 0), ("00:00:00.50", 2), ("-00:00:00.000001", 6)] {
@@ -167,7 +170,10 @@ mod tests {
 
     #[test]
     fn documents_are_spaced_as_mysql_prints_them() {
-        assert_eq!(spaced_json("{\"a\":[1,\"b: \\\",c\"],\n \"d\" : {}}"), "{\"a\": [1, \"b: \\\",c\"], \"d\": {}}");
+        assert_eq!(
+            spaced_json("{\"a\":[1,\"b: \\\",c\"],\n \"d\" : {}}"),
+            "{\"a\": [1, \"b: \\\",c\"], \"d\": {}}"
+        );
         let own = "{\"k\": [1, \"x\\\\\"], \"z\": \"\"}";
         assert_eq!(spaced_json(own), own);
     }

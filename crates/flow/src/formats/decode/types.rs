@@ -85,7 +85,10 @@ fn number(text: &str) -> ColumnType {
 
 /// The narrowest type that holds what both hold.
 pub fn join(a: &ColumnType, b: &ColumnType) -> ColumnType {
-    use ColumnType::{BigInt, Binary, Bit, Date, DateTime, Decimal, Double, Enum, Float, Json, Set, Text, Time, Timestamp, VarBinary};
+    use ColumnType::{
+        Binary, Bit, Date, DateTime, Decimal, Double, Enum, Float, Json, Set, Text, Time, Timestamp,
+        VarBinary,
+    };
     if a == b {
         return a.clone();
     }
@@ -97,7 +100,11 @@ pub fn join(a: &ColumnType, b: &ColumnType) -> ColumnType {
         (Json, _) | (_, Json) => Json,
         (Decimal { precision: p, scale: s }, Decimal { precision: q, scale: t }) => {
             let (whole, scale) = ((p - s).max(q - t), *s.max(t));
-            if whole + scale > DECIMAL_DIGITS_MAX { TEXT } else { Decimal { precision: whole + scale, scale } }
+            if whole + scale > DECIMAL_DIGITS_MAX {
+                TEXT
+            } else {
+                Decimal { precision: whole + scale, scale }
+            }
         }
         (Decimal { .. }, other) | (other, Decimal { .. }) if integer(other).is_some() => {
             let decimal = if matches!(a, Decimal { .. }) { a } else { b };
@@ -106,10 +113,15 @@ pub fn join(a: &ColumnType, b: &ColumnType) -> ColumnType {
         (Float, Double) | (Double, Float) => Double,
         (Double | Float, other) | (other, Double | Float) if integer(other).is_some() => {
             // 2⁵³ is where a DOUBLE begins to lose integers.
-            if integer(other).is_some_and(|(size, _)| size <= 4) { Double } else { Decimal { precision: 65, scale: 30 } }
+            if integer(other).is_some_and(|(size, _)| size <= 4) {
+                Double
+            } else {
+                Decimal { precision: 65, scale: 30 }
+            }
         }
-        (Double | Float, Decimal { .. }) | (Decimal { .. }, Double | Float) => {
-            Decimal { precision: DECIMAL_DIGITS_MAX, scale: DECIMAL_SCALE_MAX }
+        (Double | Float, decimal @ Decimal { .. }) | (decimal @ Decimal { .. }, Double | Float) => {
+            let any = Decimal { precision: DECIMAL_DIGITS_MAX, scale: DECIMAL_SCALE_MAX };
+            join(&any, decimal)
         }
         (Text { chars_max: m }, Text { chars_max: n }) => Text { chars_max: *m.max(n) },
         (Binary { bytes: m }, Binary { bytes: n }) => VarBinary { bytes_max: u64::from(*m.max(n)) },
@@ -128,7 +140,6 @@ pub fn join(a: &ColumnType, b: &ColumnType) -> ColumnType {
         (Set { labels: m }, Set { labels: n }) if m.starts_with(n) || n.starts_with(m) => {
             Set { labels: if m.len() > n.len() { m.clone() } else { n.clone() } }
         }
-        (BigInt { .. }, Bit { .. }) | (Bit { .. }, BigInt { .. }) => Decimal { precision: 20, scale: 0 },
         _ => TEXT,
     }
 }
@@ -151,7 +162,11 @@ fn joined_integers(a: (u8, bool), b: (u8, bool)) -> ColumnType {
         return sized(size, a.1);
     }
     let (signed, unsigned) = if a.1 { (b.0, a.0) } else { (a.0, b.0) };
-    match if unsigned < signed { Some(signed) } else { [2, 3, 4, 8].into_iter().find(|size| *size > unsigned) } {
+    match if unsigned < signed {
+        Some(signed)
+    } else {
+        [2, 3, 4, 8].into_iter().find(|size| *size > unsigned)
+    } {
         Some(size) => sized(size, false),
         None => ColumnType::Decimal { precision: 20, scale: 0 },
     }
@@ -171,7 +186,8 @@ fn sized(size: u8, unsigned: bool) -> ColumnType {
 pub fn holds(ty: &ColumnType, value: i128) -> bool {
     let Some((size, unsigned)) = integer(ty) else { return false };
     let bits = u32::from(size) * 8;
-    let (least, most) = if unsigned { (0, (1i128 << bits) - 1) } else { (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1) };
+    let (least, most) =
+        if unsigned { (0, (1i128 << bits) - 1) } else { (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1) };
     (least..=most).contains(&value)
 }
 
@@ -183,7 +199,8 @@ pub fn unsigned(ty: &ColumnType) -> Option<bool> {
 /// The type as MySQL would print it. A key needs a length that an index takes.
 pub fn sql_type(ty: &ColumnType, in_key: bool) -> String {
     let fraction = |name: &str, fsp: u8| if fsp == 0 { name.to_owned() } else { format!("{name}({fsp})") };
-    let sign = |name: &str, unsigned: bool| if unsigned { format!("{name} unsigned") } else { name.to_owned() };
+    let sign =
+        |name: &str, unsigned: bool| if unsigned { format!("{name} unsigned") } else { name.to_owned() };
     match ty {
         // What JSON calls true and false.
         ColumnType::TinyInt { unsigned: false } => "tinyint".into(),
@@ -271,10 +288,38 @@ mod tests {
     #[test]
     fn types_join_the_same_in_any_order() {
         let all = [
-            "tinyint", "tinyint unsigned", "smallint", "int unsigned", "int", "bigint", "bigint unsigned", "float",
-            "double", "decimal(10,2)", "decimal(65,30)", "decimal(65,0)", "bit(1)", "bit(9)", "year", "date", "time(3)",
-            "datetime", "datetime(6)", "timestamp(3)", "varchar(40)", "longtext", "binary(4)", "varbinary(300)",
-            "longblob", "enum('a')", "enum('a','b')", "enum('b')", "set('a','b')", "json", "geometry", "vector(3)",
+            "tinyint",
+            "tinyint unsigned",
+            "smallint",
+            "int unsigned",
+            "int",
+            "bigint",
+            "bigint unsigned",
+            "float",
+            "double",
+            "decimal(10,2)",
+            "decimal(65,30)",
+            "decimal(65,0)",
+            "bit(1)",
+            "bit(9)",
+            "year",
+            "date",
+            "time(3)",
+            "datetime",
+            "datetime(6)",
+            "timestamp(3)",
+            "varchar(40)",
+            "longtext",
+            "binary(4)",
+            "varbinary(300)",
+            "longblob",
+            "enum('a')",
+            "enum('a','b')",
+            "enum('b')",
+            "set('a','b')",
+            "json",
+            "geometry",
+            "vector(3)",
         ];
         let all: Vec<_> = all.iter().map(|text| parse(text).unwrap()).collect();
         for a in &all {
@@ -284,6 +329,9 @@ mod tests {
                 assert_eq!(ab, join(b, a), "{a:?} {b:?}");
                 assert_eq!(join(&ab, a), ab, "{a:?} {b:?}: a type that joined stays");
                 assert_eq!(join(&ab, b), ab, "{a:?} {b:?}");
+                for c in &all {
+                    assert_eq!(join(&ab, c), join(a, &join(b, c)), "{a:?} {b:?} {c:?}");
+                }
             }
         }
         assert_eq!(join(&parse("int unsigned").unwrap(), &parse("int").unwrap()), BIGINT);
@@ -292,7 +340,15 @@ mod tests {
 
     #[test]
     fn a_type_prints_as_it_is_parsed() {
-        for text in ["bigint unsigned", "decimal(10,2)", "datetime(3)", "varchar(40)", "enum('it''s','a\\\\b')", "set('a','b')", "bit(9)"] {
+        for text in [
+            "bigint unsigned",
+            "decimal(10,2)",
+            "datetime(3)",
+            "varchar(40)",
+            "enum('it''s','a\\\\b')",
+            "set('a','b')",
+            "bit(9)",
+        ] {
             assert_eq!(sql_type(&parse(text).unwrap(), false), text);
         }
         assert_eq!(sql_type(&TEXT, true), "varchar(255)");

@@ -178,7 +178,9 @@ fn of_text(value: &str, column: &Column) -> Option<Value> {
             let members: Vec<Cow<'_, str>> =
                 value.split(',').filter(|member| !member.is_empty()).map(Cow::Borrowed).collect();
             let value = set(&members, labels)?;
-            debug_assert!(matches!(value, Value::Set(bits) if set_labels(column, bits).count() <= members.len()));
+            debug_assert!(
+                matches!(value, Value::Set(bits) if set_labels(column, bits).count() <= members.len())
+            );
             Some(value)
         }
         _ => None,
@@ -188,12 +190,18 @@ fn of_text(value: &str, column: &Column) -> Option<Value> {
 fn integer(value: i128, column: &Column) -> Option<Value> {
     let unsigned = unsigned(&column.ty)?;
     // Java has no unsigned long: the upper half is negative there.
-    let wrapped = unsigned && matches!(column.ty, ColumnType::BigInt { .. }) && i64::try_from(value).is_ok_and(|v| v < 0);
+    let wrapped = unsigned
+        && matches!(column.ty, ColumnType::BigInt { .. })
+        && i64::try_from(value).is_ok_and(|v| v < 0);
     let value = if wrapped { value + (1 << 64) } else { value };
     if !holds(&column.ty, value) {
         return None;
     }
-    if unsigned { u64::try_from(value).ok().map(Value::UInt) } else { i64::try_from(value).ok().map(Value::Int) }
+    if unsigned {
+        u64::try_from(value).ok().map(Value::UInt)
+    } else {
+        i64::try_from(value).ok().map(Value::Int)
+    }
 }
 
 fn bits(value: u64, column: &Column) -> Option<Value> {

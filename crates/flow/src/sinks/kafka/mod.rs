@@ -22,6 +22,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use progress::TOPIC as PROGRESS_TOPIC;
+
 /// The topic unless the flow's options say otherwise.
 pub const TOPIC_DEFAULT: &str = "{source}.{db}.{table}";
 /// Rows of one write unless the flow's options say otherwise: a round trip is paid for each.
