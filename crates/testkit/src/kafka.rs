@@ -146,6 +146,15 @@ impl Kafka {
         Ok(out)
     }
 
+    pub(crate) fn internal_addr(&self) -> SocketAddr {
+        self.internal.addr()
+    }
+
+    /// Whether a topic has a partition, with a leader.
+    pub(crate) async fn has_partition(&self, topic: &str, partition: i32) -> bool {
+        self.fetch(topic, partition, 0).await.is_ok_and(|(_, end)| end.is_some())
+    }
+
     /// Some committed records of a partition from `offset` on.
     pub async fn messages_from(&self, topic: &str, partition: i32, offset: i64) -> Result<Vec<KafkaRecord>> {
         let (records, _) = self.fetch(topic, partition, offset).await?;
@@ -267,7 +276,7 @@ pub(crate) async fn probe(addr: SocketAddr) -> Result<()> {
     if answer.get(..2) == Some(&[0, 0]) { Ok(()) } else { bail!("Kafka is not ready") }
 }
 
-async fn request(addr: SocketAddr, api: i16, version: i16, body: &[u8]) -> Result<Vec<u8>> {
+pub(crate) async fn request(addr: SocketAddr, api: i16, version: i16, body: &[u8]) -> Result<Vec<u8>> {
     let mut head = Vec::new();
     head.extend(((body.len() + 10) as i32).to_be_bytes());
     head.extend(api.to_be_bytes());
