@@ -220,7 +220,7 @@ fn records(
         producer_epoch: epoch,
         timestamp_type: TimestampType::Creation,
         offset: index as i64,
-        sequence: if first < 0 { first } else { first + index as i32 },
+        sequence: first + index as i32,
         timestamp: now,
         key: key.map(bytes),
         value: value.map(bytes),

@@ -320,11 +320,18 @@ fn widen_by_values(
     images: [Option<&Cells<'_>>; 2],
 ) {
     for (name, raw) in images.into_iter().flatten().flat_map(|cells| &cells.0) {
-        let is_told = told.into_iter().flatten().any(|column| column.name == *name);
-        if is_told || declared.columns.contains_key(&**name) {
+        if declared.columns.contains_key(&**name) {
             continue;
         }
         let Some(column) = table.columns.iter_mut().find(|own| own.name == *name) else { continue };
+        if let Some(told) = told.into_iter().flatten().find(|told| told.name == *name) {
+            // A type without its parameters has no fraction digits, and its values may.
+            let value = decode(raw, &told_column(told), told.wire);
+            if value.is_some_and(|value| !has_room(&column.ty, &value)) {
+                column.ty = with_six_digits(&column.ty);
+            }
+            continue;
+        }
         let fits = |column: &Column| decode(raw, column, open_wire(format, &column.ty)).is_some();
         if fits(column) {
             continue;
@@ -335,6 +342,29 @@ fn widen_by_values(
         if !fits(column) {
             column.ty = TEXT;
         }
+    }
+}
+
+/// Whether a time's fraction digits have room in its column.
+fn has_room(ty: &ColumnType, value: &Value) -> bool {
+    let (ColumnType::Time { fsp } | ColumnType::DateTime { fsp } | ColumnType::Timestamp { fsp }) = ty else {
+        return true;
+    };
+    let micro = match value {
+        Value::Time(micros) | Value::Timestamp(micros) => micros.rem_euclid(1_000_000),
+        Value::DateTime(at) => i64::from(at.micro),
+        _ => 0,
+    };
+    let zero = matches!(value, Value::Timestamp(base::value::TIMESTAMP_ZERO));
+    zero || micro % 10i64.pow(6 - u32::from(*fsp).min(6)) == 0
+}
+
+fn with_six_digits(ty: &ColumnType) -> ColumnType {
+    match ty {
+        ColumnType::Time { .. } => ColumnType::Time { fsp: 6 },
+        ColumnType::DateTime { .. } => ColumnType::DateTime { fsp: 6 },
+        ColumnType::Timestamp { .. } => ColumnType::Timestamp { fsp: 6 },
+        other => other.clone(),
     }
 }
 
@@ -376,7 +406,8 @@ fn image<'a>(known: &Known, cells: Option<&Cells<'a>>, whole: bool) -> Result<Op
             }
             return Err(Misfit::Unknown);
         };
-        let value = read(&known.readers[at], raw, &columns[at]).ok_or(Misfit::Value(at, raw))?;
+        let value = read(&known.readers[at], raw, &columns[at]);
+        let value = value.filter(|value| has_room(&columns[at].ty, value)).ok_or(Misfit::Value(at, raw))?;
         values[at] = Some(value);
     }
     for &at in &known.table.key {
@@ -425,5 +456,96 @@ fn explain(known: &Known, misfit: &Misfit<'_>) -> String {
         Misfit::NullKey(at) => {
             format!("its `{}` is NULL or missing, and belongs to the key", column(at).name)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::decode::{Incoming, decode};
+
+    fn tables(format: MessageFormat, declared: &str) -> Tables {
+        Tables::new(format, serde_json::from_str(declared).unwrap(), [])
+    }
+
+    fn take(tables: &mut Tables, value: &str) -> Result<Prepared, String> {
+        let incoming = Incoming { source: "s", topic: "d.t", key: None, value: Some(value.as_bytes()) };
+        let changes = decode(tables.format, incoming)?;
+        tables.prepare(&changes[0]).map(|prepared| prepared.unwrap())
+    }
+
+    fn shape(table: &Table) -> String {
+        let column = |column: &Column| format!("{} {}", column.name, column.sql_type);
+        let columns: Vec<_> = table.columns.iter().map(column).collect();
+        format!("v{} {} key {:?}", table.version, columns.join(", "), table.key)
+    }
+
+    #[test]
+    fn plain_rows_widen_and_never_narrow() {
+        let mut all = tables(MessageFormat::Plain, r#"{"d.*": {"key": ["id"]}}"#);
+        let first = take(&mut all, r#"{"name":"x","id":1,"gone":null}"#).unwrap();
+        assert_eq!(shape(&first.table), "v1 name longtext, id bigint key [1]");
+        assert!(matches!(first.evolved, Some(None)));
+        let same = take(&mut all, r#"{"id":2}"#).unwrap();
+        assert!(same.evolved.is_none());
+        assert_eq!(same.after.unwrap().view().values().unwrap(), [Value::Null, Value::Int(2)]);
+        let more = take(&mut all, r#"{"id":"three","gone":true}"#).unwrap();
+        assert_eq!(shape(&more.table), "v2 name longtext, id varchar(255), gone tinyint key [1]");
+        assert_eq!(more.evolved.unwrap().unwrap().version, 1);
+        let old = take(&mut all, r#"{"id":4,"gone":false}"#).unwrap();
+        assert!(old.evolved.is_none(), "a number has room in text");
+        assert_eq!(old.after.unwrap().view().values().unwrap()[1], Value::Text("4".into()));
+        let restarted = Tables::new(all.format, all.declared.clone(), all.all());
+        assert_eq!(restarted.next_id, 2);
+        let why = take(&mut all, r#"{"name":"no key"}"#).err().unwrap();
+        assert!(why.contains("`id` is NULL or missing"), "{why}");
+    }
+
+    #[test]
+    fn what_is_declared_is_not_widened_and_what_does_not_fit_is_told_without_its_value() {
+        let mut all = tables(
+            MessageFormat::Plain,
+            r#"{"d.t": {"key": ["id"], "columns": {"id": "int unsigned", "at": "datetime", "z": "decimal(5,2)"}}}"#,
+        );
+        let first = take(&mut all, r#"{"id":1,"at":"2026-01-02 03:04:05"}"#).unwrap();
+        assert_eq!(shape(&first.table), "v1 id int unsigned, at datetime, z decimal(5,2) key [0]");
+        for (row, wanted) in [
+            (r#"{"id":-1}"#, "`id` is a number that is no `int unsigned`"),
+            (r#"{"id":1,"at":"2026-01-02 03:04:05.5"}"#, "`at` is a string"),
+            (r#"{"id":1,"z":"secret"}"#, "`z` is a string that is no `decimal(5,2)`"),
+        ] {
+            let why = take(&mut all, row).err().unwrap();
+            assert!(why.contains(wanted) && !why.contains("secret"), "{why}");
+        }
+        assert_eq!(all.all()[0].version, 1, "a refused message leaves no trace");
+    }
+
+    #[test]
+    fn told_types_of_several_definitions_join_and_old_messages_still_read() {
+        let message = |types: &str, data: &str| {
+            format!(
+                r#"{{"database":"d","table":"t","type":"INSERT","pkNames":["id"],"isDdl":false,"es":1,
+                    "mysqlType":{types},"data":[{data}],"old":null,"gtid":""}}"#
+            )
+        };
+        let mut all = tables(MessageFormat::Canal, "{}");
+        let old = message(
+            r#"{"id":"int","e":"enum('a')","at":"datetime"}"#,
+            r#"{"id":"1","e":"1","at":"2026-01-02 03:04:05"}"#,
+        );
+        let new = message(
+            r#"{"id":"bigint","e":"enum('b','a')","at":"datetime","more":"varchar(9)"}"#,
+            r#"{"id":"2","e":"1","at":"2026-01-02 03:04:05.5","more":"x"}"#,
+        );
+        assert_eq!(
+            shape(&take(&mut all, &old).unwrap().table),
+            "v1 id int, e enum('a'), at datetime key [0]"
+        );
+        let joined = take(&mut all, &new).unwrap();
+        assert_eq!(shape(&joined.table), "v2 id bigint, e longtext, at datetime(6), more varchar(9) key [0]");
+        assert_eq!(joined.after.unwrap().view().values().unwrap()[1], Value::Text("b".into()));
+        let late = take(&mut all, &old).unwrap();
+        assert!(late.evolved.is_none(), "partitions may lag behind each other: {}", shape(&late.table));
+        assert_eq!(late.after.unwrap().view().values().unwrap()[1], Value::Text("a".into()));
     }
 }

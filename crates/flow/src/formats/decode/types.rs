@@ -37,9 +37,6 @@ pub fn told_by_mysql(text: &str) -> Option<ColumnType> {
         "decimal" | "numeric" if bare => {
             ColumnType::Decimal { precision: DECIMAL_DIGITS_MAX, scale: DECIMAL_SCALE_MAX }
         }
-        "time" => ColumnType::Time { fsp: 6 },
-        "datetime" => ColumnType::DateTime { fsp: 6 },
-        "timestamp" => ColumnType::Timestamp { fsp: 6 },
         "bit" if bare => ColumnType::Bit { bits: 64 },
         "enum" if bare => ColumnType::SmallInt { unsigned: true },
         "set" if bare => ColumnType::BigInt { unsigned: true },
