@@ -70,6 +70,8 @@ pub struct Consumer {
 }
 
 type Place = (Arc<str>, u32);
+/// The leader, and its connection with what it answered of each partition.
+type Answer = (i32, Result<(Broker, Vec<Result<Fetched, WireError>>), WireError>);
 
 impl Consumer {
     pub fn new(cluster: Cluster) -> Self {
@@ -197,8 +199,7 @@ impl Consumer {
         places: Vec<Place>,
         next: &HashMap<Place, i64>,
         wait: i32,
-    ) -> impl Future<Output = (i32, Result<(Broker, Vec<Result<Fetched, WireError>>), WireError>)> + use<>
-    {
+    ) -> impl Future<Output = Answer> + use<> {
         let version = broker.fetch_version();
         let ids: HashMap<Arc<str>, Uuid> = places
             .iter()

@@ -26,9 +26,13 @@ pub struct Tables {
     format: MessageFormat,
     declared: BTreeMap<String, DeclaredTable>,
     known: HashMap<TableName, Known>,
-    told: HashMap<TableName, Vec<(String, Arc<[ToldColumn]>)>>,
+    told: HashMap<TableName, Vec<Definition>>,
     next_id: u32,
 }
+
+/// What messages tell of a table: as they write it, and as it was read.
+type Definition = (String, Arc<[ToldColumn]>);
+type ReadColumns = fn(&RawValue) -> Option<Vec<ToldColumn>>;
 
 /// A change as the journal takes it.
 pub struct Prepared {
@@ -137,7 +141,7 @@ impl Tables {
 
     /// What the message tells of its columns, read once for all that tell the same.
     fn told_columns(&mut self, change: &Decoded<'_>) -> Result<Option<Arc<[ToldColumn]>>, String> {
-        let (raw, read): (_, fn(&RawValue) -> Option<Vec<ToldColumn>>) = match change.told {
+        let (raw, read): (_, ReadColumns) = match change.told {
             Told::Nothing => return Ok(None),
             Told::Mysql(raw) => (raw, mysql_columns),
             Told::Connect(raw) => (raw, columns),

@@ -108,13 +108,9 @@ pub fn join(a: &ColumnType, b: &ColumnType) -> ColumnType {
             join(decimal, &Decimal { precision: 20, scale: 0 })
         }
         (Float, Double) | (Double, Float) => Double,
+        // A DOUBLE loses integers from 2⁵³ on. With one answer for small ones and another for large, the order would matter.
         (Double | Float, other) | (other, Double | Float) if integer(other).is_some() => {
-            // 2⁵³ is where a DOUBLE begins to lose integers.
-            if integer(other).is_some_and(|(size, _)| size <= 4) {
-                Double
-            } else {
-                Decimal { precision: 65, scale: 30 }
-            }
+            Decimal { precision: DECIMAL_DIGITS_MAX, scale: DECIMAL_SCALE_MAX }
         }
         (Double | Float, decimal @ Decimal { .. }) | (decimal @ Decimal { .. }, Double | Float) => {
             let any = Decimal { precision: DECIMAL_DIGITS_MAX, scale: DECIMAL_SCALE_MAX };
