@@ -232,6 +232,8 @@ async fn aborted_transactions_are_unseen_and_bad_messages_are_named_or_passed_ov
     );
     assert!(error["hint"].as_str().unwrap().contains("on_bad: skip"), "{error}");
     rows(&node, "SELECT id, v FROM t ORDER BY id", &[&["1", "kept"], &["2", "plain"]]).await;
+    assert_eq!(status["sources"][0]["lag_messages"], 3, "{status:#}");
+    assert!(!node.log().contains("capture resumed"), "{}", node.log());
     node.stop();
     node.write(
         "sources/apps.yaml",

@@ -10,7 +10,7 @@ mod plan;
 mod tables;
 
 use super::mysql::{Anew, Control};
-use super::status::{SnapshotStatus, StatusCell};
+use super::status::{PositionStatus, SnapshotStatus, SourceStatus, StatusCell};
 use super::writer::JournalHandle;
 use super::{CaptureError, CaptureErrorKind};
 use crate::config::{OnGap, SourceConfig};
@@ -152,7 +152,6 @@ async fn session(
     let (mut discovered, mut stale_since) = (Instant::now(), None);
     loop {
         source.handle.check()?;
-        show(source, &intake, &topics);
         let round = tokio::select! {
             round = consumer.round(&topics) => round.map_err(explain)?,
             _ = shutdown.changed() => return Ok(()),
@@ -166,7 +165,12 @@ async fn session(
         let brought = !round.parts.is_empty();
         let taken = intake.take(round.parts, &mut topics).await;
         *skipped = intake.skipped();
+        if taken.is_err() {
+            // It does not go on, so it is not shown as if it did; but how far it is changed.
+            source.status.update(|status| show_place(status, &intake, &topics));
+        }
         taken?;
+        show(source, &intake, &topics);
         if round.lost {
             // Told with its reason by the plan; otherwise the answer was of a moment in between.
             examine(source, &mut consumer, &topics).await?;
@@ -354,15 +358,19 @@ fn warn_idle(source: &KafkaSource, topics: &Topics, told: &mut BTreeSet<String>)
     }
 }
 
+fn show_place(status: &mut SourceStatus, intake: &Intake, topics: &Topics) {
+    status.lag_messages = Some(intake.lag(topics).0);
+    status.skipped_messages = Some(intake.skipped());
+    status.position = PositionStatus::of_topics(topics);
+}
+
 fn show(source: &KafkaSource, intake: &Intake, topics: &Topics) {
     let (lag_messages, lag_ms) = intake.lag(topics);
     let tables = intake.tables().len() as u64;
     source.status.advance(|status| {
         status.state = "stream";
         status.lag_ms = lag_ms;
-        status.lag_messages = Some(lag_messages);
-        status.skipped_messages = Some(intake.skipped());
-        status.position = super::status::PositionStatus::of_topics(topics);
+        show_place(status, intake, topics);
         status.snapshot = SnapshotStatus {
             state: "done",
             tables,
