@@ -7,11 +7,12 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest, InitProducerIdResponse, ProduceRequest,
-    ProducerId, TopicName, TransactionalId,
+    AddPartitionsToTxnRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
+    DeleteTopicsRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    InitProducerIdResponse, ProduceRequest, ProducerId, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::{Decodable, Request, StrBytes};
 use kafka_protocol::records::{
@@ -70,6 +71,18 @@ impl Kafka {
         match answer.results.first().map(|told| told.error_code) {
             Some(0) => self.wait_for_partitions(topic, count).await,
             code => bail!("topic {topic} gets no partitions: {code:?}"),
+        }
+    }
+
+    /// Removes the records of a partition before `offset`, as its retention would.
+    pub async fn delete_records(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        let wanted = DeleteRecordsPartition::default().with_partition_index(partition).with_offset(offset);
+        let wanted = DeleteRecordsTopic::default().with_name(name(topic)).with_partitions(vec![wanted]);
+        let gone = DeleteRecordsRequest::default().with_topics(vec![wanted]).with_timeout_ms(TIMEOUT_MS);
+        let answer = self.answered(1, &gone).await?;
+        match answer.topics.first().and_then(|topic| topic.partitions.first()).map(|told| told.error_code) {
+            Some(0) => Ok(()),
+            code => bail!("the records of topic {topic} cannot be deleted: {code:?}"),
         }
     }
 
@@ -153,7 +166,16 @@ impl Kafka {
             .with_producer_id(ProducerId(producer_id.0))
             .with_producer_epoch(epoch)
             .with_committed(commit);
-        self.until_ready("end", async || Ok(self.answered(1, &end).await?.error_code)).await
+        self.until_ready("end", async || Ok(self.answered(1, &end).await?.error_code)).await?;
+        // The coordinator answers before its marker is in the partition.
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.is_open(topic, partition).await? {
+            if tokio::time::Instant::now() > deadline {
+                bail!("the transaction in topic {topic} does not end");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     async fn store(

@@ -194,7 +194,7 @@ mod tests {
                 told::<SinkConfig>("sinks/a.yaml", "kind: elasticsearch\n"),
                 "a sink of kind `elasticsearch` is planned",
             ),
-            (source("kind: mysql\n"), "`tables` is missing\n"),
+            (flow("from: a\n"), "`to` is missing\n"),
             (source(""), ":1:1: the file is empty\n"),
             (
                 source("kind: mysql\non_gap: wait\ntables: []\n"),

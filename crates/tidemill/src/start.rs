@@ -12,7 +12,7 @@ use flow::capture::reach::Reach;
 use flow::capture::sqlite::{self, SqliteSource};
 use flow::capture::status::{ErrorStatus, StatusCell};
 use flow::capture::writer::JournalHandle;
-use flow::config::SourceKind;
+use flow::config::{SnapshotMode, SourceKind};
 use flow::deliver::status::FlowStatusCell;
 use flow::deliver::{self, Flow, FlowControl};
 use flow::patterns::Patterns;
@@ -135,7 +135,9 @@ fn start_source(
         }
         Err(error) => return Err(Failure::of(&format!("open the journal of source `{name}`"), &error)),
     };
-    status.recall(&journal.state(), config.snapshot);
+    // Topics have no snapshot before them.
+    let snapshot = if config.kind == SourceKind::Kafka { SnapshotMode::Never } else { config.snapshot };
+    status.recall(&journal.state(), snapshot);
     let handle = JournalHandle::spawn(name, writer);
     let patterns =
         Arc::new(Patterns::new(&config.tables, &config.exclude).expect("checked with the project"));

@@ -356,6 +356,60 @@ async fn nothing_is_lost_or_repeated_whatever_is_killed() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_retention_took_are_a_gap_and_skip_goes_on_behind_it() {
+    let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+    kafka.create_topic("shop.t", 1).await.unwrap();
+    let send = async |id: u32| {
+        let value = format!("{{\"id\":{id}}}");
+        kafka.produce("shop.t", 0, &[(None, Some(&value))]).await.unwrap();
+    };
+    send(1).await;
+    let mut node = plain_project(&kafka, KEYED);
+    node.start();
+    rows(&node, "SELECT id FROM t", &[&["1"]]).await;
+    node.stop();
+    for id in 2..=5 {
+        send(id).await;
+    }
+    kafka.delete_records("shop.t", 0, 3).await.unwrap();
+    node.start();
+    let status = node.wait("the gap is told", |s| s["sources"][0]["state"] == "failed").await;
+    let message = status["sources"][0]["error"]["message"].as_str().unwrap();
+    assert!(message.contains("no longer has the records at offsets 1 to 2"), "{message}");
+    node.stop();
+    let skip = format!("on_gap: skip\n{KEYED}");
+    node.write("sources/apps.yaml", &kafka_source(&kafka.url(), "shop.*", "plain", &skip));
+    node.start();
+    rows(&node, "SELECT id FROM t ORDER BY id", &[&["1"], &["4"], &["5"]]).await;
+    assert_eq!(node.changes("apps")[1]["epoch"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_logs_in_and_a_wrong_password_is_told_and_never_shown() {
+    let user = Some(("alice".to_owned(), "p@s:secret".to_owned()));
+    let kafka = Kafka::start(KafkaOptions { user, ..Default::default() }).await.unwrap();
+    kafka.create_topic("shop.t", 1).await.unwrap();
+    kafka.produce("shop.t", 0, &[(None, Some(r#"{"id":1}"#))]).await.unwrap();
+    let url = |password: &str| {
+        kafka.url().replace("kafka://", &format!("kafka://alice:{password}@")) + "?sasl=scram-sha-512"
+    };
+    let source = |password: &str| kafka_source(&format!("\"{}\"", url(password)), "shop.*", "plain", KEYED);
+    let mut node = plain_project(&kafka, KEYED);
+    node.write("sources/apps.yaml", &source("guessed-secret"));
+    let (code, _, err) = node.run(&["check", "--connect"]);
+    assert!(code != 0 && err.contains("refuses the login") && !err.contains("secret"), "{err}");
+    node.start();
+    let status = node.wait("the refusal is told", |s| s["sources"][0]["state"] == "failed").await;
+    let error = &status["sources"][0]["error"];
+    assert!(error["hint"].as_str().unwrap().contains("sasl="), "{error}");
+    node.stop();
+    node.write("sources/apps.yaml", &source("p%40s%3Asecret"));
+    node.start();
+    rows(&node, "SELECT id FROM t", &[&["1"]]).await;
+    assert!(!node.log().contains("secret"));
+}
+
 #[test]
 fn check_names_what_a_kafka_source_lacks_and_what_others_do_not_know() {
     let check = |source: &str| {

@@ -172,8 +172,12 @@ async fn session(
         taken?;
         show(source, &intake, &topics);
         if round.lost {
-            // Told with its reason by the plan; otherwise the answer was of a moment in between.
-            examine(source, &mut consumer, &topics).await?;
+            if is_gap(source, &mut consumer, &topics).await? {
+                // The next session begins as the policy says.
+                return Ok(());
+            }
+            // The answer was of a moment in between.
+            pause(STALE_PAUSE, shutdown).await;
         }
         match round.stale {
             None => stale_since = None,
@@ -267,12 +271,17 @@ fn gap(reason: String) -> CaptureError {
     )
 }
 
-async fn examine(source: &KafkaSource, consumer: &mut Consumer, topics: &Topics) -> Result<(), CaptureError> {
+/// Whether the position has lost what follows it; an error where `on_gap` says that this is one.
+async fn is_gap(
+    source: &KafkaSource,
+    consumer: &mut Consumer,
+    topics: &Topics,
+) -> Result<bool, CaptureError> {
     let live = look(source, consumer).await?;
     match plan(Some(topics), &live, source.config.start) {
-        // `settle` of the next session does what the policy says.
         Plan::Gap(reason) if source.config.on_gap == OnGap::Fail => Err(gap(reason)),
-        _ => Ok(()),
+        Plan::Gap(_) => Ok(true),
+        Plan::Stay | Plan::Extend(_) => Ok(false),
     }
 }
 
