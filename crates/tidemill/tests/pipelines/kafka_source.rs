@@ -1,7 +1,7 @@
 //! Kafka as a source: what our sink wrote in each format comes back as it was, whatever is killed; and what other producers
 //! write, and do to their topics.
 
-use crate::node::{Node, assert_dense, mysql_source, sqlite_rows};
+use crate::node::{Node, assert_dense, mysql_source, run_all, sqlite_rows};
 use crate::random::Rng;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -21,12 +21,6 @@ const DECLARED: &str = "declare: {\"shop.types\": {columns: {bu: bigint unsigned
 /// What Debezium's schema does not say: Java has no unsigned long, and fraction digits are three or six.
 const DECLARED_BESIDE: &str = "declare: {\"shop.*\": {columns: {bu: bigint unsigned, ti: time(3), d0: datetime, \
                                ts: timestamp(3)}}}\n";
-
-async fn run_all(server: &SqlServer, statements: &[&str]) {
-    for sql in statements {
-        server.exec(sql).await.unwrap();
-    }
-}
 
 async fn text_rows(server: &SqlServer, table: &str) -> Vec<Vec<Option<String>>> {
     let columns: Vec<_> = split_columns().iter().map(|c| format!("CAST({c} AS CHAR)")).collect();
