@@ -36,6 +36,8 @@ pub const CAPTURED_BYTES: &str = "tidemill_flow_captured_bytes_total";
 pub const SNAPSHOT_ROWS: &str = "tidemill_flow_snapshot_rows_total";
 pub const CAPTURE_LAG: &str = "tidemill_flow_capture_lag_seconds";
 pub const CAPTURE_ERRORS: &str = "tidemill_flow_capture_errors_total";
+pub const SKIPPED_MESSAGES: &str = "tidemill_flow_skipped_messages_total";
+pub const CAPTURE_LAG_MESSAGES: &str = "tidemill_flow_capture_lag_messages";
 pub const JOURNAL_BYTES: &str = "tidemill_flow_journal_bytes";
 pub const DELIVERED_CHANGES: &str = "tidemill_flow_delivered_changes_total";
 pub const DELIVERY_LAG: &str = "tidemill_flow_delivery_lag_changes";
@@ -52,7 +54,7 @@ const fn gauge(name: &'static str, label: &'static str, unit: &'static str, help
 }
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 11] = [
+pub const METRICS: [Metric; 13] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -77,6 +79,18 @@ pub const METRICS: [Metric; 11] = [
         "source",
         "errors",
         "Times capture was interrupted: the source was away, or someone must act",
+    ),
+    counter(
+        SKIPPED_MESSAGES,
+        "source",
+        "messages",
+        "Messages of a Kafka source that could not be read and were passed over, as `on_bad: skip` asks",
+    ),
+    gauge(
+        CAPTURE_LAG_MESSAGES,
+        "source",
+        "messages",
+        "Messages that the topics of a Kafka source have and the journal lacks",
     ),
     gauge(JOURNAL_BYTES, "source", "bytes", "Size of the source's journal on disk"),
     counter(

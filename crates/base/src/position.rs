@@ -3,6 +3,7 @@
 use crate::gtid::{Gtid, GtidSet, MariaGtid, MariaGtidSet};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Where capture stands in a source. GTIDs are authoritative where there are any; file and offset are valid only on
 /// the server that `server` names.
@@ -28,6 +29,19 @@ pub enum Position {
         /// The last change read from `tidemill_changes`.
         change_id: i64,
     },
+    Kafka {
+        topics: BTreeMap<String, TopicPosition>,
+    },
+}
+
+/// Where capture stands in one topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicPosition {
+    /// What the brokers number the topic by: one that was deleted and made again has another. `None` where the brokers
+    /// are too old to tell.
+    pub id: Option<String>,
+    /// The offset of the next record, by partition.
+    pub next: Vec<i64>,
 }
 
 /// What one sealed commit adds to the position. Small, because every commit carries one.
@@ -48,6 +62,12 @@ pub enum Step {
     },
     Sqlite {
         change_id: i64,
+    },
+    /// The records of one partition up to `next`, which is not taken.
+    Kafka {
+        topic: Arc<str>,
+        partition: u32,
+        next: i64,
     },
     /// A new beginning.
     Full(Box<Position>),
@@ -81,6 +101,14 @@ impl Position {
                 *pos = *new_pos;
             }
             (Self::Sqlite { change_id }, Step::Sqlite { change_id: new }) => *change_id = *new,
+            (Self::Kafka { topics }, Step::Kafka { topic, partition, next }) => {
+                // A full position names every partition before its first record is taken.
+                let known = topics.get_mut(&**topic).and_then(|t| t.next.get_mut(*partition as usize));
+                debug_assert!(known.is_some(), "partition {partition} of {topic} is not in the position");
+                if let Some(known) = known {
+                    *known = *next;
+                }
+            }
             (own, step) => unreachable!("a {own:?} cannot take the step {step:?}"),
         }
     }
@@ -89,7 +117,7 @@ impl Position {
         match self {
             Self::MySql { gtids, .. } => gtids.as_ref().map(ToString::to_string),
             Self::MariaDb { gtids, .. } => Some(gtids.to_string()),
-            Self::Sqlite { .. } => None,
+            Self::Sqlite { .. } | Self::Kafka { .. } => None,
         }
     }
 
@@ -97,7 +125,7 @@ impl Position {
     pub fn file_pos(&self) -> Option<(&str, u64)> {
         match self {
             Self::MySql { file, pos, .. } | Self::MariaDb { file, pos, .. } => Some((file, *pos)),
-            Self::Sqlite { .. } => None,
+            Self::Sqlite { .. } | Self::Kafka { .. } => None,
         }
     }
 }

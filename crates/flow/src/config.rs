@@ -2,6 +2,7 @@
 //! reference page and the JSON schemas are made of them. Defaults in `extend` are the constants that the code uses.
 
 use crate::formats::Format;
+use crate::formats::decode::MessageFormat;
 use base::{ByteSize, Secret, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// For `mysql`: `mysql://user:password@host:3306`. Several hosts are separated by commas and tried in order. The
     /// password is a reference, `${env:NAME}` or `${file:PATH}`; what the URL's grammar would misread in it is escaped.
+    /// For `kafka`: `kafka://[user:password@]host:9092[,host:9092]`, or `kafkas://` for TLS, with `?sasl=plain`,
+    /// `scram-sha-256` or `scram-sha-512` at the end.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub url: Option<Secret>,
@@ -23,8 +26,16 @@ pub struct SourceConfig {
     /// `shop.db` has `shop.orders`.
     #[serde(default)]
     pub path: Option<PathBuf>,
+    /// For `kafka`: the topics to read, with `*` and `?`. A topic that is made later and matches is read from its beginning,
+    /// as is a partition that is added.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub topics: Vec<String>,
     /// Tables to capture, as `db.table`; `*` stands for any characters and `?` for one. A table that is made later and
-    /// matches is captured from its beginning.
+    /// matches is captured from its beginning. For `kafka`, those of the tables in the topics, all by default; every other
+    /// kind needs it.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
     pub tables: Vec<String>,
     /// Tables to leave out, in the same form.
     #[serde(default)]
@@ -33,9 +44,21 @@ pub struct SourceConfig {
     #[serde(default)]
     pub snapshot: SnapshotMode,
     /// What to do when the server no longer has the changes that follow the journal's end: its binlogs were purged or
-    /// reset, or it is another server.
+    /// reset, or it is another server. For `kafka`: a topic was deleted and made again, or its records went by its retention
+    /// before they were read.
     #[serde(default)]
     pub on_gap: OnGap,
+    /// For `kafka`: where a new source begins.
+    #[serde(default)]
+    pub start: KafkaStart,
+    /// For `kafka`: what to do with a message that cannot be read.
+    #[serde(default)]
+    pub on_bad: OnBad,
+    /// For `kafka`: what messages do not say of their tables, by `db.table`, with `*` and `?`. An exact name goes before
+    /// patterns.
+    #[serde(default)]
+    #[schemars(extend("default" = {}))]
+    pub declare: BTreeMap<String, DeclaredTable>,
     /// How it is read.
     #[serde(default)]
     #[schemars(extend("default" = {}))]
@@ -50,6 +73,43 @@ pub enum SourceKind {
     Mysql,
     /// A SQLite file, through triggers that `up` installs.
     Sqlite,
+    /// Topics of a Kafka cluster that hold changes, or rows.
+    Kafka,
+}
+
+/// Where a new source begins to read topics.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KafkaStart {
+    /// With the first record that each topic has.
+    #[default]
+    Earliest,
+    /// With what is written from now on.
+    Latest,
+}
+
+/// What to do with a message that cannot be read.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBad {
+    /// Stop this source, and say which message it is and what is wrong with it.
+    #[default]
+    Fail,
+    /// Pass over it, count it, and log it.
+    Skip,
+}
+
+/// What messages do not say of a table.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeclaredTable {
+    /// The columns of the key, in its order. By default those that the messages name.
+    pub key: Vec<String>,
+    /// Types of columns, as MySQL writes them: `{id: bigint unsigned, total: "decimal(10,2)"}`. A declared type goes before
+    /// one that messages tell. Columns that are not declared have the type that messages tell, or that their values look
+    /// like.
+    #[schemars(extend("default" = {}))]
+    pub columns: BTreeMap<String, String>,
 }
 
 /// Whether a new source is read whole before its changes.
@@ -95,6 +155,8 @@ pub struct SourceOptions {
     pub tls: Option<TlsMode>,
     /// For `tls: verify`: a PEM file with the only authorities that are trusted; the public ones by default.
     pub tls_ca: Option<PathBuf>,
+    /// `kafka`: the shape of the messages.
+    pub format: MessageFormat,
 }
 
 /// TLS to a server.

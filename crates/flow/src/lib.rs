@@ -5,6 +5,7 @@ pub mod config;
 pub mod deliver;
 pub mod formats;
 mod interruptions;
+mod kafka;
 pub mod patterns;
 pub mod sinks;
 pub mod transform;

@@ -7,10 +7,11 @@ use flow::capture::reach::Reach;
 use flow::capture::sqlite::{SqliteSource, run};
 use flow::capture::status::StatusCell;
 use flow::capture::writer::JournalHandle;
-use flow::config::{OnGap, SnapshotMode, SourceConfig, SourceKind, SourceOptions};
+use flow::config::{KafkaStart, OnBad, OnGap, SnapshotMode, SourceConfig, SourceKind, SourceOptions};
 use flow::patterns::Patterns;
 use journal::{Journal, JournalError, Options, RealDisk};
 use rusqlite::Connection;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,10 +27,14 @@ fn config() -> SourceConfig {
         kind: SourceKind::Sqlite,
         url: None,
         path: None,
+        topics: vec![],
         tables: vec!["shop.*".into()],
         exclude: vec![],
         snapshot: SnapshotMode::Initial,
         on_gap: OnGap::Fail,
+        start: KafkaStart::default(),
+        on_bad: OnBad::default(),
+        declare: BTreeMap::new(),
         options: SourceOptions::default(),
     }
 }

@@ -13,7 +13,7 @@ pub enum JournalError {
     #[error("journal segment `{}` is corrupt at byte {offset}: {reason}", segment.display())]
     Corrupt { segment: PathBuf, offset: u64, reason: String },
 
-    #[error("journal segment `{}` has format version {version}; this program reads version {}", segment.display(), crate::FORMAT_VERSION)]
+    #[error("journal segment `{}` has format version {version}; this program reads versions up to {}", segment.display(), crate::FORMAT_VERSION)]
     Format { segment: PathBuf, version: u16 },
 
     #[error("journal `{}` is in use by another process", dir.display())]

@@ -47,7 +47,11 @@
 //!      | 2 mariadb flags:u8 [varint(domain) varint(server) varint(sequence)] [blob(file)] varint(pos)
 //!      | 3 sqlite  zigzag varint(change id)
 //!      | 4 full    blob(position JSON)
+//!      | 5 kafka   blob(topic) varint(partition) zigzag varint(offset of the next record)      since version 2
 //! ```
+//! Version 2 added the last step, and positions of its kind. A journal of version 1 is read as it is; what is written
+//! to it from then on begins a segment of version 2, or has no step of that kind.
+//!
 //! `identity` is drawn when the journal is made and the same in all its segments: a sink that notes it beside its lsn
 //! notices when the journal was replaced. Changes stand between a begin and its commit. Other records may stand inside or outside; all of them take effect with
 //! the commit that follows.

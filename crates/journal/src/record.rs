@@ -7,8 +7,8 @@ use base::varint::{put_blob, put_i64, put_u64, take_blob, take_bytes, take_i64, 
 use base::{Gtid, MariaGtid, Position, SnapshotProgress, Step, Table};
 use std::sync::Arc;
 
-/// The version in every segment's head.
-pub const FORMAT_VERSION: u16 = 1;
+/// The version in the head of every segment that is written. Earlier ones are read: a version adds to the one before.
+pub const FORMAT_VERSION: u16 = 2;
 /// The first bytes of every head's body.
 pub(crate) const MAGIC: &[u8; 8] = b"TIDEMILL";
 
@@ -233,13 +233,13 @@ pub(crate) fn take_head(body: &[u8]) -> Result<Head, BadHead> {
         return Err(BadHead::Malformed);
     }
     match take_u16_le(&mut input) {
-        Some(FORMAT_VERSION) => take_head_v1(input).ok_or(BadHead::Malformed),
+        Some(1..=FORMAT_VERSION) => take_head_body(input).ok_or(BadHead::Malformed),
         Some(version) => Err(BadHead::Version(version)),
         None => Err(BadHead::Malformed),
     }
 }
 
-fn take_head_v1(mut input: &[u8]) -> Option<Head> {
+fn take_head_body(mut input: &[u8]) -> Option<Head> {
     let input = &mut input;
     let identity = take_u64_le(input)?;
     let segment = take_u64_le(input)?;
@@ -302,6 +302,7 @@ const STEP_MYSQL: u8 = 1;
 const STEP_MARIADB: u8 = 2;
 const STEP_SQLITE: u8 = 3;
 const STEP_FULL: u8 = 4;
+const STEP_KAFKA: u8 = 5;
 
 const STEP_HAS_GTID: u8 = 1;
 const STEP_HAS_FILE: u8 = 2;
@@ -340,6 +341,12 @@ pub(crate) fn put_step(out: &mut Vec<u8>, step: &Step) {
             out.push(STEP_SQLITE);
             put_i64(out, *change_id);
         }
+        Step::Kafka { topic, partition, next } => {
+            out.push(STEP_KAFKA);
+            put_blob(out, topic.as_bytes());
+            put_u64(out, u64::from(*partition));
+            put_i64(out, *next);
+        }
         Step::Full(position) => {
             out.push(STEP_FULL);
             put_json(out, &**position);
@@ -364,6 +371,11 @@ pub(crate) fn take_step(mut body: &[u8]) -> Option<Step> {
             Step::MariaDb { gtid, file, pos: take_u64(input)? }
         }
         STEP_SQLITE => Step::Sqlite { change_id: take_i64(input)? },
+        STEP_KAFKA => Step::Kafka {
+            topic: take_text(input)?.into(),
+            partition: u32::try_from(take_u64(input)?).ok()?,
+            next: take_i64(input)?,
+        },
         STEP_FULL => Step::Full(Box::new(Position::from_json(take_blob(input)?)?)),
         _ => return None,
     };

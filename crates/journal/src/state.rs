@@ -160,6 +160,7 @@ impl<'a> Checker<'a> {
             Step::MySql { .. } => self.position == Some(SourceKind::MySql),
             Step::MariaDb { .. } => self.position == Some(SourceKind::MariaDb),
             Step::Sqlite { .. } => self.position == Some(SourceKind::Sqlite),
+            Step::Kafka { .. } => self.position == Some(SourceKind::Kafka),
         };
         if fits { Ok(()) } else { Err(format!("the step {step:?} has no position of its kind before it")) }
     }
@@ -171,6 +172,7 @@ enum SourceKind {
     MySql,
     MariaDb,
     Sqlite,
+    Kafka,
 }
 
 impl SourceKind {
@@ -179,6 +181,7 @@ impl SourceKind {
             Position::MySql { .. } => Self::MySql,
             Position::MariaDb { .. } => Self::MariaDb,
             Position::Sqlite { .. } => Self::Sqlite,
+            Position::Kafka { .. } => Self::Kafka,
         }
     }
 }

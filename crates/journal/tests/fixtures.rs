@@ -4,7 +4,7 @@
 
 mod support;
 
-use base::{Ddl, Op, Position, SnapshotProgress, Step, TableSnapshot};
+use base::{Ddl, Op, Position, SnapshotProgress, Step, TableSnapshot, TopicPosition};
 use journal::{Batch, Options, RealDisk, Writer, open, open_read_only};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,14 @@ fn write_all(writer: &mut Writer) {
         batch.commit(&Step::MySql { gtid: None, file: None, pos: 1000 + txn as u64 });
         writer.append(batch).unwrap();
     }
+    let mut batch = Batch::new(writer.next_lsn());
+    let topic = TopicPosition { id: Some("AAAB".into()), next: vec![7, 0] };
+    let topics = [("shop.orders".to_owned(), topic)].into();
+    batch.commit(&Step::Full(Box::new(Position::Kafka { topics })));
+    batch.begin("shop.orders-1:4", 1_700_000_004_000);
+    batch.change(Op::Insert, &v2, None, Some(&row(61, "from a topic").0));
+    batch.commit(&Step::Kafka { topic: "shop.orders".into(), partition: 1, next: 5 });
+    writer.append(batch).unwrap();
     writer.seal().unwrap();
 }
 
@@ -67,6 +75,11 @@ fn expected(dir: &Path) -> String {
     let position = state.position.unwrap();
     text.push_str(&format!("\nepoch {}, next {}\n", state.epoch, state.next_lsn));
     text.push_str(&format!("{:?} at {:?}\n", position.gtid_text(), position.file_pos()));
+    if let Position::Kafka { topics } = &position {
+        for (name, topic) in topics {
+            text.push_str(&format!("{name} {:?} at {:?}\n", topic.id, topic.next));
+        }
+    }
     for table in state.tables.values() {
         let columns: Vec<_> = table.columns.iter().map(|c| format!("{} {}", c.name, c.sql_type)).collect();
         text.push_str(&format!("{} {} v{}: {}\n", table.id, table.name, table.version, columns.join(", ")));

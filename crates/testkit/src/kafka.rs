@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use kafka_protocol::records::{Record, RecordBatchDecoder};
@@ -146,6 +147,21 @@ impl Kafka {
         Ok(out)
     }
 
+    pub(crate) fn internal_addr(&self) -> SocketAddr {
+        self.internal.addr()
+    }
+
+    /// Whether a topic has a partition, with a leader.
+    pub(crate) async fn has_partition(&self, topic: &str, partition: i32) -> bool {
+        self.fetch(topic, partition, 0).await.is_ok_and(|(_, end)| end.is_some())
+    }
+
+    /// Whether a transaction is open in a partition.
+    pub(crate) async fn is_open(&self, topic: &str, partition: i32) -> Result<bool> {
+        let told = self.fetch_partition(topic, partition, 0).await?;
+        Ok(told.last_stable_offset < told.high_watermark)
+    }
+
     /// Some committed records of a partition from `offset` on.
     pub async fn messages_from(&self, topic: &str, partition: i32, offset: i64) -> Result<Vec<KafkaRecord>> {
         let (records, _) = self.fetch(topic, partition, offset).await?;
@@ -154,25 +170,7 @@ impl Kafka {
 
     /// Committed records from `offset` on, and where those that may be read end; `None` when there is no such partition.
     async fn fetch(&self, topic: &str, partition: i32, offset: i64) -> Result<(Vec<Record>, Option<i64>)> {
-        let wanted = FetchPartition::default()
-            .with_partition(partition)
-            .with_current_leader_epoch(-1)
-            .with_fetch_offset(offset)
-            .with_log_start_offset(-1)
-            .with_partition_max_bytes(FETCH_BYTES);
-        let name = TopicName(StrBytes::from_string(topic.to_owned()));
-        let mut body = BytesMut::new();
-        FetchRequest::default()
-            .with_replica_id(BrokerId(-1))
-            .with_max_bytes(FETCH_BYTES)
-            .with_isolation_level(READ_COMMITTED)
-            .with_session_epoch(-1)
-            .with_topics(vec![FetchTopic::default().with_topic(name).with_partitions(vec![wanted])])
-            .encode(&mut body, FETCH_VERSION)?;
-        let answer = request(self.internal.addr(), FETCH, FETCH_VERSION, &body).await?;
-        let answer = FetchResponse::decode(&mut Bytes::from(answer), FETCH_VERSION)?;
-        let told = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
-        let told = told.context("an answer without the partition")?;
+        let told = self.fetch_partition(topic, partition, offset).await?;
         match told.error_code {
             0 => {}
             UNKNOWN_TOPIC => return Ok((Vec::new(), None)),
@@ -210,6 +208,28 @@ impl Kafka {
             }
         }
         Ok((records, Some(told.last_stable_offset)))
+    }
+
+    async fn fetch_partition(&self, topic: &str, partition: i32, offset: i64) -> Result<PartitionData> {
+        let wanted = FetchPartition::default()
+            .with_partition(partition)
+            .with_current_leader_epoch(-1)
+            .with_fetch_offset(offset)
+            .with_log_start_offset(-1)
+            .with_partition_max_bytes(FETCH_BYTES);
+        let name = TopicName(StrBytes::from_string(topic.to_owned()));
+        let mut body = BytesMut::new();
+        FetchRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_max_bytes(FETCH_BYTES)
+            .with_isolation_level(READ_COMMITTED)
+            .with_session_epoch(-1)
+            .with_topics(vec![FetchTopic::default().with_topic(name).with_partitions(vec![wanted])])
+            .encode(&mut body, FETCH_VERSION)?;
+        let answer = request(self.internal.addr(), FETCH, FETCH_VERSION, &body).await?;
+        let answer = FetchResponse::decode(&mut Bytes::from(answer), FETCH_VERSION)?;
+        let told = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+        told.context("an answer without the partition")
     }
 
     /// How many records were written to the only partition of a topic; 0 while there is no such topic.
@@ -267,7 +287,7 @@ pub(crate) async fn probe(addr: SocketAddr) -> Result<()> {
     if answer.get(..2) == Some(&[0, 0]) { Ok(()) } else { bail!("Kafka is not ready") }
 }
 
-async fn request(addr: SocketAddr, api: i16, version: i16, body: &[u8]) -> Result<Vec<u8>> {
+pub(crate) async fn request(addr: SocketAddr, api: i16, version: i16, body: &[u8]) -> Result<Vec<u8>> {
     let mut head = Vec::new();
     head.extend(((body.len() + 10) as i32).to_be_bytes());
     head.extend(api.to_be_bytes());

@@ -25,6 +25,7 @@ mod server;
 
 mod debezium;
 mod kafka;
+mod kafka_write;
 mod mariadb;
 mod mysql;
 mod nats;
@@ -40,6 +41,8 @@ pub use debezium::{Debezium, DebeziumOptions, TOPIC_PREFIX};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use installed::installed;
 pub use kafka::{Kafka, KafkaOptions, KafkaRecord};
+pub use kafka_protocol::records::Compression as KafkaCompression;
+pub use kafka_write::KafkaMessage;
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use mysql::{MySql, MySqlOptions};
 pub use nats::{Nats, NatsOptions};

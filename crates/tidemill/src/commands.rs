@@ -163,6 +163,23 @@ pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Topics that a line names; more are only counted.
+const TOPICS_MAX: usize = 3;
+
+/// Of a Kafka source: the offset of the next record of each partition.
+fn topic_offsets(topics: &Value) -> String {
+    let Some(topics) = topics.as_object() else { return String::new() };
+    let one = |(name, offsets): (&String, &Value)| {
+        let offsets = offsets.as_array().into_iter().flatten().map(Value::to_string);
+        format!("{name} {}", offsets.collect::<Vec<_>>().join(","))
+    };
+    let mut out: Vec<String> = topics.iter().take(TOPICS_MAX).map(one).collect();
+    if topics.len() > TOPICS_MAX {
+        out.push(format!("and {} more", many(topics.len() - TOPICS_MAX, "topic")));
+    }
+    if out.is_empty() { "no topic".to_owned() } else { out.join("; ") }
+}
+
 /// The object of `status --json` as tables, and what is wrong below them.
 pub fn print_status(status: &Value) {
     let text = |value: &Value| match value {
@@ -177,12 +194,16 @@ pub fn print_status(status: &Value) {
         let rows_text = format!("{} ({} rows)", text(&snapshot["state"]), text(&snapshot["rows"]));
         let p = &s["position"];
         let position = match (&p["gtid"], &p["file"]) {
+            _ if p["offsets"].is_object() => topic_offsets(&p["offsets"]),
             (Value::String(gtid), _) => gtid.clone(),
             (_, Value::String(file)) => format!("{file}:{}", text(&p["pos"])),
             // A SQLite source has a number of a change, and no file.
             _ => text(&p["pos"]),
         };
-        let lag = format!("{} ms", text(&s["lag_ms"]));
+        let lag = match s["lag_messages"].as_u64() {
+            Some(messages) => many(usize::try_from(messages).unwrap_or(usize::MAX), "message"),
+            None => format!("{} ms", text(&s["lag_ms"])),
+        };
         rows.push(vec![text(&s["name"]), text(&s["state"]), text(&s["lsn"]), lag, rows_text, position]);
     }
     print_table(&rows);

@@ -3,9 +3,11 @@
 use crate::files::{self, Folder, read_folder};
 use base::{ByteSize, Secret, Span};
 use flow::config::{
-    DdlPolicy, FlowConfig, KafkaCodec, RedisType, SinkConfig, SinkKind, SourceConfig, SourceKind,
+    DdlPolicy, FlowConfig, KafkaCodec, KafkaStart, OnBad, RedisType, SinkConfig, SinkKind, SnapshotMode,
+    SourceConfig, SourceKind,
 };
 use flow::formats::Format;
+use flow::formats::decode::{self, MessageFormat};
 use flow::patterns::Patterns;
 use flow::transform::Transform;
 use schemars::JsonSchema;
@@ -240,7 +242,20 @@ impl Project {
                     add(path.clone(), error.to_string(), "for example: tables: [\"shop.*\"]".into());
                 }
             }
+            for (message, hint) in source_problems(source) {
+                add(path.clone(), message, hint);
+            }
             match source.kind {
+                SourceKind::Kafka => {
+                    if source.tables.is_empty() {
+                        source.tables = vec!["*.*".to_owned()];
+                    }
+                    if let Err((reason, hint)) =
+                        resolve(&mut source.url, &["kafka://", "kafkas://"], references)
+                    {
+                        add(path, reason, hint.unwrap_or_else(|| "url: kafka://127.0.0.1:9092".into()));
+                    }
+                }
                 SourceKind::Mysql => {
                     if let Err((reason, hint)) = resolve(&mut source.url, &["mysql://"], references) {
                         let example = || "url: mysql://user:${env:PASSWORD}@127.0.0.1:3306".into();
@@ -322,6 +337,51 @@ impl Project {
             }
         }
     }
+}
+
+/// What is wrong with a source besides its URL: keys that its kind does not know, and those that it needs.
+fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    let is_kafka = source.kind == SourceKind::Kafka;
+    if is_kafka && source.topics.is_empty() {
+        out.push(("a kafka source needs `topics`".to_owned(), "topics: [\"shop.*\"]".to_owned()));
+    }
+    if !is_kafka && source.tables.is_empty() {
+        out.push(("`tables` is missing".to_owned(), "for example: tables: [\"shop.*\"]".to_owned()));
+    }
+    let options = &source.options;
+    let given = [
+        ("topics", !source.topics.is_empty(), is_kafka),
+        ("start", source.start != KafkaStart::default(), is_kafka),
+        ("on_bad", source.on_bad != OnBad::default(), is_kafka),
+        ("declare", !source.declare.is_empty(), is_kafka),
+        ("format", options.format != MessageFormat::default(), is_kafka),
+        ("path", is_kafka && source.path.is_some(), false),
+        ("snapshot", is_kafka && source.snapshot != SnapshotMode::default(), false),
+        ("server_id", is_kafka && options.server_id.is_some(), false),
+        ("snapshot_chunk_rows", is_kafka && options.snapshot_chunk_rows.is_some(), false),
+        ("snapshot_parallel", is_kafka && options.snapshot_parallel.is_some(), false),
+        ("snapshot_rows_per_second", is_kafka && options.snapshot_rows_per_second.is_some(), false),
+        ("tls", is_kafka && options.tls.is_some(), false),
+        ("tls_ca", is_kafka && options.tls_ca.is_some(), false),
+    ];
+    for (name, ..) in given.into_iter().filter(|(_, given, known)| *given && !known) {
+        let hint = "remove it, or see docs/reference/config.md for whose it is".to_owned();
+        out.push((format!("`{name}` means nothing to this kind of source"), hint));
+    }
+    for (table, declared) in &source.declare {
+        if let Err(error) = Patterns::new(std::slice::from_ref(table), &[]) {
+            out.push((error.to_string(), "for example: declare: {\"shop.orders\": {key: [id]}}".to_owned()));
+        }
+        for (column, text) in &declared.columns {
+            if let Err(error) = decode::types::parse(text) {
+                let hint =
+                    "write the type as MySQL does: bigint unsigned, decimal(10,2), varchar(40)".to_owned();
+                out.push((format!("the column `{column}` of `{table}`: {error}"), hint));
+            }
+        }
+    }
+    out
 }
 
 /// Options of a flow that its kind of sink does not know: a person who sets them expects something.

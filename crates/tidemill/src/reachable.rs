@@ -4,6 +4,7 @@ use crate::commands::many;
 use crate::project::Project;
 use base::TableName;
 use flow::capture::CaptureError;
+use flow::capture::kafka;
 use flow::capture::mysql::check::{inspect_for, inspect_tables};
 use flow::capture::mysql::connect::Address;
 use flow::capture::mysql::schema;
@@ -46,6 +47,13 @@ pub async fn reach(project: &Project) -> Report {
         let looked = match config.kind {
             SourceKind::Mysql => look_at_mysql(&place, config, &reach, &mut report).await,
             SourceKind::Sqlite => look_at_sqlite(&place, config, &reach, &mut report),
+            SourceKind::Kafka => {
+                if let Err(error) = look_at_kafka(&place, config, &mut report).await {
+                    report.findings.push(unreached(place, &error));
+                }
+                // Which tables there are is known when the topics are read.
+                continue;
+            }
         };
         match looked {
             // Where a grant is missing, no table is seen: that is told with its hint.
@@ -54,11 +62,7 @@ pub async fn reach(project: &Project) -> Report {
                 let idle = reach.idle(&seen).into_iter();
                 report.notes.extend(idle.map(|idle| format!("{}: {}", idle.path, idle.message)));
             }
-            Err(error) => {
-                let message = base::error::chain(&error);
-                let hint = error.hint.clone().unwrap_or_else(|| AWAY_HINT.into());
-                report.findings.push(Finding { place, message, hint, unreachable: true });
-            }
+            Err(error) => report.findings.push(unreached(place, &error)),
         }
     }
     for (name, config) in &project.sinks {
@@ -106,6 +110,27 @@ async fn look_at_mysql(
         unreachable: false,
     }));
     Ok(seen)
+}
+
+fn unreached(place: String, error: &CaptureError) -> Finding {
+    let hint = error.hint.clone().unwrap_or_else(|| AWAY_HINT.into());
+    Finding { place, message: base::error::chain(error), hint, unreachable: true }
+}
+
+async fn look_at_kafka(place: &str, config: &SourceConfig, report: &mut Report) -> Result<(), CaptureError> {
+    let listed = tokio::time::timeout(PROBE_MAX, kafka::list_topics(config)).await;
+    let topics = listed.unwrap_or_else(|_| Err(CaptureError::unavailable("no answer within 10 s")))?;
+    let partitions = many(topics.iter().map(|(_, partitions)| partitions).sum(), "partition");
+    report.lines.push(format!(
+        "{place}: reads {} with {partitions} as {}",
+        many(topics.len(), "topic"),
+        config.options.format.name()
+    ));
+    let names: Vec<String> = topics.into_iter().map(|(name, _)| name).collect();
+    for pattern in kafka::idle_patterns(config, &names) {
+        report.notes.push(format!("{place}: `{pattern}` matches no topic"));
+    }
+    Ok(())
 }
 
 fn look_at_sqlite(

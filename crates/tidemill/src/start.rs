@@ -6,12 +6,13 @@ use crate::project::Project;
 use crate::retention::{self, Limits, Reader};
 use base::Fault;
 use catalog::Catalog;
+use flow::capture::kafka::{self, KafkaSource};
 use flow::capture::mysql::{self, Control, MySqlSource};
 use flow::capture::reach::Reach;
 use flow::capture::sqlite::{self, SqliteSource};
 use flow::capture::status::{ErrorStatus, StatusCell};
 use flow::capture::writer::JournalHandle;
-use flow::config::{SinkConfig, SourceKind};
+use flow::config::{SinkConfig, SnapshotMode, SourceKind};
 use flow::deliver::status::FlowStatusCell;
 use flow::deliver::{self, Flow, FlowControl};
 use flow::patterns::Patterns;
@@ -135,7 +136,9 @@ fn start_source(
         }
         Err(error) => return Err(Failure::of(&format!("open the journal of source `{name}`"), &error)),
     };
-    status.recall(&journal.state(), config.snapshot);
+    // Topics have no snapshot before them.
+    let snapshot = if config.kind == SourceKind::Kafka { SnapshotMode::Never } else { config.snapshot };
+    status.recall(&journal.state(), snapshot);
     let handle = JournalHandle::spawn(name, writer);
     let patterns =
         Arc::new(Patterns::new(&config.tables, &config.exclude).expect("checked with the project"));
@@ -162,6 +165,10 @@ fn start_source(
             let path = config.path.clone().expect("checked with the project");
             let source = SqliteSource { name, path, config, patterns, handle, status: cell, reach };
             tasks.spawn(async move { sqlite::run(source, commands, stop).await });
+        }
+        SourceKind::Kafka => {
+            let source = KafkaSource { name, config, patterns, handle, status: cell };
+            tasks.spawn(async move { kafka::run(source, commands, stop).await });
         }
     }
     Ok(RunningSource { status, open: Some(OpenSource { journal, control }) })

@@ -2,6 +2,7 @@
 //!
 //! A capture never skips what it cannot read: it quarantines one table, or stops and says why.
 
+pub mod kafka;
 pub mod mysql;
 pub mod reach;
 pub mod sqlite;

@@ -3,8 +3,9 @@
 use super::{CaptureError, CaptureErrorKind};
 use crate::config::SnapshotMode;
 use crate::interruptions::Interruptions;
-use base::Position;
+use base::{Position, TopicPosition};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,16 +20,27 @@ pub struct PositionStatus {
     pub gtid: Option<String>,
     pub file: Option<String>,
     pub pos: Option<u64>,
+    /// Of a Kafka source: the offset of the next record, by topic and partition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offsets: Option<BTreeMap<String, Vec<i64>>>,
 }
 
 impl PositionStatus {
+    pub fn of_topics(topics: &BTreeMap<String, TopicPosition>) -> Self {
+        let offsets = topics.iter().map(|(name, topic)| (name.clone(), topic.next.clone())).collect();
+        Self { offsets: Some(offsets), ..Self::default() }
+    }
+
     pub fn of(position: Option<&Position>) -> Self {
         let Some(position) = position else { return Self::default() };
         if let Position::Sqlite { change_id } = position {
             return Self { pos: Some(*change_id as u64), ..Self::default() };
         }
+        if let Position::Kafka { topics } = position {
+            return Self::of_topics(topics);
+        }
         let (file, pos) = position.file_pos().map_or((None, None), |(f, p)| (Some(f.to_owned()), Some(p)));
-        Self { gtid: position.gtid_text(), file, pos }
+        Self { gtid: position.gtid_text(), file, pos, offsets: None }
     }
 }
 
@@ -62,6 +74,12 @@ pub struct SourceStatus {
     pub position: PositionStatus,
     /// Milliseconds between the last change's commit and its capture; 0 when capture has caught up.
     pub lag_ms: u64,
+    /// Of a Kafka source: messages that the topics have and the journal lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_messages: Option<u64>,
+    /// Of a Kafka source: messages that could not be read and were passed over, since this process began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped_messages: Option<u64>,
     pub snapshot: SnapshotStatus,
     pub quarantined: Vec<QuarantineStatus>,
 }
@@ -90,6 +108,8 @@ impl StatusCell {
             lsn: 0,
             position: PositionStatus::default(),
             lag_ms: 0,
+            lag_messages: None,
+            skipped_messages: None,
             snapshot: SnapshotStatus {
                 state: "done",
                 tables: 0,

@@ -8,6 +8,7 @@ mod canal;
 mod cloudevents;
 mod debezium;
 mod debezium_schema;
+pub mod decode;
 pub mod json;
 mod maxwell;
 mod record;

@@ -14,6 +14,7 @@ mod first_steps;
 mod formats;
 mod history;
 mod kafka;
+mod kafka_source;
 mod kill;
 mod large;
 mod node;

@@ -376,6 +376,7 @@ async fn continuity(
             if *id == server.identity { file_continuity(conn, file, *pos).await } else { Ok(None) }
         }
         Position::Sqlite { .. } => Ok(Some("the journal belongs to a SQLite source".into())),
+        Position::Kafka { .. } => Ok(Some("the journal belongs to a Kafka source".into())),
     }
 }
 
@@ -423,7 +424,7 @@ async fn open_stream(
             execute(&mut conn, &[&connect]).await?;
             request
         }
-        Position::Sqlite { .. } => unreachable!("continuity refused it"),
+        Position::Sqlite { .. } | Position::Kafka { .. } => unreachable!("continuity refused it"),
     };
     conn.get_binlog_stream(request).await.map_err(|e| statement_error("start the binlog stream", e))
 }

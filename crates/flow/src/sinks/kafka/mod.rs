@@ -4,14 +4,14 @@
 //! after a kill. With `exactly_once` rows and progress are one transaction, and a second publisher shuts out the first.
 
 mod batch;
-mod login;
 mod producer;
 mod progress;
-mod wire;
 
 use crate::config::{FlowConfig, KafkaCodec};
 use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::formats::{Encoder, Format, Message, Record};
+use crate::kafka::login;
+use crate::kafka::wire::{Cluster, WireError};
 use crate::sinks::json::reference;
 use async_trait::async_trait;
 use base::{Op, Secret, Table};
@@ -21,7 +21,8 @@ use producer::{Failed, Place, Publisher, TopicSettings};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wire::{Cluster, WireError};
+
+pub use progress::TOPIC as PROGRESS_TOPIC;
 
 /// The topic unless the flow's options say otherwise.
 pub const TOPIC_DEFAULT: &str = "{source}.{db}.{table}";

@@ -5,7 +5,7 @@
 //! nothing of its partition goes before it.
 
 use super::batch::{Batch, Codec, Producer};
-use super::wire::{Cluster, WireError, checked};
+use crate::kafka::wire::{Cluster, WireError, checked};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use kafka_protocol::ResponseError;

@@ -1,16 +1,16 @@
 //! How far each flow is, in a compacted topic of the same cluster: the key is the flow's name.
 
 use super::producer::{Publisher, TopicSettings};
-use super::wire::{WireError, checked};
 use crate::deliver::sink::{Progress, Standing};
+use crate::kafka::records::committed;
+use crate::kafka::wire::{WireError, checked};
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, FetchRequest, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use kafka_protocol::records::{Record, RecordBatchDecoder};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 pub const TOPIC: &str = "tidemill_progress";
@@ -27,8 +27,6 @@ const FETCH_BYTES: i32 = 8 << 20;
 const FETCH_WAIT_MS: i32 = 1000;
 /// Offsets looked at first, from the end; each further look takes four times as many.
 const LOOK_BACK: i64 = 1000;
-/// Bytes of a batch before its length ends.
-const LENGTH_END: usize = 12;
 
 #[derive(Debug, Deserialize, Serialize)]
 struct Note {
@@ -156,37 +154,4 @@ async fn last_between(
         }
     }
     Ok(found)
-}
-
-/// The records of whole batches that were not aborted, and the offset behind the last.
-fn committed(bytes: Bytes, mut aborted: Vec<(i64, i64)>) -> Result<(Option<i64>, Vec<Record>), WireError> {
-    let mut rest = bytes;
-    let (mut next, mut out, mut open) = (None, Vec::new(), HashSet::new());
-    while let Some(head) = rest.get(..LENGTH_END) {
-        let (base, length) = head.split_at(8);
-        let base = i64::from_be_bytes(base.try_into().unwrap_or_default());
-        let length = i32::from_be_bytes(length.try_into().unwrap_or_default());
-        let size = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(LENGTH_END);
-        if rest.len() < size {
-            break;
-        }
-        let mut batch = rest.split_to(size);
-        aborted.retain(|(producer, first)| {
-            let begins = *first <= base;
-            if begins {
-                open.insert(*producer);
-            }
-            !begins
-        });
-        let set = RecordBatchDecoder::decode(&mut batch).map_err(WireError::broken)?;
-        for record in set.records {
-            next = Some(record.offset + 1);
-            if record.control {
-                open.remove(&record.producer_id);
-            } else if !(record.transactional && open.contains(&record.producer_id)) {
-                out.push(record);
-            }
-        }
-    }
-    Ok((next, out))
 }

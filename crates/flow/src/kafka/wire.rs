@@ -7,13 +7,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, MetadataRequest, RequestHeader, ResponseHeader, TopicName,
+    ApiVersionsRequest, FetchRequest, MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader,
+    TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer than a broker may wait for its followers.
@@ -21,6 +23,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 /// Largest answer that is read: what a fetch asks for is far smaller.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 const METADATA_VERSION: i16 = 8;
+/// Tells the ids of topics, and the fetch that goes by them; brokers before 3.1 do not have both.
+const METADATA_VERSION_WITH_IDS: i16 = 10;
+pub const FETCH_VERSION: i16 = 11;
+pub const FETCH_VERSION_BY_ID: i16 = 13;
 
 /// What went wrong between us and the brokers.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +65,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Transport for T {}
 pub struct Broker {
     stream: Box<dyn Transport>,
     last_id: i32,
+    /// Whether topics have ids for this broker.
+    tells_ids: bool,
 }
 
 impl Broker {
@@ -70,10 +78,15 @@ impl Broker {
                 Some(connector) => login::start_tls(connector, host, stream).await?,
                 None => Box::new(stream),
             };
-            let mut broker = Self { stream, last_id: 0 };
+            let mut broker = Self { stream, last_id: 0, tells_ids: false };
             // Asked first, as every client does: a server that is no broker is found out here.
             let versions = broker.call(0, &ApiVersionsRequest::default()).await?;
             checked(|| format!("{host}:{port}"), versions.error_code)?;
+            let has = |key: i16, version: i16| {
+                versions.api_keys.iter().any(|api| api.api_key == key && api.max_version >= version)
+            };
+            broker.tells_ids = has(MetadataRequest::KEY, METADATA_VERSION_WITH_IDS)
+                && has(FetchRequest::KEY, FETCH_VERSION_BY_ID);
             login::log_in(&mut broker, security).await?;
             Ok(broker)
         };
@@ -84,6 +97,15 @@ impl Broker {
             }),
             Err(_) => Err(WireError::Broken(format!("{host}:{port}: no answer to the connection"))),
         }
+    }
+
+    fn metadata_version(&self) -> i16 {
+        if self.tells_ids { METADATA_VERSION_WITH_IDS } else { METADATA_VERSION }
+    }
+
+    /// The fetch that this broker has: by id where it tells ids.
+    pub fn fetch_version(&self) -> i16 {
+        if self.tells_ids { FETCH_VERSION_BY_ID } else { FETCH_VERSION }
     }
 
     /// Sends a request and waits for its answer.
@@ -126,6 +148,8 @@ impl Broker {
 /// A topic as the brokers tell it.
 #[derive(Clone, Debug, Default)]
 pub struct Topic {
+    /// `None` where the brokers are too old to tell. A topic that is made again has another.
+    pub id: Option<Uuid>,
     /// The leader of each partition; −1 while there is none.
     pub leaders: Vec<i32>,
 }
@@ -189,6 +213,21 @@ impl Cluster {
         Ok(answer)
     }
 
+    /// Asks any broker for all topics there are, and keeps those that are wanted. Answers their names.
+    pub async fn discover(&mut self, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, WireError> {
+        let request = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false);
+        let mut answer = self.ask(&request).await?;
+        answer.topics.retain(|topic| {
+            !topic.is_internal && topic.name.as_ref().is_some_and(|name| wanted(name.as_str()))
+        });
+        let known: Vec<String> = self.topics.keys().cloned().collect();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        self.learn(&known, answer)?;
+        let mut names: Vec<String> = self.topics.keys().cloned().collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// Asks any broker for the brokers and these topics. A topic that does not exist is not among them afterwards.
     pub async fn refresh(&mut self, topics: &[&str]) -> Result<(), WireError> {
         let name = |topic: &&str| {
@@ -198,32 +237,39 @@ impl Cluster {
         let request = MetadataRequest::default()
             .with_topics(Some(topics.iter().map(name).collect()))
             .with_allow_auto_topic_creation(false);
+        let answer = self.ask(&request).await?;
+        self.learn(topics, answer)
+    }
+
+    async fn ask(&mut self, request: &MetadataRequest) -> Result<MetadataResponse, WireError> {
         let mut last = None;
         let known: Vec<i32> = self.addresses.keys().copied().collect();
         for id in known {
-            match self.call(id, METADATA_VERSION, &request).await {
-                Ok(answer) => return self.learn(topics, answer),
+            let asked = async {
+                let mut broker = self.take(id).await?;
+                let answer = broker.call(broker.metadata_version(), request).await?;
+                self.put_back(id, broker);
+                Ok(answer)
+            };
+            match asked.await {
+                Ok(answer) => return Ok(answer),
                 Err(error) => last = Some(error),
             }
         }
         for (host, port) in self.seeds.clone() {
             let asked = async {
                 let mut broker = Broker::connect(&host, port, &self.security).await?;
-                broker.call(METADATA_VERSION, &request).await
+                broker.call(broker.metadata_version(), request).await
             };
             match asked.await {
-                Ok(answer) => return self.learn(topics, answer),
+                Ok(answer) => return Ok(answer),
                 Err(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(|| WireError::Broken("no broker is known".to_owned())))
     }
 
-    fn learn(
-        &mut self,
-        asked: &[&str],
-        answer: kafka_protocol::messages::MetadataResponse,
-    ) -> Result<(), WireError> {
+    fn learn(&mut self, asked: &[&str], answer: MetadataResponse) -> Result<(), WireError> {
         self.controller = answer.controller_id.0;
         self.addresses = answer
             .brokers
@@ -245,7 +291,8 @@ impl Cluster {
                             *leader = partition.leader_id.0;
                         }
                     }
-                    self.topics.insert(name, Topic { leaders });
+                    let id = Some(topic.topic_id).filter(|id| !id.is_nil());
+                    self.topics.insert(name, Topic { id, leaders });
                 }
                 Some(ResponseError::UnknownTopicOrPartition) => {}
                 Some(error) => return Err(WireError::Refused { what: format!("topic `{name}`"), error }),

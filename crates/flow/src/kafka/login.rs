@@ -1,4 +1,4 @@
-//! The sink's URL, TLS and SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512: RFC 4616, 5802, 7677).
+//! The URL of a cluster, TLS and SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512: RFC 4616, 5802, 7677).
 
 use super::wire::{Broker, Transport, WireError, checked};
 use base::Secret;

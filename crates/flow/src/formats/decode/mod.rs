@@ -1,0 +1,128 @@
+//! From the messages of other systems, and our own, back to rows: the inverse of the encoders beside this folder.
+//!
+//! A message is decoded in two steps, because its values cannot be read before their columns are known: [`decode`] tells
+//! tables, keys and the text of each value, and what the message says about types; [`value::decode`] reads one value as its
+//! column has it.
+
+mod canal;
+pub mod cells;
+pub mod connect;
+mod debezium;
+mod maxwell;
+mod own;
+mod plain;
+mod text;
+pub mod types;
+pub mod value;
+
+use base::{Op, TableName};
+use cells::Cells;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use value::Wire;
+
+/// The shape of the messages that are read.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MessageFormat {
+    /// Our own.
+    #[default]
+    Json,
+    /// Debezium's envelope in JSON, with or without its schema.
+    Debezium,
+    /// Maxwell's row messages.
+    Maxwell,
+    /// Canal's flat messages.
+    Canal,
+    /// Each message is a row as it is now, a JSON object; one without a value deletes the row of its key. Tables go by the
+    /// topic's name: its last two parts between dots, or the source's name and the topic.
+    Plain,
+}
+
+impl MessageFormat {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Debezium => "debezium",
+            Self::Maxwell => "maxwell",
+            Self::Canal => "canal",
+            Self::Plain => "plain",
+        }
+    }
+
+    /// How it writes the values of a column that no schema describes.
+    pub fn wire(self, ty: &base::ColumnType) -> Wire {
+        match self {
+            Self::Debezium => Wire::debezium(ty),
+            Self::Canal => Wire::Canal,
+            Self::Json | Self::Maxwell | Self::Plain => Wire::Json,
+        }
+    }
+}
+
+/// A message as the broker has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// The source's name, the first part of a table's where the topic has one part only.
+    pub source: &'a str,
+    pub topic: &'a str,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+}
+
+/// One change of a message.
+#[derive(Clone, Debug)]
+pub struct Decoded<'a> {
+    pub name: TableName,
+    pub op: Op,
+    pub before: Option<Cells<'a>>,
+    pub after: Option<Cells<'a>>,
+    /// The names of the key's columns; `None` when the message does not tell.
+    pub key: Option<Vec<String>>,
+    pub told: Told<'a>,
+    /// Commit time in milliseconds since 1970, where the message knows it.
+    pub ts_ms: Option<i64>,
+    /// The transaction, where the message names it.
+    pub txn: Option<String>,
+    /// Whether the message says that its transaction ends here.
+    pub last: bool,
+}
+
+/// What a message tells about the types of its columns.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    Nothing,
+    /// An object of MySQL's type texts.
+    Mysql(&'a RawValue),
+    /// A struct's schema of Kafka Connect.
+    Connect(&'a RawValue),
+}
+
+/// The changes of one message: none for what holds no row, such as a tombstone. `Err` says what is wrong with it.
+pub fn decode<'a>(format: MessageFormat, message: Incoming<'a>) -> Result<Vec<Decoded<'a>>, String> {
+    if format == MessageFormat::Plain {
+        return plain::decode(message).map(|decoded| decoded.into_iter().collect());
+    }
+    let Some(value) = message.value else { return Ok(Vec::new()) };
+    let value = cells::parse(value, "value")?;
+    match format {
+        MessageFormat::Json => own::decode(&value).map(|decoded| decoded.into_iter().collect()),
+        MessageFormat::Debezium => debezium::decode(message.key, value).map(|one| one.into_iter().collect()),
+        MessageFormat::Maxwell => maxwell::decode(message.key, &value).map(|one| one.into_iter().collect()),
+        MessageFormat::Canal => canal::decode(&value),
+        MessageFormat::Plain => Ok(Vec::new()),
+    }
+}
+
+/// The table that a message names by these members.
+fn table_name(message: &Cells<'_>, db: &str, table: &str) -> Result<TableName, String> {
+    let part = |name: &str| {
+        let text = cells::text(message, name).filter(|text| !text.is_empty());
+        text.map(std::borrow::Cow::into_owned).ok_or_else(|| format!("it has no `{name}`"))
+    };
+    Ok(TableName { db: part(db)?, table: part(table)? })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! Record batches as a fetch answers them: what is whole, and was not aborted.
+
+use super::wire::WireError;
+use bytes::Bytes;
+use kafka_protocol::records::{Record, RecordBatchDecoder};
+use std::collections::HashSet;
+
+/// Bytes of a batch before its length ends.
+const LENGTH_END: usize = 12;
+const MAGIC_AT: usize = 16;
+/// The only format of batches since Kafka 0.11; earlier ones have no delta of the last offset.
+const MAGIC: u8 = 2;
+const LAST_DELTA_AT: usize = 23;
+
+/// The records of whole batches that were not aborted, and the offset behind the last batch. `aborted` holds producers and
+/// the first offsets of their aborted transactions, as the broker answers them.
+pub fn committed(
+    bytes: Bytes,
+    mut aborted: Vec<(i64, i64)>,
+) -> Result<(Option<i64>, Vec<Record>), WireError> {
+    let mut rest = bytes;
+    let (mut next, mut out, mut open) = (None, Vec::new(), HashSet::new());
+    while let Some(head) = rest.get(..LENGTH_END) {
+        let (base, length) = head.split_at(8);
+        let base = i64::from_be_bytes(base.try_into().unwrap_or_default());
+        let length = i32::from_be_bytes(length.try_into().unwrap_or_default());
+        let size = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(LENGTH_END);
+        if rest.len() < size {
+            break;
+        }
+        let mut batch = rest.split_to(size);
+        aborted.retain(|(producer, first)| {
+            let begins = *first <= base;
+            if begins {
+                open.insert(*producer);
+            }
+            !begins
+        });
+        // A compacted batch may have lost its last records, or all of them.
+        next = last_offset(&batch, base).map(|last| last + 1).or(next);
+        let set = RecordBatchDecoder::decode(&mut batch).map_err(WireError::broken)?;
+        for record in set.records {
+            next = next.max(Some(record.offset + 1));
+            if record.control {
+                open.remove(&record.producer_id);
+            } else if !(record.transactional && open.contains(&record.producer_id)) {
+                out.push(record);
+            }
+        }
+    }
+    Ok((next, out))
+}
+
+fn last_offset(batch: &Bytes, base: i64) -> Option<i64> {
+    if batch.get(MAGIC_AT) != Some(&MAGIC) {
+        return None;
+    }
+    let delta = batch.get(LAST_DELTA_AT..LAST_DELTA_AT + 4)?;
+    Some(base + i64::from(i32::from_be_bytes(delta.try_into().ok()?)))
+}
