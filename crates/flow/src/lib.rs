@@ -6,6 +6,7 @@ pub mod deliver;
 pub mod formats;
 mod interruptions;
 pub mod patterns;
+pub mod preview;
 pub mod sinks;
 pub mod transform;
 pub mod verify;

@@ -11,7 +11,7 @@ use flow::capture::reach::Reach;
 use flow::capture::sqlite::{self, SqliteSource};
 use flow::capture::status::{ErrorStatus, StatusCell};
 use flow::capture::writer::JournalHandle;
-use flow::config::SourceKind;
+use flow::config::{FlowConfig, SourceKind};
 use flow::deliver::status::FlowStatusCell;
 use flow::deliver::{self, Flow, FlowControl};
 use flow::patterns::Patterns;
@@ -47,6 +47,8 @@ pub struct RunningFlow {
     pub status: FlowStatusCell,
     pub from: String,
     pub tables: Vec<String>,
+    /// For a preview of its rules.
+    pub config: Arc<FlowConfig>,
     pub control: mpsc::Sender<FlowControl>,
 }
 
@@ -181,6 +183,7 @@ fn start_flow(
         status: status.clone(),
         from: config.from.clone(),
         tables: config.tables.clone(),
+        config: Arc::new(config.clone()),
         control,
     };
     let Some(open) = &sources[&config.from].open else {

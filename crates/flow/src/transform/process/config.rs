@@ -99,7 +99,7 @@ pub struct JsonColumn {
 pub struct LookupStep {
     /// The column whose value is looked up.
     pub column: String,
-    /// A file of the project's folder: `.csv` with a header line, or `.json` with a list of objects. Read when the flow
+    /// A file in the project's folder: `.csv` with a header line, or `.json` with a list of objects. Read when the flow
     /// begins to deliver: at a start, after `flow pause` and `flow resume`, and after an error.
     pub file: PathBuf,
     /// The file's column that holds the values.
