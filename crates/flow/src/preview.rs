@@ -82,7 +82,13 @@ impl Previewer {
             Converted::Passed => ("passes", None),
             Converted::Failed(_, reason) => ("parked", Some(reason)),
         };
-        let _ = write!(out, "{{\"lsn\":{},\"ts_ms\":{},\"op\":\"{}\"", change.lsn, change.ts_ms, change.op.name());
+        let _ = write!(
+            out,
+            "{{\"lsn\":{},\"ts_ms\":{},\"op\":\"{}\"",
+            change.lsn,
+            change.ts_ms,
+            change.op.name()
+        );
         put_name(out, &change.table);
         for (name, row) in [("before", change.before), ("after", change.after)] {
             put_image(out, name, row, &change.table)?;
@@ -111,12 +117,15 @@ fn put_name(out: &mut Vec<u8>, table: &Table) {
     }
 }
 
-fn put_image(out: &mut Vec<u8>, name: &str, row: Option<RowView<'_>>, table: &Table) -> Result<(), ProduceError> {
+fn put_image(
+    out: &mut Vec<u8>,
+    name: &str,
+    row: Option<RowView<'_>>,
+    table: &Table,
+) -> Result<(), ProduceError> {
     let _ = write!(out, ",\"{name}\":");
     match row {
-        Some(row) => {
-            put_row(out, row, table).map_err(|_| ProduceError::Malformed(table.name.to_string()))
-        }
+        Some(row) => put_row(out, row, table).map_err(|_| ProduceError::Malformed(table.name.to_string())),
         None => {
             out.extend_from_slice(b"null");
             Ok(())

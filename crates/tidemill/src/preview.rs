@@ -15,13 +15,20 @@ use std::sync::Arc;
 /// Characters of a value in the table.
 const CELL_CHARS_MAX: usize = 60;
 
-pub async fn run(dir: &Path, flow: &str, query: PreviewQuery, offline: bool, json: bool) -> Result<(), Failure> {
+pub async fn run(
+    dir: &Path,
+    flow: &str,
+    query: PreviewQuery,
+    offline: bool,
+    json: bool,
+) -> Result<(), Failure> {
     if offline { from_disk(dir, flow, query, json).await } else { from_node(dir, flow, query, json).await }
 }
 
 /// Reads the journal on disk to its end.
 async fn from_disk(dir: &Path, flow: &str, query: PreviewQuery, json: bool) -> Result<(), Failure> {
-    let project = Project::load_without_secrets(dir).map_err(|problems| crate::commands::report(&problems))?;
+    let project =
+        Project::load_without_secrets(dir).map_err(|problems| crate::commands::report(&problems))?;
     let Some(config) = project.flows.get(flow) else {
         let names: Vec<_> = project.flows.keys().map(String::as_str).collect();
         return Err(Failure::new(2, format!("there is no flow `{flow}`"))

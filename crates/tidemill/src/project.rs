@@ -3,7 +3,8 @@
 use crate::files::{self, Folder, read_folder};
 use base::{ByteSize, Secret, Span};
 use flow::config::{
-    DdlPolicy, FlowConfig, KafkaCodec, RedisType, SinkConfig, SinkKind, SourceConfig, SourceKind, TransformStep,
+    DdlPolicy, FlowConfig, KafkaCodec, RedisType, SinkConfig, SinkKind, SourceConfig, SourceKind,
+    TransformStep,
 };
 use flow::formats::Format;
 use flow::patterns::Patterns;
@@ -396,7 +397,8 @@ fn place_lookups(dir: &Path, flow: &mut FlowConfig) -> Vec<(usize, String, Strin
     let mut outside = Vec::new();
     for (index, step) in flow.transform.iter_mut().enumerate() {
         let TransformStep::Lookup(step) = step else { continue };
-        let plain = step.file.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let plain =
+            step.file.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         let whole = below(dir, &step.file);
         // A link may lead out as well.
         let real = |path: &Path| fs::canonicalize(path).ok();

@@ -194,9 +194,7 @@ impl Producer {
         if change.op == Op::Ddl {
             return self.take_ddl(change, batch);
         }
-        if let Converted::Failed(out, reason) =
-            self.convert(change, &mut batch.tables, &mut batch.changes)?
-        {
+        if let Converted::Failed(out, reason) = self.convert(change, &mut batch.tables, &mut batch.changes)? {
             batch.failed.push((*out, reason));
         }
         Ok(())
@@ -325,7 +323,8 @@ fn convert_split(
     match plan.apply_split(change.before, change.after, change.op) {
         Ok(rows) if rows.is_empty() => Converted::LeftOut,
         Ok(rows) => {
-            let part = |row: OutRow| OutChange { op: row.op, before: row.before, after: row.after, ..made.clone() };
+            let part =
+                |row: OutRow| OutChange { op: row.op, before: row.before, after: row.after, ..made.clone() };
             out.extend(rows.into_iter().map(part));
             Converted::Passed
         }

@@ -72,7 +72,8 @@ pub(super) fn plan(
     source: &Arc<Table>,
 ) -> Result<TablePlan, TransformError> {
     let columns = source.columns.iter().cloned().enumerate().map(|(i, column)| (Slot::Source(i), column));
-    let mut planner = Planner { source, columns: columns.collect(), computed: 0, steps: Vec::new(), place: None };
+    let mut planner =
+        Planner { source, columns: columns.collect(), computed: 0, steps: Vec::new(), place: None };
     for (index, step) in steps.iter().enumerate() {
         planner.step(index, step)?;
     }
@@ -208,7 +209,8 @@ impl Planner<'_> {
             return refused("a row is split already".into(), "split once, or in two flows");
         }
         if self.source.key.is_empty() {
-            let message = format!("table `{}` has no key, so its elements would have no name", self.source.name);
+            let message =
+                format!("table `{}` has no key, so its elements would have no name", self.source.name);
             return refused(message, "give the table a primary key");
         }
         let at = self.find(&split.input, || path.to_owned())?;

@@ -271,7 +271,9 @@ impl Ends {
             return Err(unsupported(format!("the sink `{}` cannot be compared yet", flow.to)));
         }
         if flow.transform.iter().any(|step| matches!(step, TransformStep::Split(_))) {
-            return Err(unsupported("`split` makes several rows of one, which are not compared yet".to_owned()));
+            return Err(unsupported(
+                "`split` makes several rows of one, which are not compared yet".to_owned(),
+            ));
         }
         if flow.options.history {
             return Err(unsupported("a history holds changes, not rows".to_owned()));

@@ -195,7 +195,9 @@ fn put_steps(out: &mut String, root: &Value) {
             out.push_str(&row(&[&format!("`{name}`"), &kind(root, value), &meaning]));
         }
     }
-    out.push_str("\n[processing.md](processing.md) has the keys of the steps that take an object, with examples.\n");
+    out.push_str(
+        "\n[processing.md](processing.md) has the keys of the steps that take an object, with examples.\n",
+    );
 }
 
 /// The keys of one step that takes an object.

@@ -85,7 +85,8 @@ fn put_example(out: &mut String, example: &Example) {
 
 /// Columns, with one value a row.
 fn put_cells(out: &mut String, rows: &[&[Cell]]) {
-    let values = (1..=rows.len()).map(|n| if rows.len() == 1 { "value".to_owned() } else { format!("row {n}") });
+    let values =
+        (1..=rows.len()).map(|n| if rows.len() == 1 { "value".to_owned() } else { format!("row {n}") });
     let head: Vec<String> = ["column".to_owned(), "type".to_owned()].into_iter().chain(values).collect();
     out.push_str(&row(&head.iter().map(String::as_str).collect::<Vec<_>>()));
     out.push_str(&format!("|{}\n", "---|".repeat(head.len())));

@@ -19,7 +19,9 @@ mod temporal;
 
 pub use bind::Scope;
 pub use functions::names as function_names;
-pub use json::{compact as compact_json, elements as json_elements, extract as extract_json, is_json, unquoted};
+pub use json::{
+    compact as compact_json, elements as json_elements, extract as extract_json, is_json, unquoted,
+};
 pub use node::{Row, Slot, set_text};
 pub use output::Output;
 pub use parse::Refusal;

@@ -63,7 +63,8 @@ const SYSTEMS: [(&str, &str); 11] = [
 pub fn parse(text: &str) -> Agent<'_> {
     let named = BROWSERS.iter().find_map(|(word, family)| Some((*family, version(after(text, word)?))));
     let safari = || Some(("Safari", version(after(text, "Version/")?))).filter(|_| text.contains("Safari/"));
-    let trident = || text.contains("Trident/").then(|| ("Internet Explorer", after(text, "rv:").and_then(version)));
+    let trident =
+        || text.contains("Trident/").then(|| ("Internet Explorer", after(text, "rv:").and_then(version)));
     let (browser, version) = named.or_else(safari).or_else(trident).unwrap_or(("Other", None));
     let os = SYSTEMS.iter().find(|(word, _)| text.contains(word)).map_or("Other", |(_, os)| os);
     Agent { browser, version, os, device: device(text, browser, os) }

@@ -71,7 +71,12 @@ struct Said {
 }
 
 impl DateReader {
-    pub fn compile(formats: &[String], into: &str, zone: Option<&str>, ty: Option<&str>) -> Result<Self, String> {
+    pub fn compile(
+        formats: &[String],
+        into: &str,
+        zone: Option<&str>,
+        ty: Option<&str>,
+    ) -> Result<Self, String> {
         let ty = ty.unwrap_or("timestamp(3)");
         let ty = match Typed::parse(ty) {
             Some(ty @ (Typed::DateTime { .. } | Typed::Timestamp { .. })) => ty,
@@ -92,9 +97,7 @@ impl DateReader {
         let micros = self.formats.iter().find_map(|format| self.by(format, text));
         let micros = micros.ok_or_else(|| format!("{} has none of the formats", shown(text)))?;
         Ok(match self.ty {
-            Typed::DateTime { fsp } => {
-                Value::DateTime(base::value::timestamp_to_datetime(cut(micros, fsp)))
-            }
+            Typed::DateTime { fsp } => Value::DateTime(base::value::timestamp_to_datetime(cut(micros, fsp))),
             Typed::Timestamp { fsp } => Value::Timestamp(cut(micros, fsp)),
             _ => Value::Null,
         })
@@ -130,7 +133,8 @@ fn compile_pattern(text: &str) -> Result<Vec<Part>, String> {
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         if c == '\'' {
-            let (quoted, after) = rest[1..].split_once('\'').ok_or_else(|| format!("`{text}`: a quote has no end"))?;
+            let (quoted, after) =
+                rest[1..].split_once('\'').ok_or_else(|| format!("`{text}`: a quote has no end"))?;
             // Two quotes are one.
             let quoted = if quoted.is_empty() { "'" } else { quoted };
             parts.extend(quoted.chars().map(Part::Character));
@@ -177,7 +181,17 @@ fn compile_pattern(text: &str) -> Result<Vec<Part>, String> {
 }
 
 const MONTHS: [&str; 12] = [
-    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
     "december",
 ];
 
@@ -201,7 +215,9 @@ fn take<'t>(part: Part, text: &'t str, said: &mut Said) -> Option<&'t str> {
         Part::MonthName { whole } => {
             let letters = text.bytes().take_while(u8::is_ascii_alphabetic).count();
             let word = text[..if whole { letters } else { letters.min(3) }].to_ascii_lowercase();
-            let same = |month: &&str| if whole { **month == word } else { word.len() == 3 && month.starts_with(&word) };
+            let same = |month: &&str| {
+                if whole { **month == word } else { word.len() == 3 && month.starts_with(&word) }
+            };
             said.month = MONTHS.iter().position(|month| same(&month))? as u8 + 1;
             Some(&text[word.len()..])
         }

@@ -25,7 +25,8 @@ pub enum Answer {
 pub type Cell = (&'static str, &'static str, &'static str);
 
 /// The file that the examples of `lookup` read, `lookups/status.csv`.
-pub const LOOKUP_FILE: &str = "code,label,class\n200,OK,2\n404,Not Found,4\n500,\"Internal, Server Error\",5\n";
+pub const LOOKUP_FILE: &str =
+    "code,label,class\n200,OK,2\n404,Not Found,4\n500,\"Internal, Server Error\",5\n";
 
 /// A step and its examples.
 pub struct Section {
@@ -34,7 +35,8 @@ pub struct Section {
 }
 
 const LINE: &str = r#"203.0.113.7 - anna [26/Nov/2026:18:30:05 +0100] "GET /a?b=1 HTTP/1.1" 200 2326"#;
-const COMBINED: &str = r#"2001:db8::1 - - [26/Nov/2026:18:30:05 +0100] "POST /cart HTTP/2.0" 404 - "-" "curl/8.5.0""#;
+const COMBINED: &str =
+    r#"2001:db8::1 - - [26/Nov/2026:18:30:05 +0100] "POST /cart HTTP/2.0" 404 - "-" "curl/8.5.0""#;
 
 macro_rules! agent {
     ($text:literal, $cells:expr $(,)?) => {
@@ -116,7 +118,9 @@ pub const SECTIONS: [Section; 8] = [
                 row: &[(
                     "line",
                     "text",
-                    Some(r#""a \"b\"" 123e4567-e89b-42d3-a456-426614174000 https://u@example.com:8080/p?q=1#x /var/log/a.log"#),
+                    Some(
+                        r#""a \"b\"" 123e4567-e89b-42d3-a456-426614174000 https://u@example.com:8080/p?q=1#x /var/log/a.log"#,
+                    ),
                 )],
                 answer: Answer::Row(&[
                     ("said", "longtext", r#""\"a \\\"b\\\"\"""#),
@@ -243,7 +247,11 @@ pub const SECTIONS: [Section; 8] = [
         examples: &[
             Example {
                 step: r#"json: {column: doc, columns: {user_id: {path: "$.user.id", type: int}, tag: {path: "$.tags[0]"}, user: {path: "$.user", type: json}, none: {path: "$.x"}}}"#,
-                row: &[("doc", "text", Some(r#"{"user": {"id": 7, "name": "Ana"}, "tags": ["new", "vip"]}"#))],
+                row: &[(
+                    "doc",
+                    "text",
+                    Some(r#"{"user": {"id": 7, "name": "Ana"}, "tags": ["new", "vip"]}"#),
+                )],
                 answer: Answer::Row(&[
                     ("none", "longtext", "null"),
                     ("tag", "longtext", r#""new""#),
@@ -473,8 +481,9 @@ mod tests {
                 let before = row.view().values().unwrap();
                 let shown = |row: &[Value]| made(row, &plan.table().columns, example, &before);
                 let result = if plan.splits() {
-                    plan.apply_split(None, Some(row.view()), Op::Insert)
-                        .map(|rows| rows.into_iter().map(|row| shown(&row.after.unwrap())).collect::<Vec<_>>())
+                    plan.apply_split(None, Some(row.view()), Op::Insert).map(|rows| {
+                        rows.into_iter().map(|row| shown(&row.after.unwrap())).collect::<Vec<_>>()
+                    })
                 } else {
                     plan.apply(row.view()).map(|row| row.iter().map(|row| shown(row)).collect())
                 };

@@ -95,7 +95,8 @@ impl Grok {
                 continue;
             }
             let value = self.types[*column].read(part.as_str());
-            out[base + column] = value.map_err(|reason| format!("`{}`: {reason}", self.columns[*column].name))?;
+            out[base + column] =
+                value.map_err(|reason| format!("`{}`: {reason}", self.columns[*column].name))?;
         }
         Ok(())
     }
@@ -106,13 +107,16 @@ impl Expansion<'_> {
         let mut rest = pattern;
         while let Some((before, after)) = rest.split_once("%{") {
             self.regex.push_str(before);
-            let (inside, behind) = after.split_once('}').ok_or_else(|| format!("`{pattern}`: `%{{` has no end"))?;
+            let (inside, behind) =
+                after.split_once('}').ok_or_else(|| format!("`{pattern}`: `%{{` has no end"))?;
             self.put_named(inside, depth)?;
             rest = behind;
         }
         self.regex.push_str(rest);
         if self.regex.len() > PATTERN_BYTES_MAX {
-            return Err(format!("the pattern is larger than {PATTERN_BYTES_MAX} bytes with its names replaced"));
+            return Err(format!(
+                "the pattern is larger than {PATTERN_BYTES_MAX} bytes with its names replaced"
+            ));
         }
         Ok(())
     }
@@ -122,11 +126,12 @@ impl Expansion<'_> {
         let mut words = inside.splitn(3, ':');
         let (name, column, ty) = (words.next().unwrap_or_default(), words.next(), words.next());
         let own = self.define;
-        let pattern = own.get(name).map(String::as_str).or_else(|| patterns::named(name)).ok_or_else(|| {
-            let near = base::near::nearest(name, patterns::PATTERNS.iter().map(|(name, _)| *name));
-            let near = near.map_or(String::new(), |near| format!("; `{near}` is one"));
-            format!("there is no pattern `{name}`{near}")
-        })?;
+        let pattern =
+            own.get(name).map(String::as_str).or_else(|| patterns::named(name)).ok_or_else(|| {
+                let near = base::near::nearest(name, patterns::PATTERNS.iter().map(|(name, _)| *name));
+                let near = near.map_or(String::new(), |near| format!("; `{near}` is one"));
+                format!("there is no pattern `{name}`{near}")
+            })?;
         if depth == DEPTH_MAX {
             return Err(format!("the pattern `{name}` names itself, or more than {DEPTH_MAX} others deep"));
         }
@@ -134,7 +139,8 @@ impl Expansion<'_> {
             None => self.regex.push_str("(?:"),
             Some(column) => {
                 let ty = ty.unwrap_or("text");
-                let ty = Typed::parse(ty).ok_or_else(|| format!("`{ty}` is not a type: there are {TYPES}"))?;
+                let ty =
+                    Typed::parse(ty).ok_or_else(|| format!("`{ty}` is not a type: there are {TYPES}"))?;
                 self.regex.push_str(&format!("(?P<tidemill_{}>", self.fields.len()));
                 self.fields.push((column.to_owned(), ty));
             }

@@ -25,7 +25,8 @@ impl Lookup {
             .columns
             .iter()
             .map(|(name, ty)| {
-                let ty = Typed::parse(ty).ok_or_else(|| format!("`{ty}` is not a type: there are {TYPES}"))?;
+                let ty =
+                    Typed::parse(ty).ok_or_else(|| format!("`{ty}` is not a type: there are {TYPES}"))?;
                 Ok((name.as_str(), ty))
             })
             .collect::<Result<_, String>>()?;
@@ -35,7 +36,9 @@ impl Lookup {
         if let Some(name) = step.default.keys().find(|name| !step.columns.contains_key(*name)) {
             return Err(format!("`default` names `{name}`, which is not among `columns`"));
         }
-        let default = types.iter().map(|(name, ty)| step.default.get(*name).map_or(Ok(Value::Null), |text| ty.read(text)));
+        let default = types
+            .iter()
+            .map(|(name, ty)| step.default.get(*name).map_or(Ok(Value::Null), |text| ty.read(text)));
         let default = default.collect::<Result<_, _>>().map_err(|reason| format!("`default`: {reason}"))?;
         let shown = step.file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let in_file = |reason: String| format!("the file `{shown}`: {reason}");
@@ -146,9 +149,9 @@ fn read_json(text: &str, key: &str, types: &[(&str, Typed)]) -> Result<HashMap<S
         for (name, ty) in types {
             let value = match object.get(*name) {
                 None | Some(serde_json::Value::Null) => Value::Null,
-                Some(value) => {
-                    ty.read(&text_of(value)).map_err(|reason| format!("object {number}, `{name}`: {reason}"))?
-                }
+                Some(value) => ty
+                    .read(&text_of(value))
+                    .map_err(|reason| format!("object {number}, `{name}`: {reason}"))?,
             };
             row.push(value);
         }

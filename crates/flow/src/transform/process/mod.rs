@@ -82,7 +82,13 @@ pub enum Fate {
 }
 
 impl Process {
-    fn new(verb: &'static str, inputs: &[&str], function: Function, on_error: OnError, columns: Vec<Column>) -> Self {
+    fn new(
+        verb: &'static str,
+        inputs: &[&str],
+        function: Function,
+        on_error: OnError,
+        columns: Vec<Column>,
+    ) -> Self {
         let inputs = inputs.iter().map(|name| (*name).to_owned()).collect();
         Self { verb, inputs, function: Arc::new(function), on_error, columns }
     }
@@ -201,7 +207,8 @@ impl Bound {
             out.resize(out.len() + self.width, Value::Null);
             return Ok(());
         };
-        let most = if matches!(&*self.function, Function::Json(_)) { DOCUMENT_BYTES_MAX } else { TEXT_BYTES_MAX };
+        let most =
+            if matches!(&*self.function, Function::Json(_)) { DOCUMENT_BYTES_MAX } else { TEXT_BYTES_MAX };
         bounded(&text, most)?;
         match &*self.function {
             Function::Grok(grok) => grok.apply(&text, out)?,
@@ -245,7 +252,10 @@ impl Input {
     pub fn new(slot: Slot, column: &Column, verb: &str) -> Result<Self, TransformError> {
         let labels = match &column.ty {
             ColumnType::Enum { labels } | ColumnType::Set { labels } => labels.clone(),
-            ColumnType::Binary { .. } | ColumnType::VarBinary { .. } | ColumnType::Geometry | ColumnType::Vector { .. } => {
+            ColumnType::Binary { .. }
+            | ColumnType::VarBinary { .. }
+            | ColumnType::Geometry
+            | ColumnType::Vector { .. } => {
                 return Err(TransformError {
                     path: String::new(),
                     message: format!("`{}` is a {}, which {verb} cannot read", column.name, column.sql_type),
@@ -261,7 +271,9 @@ impl Input {
     pub fn text<'r>(&self, row: Row<'r>) -> Result<Option<Cow<'r, str>>, String> {
         Ok(match row.get(self.slot) {
             ValueRef::Null => None,
-            ValueRef::Text(text) | ValueRef::Decimal(text) | ValueRef::Json(text) => Some(Cow::Borrowed(text)),
+            ValueRef::Text(text) | ValueRef::Decimal(text) | ValueRef::Json(text) => {
+                Some(Cow::Borrowed(text))
+            }
             ValueRef::RawText(_) | ValueRef::Bytes(_) => {
                 return Err(format!("`{}` holds bytes that are no text of its character set", self.name));
             }

@@ -85,7 +85,8 @@ impl SplitPlan {
                 parts.into_iter().map(|part| self.ty.read(part)).collect()
             }
             None => {
-                let parts = json_elements(&text).ok_or_else(|| format!("{} is not a JSON array", shown(&text)))?;
+                let parts =
+                    json_elements(&text).ok_or_else(|| format!("{} is not a JSON array", shown(&text)))?;
                 if parts.len() > ROWS_MAX {
                     return Err(too_many());
                 }

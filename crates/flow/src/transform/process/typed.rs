@@ -20,8 +20,7 @@ pub enum Typed {
 }
 
 /// What a type may be called, for hints and the reference page.
-pub const TYPES: &str =
-    "text, varchar(n), int, double, decimal(p,s), bool, json, date, datetime, datetime(n), timestamp, timestamp(n)";
+pub const TYPES: &str = "text, varchar(n), int, double, decimal(p,s), bool, json, date, datetime, datetime(n), timestamp, timestamp(n)";
 
 impl Typed {
     pub fn parse(text: &str) -> Option<Self> {
@@ -41,7 +40,9 @@ impl Typed {
             ("bool" | "boolean", None) => Self::Bool,
             ("json", None) => Self::Json,
             ("date", None) => Self::Date,
-            ("varchar", Some(n)) => Self::Varchar(n.trim().parse().ok().filter(|n| (1..=16_383).contains(n))?),
+            ("varchar", Some(n)) => {
+                Self::Varchar(n.trim().parse().ok().filter(|n| (1..=16_383).contains(n))?)
+            }
             ("decimal", Some(both)) => {
                 let (precision, scale) = both.split_once(',').unwrap_or((both, "0"));
                 let (precision, scale) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
@@ -71,8 +72,12 @@ impl Typed {
             Self::Bool => (ColumnType::TinyInt { unsigned: false }, "tinyint(1)".to_owned()),
             Self::Json => (ColumnType::Json, "json".to_owned()),
             Self::Date => (ColumnType::Date, "date".to_owned()),
-            Self::DateTime { fsp } => (ColumnType::DateTime { fsp: *fsp }, format!("datetime{}", digits(*fsp))),
-            Self::Timestamp { fsp } => (ColumnType::Timestamp { fsp: *fsp }, format!("timestamp{}", digits(*fsp))),
+            Self::DateTime { fsp } => {
+                (ColumnType::DateTime { fsp: *fsp }, format!("datetime{}", digits(*fsp)))
+            }
+            Self::Timestamp { fsp } => {
+                (ColumnType::Timestamp { fsp: *fsp }, format!("timestamp{}", digits(*fsp)))
+            }
         };
         let charset = matches!(ty, ColumnType::Text { .. }).then(|| "utf8mb4".to_owned());
         Column {
@@ -158,7 +163,9 @@ fn decimal(text: &str, precision: u8, scale: u8) -> Option<String> {
         None => ("", text.strip_prefix('+').unwrap_or(text)),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.len() + fraction.len() == 0 || !(whole.bytes().chain(fraction.bytes())).all(|b| b.is_ascii_digit()) {
+    if whole.len() + fraction.len() == 0
+        || !(whole.bytes().chain(fraction.bytes())).all(|b| b.is_ascii_digit())
+    {
         return None;
     }
     let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
@@ -217,10 +224,7 @@ mod tests {
         assert_eq!(read("json", "{ \"a\" : 1 }"), Some(Value::Json("{\"a\":1}".into())));
         assert_eq!(read("json", "{"), None);
         assert_eq!(read("date", "2026-02-30"), None);
-        assert_eq!(
-            read("timestamp(3)", "1970-01-01T01:00:00.1239+01:00"),
-            Some(Value::Timestamp(123_000))
-        );
+        assert_eq!(read("timestamp(3)", "1970-01-01T01:00:00.1239+01:00"), Some(Value::Timestamp(123_000)));
         for wrong in ["", "number", "decimal(2,3)", "datetime(7)", "varchar(0)", "int(3)", "text)"] {
             assert_eq!(Typed::parse(wrong), None, "{wrong}");
         }
