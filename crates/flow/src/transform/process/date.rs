@@ -215,10 +215,10 @@ fn take<'t>(part: Part, text: &'t str, said: &mut Said) -> Option<&'t str> {
         Part::MonthName { whole } => {
             let letters = text.bytes().take_while(u8::is_ascii_alphabetic).count();
             let word = text[..if whole { letters } else { letters.min(3) }].to_ascii_lowercase();
-            let same = |month: &&str| {
-                if whole { **month == word } else { word.len() == 3 && month.starts_with(&word) }
+            let same = |month: &str| {
+                if whole { *month == word } else { word.len() == 3 && month.starts_with(&word) }
             };
-            said.month = MONTHS.iter().position(|month| same(&month))? as u8 + 1;
+            said.month = MONTHS.iter().position(|month| same(month))? as u8 + 1;
             Some(&text[word.len()..])
         }
         Part::Number { field, digits_min } => {
