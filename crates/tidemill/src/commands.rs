@@ -317,11 +317,11 @@ pub async fn tail(dir: &Path, source: &str, query: ChangesQuery, offline: bool) 
 }
 
 pub async fn flow(dir: &Path, verb: FlowVerb, json: bool, quiet: bool) -> Result<(), Failure> {
-    // It reads both ends itself; every other verb is asked of the node.
     if let FlowVerb::Preview { flow, limit, offline } = &verb {
         let query = PreviewQuery { limit: *limit, follow: true };
         return preview::run(dir, flow, query, *offline, json).await;
     }
+    // It reads both ends itself; every other verb is asked of the node.
     if let FlowVerb::Verify { flow, tables } = &verb {
         return verify::run(dir, flow, tables, json, quiet).await;
     }

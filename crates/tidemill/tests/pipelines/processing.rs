@@ -1,17 +1,11 @@
 //! Rows on their way: taken apart, split, looked up, set aside and mended, and shown before and after.
 
-use crate::node::{Node, mysql_source, sqlite_rows};
+use crate::node::{Node, mysql_source, run_all, sqlite_rows};
 use serde_json::Value;
-use testkit::{MySql, MySqlOptions, SqlServer};
+use testkit::{MySql, MySqlOptions};
 
 const EDGE: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 \
                     Safari/537.36 Edg/126.0.2592.87";
-
-async fn run_all(server: &SqlServer, statements: &[&str]) {
-    for sql in statements {
-        server.exec(sql).await.unwrap();
-    }
-}
 
 /// A table of a server, and a flow with these steps into a SQLite file.
 async fn flow(setup: &[&str], transform: &str) -> (MySql, Node) {
