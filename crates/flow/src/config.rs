@@ -3,6 +3,9 @@
 
 use crate::formats::Format;
 use crate::formats::decode::MessageFormat;
+use crate::transform::process::config::{
+    DateStep, DissectStep, GeoPointStep, GrokStep, JsonStep, LookupStep, SplitStep, UserAgentStep,
+};
 use base::{ByteSize, Secret, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -285,6 +288,22 @@ pub enum TransformStep {
     Mask(BTreeMap<String, Mask>),
     /// Adds or replaces columns by MySQL expressions: `{total: "price * quantity"}`.
     Set(BTreeMap<String, String>),
+    /// Takes a text apart by named patterns.
+    Grok(GrokStep),
+    /// Takes a text apart by the characters between its parts; faster than `grok`.
+    Dissect(DissectStep),
+    /// Reads a date and time from a text.
+    Date(DateStep),
+    /// Takes columns out of JSON.
+    Json(JsonStep),
+    /// Adds columns from a file that is beside the flow.
+    Lookup(LookupStep),
+    /// Makes one row of each element of a list.
+    Split(SplitStep),
+    /// Makes a point of two numbers.
+    GeoPoint(GeoPointStep),
+    /// Tells browser, version, system and device from a `User-Agent`.
+    UserAgent(UserAgentStep),
 }
 
 /// How a value is hidden.

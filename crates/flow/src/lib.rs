@@ -7,6 +7,7 @@ pub mod formats;
 mod interruptions;
 mod kafka;
 pub mod patterns;
+pub mod preview;
 pub mod sinks;
 pub mod transform;
 pub mod verify;

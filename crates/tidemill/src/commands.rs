@@ -3,10 +3,10 @@
 use crate::FlowVerb;
 use crate::client::NodeClient;
 use crate::failure::Failure;
-use crate::http::{ChangeLister, ChangesQuery};
+use crate::http::{ChangeLister, ChangesQuery, PreviewQuery};
 use crate::project::{NodeConfig, Problem, Project};
 use crate::verify;
-use crate::{files, reachable, start};
+use crate::{files, preview, reachable, start};
 use flow::patterns::Patterns;
 use futures_util::StreamExt;
 use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// What commands need that speak to the running node: they work where the project's secrets are not at hand.
-fn load_node(dir: &Path) -> Result<NodeConfig, Failure> {
+pub fn load_node(dir: &Path) -> Result<NodeConfig, Failure> {
     NodeConfig::load(dir).map_err(|problems| report(&problems))
 }
 
@@ -30,7 +30,7 @@ pub fn load(dir: &Path) -> Result<Project, Failure> {
 }
 
 /// Every mistake on standard error.
-fn report(problems: &[Problem]) -> Failure {
+pub fn report(problems: &[Problem]) -> Failure {
     for problem in problems {
         eprintln!("{problem}");
     }
@@ -338,6 +338,10 @@ pub async fn tail(dir: &Path, source: &str, query: ChangesQuery, offline: bool) 
 }
 
 pub async fn flow(dir: &Path, verb: FlowVerb, json: bool, quiet: bool) -> Result<(), Failure> {
+    if let FlowVerb::Preview { flow, limit, offline } = &verb {
+        let query = PreviewQuery { limit: *limit, follow: true };
+        return preview::run(dir, flow, query, *offline, json).await;
+    }
     // It reads both ends itself; every other verb is asked of the node.
     if let FlowVerb::Verify { flow, tables } = &verb {
         return verify::run(dir, flow, tables, json, quiet).await;
@@ -366,7 +370,7 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool, quiet: bool) -> Result
         FlowVerb::Resnapshot { flow, tables } => {
             client.post(&act(flow, "resnapshot"), &json!({ "tables": tables })).await?
         }
-        FlowVerb::Verify { .. } => return Ok(()),
+        FlowVerb::Verify { .. } | FlowVerb::Preview { .. } => return Ok(()),
         FlowVerb::DeadLetters { flow } => {
             let letters = client.get(&format!("/api/v1/flows/{flow}/dead-letters")).await?;
             if json {
@@ -405,7 +409,10 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool, quiet: bool) -> Result
             }
             FlowVerb::Pause { flow } => println!("paused: {flow}"),
             FlowVerb::Resume { flow } => println!("resumed: {flow}"),
-            FlowVerb::List | FlowVerb::Verify { .. } | FlowVerb::DeadLetters { .. } => {}
+            FlowVerb::List
+            | FlowVerb::Verify { .. }
+            | FlowVerb::Preview { .. }
+            | FlowVerb::DeadLetters { .. } => {}
         }
     }
     Ok(())

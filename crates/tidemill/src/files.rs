@@ -190,11 +190,22 @@ mod tests {
                 "1:7: a source of kind `oracle` is planned, but this version has none yet\n  hint: there are: mysql, ",
             ),
             (source("kind: mysqll\n"), "there is no kind of source `mysqll`\n  hint: did you mean `mysql`?"),
-            (told::<SinkConfig>("sinks/a.yaml", "kind: http
-"), "a sink of kind `http` is planned"),
-            (flow("from: a
-"), "`to` is missing
-"),
+            (
+                told::<SinkConfig>(
+                    "sinks/a.yaml",
+                    "kind: http
+",
+                ),
+                "a sink of kind `http` is planned",
+            ),
+            (
+                flow(
+                    "from: a
+",
+                ),
+                "`to` is missing
+",
+            ),
             (source(""), ":1:1: the file is empty\n"),
             (
                 source("kind: mysql\non_gap: wait\ntables: []\n"),

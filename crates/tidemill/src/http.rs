@@ -8,18 +8,20 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use base::Code;
 use base::metrics::{METRICS, MetricKind};
+use base::{Change, Code};
 use flow::capture::mysql::{Anew, Control};
+use flow::config::FlowConfig;
 use flow::deliver::FlowControl;
 use flow::formats::{Encoder, Format, Record};
 use flow::patterns::Patterns;
+use flow::preview::Previewer;
 use journal::Journal;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// Bytes a `changes` request reads of the journal at once.
 const READ_BYTES: usize = 256 << 10;
@@ -72,7 +74,7 @@ pub struct Route {
     handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 11] = [
+pub const ROUTES: [Route; 12] = [
     Route {
         method: "GET",
         path: "/",
@@ -132,6 +134,16 @@ pub const ROUTES: [Route; 11] = [
         what: "The parked changes, oldest first, at most 1000: epoch, lsn, db, table, key, op, reason, `waits_for` (the \
                lsn of the refused change of the same row that this one waits behind), `parked_ms`, change.",
         handler: || get(dead_letters),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/flows/{name}/preview",
+        shown: "/api/v1/flows/{name}/preview",
+        what: "Rows before and after the flow's rules, as JSON lines, from the newest changes on: lsn, `ts_ms`, op, db, \
+               table, before, after (as the source has them), outcome (`passes`, `left_out`, `parked`), reason, rows (what the \
+               sink would be given: op, db, table, before, after). The flow is not disturbed. Query: `limit` = how many \
+               changes, 20 by default; `follow` = `true` to wait for more, for ever without a limit.",
+        handler: || get(preview),
     },
     Route {
         method: "GET",
@@ -459,14 +471,60 @@ async fn changes(
         Err(refusal) => return *refusal,
     };
     let Ok(place) = Arc::clone(&app.readers).try_acquire_owned() else {
-        let message = format!("{READERS_MAX} readers follow changes already");
-        return problem(Code::Exhausted, message, "end one of them, or read with `tail --offline`");
+        return too_many_readers();
     };
+    match ChangeLister::new(&name, &source.journal, &query) {
+        Ok(lister) => stream(&app, place, lister),
+        Err(message) => problem(Code::Invalid, message, "for example: from=1"),
+    }
+}
+
+/// What a reader of a preview asks for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PreviewQuery {
+    pub limit: Option<u64>,
+    /// Whether to wait for more at the journal's end.
+    pub follow: bool,
+}
+
+async fn preview(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Query(query): Query<PreviewQuery>,
+) -> Response {
+    let Some(flow) = app.node.flows.get(&name) else {
+        return problem(
+            Code::NotFound,
+            format!("there is no flow `{name}`"),
+            "see `tidemill flow list`, or GET /api/v1/flows",
+        );
+    };
+    let source = match open_source(&app, &flow.from) {
+        Ok(source) => source,
+        Err(refusal) => return *refusal,
+    };
+    let Ok(place) = Arc::clone(&app.readers).try_acquire_owned() else {
+        return too_many_readers();
+    };
+    let (config, journal) = (Arc::clone(&flow.config), source.journal.clone());
+    // The newest changes are looked for on the disk.
+    let lister = tokio::task::spawn_blocking(move || ChangeLister::preview(&config, &journal, &query)).await;
+    match lister {
+        Ok(Ok(lister)) => stream(&app, place, lister),
+        Ok(Err(message)) => problem(Code::FailedPrecondition, message, "see `tidemill check`"),
+        Err(error) => problem(Code::Internal, error.to_string(), "see the log"),
+    }
+}
+
+fn too_many_readers() -> Response {
+    let message = format!("{READERS_MAX} readers follow changes already");
+    problem(Code::Exhausted, message, "end one of them, or read with `--offline`")
+}
+
+/// Lines as they come, as the answer's body.
+fn stream(app: &App, place: OwnedSemaphorePermit, lister: ChangeLister) -> Response {
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(PARTS_MAX);
-    let lister = match ChangeLister::new(&name, &source.journal, &query) {
-        Ok(lister) => lister,
-        Err(message) => return problem(Code::Invalid, message, "for example: from=1"),
-    };
     let shutdown = app.shutdown.clone();
     tokio::task::spawn_blocking(move || {
         let _place = place;
@@ -515,12 +573,17 @@ async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>
     ([(header::CONTENT_TYPE, "application/json")], found).into_response()
 }
 
-/// Prints changes of a journal in one format, a line each.
+/// Appends a change's line; false when it has none. `Err` is why it cannot be printed.
+type Printer = Box<dyn FnMut(&Change<'_>, &mut Vec<u8>) -> Result<bool, String> + Send>;
+
+/// Changes of a preview where nobody says how many.
+const PREVIEW_CHANGES: u64 = 20;
+
+/// Prints changes of a journal, a line each.
 pub struct ChangeLister {
-    encoder: Encoder,
+    printer: Printer,
     journal: Journal,
     reader: journal::Reader,
-    patterns: Option<Patterns>,
     left: u64,
     follow: bool,
 }
@@ -539,14 +602,29 @@ impl ChangeLister {
             .transpose()?;
         let reader = journal.reader(from.max(1)).map_err(|e| base::error::chain(&e))?;
         let left = query.limit.unwrap_or(u64::MAX);
-        Ok(Self {
-            encoder: Encoder::new(query.format, source, query.schemas),
-            journal: journal.clone(),
-            reader,
-            patterns,
-            left,
-            follow: query.follow,
-        })
+        let encoder = Encoder::new(query.format, source, query.schemas);
+        let printer: Printer = Box::new(move |change, out| {
+            if patterns.as_ref().is_some_and(|patterns| !patterns.matches(&change.table.name)) {
+                return Ok(false);
+            }
+            let record = Record::of_change(change)
+                .map_err(|e| format!("change {} cannot be printed: {e}", change.lsn))?;
+            encoder.lines(&record, out);
+            Ok(true)
+        });
+        Ok(Self { printer, journal: journal.clone(), reader, left, follow: query.follow })
+    }
+
+    /// Prints what a flow's rules make of the newest changes. Blocking.
+    pub fn preview(flow: &FlowConfig, journal: &Journal, query: &PreviewQuery) -> Result<Self, String> {
+        let mut previewer = Previewer::new(journal, flow).map_err(|e| base::error::chain(&e))?;
+        let newest = query.limit.unwrap_or(PREVIEW_CHANGES);
+        let from = previewer.first_of_newest(journal, newest).map_err(|e| base::error::chain(&e))?;
+        let reader = journal.reader(from).map_err(|e| base::error::chain(&e))?;
+        let left = if query.follow { query.limit.unwrap_or(u64::MAX) } else { newest };
+        let printer: Printer =
+            Box::new(move |change, out| previewer.line(change, out).map_err(|e| base::error::chain(&e)));
+        Ok(Self { printer, journal: journal.clone(), reader, left, follow: query.follow })
     }
 
     /// Hands lines to `out` until the limit, the end (unless following), shutdown, or `out` says no; no lines now and then,
@@ -564,12 +642,9 @@ impl ChangeLister {
                 let mut lines = Vec::new();
                 for change in chunk.changes() {
                     let change = change.map_err(|e| base::error::chain(&e))?;
-                    if self.patterns.as_ref().is_some_and(|p| !p.matches(&change.table.name)) {
+                    if !(self.printer)(&change, &mut lines)? {
                         continue;
                     }
-                    let record = Record::of_change(&change)
-                        .map_err(|e| format!("change {} cannot be printed: {e}", change.lsn))?;
-                    self.encoder.lines(&record, &mut lines);
                     self.left -= 1;
                     if self.left == 0 {
                         break;

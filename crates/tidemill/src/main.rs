@@ -8,6 +8,7 @@ mod failure;
 mod files;
 mod http;
 mod init;
+mod preview;
 mod project;
 mod reachable;
 mod reference;
@@ -148,7 +149,18 @@ pub enum FlowVerb {
         #[arg(long = "table", value_name = "PATTERN")]
         tables: Vec<String>,
     },
-    /// Show the changes that the sink refused, with the reasons.
+    /// Show rows before and after the flow's rules, from the newest changes on, without disturbing the flow.
+    Preview {
+        /// The flow's name.
+        flow: String,
+        /// Stop after this many changes. Without it: the newest 20, and then those that come.
+        #[arg(long)]
+        limit: Option<u64>,
+        /// Read the journal on disk to its end, without a running node.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Show the changes that are parked, with the reasons.
     DeadLetters {
         /// The flow's name.
         flow: String,

@@ -4,7 +4,7 @@ use crate::files::{self, Folder, read_folder};
 use base::{ByteSize, Secret, Span};
 use flow::config::{
     DdlPolicy, FlowConfig, KafkaCodec, KafkaStart, OnBad, RedisType, SinkConfig, SinkKind, SnapshotMode,
-    SourceConfig, SourceKind,
+    SourceConfig, SourceKind, TransformStep,
 };
 use flow::formats::Format;
 use flow::formats::decode::{self, MessageFormat};
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// One mistake in the project, where it is and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -289,8 +289,13 @@ impl Project {
                 add(path, reason, hint.unwrap_or_else(|| format!("url: {}127.0.0.1:PORT", schemes[0])));
             }
         }
-        for (name, flow) in &self.flows {
+        for (name, flow) in &mut self.flows {
             let path = format!("flows/{name}.yaml");
+            let outside = place_lookups(&dir, flow);
+            let readable = outside.is_empty();
+            for (index, message, hint) in outside {
+                add(path.clone(), format!("transform[{index}].lookup: {message}"), hint);
+            }
             if !self.sources.contains_key(&flow.from) && !broken.sources.contains(&flow.from) {
                 let names: Vec<_> = self.sources.keys().map(String::as_str).collect();
                 add(path.clone(), format!("there is no source `{}`", flow.from), known(&names));
@@ -331,7 +336,11 @@ impl Project {
                 );
                 add(path.clone(), message, "use `format: json` or `format: cloudevents`".into());
             }
-            for error in Transform::compile(flow).err().unwrap_or_default() {
+            if let Some(reason) = self.sinks.get(&flow.to).and_then(|sink| split_refusal(flow, sink.kind)) {
+                let message = format!("`split` is not supported by the sink `{}`: {reason}", flow.to);
+                add(path.clone(), message, "use a SQL sink, kafka, stdout, or a redis sink of rows".into());
+            }
+            for error in Transform::compile(flow).err().filter(|_| readable).unwrap_or_default() {
                 let hint = error.hint.clone();
                 add(path.clone(), error.to_string(), hint);
             }
@@ -438,6 +447,43 @@ fn format_refusal(flow: &FlowConfig, kind: SinkKind) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// Why a kind of sink cannot keep apart the rows that one change became.
+fn split_refusal(flow: &FlowConfig, kind: SinkKind) -> Option<&'static str> {
+    let is_log = matches!(flow.options.r#type, Some(RedisType::Stream | RedisType::Pubsub));
+    match kind {
+        _ if !flow.transform.iter().any(|step| matches!(step, TransformStep::Split(_))) => None,
+        SinkKind::Nats | SinkKind::Files => {
+            Some("it finds its progress in its last message, which would be a part of a change")
+        }
+        SinkKind::Redis if is_log => Some("an entry's id is that of its change"),
+        _ if flow.options.history => Some("a history has one row a change"),
+        _ => None,
+    }
+}
+
+/// Puts the project's folder before the files that `lookup` steps read. Answers those that lie outside of it, by step, with
+/// a hint; they are left as they are, and read by nobody, since the project has a mistake.
+fn place_lookups(dir: &Path, flow: &mut FlowConfig) -> Vec<(usize, String, String)> {
+    let mut outside = Vec::new();
+    for (index, step) in flow.transform.iter_mut().enumerate() {
+        let TransformStep::Lookup(step) = step else { continue };
+        let plain =
+            step.file.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let whole = below(dir, &step.file);
+        // A link may lead out as well.
+        let real = |path: &Path| fs::canonicalize(path).ok();
+        let escapes = real(&whole).zip(real(dir)).is_some_and(|(file, dir)| !file.starts_with(dir));
+        if plain && !escapes {
+            step.file = whole;
+            continue;
+        }
+        let message = format!("the file `{}` is outside of the project's folder", step.file.display());
+        outside.push((index, message, "put it into the project: file: lookups/status.csv".to_owned()));
+        step.file = PathBuf::new();
+    }
+    outside
 }
 
 /// Where in a file a mistake stands that was found after reading it: at the step that the message begins with, or at

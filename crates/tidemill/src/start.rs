@@ -12,7 +12,7 @@ use flow::capture::reach::Reach;
 use flow::capture::sqlite::{self, SqliteSource};
 use flow::capture::status::{ErrorStatus, StatusCell};
 use flow::capture::writer::JournalHandle;
-use flow::config::{SinkConfig, SnapshotMode, SourceKind};
+use flow::config::{FlowConfig, SinkConfig, SnapshotMode, SourceKind};
 use flow::deliver::status::FlowStatusCell;
 use flow::deliver::{self, Flow, FlowControl};
 use flow::patterns::Patterns;
@@ -49,6 +49,8 @@ pub struct RunningFlow {
     pub from: String,
     pub tables: Vec<String>,
     pub sink: SinkConfig,
+    /// For a preview of its rules.
+    pub config: Arc<FlowConfig>,
     pub control: mpsc::Sender<FlowControl>,
 }
 
@@ -190,6 +192,7 @@ fn start_flow(
         from: config.from.clone(),
         tables: config.tables.clone(),
         sink: project.sinks[&config.to].clone(),
+        config: Arc::new(config.clone()),
         control,
     };
     let Some(open) = &sources[&config.from].open else {

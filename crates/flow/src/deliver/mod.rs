@@ -433,6 +433,7 @@ impl Delivery<'_> {
                 });
             };
             let later = batch.changes.split_off(index + 1);
+            // The first of what a row became stands for all: the others are parked with it.
             if let Some(refused) = batch.changes.pop() {
                 self.park(&refused, &reason, None)?;
             }
@@ -503,9 +504,9 @@ impl Delivery<'_> {
         let rows = self.flow.catalog.parked_rows(&self.flow.name)?;
         let mut refused: HashSet<(String, String)> = HashSet::new();
         let (mut through, mut waiting) = (0, 0);
-        for row in rows {
-            if parked::names(&row).any(|name| refused.contains(&name)) {
-                refused.extend(parked::names(&row));
+        for (place, row) in rows.iter().enumerate() {
+            if parked::names(row).any(|name| refused.contains(&name)) {
+                refused.extend(parked::names(row));
                 waiting += 1;
                 continue;
             }
@@ -513,11 +514,15 @@ impl Delivery<'_> {
                 Reread::Gone => {
                     Some("the journal no longer has this change: use `flow resnapshot`".to_owned())
                 }
-                Reread::Unfit(reason) => Some(reason),
+                Reread::Unfit(reason) => {
+                    let later = &rows[place + 1..];
+                    let made_up = tokio::task::block_in_place(|| self.parked.made_up_for(row, later))?;
+                    Some(reason).filter(|_| !made_up)
+                }
                 Reread::Excluded => None,
-                Reread::Change(change) => {
-                    let up_to = Progress { epoch: change.epoch, lsn: change.lsn };
-                    let batch = self.batch(vec![change], up_to, true, true);
+                Reread::Changes(changes) => {
+                    let epoch = changes.first().map_or(0, |change| change.epoch);
+                    let batch = self.batch(changes, Progress { epoch, lsn: row.lsn }, true, true);
                     match self.sink.apply(&batch).await {
                         Ok(()) => None,
                         Err(SinkError::Row { reason, .. }) => Some(reason),
@@ -532,7 +537,7 @@ impl Delivery<'_> {
                 }
                 Some(reason) => {
                     self.flow.catalog.set_reason(&self.flow.name, row.lsn, &reason)?;
-                    refused.extend(parked::names(&row));
+                    refused.extend(parked::names(row));
                     waiting += 1;
                 }
             }

@@ -1,7 +1,7 @@
 //! Changes that a sink refused and those that wait behind them: which rows they hold back, by which names these rows go
 //! now, and how they are read again.
 
-use super::producer::{ProduceError, Producer};
+use super::producer::{Converted, ProduceError, Producer};
 use super::sink::OutChange;
 use super::{Flow, FlowError, now_ms};
 use crate::config::{RedisType, SinkKind};
@@ -16,7 +16,8 @@ const READ_BYTES: usize = 256 << 10;
 
 /// A parked change as the journal and today's rules have it.
 pub enum Reread {
-    Change(OutChange),
+    /// One, or all that the row became.
+    Changes(Vec<OutChange>),
     /// An expression cannot be evaluated for it, or it does not fit what its table became.
     Unfit(String),
     /// Today's filter or tables leave it out.
@@ -148,8 +149,9 @@ impl Parked {
         self.catalog.note_rename(&self.flow, &rename)?;
         for row in rows {
             match self.reread(row.lsn)? {
-                Reread::Change(change) => {
-                    let keys = keys(&change);
+                Reread::Changes(changes) => {
+                    // All that a row became goes by the key of the row.
+                    let keys = changes.first().map(keys).unwrap_or_default();
                     let key = keys.last().cloned().unwrap_or_default();
                     let old_key = keys.first().filter(|_| keys.len() > 1).cloned().unwrap_or_default();
                     self.catalog.rekey(&self.flow, row.lsn, &rename.to, &key, &old_key)?;
@@ -166,31 +168,49 @@ impl Parked {
     /// A parked change as the journal has it, by today's rules and under its table's name of now. Blocks on the disk.
     /// Cheapest in the order of lsn.
     pub fn reread(&mut self, lsn: u64) -> Result<Reread, FlowError> {
-        let Some((change, reason)) = (match self.find(lsn)? {
+        let (changes, reason) = match self.find(lsn)? {
             Found::Gone => return Ok(Reread::Gone),
-            Found::Excluded => None,
-            Found::Change(change) => Some((change, None)),
-            Found::Failed(change, reason) => Some((change, Some(reason))),
-        }) else {
-            return Ok(Reread::Excluded);
+            Found::Excluded => return Ok(Reread::Excluded),
+            Found::Changes(changes) => (changes, None),
+            Found::Failed(change, reason) => (vec![*change], Some(reason)),
         };
-        let mut change = change;
-        if self.holds_rows {
-            for rename in self.catalog.renames(&self.flow)? {
+        let renames = if self.holds_rows { self.catalog.renames(&self.flow)? } else { Vec::new() };
+        let mut current = Vec::with_capacity(changes.len());
+        for mut change in changes {
+            for rename in &renames {
                 let of_table = (&change.table.name.db, &change.table.name.table);
                 if rename.lsn <= lsn || of_table != (&rename.from.0, &rename.from.1) {
                     continue;
                 }
-                change = match renamed(change, &rename) {
+                change = match renamed(change, rename) {
                     Ok(change) => change,
                     Err(reason) => return Ok(Reread::Unfit(reason)),
                 };
             }
+            current.push(change);
         }
         Ok(match reason {
             Some(reason) => Reread::Unfit(reason),
-            None => Reread::Change(change),
+            None => Reread::Changes(current),
         })
+    }
+
+    /// Whether a later parked change makes up for one that has no answer: it is of the same row, has an answer, and says all
+    /// that a sink of rows keeps. `later` is in the order of lsn.
+    pub fn made_up_for(&mut self, row: &ParkedRow, later: &[ParkedRow]) -> Result<bool, FlowError> {
+        if !self.holds_rows || !row.old_key.is_empty() || row.key.is_empty() {
+            return Ok(false);
+        }
+        let same = |other: &&ParkedRow| {
+            let came_from = if other.old_key.is_empty() { &other.key } else { &other.old_key };
+            (&other.db, &other.table, came_from) == (&row.db, &row.table, &row.key)
+        };
+        for other in later.iter().filter(same) {
+            if matches!(self.reread(other.lsn)?, Reread::Changes(_)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn find(&mut self, lsn: u64) -> Result<Found, FlowError> {
@@ -218,10 +238,11 @@ impl Parked {
         for change in chunk.changes() {
             let change = change.map_err(ProduceError::from)?;
             if change.lsn == lsn {
-                return Ok(match self.producer.convert(&change, &mut Vec::new())? {
-                    None => Found::Excluded,
-                    Some(Ok(change)) => Found::Change(change),
-                    Some(Err((change, reason))) => Found::Failed(change, reason),
+                let mut changes = Vec::new();
+                return Ok(match self.producer.convert(&change, &mut Vec::new(), &mut changes)? {
+                    Converted::Foreign | Converted::LeftOut => Found::Excluded,
+                    Converted::Passed => Found::Changes(changes),
+                    Converted::Failed(change, reason) => Found::Failed(change, reason),
                 });
             }
         }
@@ -235,8 +256,8 @@ impl Parked {
 }
 
 enum Found {
-    Change(OutChange),
-    Failed(OutChange, String),
+    Changes(Vec<OutChange>),
+    Failed(Box<OutChange>, String),
     Excluded,
     Gone,
 }
@@ -321,17 +342,26 @@ fn renamed(mut change: OutChange, rename: &ParkedRename) -> Result<OutChange, St
     Ok(change)
 }
 
-/// The row's keys as JSON text, of both images. The whole row stands for the key of a table without one.
+/// The row's keys as JSON text, of both images. The whole row stands for the key of a table without one, and the row of
+/// the source for what it became.
 fn keys(change: &OutChange) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
+    let key_of = |row: &Vec<Value>| -> Vec<Value> {
+        let all = 0..row.len();
+        let key: Vec<usize> =
+            if change.table.key.is_empty() { all.collect() } else { change.table.key.clone() };
+        key.into_iter().map(|index| row.get(index).cloned().unwrap_or_default()).collect()
+    };
+    let [before, after] = match &change.whole {
+        Some(whole) => [whole.before.clone(), whole.after.clone()],
+        None => [&change.before, &change.after].map(|row| row.as_ref().map(key_of)),
+    };
     let all: Vec<usize> = (0..change.table.columns.len()).collect();
     let key = if change.table.key.is_empty() { &all } else { &change.table.key };
-    for row in [&change.before, &change.after].into_iter().flatten() {
+    let mut out: Vec<String> = Vec::new();
+    for values in [before, after].into_iter().flatten() {
         let mut text = Vec::from(*b"{");
-        for (position, index) in key.iter().enumerate() {
-            let (Some(column), Some(value)) = (change.table.columns.get(*index), row.get(*index)) else {
-                continue;
-            };
+        for (position, (index, value)) in key.iter().zip(&values).enumerate() {
+            let Some(column) = change.table.columns.get(*index) else { continue };
             if position > 0 {
                 text.push(b',');
             }

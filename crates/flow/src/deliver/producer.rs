@@ -1,10 +1,10 @@
 //! The reading half of a flow: journal → patterns → transform → batches, on a thread of its own, a few batches ahead of
 //! the sink.
 
-use super::sink::{OutChange, Progress};
+use super::sink::{OutChange, Progress, WholeRow};
 use crate::config::FlowConfig;
 use crate::patterns::Patterns;
-use crate::transform::{TablePlan, Transform};
+use crate::transform::{EvalError, OutRow, TablePlan, Transform};
 use base::{Change, Ddl, Op, Table};
 use journal::{Journal, JournalError, Reader};
 use std::collections::{HashMap, HashSet};
@@ -44,6 +44,18 @@ pub struct Produced {
     pub tables: Vec<Arc<Table>>,
     /// Commit time of the last change read, milliseconds.
     pub ts_ms: i64,
+}
+
+/// What became of a change.
+pub enum Converted {
+    /// Its table is not of this flow.
+    Foreign,
+    /// The rules leave it out.
+    LeftOut,
+    /// It is among the changes: once, or several times where rows become several.
+    Passed,
+    /// A rule has no answer for it: the change with its key only, and the reason.
+    Failed(Box<OutChange>, String),
 }
 
 /// How a table's rows leave.
@@ -182,11 +194,8 @@ impl Producer {
         if change.op == Op::Ddl {
             return self.take_ddl(change, batch);
         }
-        if let Some(out) = self.convert(change, &mut batch.tables)? {
-            match out {
-                Ok(out) => batch.changes.push(out),
-                Err((out, reason)) => batch.failed.push((out, reason)),
-            }
+        if let Converted::Failed(out, reason) = self.convert(change, &mut batch.tables, &mut batch.changes)? {
+            batch.failed.push((*out, reason));
         }
         Ok(())
     }
@@ -213,22 +222,19 @@ impl Producer {
         Ok(Some(plan))
     }
 
-    /// The change as the sink shall see it: `None` when it is not of this flow or filtered out.
-    #[expect(
-        clippy::type_complexity,
-        reason = "a change, or a change with the reason why it could not be computed"
-    )]
+    /// Appends the change as the sink shall see it to `out`.
     pub fn convert(
         &mut self,
         change: &Change<'_>,
         tables: &mut Vec<Arc<Table>>,
-    ) -> Result<Option<Result<OutChange, (OutChange, String)>>, ProduceError> {
-        let Some(plan) = self.plan(&change.table)? else { return Ok(None) };
+        out: &mut Vec<OutChange>,
+    ) -> Result<Converted, ProduceError> {
+        let Some(plan) = self.plan(&change.table)? else { return Ok(Converted::Foreign) };
         let table = Arc::clone(plan.table());
         if self.prepared.insert((change.table.id, change.table.version)) {
             tables.push(Arc::clone(&table));
         }
-        let mut out = OutChange {
+        let mut made = OutChange {
             epoch: change.epoch,
             lsn: change.lsn,
             op: change.op,
@@ -238,27 +244,23 @@ impl Producer {
             before: None,
             after: None,
             ddl: None,
+            whole: None,
         };
         if change.op == Op::Truncate {
-            return Ok(Some(Ok(out)));
+            out.push(made);
+            return Ok(Converted::Passed);
+        }
+        if plan.splits() {
+            return Ok(convert_split(&plan, change, made, out));
         }
         match plan.apply_change(change.before, change.after, change.op) {
-            Ok(None) => Ok(None),
+            Ok(None) => Ok(Converted::LeftOut),
             Ok(Some(row)) => {
-                out.op = row.op;
-                out.before = row.before;
-                out.after = row.after;
-                Ok(Some(Ok(out)))
+                (made.op, made.before, made.after) = (row.op, row.before, row.after);
+                out.push(made);
+                Ok(Converted::Passed)
             }
-            Err(error) => {
-                // With its key only, under the name it has in the sink: later changes of the row wait behind it, and
-                // what a mask hides stays hidden.
-                if !out.table.key.is_empty() {
-                    out.before = change.before.and_then(|row| plan.key_only(row));
-                    out.after = change.after.and_then(|row| plan.key_only(row));
-                }
-                Ok(Some(Err((out, error.to_string()))))
-            }
+            Err(error) => Ok(failed(&plan, change, made, &error)),
         }
     }
 
@@ -282,6 +284,7 @@ impl Producer {
             txn: change.txn.clone(),
             before: None,
             after: None,
+            whole: None,
             ddl: Some(Arc::new(Ddl {
                 sql: ddl.sql.clone(),
                 before,
@@ -306,6 +309,37 @@ impl Producer {
         }
         Ok(out)
     }
+}
+
+/// Several rows of one.
+fn convert_split(
+    plan: &TablePlan,
+    change: &Change<'_>,
+    mut made: OutChange,
+    out: &mut Vec<OutChange>,
+) -> Converted {
+    let key = |row: Option<base::RowView<'_>>| row.and_then(|row| plan.row_key(row));
+    made.whole = Some(Arc::new(WholeRow { before: key(change.before), after: key(change.after) }));
+    match plan.apply_split(change.before, change.after, change.op) {
+        Ok(rows) if rows.is_empty() => Converted::LeftOut,
+        Ok(rows) => {
+            let part =
+                |row: OutRow| OutChange { op: row.op, before: row.before, after: row.after, ..made.clone() };
+            out.extend(rows.into_iter().map(part));
+            Converted::Passed
+        }
+        Err(error) => failed(plan, change, made, &error),
+    }
+}
+
+/// With its key only, under the name it has in the sink: later changes of the row wait behind it, and what a mask hides
+/// stays hidden.
+fn failed(plan: &TablePlan, change: &Change<'_>, mut made: OutChange, error: &EvalError) -> Converted {
+    if !made.table.key.is_empty() {
+        made.before = change.before.and_then(|row| plan.key_only(row));
+        made.after = change.after.and_then(|row| plan.key_only(row));
+    }
+    Converted::Failed(Box::new(made), error.to_string())
 }
 
 #[cfg(test)]

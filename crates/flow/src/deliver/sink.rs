@@ -36,6 +36,16 @@ pub struct OutChange {
     pub after: Option<Vec<Value>>,
     /// For `Op::Ddl`: routed and transformed like the rows.
     pub ddl: Option<Arc<Ddl>>,
+    /// Where rows of the source become several: the row of the source that this one is of. All of one change have one lsn,
+    /// stand side by side in one batch, and are parked and tried again together.
+    pub whole: Option<Arc<WholeRow>>,
+}
+
+/// A row of the source by its key, before and after: values of the first columns of the table's key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WholeRow {
+    pub before: Option<Vec<Value>>,
+    pub after: Option<Vec<Value>>,
 }
 
 /// Changes in journal order.

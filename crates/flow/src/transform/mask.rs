@@ -21,7 +21,8 @@ pub fn masked(mask: Mask, value: ValueRef<'_>, labels: &[String]) -> Value {
     }
 }
 
-fn text(value: ValueRef<'_>, labels: &[String]) -> String {
+/// The value as MySQL would print it; `labels` are those of an ENUM or SET column.
+pub fn text(value: ValueRef<'_>, labels: &[String]) -> String {
     match value {
         ValueRef::Text(text) | ValueRef::Decimal(text) | ValueRef::Json(text) => text.to_owned(),
         ValueRef::Int(v) => v.to_string(),

@@ -5,6 +5,7 @@
 mod expr;
 mod mask;
 mod plan;
+pub mod process;
 
 pub use expr::function_names;
 pub use plan::{OutRow, TablePlan};
@@ -13,6 +14,7 @@ use crate::config::{FlowConfig, Mask, TransformStep};
 use crate::patterns::wildcard;
 use base::{Table, TableName};
 use expr::{Expression, Refusal};
+use process::{Process, Split};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -29,6 +31,11 @@ pub struct TransformError {
 impl TransformError {
     fn refused(path: String, refusal: Refusal) -> Self {
         Self { path, message: refusal.message, hint: refusal.hint }
+    }
+
+    /// At its place, where it has none yet.
+    fn at(self, path: String) -> Self {
+        if self.path.is_empty() { Self { path, ..self } } else { self }
     }
 }
 
@@ -52,6 +59,8 @@ enum Step {
     Rename(BTreeMap<String, String>),
     Mask(BTreeMap<String, Mask>),
     Set(Vec<(String, Expression)>),
+    Process(Process),
+    Split(Split),
 }
 
 impl Transform {
@@ -74,6 +83,18 @@ impl Transform {
         routes.sort_by_key(|(from, _)| from.db.contains('*') as u8 + from.table.contains('*') as u8);
         let mut steps = Vec::new();
         for (index, step) in flow.transform.iter().enumerate() {
+            if let Some(compiled) = compile_process(step) {
+                let mistaken = |(verb, message): (&str, String)| TransformError {
+                    path: format!("transform[{index}].{verb}"),
+                    message,
+                    hint: "docs/reference/processing.md shows what each step takes and answers".into(),
+                };
+                match compiled {
+                    Ok(step) => steps.push(step),
+                    Err(mistake) => errors.push(mistaken(mistake)),
+                }
+                continue;
+            }
             let mut read = |path: String, text: &str| {
                 let refused = |refusal| errors.push(TransformError::refused(path, refusal));
                 Expression::parse(text).map_err(refused).ok()
@@ -91,9 +112,15 @@ impl Transform {
                 TransformStep::Columns(names) => Some(Step::Columns(names.clone())),
                 TransformStep::Rename(names) => Some(Step::Rename(names.clone())),
                 TransformStep::Mask(masks) => Some(Step::Mask(masks.clone())),
+                _ => None,
             });
         }
         if errors.is_empty() { Ok(Self { routes, steps }) } else { Err(errors) }
+    }
+
+    /// Whether rows become several.
+    pub fn splits(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Split(_)))
     }
 
     pub fn plan(&self, source: &Arc<Table>) -> Result<TablePlan, TransformError> {
@@ -112,6 +139,27 @@ impl Transform {
             None => name.clone(),
         }
     }
+}
+
+/// A step of `process`; `None` for the others. A mistake comes with the step's name.
+fn compile_process(step: &TransformStep) -> Option<Result<Step, (&'static str, String)>> {
+    let named = |verb: &'static str| move |message: String| (verb, message);
+    let process = |verb, process: Result<Process, String>| process.map(Step::Process).map_err(named(verb));
+    Some(match step {
+        TransformStep::Grok(step) => process("grok", Process::grok(step)),
+        TransformStep::Dissect(step) => process("dissect", Process::dissect(step)),
+        TransformStep::Date(step) => process("date", Process::date(step)),
+        TransformStep::Json(step) => process("json", Process::json(step)),
+        TransformStep::Lookup(step) => process("lookup", Process::lookup(step)),
+        TransformStep::GeoPoint(step) => Ok(Step::Process(Process::geo_point(step))),
+        TransformStep::UserAgent(step) => Ok(Step::Process(Process::user_agent(step))),
+        TransformStep::Split(step) => Split::compile(step).map(Step::Split).map_err(named("split")),
+        TransformStep::Filter(_)
+        | TransformStep::Columns(_)
+        | TransformStep::Rename(_)
+        | TransformStep::Mask(_)
+        | TransformStep::Set(_) => return None,
+    })
 }
 
 /// What `*` stood for in `from` takes the place of `*` in `to`.

@@ -2,6 +2,7 @@
 
 use super::expr::{Condition, Output, Row, Scope, Slot};
 use super::mask::masked;
+use super::process::{Bound, Fate, Input, Split, SplitPlan};
 use super::{EvalError, Step, TransformError};
 use crate::config::Mask;
 use base::{Column, ColumnType, Op, RowView, Table, TableName, Value, ValueRef};
@@ -24,6 +25,8 @@ pub struct TablePlan {
     /// Where each column of the output comes from.
     columns: Vec<Slot>,
     plain: bool,
+    /// Whether a row becomes several; the last column of the key is then the place among them.
+    splits: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -32,6 +35,18 @@ enum PlannedStep {
     /// Each output takes the next computed slot.
     Set(Vec<Output>),
     Mask(Vec<MaskedSlot>),
+    /// Its columns take the next computed slots.
+    Process(Box<Bound>),
+    /// The element and its place take the next two computed slots.
+    Split(Box<SplitPlan>),
+}
+
+/// How far the steps came with a row.
+enum Reached {
+    End,
+    LeftOut,
+    /// A row becomes several at this step.
+    Split(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +62,8 @@ struct Planner<'a> {
     columns: Vec<(Slot, Column)>,
     computed: usize,
     steps: Vec<PlannedStep>,
+    /// The place of an element, behind a `split`.
+    place: Option<Slot>,
 }
 
 pub(super) fn plan(
@@ -55,20 +72,25 @@ pub(super) fn plan(
     source: &Arc<Table>,
 ) -> Result<TablePlan, TransformError> {
     let columns = source.columns.iter().cloned().enumerate().map(|(i, column)| (Slot::Source(i), column));
-    let mut planner = Planner { source, columns: columns.collect(), computed: 0, steps: Vec::new() };
+    let mut planner =
+        Planner { source, columns: columns.collect(), computed: 0, steps: Vec::new(), place: None };
     for (index, step) in steps.iter().enumerate() {
         planner.step(index, step)?;
     }
-    let Planner { columns, steps: planned, .. } = planner;
-    let place = |old: usize| columns.iter().position(|(slot, _)| *slot == Slot::Source(old));
-    let key: Option<Vec<usize>> = source.key.iter().map(|old| place(*old)).collect();
+    let Planner { columns, steps: planned, place: element, .. } = planner;
+    let at = |wanted: Slot| columns.iter().position(|(slot, _)| *slot == wanted);
+    let place = |old: usize| at(Slot::Source(old));
+    let key: Option<Vec<usize>> = source.key.iter().map(|old| place(*old)).chain(element.map(at)).collect();
     let key = key.ok_or_else(|| TransformError {
         path: "transform".into(),
         message: format!("the key of table `{}` is not among the columns", source.name),
         hint: "keep every key column: without them rows have no name in the sink".into(),
     })?;
-    let unique_keys =
-        source.unique_keys.iter().filter_map(|k| k.iter().map(|old| place(*old)).collect()).collect();
+    let unique_keys = match element {
+        None => source.unique_keys.iter().filter_map(|k| k.iter().map(|old| place(*old)).collect()).collect(),
+        // The elements of a row share them.
+        Some(_) => Vec::new(),
+    };
     let plain = steps.is_empty();
     let table = if plain && name == source.name {
         Arc::clone(source)
@@ -87,6 +109,7 @@ pub(super) fn plan(
         steps: planned,
         columns: columns.into_iter().map(|(slot, _)| slot).collect(),
         plain,
+        splits: element.is_some(),
     })
 }
 
@@ -144,15 +167,64 @@ impl Planner<'_> {
                     outputs.push(output.map_err(|refusal| TransformError::refused(path(), refusal))?);
                 }
                 for output in &outputs {
-                    let made = (self.next_slot(), output.column.clone());
-                    match self.position(&output.column.name) {
-                        Some(at) => self.columns[at] = made,
-                        None => self.columns.push(made),
-                    }
+                    self.put(output.column.clone());
                 }
                 self.steps.push(PlannedStep::Set(outputs));
             }
+            Step::Process(process) => {
+                let path = || path(process.verb);
+                let bound = process.bind(|name| {
+                    let (slot, column) = &self.columns[self.find(name, path)?];
+                    Ok((*slot, column))
+                });
+                let bound = bound.map_err(|error| error.at(path()))?;
+                for column in process.columns() {
+                    if let Some(at) = self.position(&column.name) {
+                        self.refuse_key(at, path)?;
+                    }
+                    self.put(column.clone());
+                }
+                self.steps.push(PlannedStep::Process(Box::new(bound)));
+            }
+            Step::Split(split) => self.split(split, &path("split"))?,
         }
+        Ok(())
+    }
+
+    /// A column that a step made: in the place of one of its name, or behind all.
+    fn put(&mut self, column: Column) -> Slot {
+        let slot = self.next_slot();
+        match self.position(&column.name) {
+            Some(at) => self.columns[at] = (slot, column),
+            None => self.columns.push((slot, column)),
+        }
+        slot
+    }
+
+    fn split(&mut self, split: &Split, path: &str) -> Result<(), TransformError> {
+        let refused = |message: String, hint: &str| {
+            Err(TransformError { path: path.to_owned(), message, hint: hint.to_owned() })
+        };
+        if self.place.is_some() {
+            return refused("a row is split already".into(), "split once, or in two flows");
+        }
+        if self.source.key.is_empty() {
+            let message =
+                format!("table `{}` has no key, so its elements would have no name", self.source.name);
+            return refused(message, "give the table a primary key");
+        }
+        let at = self.find(&split.input, || path.to_owned())?;
+        self.refuse_key(at, || path.to_owned())?;
+        let (slot, column) = &self.columns[at];
+        let input = Input::new(*slot, column, "split").map_err(|error| error.at(path.to_owned()))?;
+        let [element, index] = split.columns(column);
+        if self.position(&index.name).is_some() {
+            let message = format!("table `{}` has a column `{}` already", self.source.name, index.name);
+            return refused(message, "name the column of the place: index: position");
+        }
+        self.put(element);
+        self.place = Some(self.put(index));
+        self.steps.push(PlannedStep::Split(Box::new(split.bind(input))));
         Ok(())
     }
 
@@ -206,7 +278,7 @@ impl Planner<'_> {
     /// A key that is hidden or computed would merge rows.
     fn refuse_key(&self, at: usize, path: impl Fn() -> String) -> Result<(), TransformError> {
         let (slot, column) = &self.columns[at];
-        if !self.source.key.iter().any(|key| *slot == Slot::Source(*key)) {
+        if !self.source.key.iter().any(|key| *slot == Slot::Source(*key)) && self.place != Some(*slot) {
             return Ok(());
         }
         Err(TransformError {
@@ -223,22 +295,61 @@ impl TablePlan {
         &self.table
     }
 
-    /// One row of the source: one value a column of [`Self::table`], or `None` when a filter keeps it back.
+    /// Whether a row becomes several.
+    pub fn splits(&self) -> bool {
+        self.splits
+    }
+
+    /// One row of the source: one value a column of [`Self::table`], or `None` when a step keeps it back. For plans that do
+    /// not split; see [`Self::rows`].
     pub fn apply(&self, row: RowView<'_>) -> Result<Option<Vec<Value>>, EvalError> {
-        let malformed = |e: base::row::MalformedRow| EvalError(e.to_string());
         if self.plain {
             return row.values().map(Some).map_err(malformed);
         }
-        let source: Result<Vec<ValueRef<'_>>, _> =
-            row.iter().map(|value| value.map(|value| value.unwrap_or(ValueRef::Null))).collect();
-        let source = source.map_err(malformed)?;
+        let source = values(row)?;
         let mut computed: Vec<Value> = Vec::new();
-        for step in &self.steps {
-            let row = Row { source: &source, computed: &computed };
+        match self.run(0, &source, &mut computed)? {
+            Reached::End => Ok(Some(self.output(&source, &computed))),
+            Reached::LeftOut => Ok(None),
+            Reached::Split(_) => Err(EvalError("a row that becomes several stands for none of them".into())),
+        }
+    }
+
+    /// All that becomes of one row of the source, each with its place among the elements of the row.
+    fn rows(&self, row: RowView<'_>) -> Result<Vec<(usize, Vec<Value>)>, EvalError> {
+        let source = values(row)?;
+        let mut computed: Vec<Value> = Vec::new();
+        let step = match self.run(0, &source, &mut computed)? {
+            Reached::End => return Ok(vec![(0, self.output(&source, &computed))]),
+            Reached::LeftOut => return Ok(Vec::new()),
+            Reached::Split(step) => step,
+        };
+        let PlannedStep::Split(split) = &self.steps[step] else { return Ok(Vec::new()) };
+        let elements = split.elements(Row { source: &source, computed: &computed })?;
+        let (shared, mut out) = (computed.len(), Vec::new());
+        for (place, element) in elements.into_iter().enumerate() {
+            computed.truncate(shared);
+            computed.extend([element, Value::Int(place as i64)]);
+            if let Reached::End = self.run(step + 1, &source, &mut computed)? {
+                out.push((place, self.output(&source, &computed)));
+            }
+        }
+        Ok(out)
+    }
+
+    /// The steps from `first` on; each appends what it computes.
+    fn run(
+        &self,
+        first: usize,
+        source: &[ValueRef<'_>],
+        computed: &mut Vec<Value>,
+    ) -> Result<Reached, EvalError> {
+        for (index, step) in self.steps.iter().enumerate().skip(first) {
+            let row = Row { source, computed: &*computed };
             match step {
                 PlannedStep::Filter(condition) => {
                     if !condition.passes(row)? {
-                        return Ok(None);
+                        return Ok(Reached::LeftOut);
                     }
                 }
                 PlannedStep::Set(outputs) => {
@@ -255,10 +366,33 @@ impl TablePlan {
                         slots.iter().map(|s| masked(s.mask, row.get(s.slot), &s.labels)).collect();
                     computed.extend(values);
                 }
+                PlannedStep::Process(bound) => {
+                    let mut values = Vec::new();
+                    if bound.run(row, &mut values)? == Fate::LeftOut {
+                        return Ok(Reached::LeftOut);
+                    }
+                    computed.extend(values);
+                }
+                PlannedStep::Split(_) => return Ok(Reached::Split(index)),
             }
         }
-        let row = Row { source: &source, computed: &computed };
-        Ok(Some(self.columns.iter().map(|slot| row.get(*slot).to_value()).collect()))
+        Ok(Reached::End)
+    }
+
+    fn output(&self, source: &[ValueRef<'_>], computed: &[Value]) -> Vec<Value> {
+        let row = Row { source, computed };
+        self.columns.iter().map(|slot| row.get(*slot).to_value()).collect()
+    }
+
+    /// What names a row of the source in all that it became: the key without the place among the elements.
+    pub fn row_key(&self, row: RowView<'_>) -> Option<Vec<Value>> {
+        let own = &self.table.key[..self.table.key.len() - usize::from(self.splits)];
+        own.iter()
+            .map(|index| match self.columns[*index] {
+                Slot::Source(source) => Some(row.get(source).ok()?.map_or(Value::Null, ValueRef::to_value)),
+                Slot::Computed(_) => None,
+            })
+            .collect()
     }
 
     /// A row of which only the key is known, the rest NULL: what can be shown of a row that has no answer.
@@ -279,9 +413,9 @@ impl TablePlan {
         after: Option<RowView<'_>>,
         op: Op,
     ) -> Result<Option<OutRow>, EvalError> {
-        let applied = |row: Option<RowView<'_>>| row.map(|row| self.apply(row)).transpose();
         let (had_before, had_after) = (before.is_some(), after.is_some());
-        let (before, after) = (applied(before)?.flatten(), applied(after)?.flatten());
+        let before = before.map(|row| self.apply_before(row)).transpose()?.flatten();
+        let after = after.map(|row| self.apply(row)).transpose()?.flatten();
         let op = match (had_before && had_after, before.is_some(), after.is_some()) {
             (_, false, false) if had_before || had_after => return Ok(None),
             (true, true, false) => Op::Delete,
@@ -290,4 +424,54 @@ impl TablePlan {
         };
         Ok(Some(OutRow { op, before, after }))
     }
+
+    /// The image before a change. One that has no answer was parked and never delivered: its key is enough to say which
+    /// row it was.
+    fn apply_before(&self, row: RowView<'_>) -> Result<Option<Vec<Value>>, EvalError> {
+        match self.apply(row) {
+            Err(error) if self.table.key.is_empty() => Err(error),
+            Err(error) => self.key_only(row).map(Some).ok_or(error),
+            answer => answer,
+        }
+    }
+
+    /// The same where rows become several: elements that are only before are deletes, those only after inserts, and of
+    /// the others the ones that differ are updates; in the order of their places.
+    pub fn apply_split(
+        &self,
+        before: Option<RowView<'_>>,
+        after: Option<RowView<'_>>,
+        op: Op,
+    ) -> Result<Vec<OutRow>, EvalError> {
+        let after = after.map_or(Ok(Vec::new()), |row| self.rows(row))?;
+        // What has no answer was parked and made no rows.
+        let before = before.map_or_else(Vec::new, |row| self.rows(row).unwrap_or_default());
+        let come = if op == Op::Read { Op::Read } else { Op::Insert };
+        let (mut before, mut after) = (before.into_iter().peekable(), after.into_iter().peekable());
+        let mut out = Vec::new();
+        loop {
+            let (old, new) = match (before.peek(), after.peek()) {
+                (None, None) => return Ok(out),
+                (Some((old, _)), Some((new, _))) => (old <= new, new <= old),
+                (old, new) => (old.is_some(), new.is_some()),
+            };
+            let old = before.next_if(|_| old).map(|(_, row)| row);
+            let new = after.next_if(|_| new).map(|(_, row)| row);
+            let op = match (&old, &new) {
+                (Some(old), Some(new)) if old == new => continue,
+                (Some(_), Some(_)) => Op::Update,
+                (Some(_), None) => Op::Delete,
+                (None, _) => come,
+            };
+            out.push(OutRow { op, before: old, after: new });
+        }
+    }
+}
+
+fn malformed(error: base::row::MalformedRow) -> EvalError {
+    EvalError(error.to_string())
+}
+
+fn values(row: RowView<'_>) -> Result<Vec<ValueRef<'_>>, EvalError> {
+    row.iter().map(|value| value.map(|value| value.unwrap_or(ValueRef::Null)).map_err(malformed)).collect()
 }

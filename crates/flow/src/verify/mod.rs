@@ -9,7 +9,7 @@
 mod copy;
 mod origin;
 
-use crate::config::{FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind};
+use crate::config::{FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind, TransformStep};
 use crate::patterns::Patterns;
 use crate::transform::{TablePlan, Transform};
 use async_trait::async_trait;
@@ -269,6 +269,11 @@ impl Ends {
         }
         if !matches!(sink.kind, SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite) {
             return Err(unsupported(format!("the sink `{}` cannot be compared yet", flow.to)));
+        }
+        if flow.transform.iter().any(|step| matches!(step, TransformStep::Split(_))) {
+            return Err(unsupported(
+                "`split` makes several rows of one, which are not compared yet".to_owned(),
+            ));
         }
         if flow.options.history {
             return Err(unsupported("a history holds changes, not rows".to_owned()));

@@ -195,6 +195,20 @@ fn put_steps(out: &mut String, root: &Value) {
             out.push_str(&row(&[&format!("`{name}`"), &kind(root, value), &meaning]));
         }
     }
+    out.push_str(
+        "\n[processing.md](processing.md) has the keys of the steps that take an object, with examples.\n",
+    );
+}
+
+/// The keys of one step that takes an object.
+pub fn put_step_keys(out: &mut String, step: &str) {
+    let root = schema_for!(FlowConfig).to_value();
+    let cases = root["$defs"]["TransformStep"]["oneOf"].as_array().into_iter().flatten();
+    let Some(step) = cases.into_iter().find_map(|case| case["properties"].get(step)) else { return };
+    let schema = resolve(&root, step);
+    let _ = writeln!(out, "{}\n", text(&schema["description"]));
+    out.push_str("| key | type | default | meaning |\n|---|---|---|---|\n");
+    put_keys(out, &root, schema, "");
 }
 
 #[cfg(test)]

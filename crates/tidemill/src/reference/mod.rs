@@ -7,6 +7,7 @@ mod config;
 mod errors;
 mod http;
 mod metrics;
+mod processing;
 
 use crate::failure::Failure;
 use std::fs;
@@ -28,6 +29,7 @@ fn pages() -> Vec<Page> {
         ("http.md".to_owned(), http::page()),
         ("journal-format.md".to_owned(), include_str!("../../../journal/format.md").to_owned()),
         ("metrics.md".to_owned(), metrics::page()),
+        ("processing.md".to_owned(), processing::page()),
     ];
     pages.extend(config::schemas());
     pages
@@ -38,6 +40,7 @@ fn index() -> String {
         "# Reference\n\n{NOTE}\n\n\
          - [cli.md](cli.md): every command\n\
          - [config.md](config.md): every key of the project's files, with JSON schemas in [config/](config/)\n\
+         - [processing.md](processing.md): the steps that take texts apart, by examples\n\
          - [change-format.md](change-format.md): how a change is written as JSON\n\
          - [http.md](http.md): REST\n\
          - [metrics.md](metrics.md): Prometheus\n\

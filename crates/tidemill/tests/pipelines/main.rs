@@ -20,6 +20,7 @@ mod large;
 mod node;
 mod parked;
 mod process;
+mod processing;
 mod random;
 mod redis;
 mod sinks;

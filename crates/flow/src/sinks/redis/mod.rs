@@ -158,7 +158,16 @@ impl RedisSink {
         let mut steps = Vec::new();
         let mut chunk = Chunk::default();
         let holds_rows = self.options.holds_rows();
+        let mut behind = None;
         for change in batch.changes.iter().filter(|change| batch.redrive || change.lsn > done) {
+            // Between two changes of one lsn, which a row became, nothing is done up to it.
+            let fresh = behind.is_none_or(|(_, lsn)| lsn != change.lsn);
+            if let Some((epoch, lsn)) = behind.replace((change.epoch, change.lsn)).filter(|_| fresh) {
+                chunk.up_to = (!batch.redrive).then_some(Progress { epoch, lsn });
+                if chunk.is_full() {
+                    steps.push(Step::Run(std::mem::take(&mut chunk)));
+                }
+            }
             if holds_rows && let Some(sweep) = sweep(change) {
                 steps.push(Step::Run(std::mem::take(&mut chunk)));
                 steps.push(Step::Sweep(sweep, Box::new(change.clone())));
@@ -173,10 +182,6 @@ impl RedisSink {
                 plan.put_message(&mut chunk, &context, change);
             }
             chunk.check(change.lsn, since, bulk_bytes_max)?;
-            chunk.up_to = (!batch.redrive).then_some(Progress { epoch: change.epoch, lsn: change.lsn });
-            if chunk.is_full() {
-                steps.push(Step::Run(std::mem::take(&mut chunk)));
-            }
         }
         chunk.up_to = (!batch.redrive).then_some(batch.up_to);
         steps.push(Step::Run(chunk));

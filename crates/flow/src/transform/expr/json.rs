@@ -145,6 +145,48 @@ fn element(text: &str, index: usize) -> Option<&str> {
     None
 }
 
+/// The elements of an array; `None` for what is no JSON array.
+pub fn elements(text: &str) -> Option<Vec<&str>> {
+    let text = text.trim();
+    if !text.starts_with('[') || !is_json(text) {
+        return None;
+    }
+    let bytes = text.as_bytes();
+    let (mut at, mut out) = (skip_blanks(bytes, 1), Vec::new());
+    while bytes.get(at).is_some_and(|b| *b != b']') {
+        let end = value_end(bytes, at)?;
+        out.push(text.get(at..end)?);
+        at = skip_blanks(bytes, skip_blanks(bytes, end) + 1);
+    }
+    Some(out)
+}
+
+/// Whether all of a text is one JSON value.
+pub fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+/// The same JSON without blanks and line breaks between its parts, digit for digit; `None` for what is none.
+pub fn compact(text: &str) -> Option<String> {
+    if !is_json(text) {
+        return None;
+    }
+    let (bytes, mut out, mut at) = (text.as_bytes(), String::with_capacity(text.len()), 0);
+    while at < bytes.len() {
+        let end = match bytes[at] {
+            b' ' | b'\t' | b'\n' | b'\r' => {
+                at += 1;
+                continue;
+            }
+            b'"' => string_end(bytes, at)?,
+            _ => at + 1,
+        };
+        out.push_str(text.get(at..end)?);
+        at = end;
+    }
+    Some(out)
+}
+
 /// A JSON string without its quotes and escapes; other values as they are.
 pub fn unquoted(text: &str) -> Cow<'_, str> {
     match text.strip_prefix('"').and_then(|t| t.strip_suffix('"')) {

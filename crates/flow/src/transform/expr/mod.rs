@@ -19,9 +19,17 @@ mod temporal;
 
 pub use bind::Scope;
 pub use functions::names as function_names;
+pub use json::{
+    compact as compact_json, elements as json_elements, extract as extract_json, is_json, unquoted,
+};
 pub use node::{Row, Slot, set_text};
 pub use output::Output;
 pub use parse::Refusal;
+pub use temporal::{is_real, parse_date_text};
+
+/// A path into JSON, read.
+pub type JsonPath = Vec<json::Step>;
+pub use json::parse_path as parse_json_path;
 
 use super::EvalError;
 use node::Node;

@@ -1,0 +1,98 @@
+//! The patterns that `grok` knows by name. Written for an engine without look-around: where others forbid what stands
+//! before or behind, these say what a thing is made of.
+
+/// `(name, pattern)`; a pattern may name others.
+pub const PATTERNS: [(&str, &str); 64] = [
+    ("WORD", r"\b\w+\b"),
+    ("NOTSPACE", r"\S+"),
+    ("SPACE", r"\s*"),
+    ("DATA", r".*?"),
+    ("GREEDYDATA", r".*"),
+    ("USERNAME", r"[a-zA-Z0-9._-]+"),
+    ("USER", r"%{USERNAME}"),
+    ("EMAILLOCALPART", r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}"),
+    ("EMAILADDRESS", r"%{EMAILLOCALPART}@%{HOSTNAME}"),
+    ("INT", r"[+-]?[0-9]+"),
+    ("POSINT", r"[1-9][0-9]*"),
+    ("NONNEGINT", r"[0-9]+"),
+    ("NUMBER", r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"),
+    ("BASE10NUM", r"%{NUMBER}"),
+    ("BASE16NUM", r"[+-]?(?:0x)?[0-9A-Fa-f]+"),
+    ("QUOTEDSTRING", r#"(?:"(?:\\.|[^\\"])*"|'(?:\\.|[^\\'])*'|`(?:\\.|[^\\`])*`)"#),
+    ("QS", r"%{QUOTEDSTRING}"),
+    ("UUID", r"[A-Fa-f0-9]{8}-(?:[A-Fa-f0-9]{4}-){3}[A-Fa-f0-9]{12}"),
+    ("MAC", r"(?:[A-Fa-f0-9]{2}[:-]){5}[A-Fa-f0-9]{2}|(?:[A-Fa-f0-9]{4}\.){2}[A-Fa-f0-9]{4}"),
+    (
+        "IPV4",
+        r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])",
+    ),
+    (
+        "IPV6",
+        r"(?:(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}|(?:[0-9A-Fa-f]{1,4}:){6}%{IPV4}|(?:[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6})?::(?:(?:[0-9A-Fa-f]{1,4}:){0,5}%{IPV4}|(?:[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6})?))(?:%[0-9A-Za-z]+)?",
+    ),
+    ("IP", r"(?:%{IPV6}|%{IPV4})"),
+    (
+        "HOSTNAME",
+        r"\b[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,62}[0-9A-Za-z_])?(?:\.[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,62}[0-9A-Za-z_])?)*\.?",
+    ),
+    ("HOST", r"%{HOSTNAME}"),
+    ("IPORHOST", r"(?:%{IP}|%{HOSTNAME})"),
+    ("HOSTPORT", r"%{IPORHOST}:%{POSINT}"),
+    ("UNIXPATH", r"(?:/[^/\s]*)+"),
+    ("WINPATH", r"(?:[A-Za-z]+:|\\)(?:\\[^\\?*]*)+"),
+    ("PATH", r"(?:%{UNIXPATH}|%{WINPATH})"),
+    ("TTY", r"/dev/(?:pts|tty)[a-zA-Z0-9/]*"),
+    ("URIPROTO", r"[A-Za-z][A-Za-z0-9+.-]*"),
+    ("URIHOST", r"%{IPORHOST}(?::[0-9]+)?"),
+    ("URIPATH", r"(?:/[A-Za-z0-9$.+!*'(){},~:;=@#%&_-]*)+"),
+    ("URIQUERY", r"[A-Za-z0-9$.+!*'|(){},~@#%&/=:;_?\[\]<>-]*"),
+    ("URIPARAM", r"\?%{URIQUERY}"),
+    ("URIPATHPARAM", r"%{URIPATH}(?:%{URIPARAM})?"),
+    ("URI", r"%{URIPROTO}://(?:%{USER}(?::[^@\s]*)?@)?%{URIHOST}?(?:%{URIPATHPARAM})?"),
+    (
+        "MONTH",
+        r"\b(?:[Jj]an(?:uary)?|[Ff]eb(?:ruary)?|[Mm]ar(?:ch)?|[Aa]pr(?:il)?|[Mm]ay|[Jj]une?|[Jj]uly?|[Aa]ug(?:ust)?|[Ss]ep(?:tember)?|[Oo]ct(?:ober)?|[Nn]ov(?:ember)?|[Dd]ec(?:ember)?)\b",
+    ),
+    ("MONTHNUM", r"(?:0?[1-9]|1[0-2])"),
+    ("MONTHDAY", r"(?:0[1-9]|[12][0-9]|3[01]|[1-9])"),
+    (
+        "DAY",
+        r"\b(?:Mon(?:day)?|Tue(?:sday)?|Wed(?:nesday)?|Thu(?:rsday)?|Fri(?:day)?|Sat(?:urday)?|Sun(?:day)?)\b",
+    ),
+    ("YEAR", r"[0-9]{4}|[0-9]{2}"),
+    ("HOUR", r"(?:2[0-3]|[01]?[0-9])"),
+    ("MINUTE", r"[0-5][0-9]"),
+    ("SECOND", r"(?:[0-5]?[0-9]|60)(?:[:.,][0-9]+)?"),
+    ("TIME", r"%{HOUR}:%{MINUTE}(?::%{SECOND})?"),
+    ("DATE_US", r"%{MONTHNUM}[/-]%{MONTHDAY}[/-]%{YEAR}"),
+    ("DATE_EU", r"%{MONTHDAY}[./-]%{MONTHNUM}[./-]%{YEAR}"),
+    ("DATE", r"(?:%{DATE_US}|%{DATE_EU})"),
+    ("DATESTAMP", r"%{DATE}[- ]%{TIME}"),
+    ("ISO8601_TIMEZONE", r"(?:Z|[+-]%{HOUR}(?::?%{MINUTE})?)"),
+    (
+        "TIMESTAMP_ISO8601",
+        r"[0-9]{4}-%{MONTHNUM}-%{MONTHDAY}[T ]%{HOUR}:?%{MINUTE}(?::?%{SECOND})?(?:%{ISO8601_TIMEZONE})?",
+    ),
+    ("TZ", r"[A-Z]{3,4}"),
+    ("HTTPDATE", r"%{MONTHDAY}/%{MONTH}/[0-9]{4}:%{TIME} [+-][0-9]{4}"),
+    ("SYSLOGTIMESTAMP", r"%{MONTH} +%{MONTHDAY} %{TIME}"),
+    ("PROG", r"[\x21-\x5a\x5c\x5e-\x7e]+"),
+    ("SYSLOGPROG", r"%{PROG:program}(?:\[%{POSINT:pid:int}\])?"),
+    ("SYSLOGHOST", r"%{IPORHOST}"),
+    ("SYSLOGBASE", r"%{SYSLOGTIMESTAMP:timestamp} %{SYSLOGHOST:logsource} %{SYSLOGPROG}:"),
+    (
+        "LOGLEVEL",
+        r"(?i:\b(?:alert|trace|debug|notice|info(?:rmation)?|warn(?:ing)?|err(?:or)?|crit(?:ical)?|fatal|severe|emerg(?:ency)?)\b)",
+    ),
+    ("HTTPDUSER", r"(?:%{EMAILADDRESS}|%{USER})"),
+    (
+        "COMMONAPACHELOG",
+        r#"%{IPORHOST:clientip} (?:-|%{HTTPDUSER:ident}) (?:-|%{HTTPDUSER:auth}) \[%{HTTPDATE:timestamp}\] "(?:%{WORD:verb} %{NOTSPACE:request}(?: HTTP/%{NUMBER:httpversion})?|%{DATA:rawrequest})" (?:-|%{INT:response:int}) (?:-|%{INT:bytes:int})"#,
+    ),
+    ("COMBINEDAPACHELOG", r#"%{COMMONAPACHELOG} "(?:-|%{QUOTED:referrer})" "(?:-|%{QUOTED:agent})""#),
+    ("QUOTED", r#"(?:\\.|[^\\"])*"#),
+];
+
+pub fn named(name: &str) -> Option<&'static str> {
+    PATTERNS.iter().find(|(own, _)| *own == name).map(|(_, pattern)| *pattern)
+}
