@@ -1,11 +1,12 @@
 //! Writes a stretch of binlog on a real MySQL: rows of about 190 bytes, as sysbench makes them.
 
 use anyhow::Result;
+use testkit::mysql_async::Conn;
 use testkit::mysql_async::prelude::Queryable;
 use testkit::{MySql, MySqlOptions};
 
 /// Rows that differ, so that nothing downstream can be lucky; the backlog repeats them under new keys.
-const SEED_ROWS: u64 = 2000;
+pub const SEED_ROWS: u64 = 2000;
 
 /// What a transaction of the backlog holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,18 +34,18 @@ pub struct Backlog {
     pub bytes: u64,
 }
 
-/// A server that writes fast and forgets at a power cut, with the empty table `bench.rows`.
+/// A server with room in memory, which syncs every commit when it shall be durable, and else forgets at a power cut.
+pub async fn server_with(server_id: u32, durable: bool) -> Result<MySql> {
+    let room = ["--innodb-buffer-pool-size=512M", "--innodb-redo-log-capacity=512M", "--max-binlog-size=1G"];
+    let fast = ["--sync-binlog=0", "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=OFF"];
+    let synced = ["--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1", "--innodb-doublewrite=ON"];
+    let args = room.into_iter().chain(if durable { synced } else { fast }).map(str::to_owned).collect();
+    MySql::start(MySqlOptions { args, server_id, ..MySqlOptions::default() }).await
+}
+
+/// A server that writes fast, with the empty table `bench.rows`.
 pub async fn server() -> Result<MySql> {
-    let args = [
-        "--sync-binlog=0",
-        "--innodb-flush-log-at-trx-commit=0",
-        "--innodb-doublewrite=OFF",
-        "--innodb-buffer-pool-size=512M",
-        "--innodb-redo-log-capacity=512M",
-        "--max-binlog-size=1G",
-    ];
-    let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-    let mysql = MySql::start(MySqlOptions { args, ..MySqlOptions::default() }).await?;
+    let mysql = server_with(1, false).await?;
     mysql
         .exec(
             "create database bench; create database seed; \
@@ -59,30 +60,34 @@ pub async fn server() -> Result<MySql> {
 pub async fn write(mysql: &MySql, rows: u64, shape: Shape) -> Result<Backlog> {
     let mut conn = mysql.conn().await?;
     seed(&mut conn).await?;
-    conn.query_drop("flush binary logs").await?;
-    let (first_file, ..): (String, u64, String) =
-        conn.query("show binary logs").await?.pop().expect("a server with a binlog");
-    match shape {
+    let rows = rows / shape.rows_per_transaction() * shape.rows_per_transaction();
+    let statements = match shape {
         Shape::Large(each) => {
             let sql =
                 format!("insert into bench.rows (k, c, pad) select k, c, pad from seed.rows limit {each}");
-            for _ in 0..rows / each {
-                conn.query_drop(&sql).await?;
-            }
+            vec![sql; (rows / each) as usize]
         }
-        Shape::Single => {
-            conn.query_drop(format!("call seed.singles({rows})")).await?;
-        }
+        Shape::Single => vec![format!("call seed.singles({rows})")],
+    };
+    run(conn, rows, &statements).await
+}
+
+/// Runs statements that write `rows` rows, in files of their own.
+pub async fn run(mut conn: Conn, rows: u64, statements: &[String]) -> Result<Backlog> {
+    conn.query_drop("flush binary logs").await?;
+    let (first_file, ..): (String, u64, String) =
+        conn.query("show binary logs").await?.pop().expect("a server with a binlog");
+    for sql in statements {
+        conn.query_drop(sql).await?;
     }
     let files: Vec<(String, u64, String)> = conn.query("show binary logs").await?;
     let bytes = files.iter().filter(|(name, ..)| *name >= first_file).map(|(_, bytes, _)| bytes).sum();
     conn.disconnect().await?;
-    let rows = rows / shape.rows_per_transaction() * shape.rows_per_transaction();
     Ok(Backlog { rows, first_file, bytes })
 }
 
 /// Rows to copy and a procedure that commits each row, both outside of the database that is captured.
-async fn seed(conn: &mut testkit::mysql_async::Conn) -> Result<()> {
+pub async fn seed(conn: &mut Conn) -> Result<()> {
     // Groups of eleven digits with dashes between them, as sysbench writes.
     let groups = |count: u32| {
         let one = "lpad(floor(rand() * 99999999999), 11, '0')";

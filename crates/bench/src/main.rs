@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask bench` installs what is started here and runs it. bench/README.md explains the method.
 
+mod apply;
 mod backlog;
 mod capture;
 mod corpus;
@@ -36,6 +37,11 @@ usage: cargo xtask bench NAME [ARGS]
   elasticsearch      the same, into an index of a real OpenSearch, beside a bare loader
     --rows N           rows of the backlog (300000)
     --runs N           how often each program does it (2)
+    --no-save          without a file in bench/results
+  apply              single-row updates of one MySQL applied to another, beside MySQL's own replica
+    --updates N        (1000000)
+    --table-rows N     rows of each of the eight tables (100000)
+    --not-durable      targets that do not sync their commits
     --no-save          without a file in bench/results
   idle               memory at rest, and the time from process start to the first new change with many tables
     --tables N         (1000)
@@ -91,6 +97,16 @@ async fn run(words: &[String]) -> Result<()> {
             };
             flags.end()?;
             elasticsearch::run(&options).await
+        }
+        "apply" => {
+            let options = apply::Options {
+                updates: flags.value("--updates", 1_000_000)?,
+                table_rows: flags.value("--table-rows", 100_000)?,
+                durable: !flags.has("--not-durable"),
+                save: !flags.has("--no-save"),
+            };
+            flags.end()?;
+            apply::run(&options).await
         }
         "idle" => {
             let tables = flags.value("--tables", 1000)?;

@@ -10,10 +10,11 @@ use crate::servers;
 use crate::step::{cargo, loud, step};
 
 /// What each benchmark needs, and the peers that it measures when they can be had.
-const NEEDS: [(&str, &[&str], &[&str]); 6] = [
+const NEEDS: [(&str, &[&str], &[&str]); 7] = [
     ("capture", &["mysql"], &["kafka", "debezium"]),
     ("kafka", &["mysql", "kafka"], &["debezium"]),
     ("elasticsearch", &["mysql", "opensearch"], &[]),
+    ("apply", &["mysql"], &[]),
     ("idle", &["mysql", "nats"], &[]),
     ("debezium-corpus", &["mysql", "kafka", "debezium"], &[]),
     ("soak", &["mysql", "mariadb", "nats"], &[]),

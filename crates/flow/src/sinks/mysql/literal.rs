@@ -123,19 +123,15 @@ pub fn delete_head(table: &Table) -> String {
 
 /// `(…)`: the whole row, or its key.
 pub fn put_tuple(out: &mut String, table: &Table, values: &[Value], whole: bool, dialect: Dialect) {
-    let all: Vec<usize> = (0..table.columns.len()).collect();
-    let picked = if whole { &all } else { &table.key };
-    out.push('(');
-    for (position, index) in picked.iter().enumerate() {
-        if position > 0 {
-            out.push(',');
-        }
-        let column = &table.columns[*index];
-        if whole {
-            put_value(out, &values[*index], column, dialect);
-        } else {
-            put_operand(out, &values[*index], column, dialect);
-        }
+    let mut before = '(';
+    let mut put = |index: usize, put: fn(&mut String, &Value, &Column, Dialect)| {
+        out.push(std::mem::replace(&mut before, ','));
+        put(out, &values[index], &table.columns[index], dialect);
+    };
+    if whole {
+        (0..table.columns.len()).for_each(|index| put(index, put_value));
+    } else {
+        table.key.iter().for_each(|index| put(*index, put_operand));
     }
     out.push(')');
 }

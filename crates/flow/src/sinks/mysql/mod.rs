@@ -8,22 +8,22 @@ mod target;
 mod ddl;
 mod document;
 mod literal;
+mod statements;
 
 use crate::config::{DdlPolicy, FlowConfig};
 use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::sinks::json::{key_text, row_text};
 use async_trait::async_trait;
-use base::{Op, Secret, Table, TableName, Value};
+use base::{Op, Secret, Table, TableName};
 use literal::{quoted_name, quoted_table};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder};
+use statements::{STATEMENT_BYTES_MAX, Statement, statements};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use target::{Dialect, Target};
 
-/// Bytes of one statement: below every server's default `max_allowed_packet`.
-const STATEMENT_BYTES_MAX: usize = 1 << 20;
 /// Of the server's largest packet, for what is not the statement.
 const PACKET_ROOM: usize = 1024;
 /// Rows of one source transaction that one transaction of the sink holds.
@@ -73,32 +73,6 @@ struct Shape {
     /// Whether upserts must not write it.
     strict: bool,
     looked_at: Instant,
-}
-
-/// One statement, and the changes in it.
-struct Statement {
-    sql: String,
-    first: usize,
-    last: usize,
-    /// The ENUM columns that it sets to 0: see `LENIENT`.
-    zero_labels: Vec<String>,
-}
-
-impl Statement {
-    fn one(sql: String, index: usize) -> Self {
-        Self { sql, first: index, last: index, zero_labels: Vec::new() }
-    }
-
-    /// A statement that writes `row`.
-    fn writing(sql: String, index: usize, table: &Table, row: &[Value]) -> Self {
-        Self { zero_labels: zero_labels(table, row), ..Self::one(sql, index) }
-    }
-}
-
-/// The columns of a row that hold the ENUM 0.
-fn zero_labels(table: &Table, row: &[Value]) -> Vec<String> {
-    let zeros = table.columns.iter().zip(row).filter(|(_, value)| **value == Value::Enum(0));
-    zeros.map(|(column, _)| column.name.clone()).collect()
 }
 
 impl MySqlSink {
@@ -466,89 +440,13 @@ impl MySqlSink {
         Ok(())
     }
 
-    /// SQL for rows in order. Neighbours of one table and one verb share a statement.
+    /// SQL for rows that go together.
     fn statements(&mut self, rows: &[&OutChange]) -> Result<Vec<Statement>, SinkError> {
         if self.history {
-            return Ok(rows
-                .iter()
-                .enumerate()
-                .map(|(i, row)| Statement::one(self.history_row(row), i))
-                .collect());
+            return Ok(rows.iter().map(|row| Statement::plain(self.history_row(row))).collect());
         }
-        let dialect = self.target.dialect;
-        let mut out: Vec<Statement> = Vec::new();
-        // What the last statement does: table, verb; its tail is added when it is closed.
-        let mut open: Option<(Arc<Table>, bool)> = None;
-        let close = |out: &mut Vec<Statement>, open: &mut Option<(Arc<Table>, bool)>| {
-            if let (Some((table, upsert)), Some(last)) = (open.take(), out.last_mut()) {
-                last.sql.push_str(&if upsert { literal::upsert_tail(&table) } else { ")".to_owned() });
-            }
-        };
-        for (index, row) in rows.iter().enumerate() {
-            let strict = self.open()?.targets.get(&row.table.name).is_some_and(|target| target.strict);
-            let table = &row.table;
-            let keyed = !table.key.is_empty();
-            let mut put = |upsert: bool, values: &[Value], out: &mut Vec<Statement>| {
-                let zero_labels = if upsert { zero_labels(table, values) } else { Vec::new() };
-                let alone = !zero_labels.is_empty() || out.last().is_some_and(|s| !s.zero_labels.is_empty());
-                let same =
-                    !alone && open.as_ref().is_some_and(|(t, u)| Arc::ptr_eq(t, table) && *u == upsert);
-                let room = out.last().is_some_and(|s| s.sql.len() < STATEMENT_BYTES_MAX);
-                if same && room {
-                    let last = out.last_mut().expect("there is room in it");
-                    last.sql.push(',');
-                    literal::put_tuple(&mut last.sql, table, values, upsert, dialect);
-                    last.last = index;
-                    return;
-                }
-                close(out, &mut open);
-                let mut sql = if upsert { literal::insert_head(table) } else { literal::delete_head(table) };
-                literal::put_tuple(&mut sql, table, values, upsert, dialect);
-                out.push(Statement { sql, first: index, last: index, zero_labels });
-                open = Some((Arc::clone(table), upsert));
-            };
-            match (row.op, &row.before, &row.after) {
-                (Op::Delete, Some(before), _) if keyed => put(false, before, &mut out),
-                (_, before, Some(after)) if keyed => {
-                    let moved = |before: &&Vec<Value>| table.key.iter().any(|i| before[*i] != after[*i]);
-                    if let Some(before) = before.as_ref().filter(moved) {
-                        put(false, before, &mut out);
-                    }
-                    if !strict {
-                        put(true, after, &mut out);
-                        continue;
-                    }
-                    // Another row's unique key must refuse this one, never be overwritten.
-                    close(&mut out, &mut open);
-                    for sql in [
-                        literal::update_by_key(table, after, dialect),
-                        literal::insert_if_missing(table, after, dialect),
-                    ] {
-                        out.push(Statement::writing(sql, index, table, after));
-                    }
-                }
-                (Op::Insert | Op::Read, _, Some(after)) => {
-                    close(&mut out, &mut open);
-                    let mut sql = literal::insert_head(table);
-                    literal::put_tuple(&mut sql, table, after, true, dialect);
-                    out.push(Statement::writing(sql, index, table, after));
-                }
-                (Op::Update, Some(before), Some(after)) => {
-                    close(&mut out, &mut open);
-                    let sql = literal::update_by_all(table, before, after, dialect);
-                    out.push(Statement::writing(sql, index, table, after));
-                }
-                (Op::Delete, Some(before), _) => {
-                    close(&mut out, &mut open);
-                    let sql = literal::delete_by_all(table, before, dialect);
-                    out.push(Statement::one(sql, index));
-                }
-                _ => {}
-            }
-        }
-        close(&mut out, &mut open);
-        debug_assert!(out.iter().all(|s| s.first <= s.last));
-        Ok(out)
+        let (dialect, targets) = (self.target.dialect, &self.open()?.targets);
+        Ok(statements(rows, dialect, |name| targets.get(name).is_some_and(|target| target.strict)))
     }
 
     fn history_row(&self, change: &OutChange) -> String {
