@@ -89,14 +89,13 @@ async fn make_tables(mysql: &MySql, rows: u64) -> Result<()> {
             conn.query_drop(format!("insert into {table} (k, c, pad) select k, c, pad from seed.rows"))
                 .await?;
         }
-        branches.push_str(&format!(
-            "when {number} then update {table} set k = k + 1 where id = 1 + floor(rand() * {rows}); "
-        ));
+        branches.push_str(&format!("when {number} then update {table} set k = k + 1 where id = r; "));
     }
     conn.query_drop(format!(
         "create procedure seed.updates(in wanted int) begin \
-         declare n int default 0; \
+         declare n, r int default 0; \
          while n < wanted do \
+         set r = 1 + floor(rand() * {rows}); \
          case 1 + n % {TABLES} {branches} end case; \
          set n = n + 1; \
          end while; end"
