@@ -15,16 +15,22 @@ impl MySqlSink {
         let target = if self.history { history_name(&table.name) } else { table.name.clone() };
         // Looked for first: a statement, even one that would do nothing, waits for every transaction in the database,
         // and everyone else's queries wait behind it.
-        if !self.columns_of(&target).await?.is_empty() {
-            return if self.history { Ok(()) } else { self.note_unique_keys(table).await };
+        let have = self.columns_of(&target).await?;
+        if !have.is_empty() {
+            return if self.history {
+                knows_journals(&target, &have)
+            } else {
+                self.note_unique_keys(table).await
+            };
         }
         self.make_database(&table.name.db).await?;
         if self.history {
             let sql = format!(
-                "CREATE TABLE IF NOT EXISTS {} (epoch INT UNSIGNED NOT NULL, lsn BIGINT UNSIGNED NOT NULL, \
-                 op VARCHAR(8) NOT NULL, ts_ms BIGINT NOT NULL, txn VARCHAR(128), row_key JSON, before_row JSON, \
-                 after_row JSON, statement LONGTEXT, PRIMARY KEY (epoch, lsn))",
-                quoted_table(&history_name(&table.name))
+                "CREATE TABLE IF NOT EXISTS {} (journal BIGINT UNSIGNED NOT NULL, epoch INT UNSIGNED NOT NULL, \
+                 lsn BIGINT UNSIGNED NOT NULL, op VARCHAR(8) NOT NULL, ts_ms BIGINT NOT NULL, txn VARCHAR(128), \
+                 row_key JSON, before_row JSON, after_row JSON, statement LONGTEXT, \
+                 PRIMARY KEY (journal, epoch, lsn))",
+                quoted_table(&target)
             );
             return self.run(&sql).await;
         }
@@ -232,6 +238,24 @@ impl MySqlSink {
         }
         self.run(&format!("ALTER TABLE {} {}", quoted_table(&after.name), steps.join(", "))).await
     }
+}
+
+/// Without the journal in its key, a history would take the changes of a new journal for those that it has.
+fn knows_journals(table: &TableName, have: &HashSet<String>) -> Result<(), SinkError> {
+    if have.contains("journal") {
+        return Ok(());
+    }
+    let name = quoted_table(table);
+    let aside = TableName::new(table.db.clone(), format!("{}_before", table.table));
+    Err(SinkError::Blocked {
+        message: format!("the history {name} does not say which journal its rows are of"),
+        hint: format!(
+            "ALTER TABLE {name} ADD COLUMN journal BIGINT UNSIGNED NOT NULL DEFAULT 0 FIRST, DROP PRIMARY KEY, \
+             ADD PRIMARY KEY (journal, epoch, lsn); or, where a key cannot be dropped (TiDB): RENAME TABLE {name} TO {}; \
+             the flow then goes on by itself",
+            quoted_table(&aside)
+        ),
+    })
 }
 
 /// Whether every old name is a new one too, and whether these renames have still to be done.

@@ -443,29 +443,32 @@ impl MySqlSink {
     /// SQL for rows that go together.
     fn statements(&mut self, rows: &[&OutChange]) -> Result<Vec<Statement>, SinkError> {
         if self.history {
-            return Ok(rows.iter().map(|row| Statement::plain(self.history_row(row))).collect());
+            let journal = self.open()?.journal;
+            return Ok(rows.iter().map(|row| Statement::plain(history_row(journal, row))).collect());
         }
         let (dialect, targets) = (self.target.dialect, &self.open()?.targets);
         Ok(statements(rows, dialect, |name| targets.get(name).is_some_and(|target| target.strict)))
     }
+}
 
-    fn history_row(&self, change: &OutChange) -> String {
-        let text = |value: Option<String>| value.map_or("NULL".to_owned(), |v| literal::text(&v));
-        let txn = change.txn.as_ref().map(|t| t.id.to_string());
-        format!(
-            "INSERT IGNORE INTO {} VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {})",
-            quoted_table(&history_name(&change.table.name)),
-            change.epoch,
-            change.lsn,
-            literal::text(change.op.name()),
-            change.ts_ms,
-            text(txn),
-            text(key_text(change)),
-            text(row_text(change, change.before.as_deref())),
-            text(row_text(change, change.after.as_deref())),
-            text(change.ddl.as_ref().map(|d| d.sql.clone())),
-        )
-    }
+/// Appends a change; one that is there already stays as it is, and whatever else does not fit is refused.
+fn history_row(journal: u64, change: &OutChange) -> String {
+    let text = |value: Option<String>| value.map_or("NULL".to_owned(), |v| literal::text(&v));
+    let txn = change.txn.as_ref().map(|t| t.id.to_string());
+    format!(
+        "INSERT INTO {} (journal, epoch, lsn, op, ts_ms, txn, row_key, before_row, after_row, statement) \
+         VALUES ({journal}, {}, {}, {}, {}, {}, {}, {}, {}, {}) ON DUPLICATE KEY UPDATE lsn = lsn",
+        quoted_table(&history_name(&change.table.name)),
+        change.epoch,
+        change.lsn,
+        literal::text(change.op.name()),
+        change.ts_ms,
+        text(txn),
+        text(key_text(change)),
+        text(row_text(change, change.before.as_deref())),
+        text(row_text(change, change.after.as_deref())),
+        text(change.ddl.as_ref().map(|d| d.sql.clone())),
+    )
 }
 
 /// Rows that are there stand in a statement's way: that refuses no change, but someone must look.
