@@ -36,6 +36,8 @@ const BATCH_BYTES: usize = 900_000;
 const PENDING_BYTES_MAX: usize = 16 << 20;
 /// Rows that one transaction holds at most; a longer one of the source is committed in parts.
 const TRANSACTION_ROWS_MAX: usize = 1_000_000;
+/// As rows, so time: a part is committed long before the broker would abort it for its age.
+const TRANSACTION_AGE_MAX: Duration = Duration::from_secs(60);
 /// Progress is stored at most so often without transactions.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -49,6 +51,7 @@ pub struct KafkaSink {
     settings: TopicSettings,
     tombstones: bool,
     exactly_once: bool,
+    transaction_age_max: Duration,
     codec: Codec,
     open: Option<Open>,
 }
@@ -62,6 +65,8 @@ struct Open {
     noted_at: Instant,
     /// Rows in the open transaction.
     rows: usize,
+    /// When its first row was sent.
+    began_at: Option<Instant>,
     /// Where the rows of each table go; by the table's definition.
     routes: HashMap<(u32, u32), Arc<Route>>,
 }
@@ -150,6 +155,7 @@ impl KafkaSink {
             },
             tombstones: options.tombstones,
             exactly_once: options.exactly_once,
+            transaction_age_max: TRANSACTION_AGE_MAX,
             codec: match options.compression {
                 KafkaCodec::None => Codec::None,
                 KafkaCodec::Gzip => Codec::Gzip,
@@ -325,7 +331,7 @@ impl KafkaSink {
             Ok(()) if self.exactly_once => open.publisher.commit().await,
             stored => stored,
         };
-        (open.noted, open.noted_at, open.rows) = (reached, Instant::now(), 0);
+        (open.noted, open.noted_at, open.rows, open.began_at) = (reached, Instant::now(), 0, None);
         stored.map_err(|error| self.explain(error))
     }
 
@@ -338,15 +344,18 @@ impl KafkaSink {
             self.note(reached).await?;
         }
         let fresh: Vec<&OutChange> = batch.changes.iter().filter(|c| batch.redrive || c.lsn > done).collect();
+        let starts = (!fresh.is_empty()).then(Instant::now);
         self.send(&fresh).await?;
         let Some(open) = &mut self.open else { return Ok(()) };
+        open.began_at = open.began_at.or(starts);
         if !batch.redrive {
             open.progress = batch.up_to;
         }
         open.rows += fresh.len();
         let reached = open.progress;
         let due = if self.exactly_once {
-            batch.redrive || batch.ends_txn || open.rows > TRANSACTION_ROWS_MAX
+            let old = open.began_at.is_some_and(|at| at.elapsed() > self.transaction_age_max);
+            batch.redrive || batch.ends_txn || open.rows > TRANSACTION_ROWS_MAX || old
         } else {
             open.noted_at.elapsed() > PROGRESS_INTERVAL
         };
@@ -419,6 +428,7 @@ impl Sink for KafkaSink {
             noted: progress,
             noted_at: Instant::now(),
             rows: 0,
+            began_at: None,
             routes: HashMap::new(),
         });
         Ok(told)
@@ -454,11 +464,87 @@ impl Sink for KafkaSink {
 
     async fn settle(&mut self) -> Result<(), SinkError> {
         match &self.open {
-            Some(open) if !self.exactly_once && open.noted != open.progress => {
+            // With transactions too: an open one would hold up every reader of its partitions.
+            Some(open) if open.noted != open.progress => {
                 let reached = open.progress;
                 self.note(reached).await
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::{Column, ColumnType, Generated, TableName, Value};
+    use testkit::{Kafka, KafkaOptions};
+
+    fn sink(url: &str) -> KafkaSink {
+        let text = "{from: shop, to: broker, options: {exactly_once: true, partitions: 1}}";
+        let config = serde_saphyr::from_str(text).unwrap();
+        KafkaSink::new("copy", "shop", &Secret::new(url.to_owned()), &config)
+    }
+
+    /// A row in the middle of a transaction of the source.
+    fn middle(lsn: u64) -> SinkBatch {
+        let id = Column {
+            name: "id".into(),
+            ty: ColumnType::BigInt { unsigned: false },
+            sql_type: "bigint".into(),
+            nullable: false,
+            charset: None,
+            collation: None,
+            generated: Generated::No,
+            invisible: false,
+        };
+        let name = TableName::new("shop", "a");
+        let table =
+            Table { id: 1, version: 1, name, columns: vec![id], key: vec![0], unique_keys: Vec::new() };
+        let change = OutChange {
+            epoch: 1,
+            lsn,
+            op: Op::Insert,
+            table: Arc::new(table),
+            ts_ms: 0,
+            txn: None,
+            before: None,
+            after: Some(vec![Value::Int(lsn as i64)]),
+            ddl: None,
+            whole: None,
+        };
+        let (source, flow, up_to) = ("shop".into(), "copy".into(), Progress { epoch: 1, lsn });
+        SinkBatch { source, flow, changes: vec![change], up_to, ends_txn: false, redrive: false }
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_lasts_or_is_left_is_committed_in_parts() {
+        let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+        let readable = async || kafka.messages("shop.shop.a").await.unwrap().len();
+        // The broker writes the end of a transaction after it has answered.
+        let comes_to = async |wanted: usize| {
+            let until = async {
+                while readable().await != wanted {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), until).await.is_ok()
+        };
+        let mut first = sink(&kafka.url());
+        assert_eq!(first.open().await.unwrap(), None);
+        first.follow(Standing { journal: 7, progress: Progress::default() });
+        first.apply(&middle(1)).await.unwrap();
+        assert_eq!(readable().await, 0, "young, and open");
+        first.transaction_age_max = Duration::ZERO;
+        first.apply(&middle(2)).await.unwrap();
+        assert!(comes_to(2).await, "a part, committed for its age");
+        first.transaction_age_max = TRANSACTION_AGE_MAX;
+        first.apply(&middle(3)).await.unwrap();
+        assert_eq!(readable().await, 2);
+        first.settle().await.unwrap();
+        assert!(comes_to(3).await, "a flow that pauses leaves nothing open");
+        drop(first);
+        let told = sink(&kafka.url()).open().await.unwrap();
+        assert_eq!(told, Some(Standing { journal: 7, progress: Progress { epoch: 1, lsn: 3 } }));
     }
 }
