@@ -251,3 +251,42 @@ async fn a_journal_that_began_anew_and_a_topic_that_cannot_be_made_are_told() {
     assert!(message.contains("another journal"), "{message}");
     assert_eq!(kafka.messages("a").await.unwrap().len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_tables_whose_names_kafka_takes_for_one_do_not_share_a_topic() {
+    let server = shop().await;
+    for table in ["订单", "用户"] {
+        run_all(&server, &[&format!("CREATE TABLE shop.`{table}` (id INT PRIMARY KEY)")]).await;
+    }
+    let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+    let all = "topic: all";
+    let node = node(&server, &kafka.url(), &[("a", "topic: \"to.{table}\""), ("b", all)]);
+    let status = node
+        .wait("one flow is told", |s| s["flows"][0]["state"] == "failed" && s["flows"][1]["lsn"] == 2)
+        .await;
+    let error = &status["flows"][0]["error"];
+    let message = error["message"].as_str().unwrap();
+    assert!(["shop.订单", "shop.用户", "`to.__`"].iter().all(|name| message.contains(name)), "{error}");
+    assert!(error["hint"].as_str().unwrap().contains("route"), "{error}");
+    // As the hint says.
+    node.write(
+        "flows/a.yaml",
+        "from: shop\nto: broker\nroute: {\"shop.用户\": \"shop.members\"}\noptions: {topic: \"to.{table}\"}\n",
+    );
+    let mut node = node;
+    node.stop();
+    node.start();
+    for table in ["订单", "用户"] {
+        run_all(&server, &[&format!("INSERT INTO shop.`{table}` VALUES (1)")]).await;
+    }
+    for topic in ["to.__", "to.members"] {
+        node.until("each has its topic", || async {
+            kafka.messages(topic).await.is_ok_and(|rows| rows.len() == 1)
+        })
+        .await;
+    }
+    node.wait("the other flow has all in one", |s| {
+        s["flows"][1]["state"] == "running" && s["flows"][1]["lsn"] == 4
+    })
+    .await;
+}

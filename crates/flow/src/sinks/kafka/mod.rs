@@ -14,7 +14,7 @@ use crate::kafka::login;
 use crate::kafka::wire::{Cluster, WireError};
 use crate::sinks::json::reference;
 use async_trait::async_trait;
-use base::{Op, Secret, Table};
+use base::{Op, Secret, Table, TableName};
 use batch::{Batch, Codec, partition_of};
 use kafka_protocol::ResponseError;
 use producer::{Failed, Place, Publisher, TopicSettings};
@@ -69,6 +69,8 @@ struct Open {
     began_at: Option<Instant>,
     /// Where the rows of each table go; by the table's definition.
     routes: HashMap<(u32, u32), Arc<Route>>,
+    /// What each topic would be called if Kafka took every name, and the table that it is of.
+    topics: HashMap<String, (String, TableName)>,
 }
 
 struct Route {
@@ -177,26 +179,34 @@ impl KafkaSink {
         self.exactly_once.then(|| format!("tidemill-{}", self.flow))
     }
 
-    /// The template's topic for a table; what Kafka does not take in a name becomes `_`.
-    fn topic_of(&self, table: &Table) -> String {
+    /// The template's topic for a table, as it is and as Kafka takes it: what it does not take becomes `_`.
+    fn topic_of(&self, table: &Table) -> (String, String) {
         let named = self
             .topic
             .replace("{source}", &self.source)
             .replace("{db}", &table.name.db)
             .replace("{table}", &table.name.table);
         let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-        named.chars().map(legal).take(TOPIC_CHARS_MAX).collect()
+        let taken = named.chars().map(legal).take(TOPIC_CHARS_MAX).collect();
+        (named, taken)
     }
 
-    async fn route(&mut self, table: &Table) -> Result<Arc<Route>, WireError> {
-        let topic = self.topic_of(table);
-        let open = self.open.as_mut().ok_or_else(|| WireError::broken("not connected"))?;
+    async fn route(&mut self, table: &Table) -> Result<Arc<Route>, SinkError> {
+        let (named, topic) = self.topic_of(table);
+        let Some(open) = &mut self.open else { return Err(self.explain(WireError::broken("not connected"))) };
         if let Some(route) = open.routes.get(&(table.id, table.version)) {
             return Ok(Arc::clone(route));
         }
-        let partitions = open.publisher.partitions(&topic, &self.settings).await?;
+        let first = open.topics.entry(topic.clone()).or_insert_with(|| (named.clone(), table.name.clone()));
+        if first.0 != named {
+            return Err(one_topic(&topic, &first.1, &table.name));
+        }
+        let made = open.publisher.partitions(&topic, &self.settings).await;
+        let partitions = made.map_err(|error| self.explain(error))?;
         let route = Arc::new(Route { topic, partitions });
-        open.routes.insert((table.id, table.version), Arc::clone(&route));
+        if let Some(open) = &mut self.open {
+            open.routes.insert((table.id, table.version), Arc::clone(&route));
+        }
         Ok(route)
     }
 
@@ -240,7 +250,7 @@ impl KafkaSink {
             let id = (change.table.id, change.table.version);
             let route = match &last {
                 Some((known, route)) if *known == id => Arc::clone(route),
-                _ => self.route(&change.table).await.map_err(|error| self.explain(error))?,
+                _ => self.route(&change.table).await?,
             };
             let (epoch, lsn) = (change.epoch.to_string(), change.lsn.to_string());
             let mut headers: Vec<(&str, &[u8])> = vec![("epoch", epoch.as_bytes()), ("lsn", lsn.as_bytes())];
@@ -407,6 +417,20 @@ impl KafkaSink {
     }
 }
 
+/// Rows of two tables with equal keys would overwrite each other in one topic, though the template keeps them apart.
+fn one_topic(topic: &str, first: &TableName, second: &TableName) -> SinkError {
+    SinkError::Blocked {
+        message: format!(
+            "the tables `{first}` and `{second}` would share the topic `{topic}`: Kafka does not take their names as they are"
+        ),
+        hint: format!(
+            "give one of them a name of ASCII letters by `route: {{\"{second}\": \"{}.NAME\"}}`, or a flow of its own with \
+             another `topic`",
+            second.db
+        ),
+    }
+}
+
 #[async_trait]
 impl Sink for KafkaSink {
     async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
@@ -430,6 +454,7 @@ impl Sink for KafkaSink {
             rows: 0,
             began_at: None,
             routes: HashMap::new(),
+            topics: HashMap::new(),
         });
         Ok(told)
     }
@@ -448,7 +473,7 @@ impl Sink for KafkaSink {
 
     async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
         for table in tables {
-            self.route(table).await.map_err(|error| self.explain(error))?;
+            self.route(table).await?;
         }
         Ok(())
     }
@@ -477,7 +502,7 @@ impl Sink for KafkaSink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::{Column, ColumnType, Generated, TableName, Value};
+    use base::{Column, ColumnType, Generated, Value};
     use testkit::{Kafka, KafkaOptions};
 
     fn sink(url: &str) -> KafkaSink {
