@@ -290,3 +290,20 @@ async fn two_tables_whose_names_kafka_takes_for_one_do_not_share_a_topic() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reference_in_place_of_a_row_that_left_its_key_has_the_new_key() {
+    let server = shop().await;
+    let settings = vec!["message.max.bytes=20000".into()];
+    let kafka = Kafka::start(KafkaOptions { settings, ..Default::default() }).await.unwrap();
+    let node = node(&server, &kafka.url(), &[("a", "format: debezium, topic: all, partitions: 1")]);
+    node.wait("the snapshot is delivered", |s| s["flows"][0]["lsn"] == 2).await;
+    run_all(&server, &["UPDATE shop.users SET id = 3, note = REPEAT('x', 50000) WHERE id = 2"]).await;
+    node.wait("all is delivered", |s| s["flows"][0]["lsn"] == 3).await;
+    let all = kafka.messages("all").await.unwrap();
+    let of = |key: &str| all.iter().filter(|r| r.key.as_deref() == Some(key)).collect::<Vec<_>>();
+    let (old, new) = (of("{\"id\":2}"), of("{\"id\":3}"));
+    assert!(old.last().unwrap().value.is_none(), "the old key ends with its tombstone: {old:?}");
+    assert_eq!(new.len(), 1, "{all:?}");
+    assert!(new[0].value.as_ref().unwrap().contains("/api/v1/changes/shop/3"), "{new:?}");
+}

@@ -305,12 +305,12 @@ impl KafkaSink {
     /// In place of a row that is larger than its topic takes: where it can be had.
     fn by_reference(&self, change: &OutChange, refused: &Batch) -> Result<Batch, SinkError> {
         let value = reference(&self.source, change, refused.bytes());
-        let key = self.messages(change).into_iter().next().and_then(|message| message.key);
+        let key = refused.first_key();
         let (epoch, lsn) = (change.epoch.to_string(), change.lsn.to_string());
         let headers: [(&str, &[u8]); 3] =
             [("epoch", epoch.as_bytes()), ("lsn", lsn.as_bytes()), ("reference", b"true")];
         let mut batch = Batch::default();
-        batch.push(refused.first_change().unwrap_or(0), key.as_deref(), Some(&value), &headers);
+        batch.push(refused.first_change().unwrap_or(0), key, Some(&value), &headers);
         if batch.bytes() >= refused.bytes() {
             return Err(SinkError::Blocked {
                 message: format!(
