@@ -307,3 +307,14 @@ async fn a_reference_in_place_of_a_row_that_left_its_key_has_the_new_key() {
     assert_eq!(new.len(), 1, "{all:?}");
     assert!(new[0].value.as_ref().unwrap().contains("/api/v1/changes/shop/3"), "{new:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_that_allow_only_short_transactions_are_told() {
+    let server = shop().await;
+    let settings = vec!["transaction.max.timeout.ms=300000".into()];
+    let kafka = Kafka::start(KafkaOptions { settings, ..Default::default() }).await.unwrap();
+    let node = node(&server, &kafka.url(), &[("a", "topic: a, exactly_once: true")]);
+    let status = node.wait("it is told", |s| s["flows"][0]["state"] == "failed").await;
+    let error = &status["flows"][0]["error"];
+    assert!(error["hint"].as_str().unwrap().contains("transaction.max.timeout.ms to 600000"), "{error}");
+}

@@ -392,6 +392,17 @@ impl KafkaSink {
                         .map(|id| format!(", and Write and Describe on the transactional id `{id}`"))
                         .unwrap_or_default()
                 ),
+                ResponseError::InvalidTransactionTimeout => format!(
+                    "raise the brokers' transaction.max.timeout.ms to {} at least, or leave `exactly_once` away",
+                    producer::TRANSACTION_TIMEOUT_MS
+                ),
+                ResponseError::UnsupportedCompressionType => {
+                    "choose another `compression`: the brokers do not know this one".to_owned()
+                }
+                ResponseError::UnsupportedVersion | ResponseError::UnsupportedForMessageFormat => {
+                    "the brokers, or the format of their messages, are too old: see the versions that the guide names"
+                        .to_owned()
+                }
                 ResponseError::InvalidRecord => {
                     "a compacted topic takes no record without a key: give the flow another topic for tables without a \
                      key, or leave them out"

@@ -288,9 +288,10 @@ impl MySqlSink {
             // Shutdown, too many connections, lock wait, deadlock, read-only, lost member, TiDB's retryable ones.
             1040 | 1053 | 1180 | 1203 | 1205 | 1213 | 1290 | 1317 | 1836 | 3100 | 3101 | 8002 | 8005 | 8022 | 8028
             | 9001..=9010 => SinkError::Unavailable { message },
-            // Duplicate, null, too long, out of range, wrong value, foreign key, check, JSON, geometry, generated.
-            1022 | 1048 | 1062 | 1264 | 1265 | 1292 | 1364 | 1366 | 1406 | 1416 | 1451 | 1452 | 1526 | 1690 | 3105
-            | 3140..=3160 | 3617 | 3819 | 4025 | 8025 => match lsn {
+            // Duplicate, null, too long, out of range, wrong value, foreign key, check, JSON, geometry, generated, and
+            // what a trigger refuses.
+            1022 | 1048 | 1062 | 1264 | 1265 | 1292 | 1364 | 1366 | 1406 | 1416 | 1451 | 1452 | 1526 | 1644 | 1690 | 3105
+            | 3140..=3160 | 3616 | 3617 | 3819 | 4025 | 8025 => match lsn {
                 Some(lsn) => SinkError::Row { lsn, reason: format!("{} (error {})", server.message, server.code) },
                 None => SinkError::Row { lsn: 0, reason: message },
             },
@@ -590,5 +591,22 @@ mod tests {
         sink.apply(&empty(3)).await.unwrap();
         let told = Sink::open(&mut sink).await.unwrap().unwrap();
         assert_eq!(told, Standing { journal: 7, progress: Progress { epoch: 1, lsn: 3 } });
+    }
+
+    #[tokio::test]
+    async fn a_row_that_a_trigger_of_the_target_refuses_is_refused_alone() {
+        let server = MySql::start(MySqlOptions::default()).await.unwrap();
+        for sql in [
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.a (id INT PRIMARY KEY)",
+            "CREATE TRIGGER shop.no BEFORE INSERT ON shop.a FOR EACH ROW SIGNAL SQLSTATE '45000'",
+        ] {
+            server.exec(sql).await.unwrap();
+        }
+        let config = serde_saphyr::from_str("{from: shop, to: db}").unwrap();
+        let mut sink = MySqlSink::new("copy", &Secret::new(server.url()), false, &config).unwrap();
+        Sink::open(&mut sink).await.unwrap();
+        let refused = sink.write("INSERT INTO shop.a VALUES (1)", Some(9)).await;
+        assert!(matches!(refused, Err(SinkError::Row { lsn: 9, .. })), "{refused:?}");
     }
 }
