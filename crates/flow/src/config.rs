@@ -183,7 +183,7 @@ pub struct SinkConfig {
     /// What kind of system it is.
     pub kind: SinkKind,
     /// For `mysql` and `tidb`: `mysql://user:password@host:3306[/database]`, where the database keeps Tidemill's own
-    /// tables (`tidemill` by default). For `nats`: `nats://host:4222` or `tls://host:4222`. For `redis`:
+    /// tables (`tidemill` by default). For `nats`: `nats://[user:password@]host:4222`, or `tls://` for TLS. For `redis`:
     /// `redis://[user:password@]host:6379[/database]`, or `rediss://` for TLS. For `kafka`:
     /// `kafka://[user:password@]host:9092[,host:9092]`, or `kafkas://` for TLS, with `?sasl=plain`, `scram-sha-256` or
     /// `scram-sha-512` at the end. For `elasticsearch`: `http://[user:password@]host:9200`, or `https://`. Passwords are references,

@@ -58,3 +58,31 @@ fn last_offset(batch: &Bytes, base: i64) -> Option<i64> {
     let delta = batch.get(LAST_DELTA_AT..LAST_DELTA_AT + 4)?;
     Some(base + i64::from(i32::from_be_bytes(delta.try_into().ok()?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_the_compactor_emptied_is_gone_past() {
+        let mut head = Vec::new();
+        head.extend(100i64.to_be_bytes());
+        head.extend(49i32.to_be_bytes());
+        head.extend(0i32.to_be_bytes());
+        head.push(MAGIC);
+        head.extend([0; 4]);
+        let crc_from = head.len();
+        head.extend(0i16.to_be_bytes());
+        head.extend(41i32.to_be_bytes());
+        head.extend([0; 16]);
+        // Producer, its epoch, the first sequence; no records.
+        head.extend(7i64.to_be_bytes());
+        head.extend(0i16.to_be_bytes());
+        head.extend(0i32.to_be_bytes());
+        head.extend(0i32.to_be_bytes());
+        let crc = crc32c::crc32c(&head[crc_from..]);
+        head[crc_from - 4..crc_from].copy_from_slice(&crc.to_be_bytes());
+        let (next, records) = committed(Bytes::from(head), Vec::new()).unwrap();
+        assert_eq!((next, records.len()), (Some(142), 0));
+    }
+}

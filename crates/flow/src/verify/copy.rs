@@ -8,6 +8,7 @@ use crate::capture::mysql::connect::reading_session;
 use crate::capture::mysql::schema::{quote_name, read_tables};
 use crate::capture::mysql::snapshot::{encode, push_after_key, quoted, select_list};
 use crate::config::{SinkConfig, SinkKind};
+use crate::sinks::mysql::{CONNECT_TIMEOUT, KEEPALIVE};
 use crate::sinks::sqlite::{self as in_sqlite, Bound};
 use base::{Column, ColumnType, RowBuf, Table, TableName, Value};
 use futures_util::TryStreamExt;
@@ -57,8 +58,14 @@ impl Copy {
         let url = sink.url.as_ref().ok_or_else(missing)?;
         let opts = Opts::from_url(url.expose())
             .map_err(|_| VerifyError::Sink { message: "its url is not a MySQL URL".to_owned() })?;
-        let opts: Opts = OptsBuilder::from_opts(opts).db_name(None::<String>).prefer_socket(false).into();
-        let mut conn = Conn::new(opts).await.map_err(sql_error)?;
+        let opts: Opts = OptsBuilder::from_opts(opts)
+            .db_name(None::<String>)
+            .prefer_socket(false)
+            .tcp_keepalive(Some(KEEPALIVE))
+            .into();
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(opts)).await;
+        let silent = |_| VerifyError::Sink { message: "no answer to the connection".to_owned() };
+        let mut conn = connecting.map_err(silent)?.map_err(sql_error)?;
         let (server, _) = inspect(&mut conn).await.map_err(capture_error)?;
         reading_session(&mut conn).await.map_err(capture_error)?;
         Ok(Self::Sql { conn: Box::new(conn), server })

@@ -194,6 +194,83 @@ async fn a_journal_that_began_anew_is_not_taken_for_the_old_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_keeps_every_change_of_a_journal_that_began_anew() {
+    let (server, mut node) = copied(MySqlOptions::default(), "").await;
+    let target = MySql::start(MySqlOptions { server_id: 2, ..MySqlOptions::default() }).await.unwrap();
+    node.write("sinks/db.yaml", &format!("kind: mysql\nurl: {}\n", target.url()));
+    node.write("flows/a_db.yaml", "from: shop\nto: db\noptions: {history: true}\n");
+    node.write("flows/b_file.yaml", "from: shop\nto: log\noptions: {history: true}\n");
+    node.write("sinks/log.yaml", "kind: sqlite\npath: ./log.db\n");
+    // As both were before a history knew its journal.
+    let old = "(epoch INT NOT NULL, lsn BIGINT NOT NULL, op VARCHAR(8) NOT NULL, ts_ms BIGINT NOT NULL, \
+               txn VARCHAR(128), row_key JSON, before_row JSON, after_row JSON, statement LONGTEXT, \
+               PRIMARY KEY (epoch, lsn))";
+    let row = "INSERT INTO tidemill_history_a VALUES (1, 1, 'old', 0, NULL, NULL, NULL, NULL, NULL)";
+    run_all(&target, &["CREATE DATABASE shop", &format!("CREATE TABLE shop.tidemill_history_a {old}")]).await;
+    run_all(&target, &[&row.replace("INTO ", "INTO shop.")]).await;
+    let file = rusqlite::Connection::open(node.path("log.db")).unwrap();
+    file.execute_batch(&format!("CREATE TABLE tidemill_history_a {old} WITHOUT ROWID; {row}")).unwrap();
+    drop(file);
+    node.stop();
+    node.start();
+    let failed = |s: &Value, flow: usize| s["flows"][flow]["state"] == "failed";
+    let status = node.wait("the old table is named", |s| failed(s, 0)).await;
+    let hint = text(&status, "/flows/0/error/hint").to_owned();
+    run_all(&target, &[hint.split_once(';').unwrap().0]).await;
+
+    // Journal, lsn and op of each change but statements, oldest journal first.
+    let select = "SELECT CAST(journal AS CHAR), CAST(lsn AS CHAR), op FROM tidemill_history_a ORDER BY lsn";
+    let log = node.path("log.db");
+    let in_file = || -> Vec<Vec<String>> { sqlite_rows(&log, select) };
+    let in_db = async || -> Vec<Vec<String>> {
+        let sql = select.replace("FROM ", "FROM shop.");
+        let rows: Vec<(String, String, String)> = target.query(&sql).await.unwrap_or_default();
+        rows.into_iter().map(|(journal, lsn, op)| vec![journal, lsn, op]).collect()
+    };
+    let both = async || [in_file(), in_db().await];
+    let updates = 100;
+    for n in 0..updates {
+        server.exec(&format!("UPDATE shop.a SET v = 'v{n}' WHERE id = 1")).await.unwrap();
+    }
+    node.until("the first journal is there", || async {
+        both()
+            .await
+            .iter()
+            .all(|rows| rows.len() == 1 + 2 + updates && rows.iter().any(|row| row[2] == "old"))
+    })
+    .await;
+    let before = both().await;
+
+    node.stop();
+    fs::remove_dir_all(node.path("data")).unwrap();
+    node.start();
+    node.wait("the flows stand still", |s| failed(s, 0) && failed(s, 1)).await;
+    node.wait("the source has its snapshot", |s| s["sources"][0]["state"] == "stream").await;
+    for flow in ["a_db", "b_file"] {
+        let (code, _, err) = node.run(&["flow", "resnapshot", flow]);
+        assert_eq!(code, 0, "{err}");
+    }
+    server.exec("INSERT INTO shop.a VALUES (50, 'last')").await.unwrap();
+    node.until("the last change is there", || async {
+        both().await.iter().all(|rows| rows.iter().any(|row| row[2] == "insert"))
+    })
+    .await;
+    let changes = node.changes("shop");
+    for (before, rows) in before.iter().zip(both().await) {
+        let (old, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| before.contains(row));
+        assert_eq!(old.len(), before.len(), "what was there stays");
+        let journal = &new[0][0];
+        assert!(journal != "0" && new.iter().all(|row| row[0] == *journal), "{new:?}");
+        let wanted =
+            changes.iter().skip_while(|change| change["lsn"].as_u64().unwrap().to_string() != new[0][1]);
+        let wanted: Vec<_> = wanted.map(|change| (change["lsn"].to_string(), change["op"].clone())).collect();
+        let kept: Vec<_> = new.iter().map(|row| (row[1].clone(), Value::from(row[2].as_str()))).collect();
+        assert_eq!(kept, wanted, "every change since the tables were read anew");
+        assert!(new.iter().filter(|row| row[2] == "read").count() >= 2, "{new:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retention_alarms_a_flow_that_lags_and_then_lets_go() {
     let (server, mut node) = copied(MySqlOptions::default(), "").await;
     node.stop();

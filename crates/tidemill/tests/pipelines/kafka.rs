@@ -251,3 +251,70 @@ async fn a_journal_that_began_anew_and_a_topic_that_cannot_be_made_are_told() {
     assert!(message.contains("another journal"), "{message}");
     assert_eq!(kafka.messages("a").await.unwrap().len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_tables_whose_names_kafka_takes_for_one_do_not_share_a_topic() {
+    let server = shop().await;
+    for table in ["订单", "用户"] {
+        run_all(&server, &[&format!("CREATE TABLE shop.`{table}` (id INT PRIMARY KEY)")]).await;
+    }
+    let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+    let all = "topic: all";
+    let node = node(&server, &kafka.url(), &[("a", "topic: \"to.{table}\""), ("b", all)]);
+    let status = node
+        .wait("one flow is told", |s| s["flows"][0]["state"] == "failed" && s["flows"][1]["lsn"] == 2)
+        .await;
+    let error = &status["flows"][0]["error"];
+    let message = error["message"].as_str().unwrap();
+    assert!(["shop.订单", "shop.用户", "`to.__`"].iter().all(|name| message.contains(name)), "{error}");
+    assert!(error["hint"].as_str().unwrap().contains("route"), "{error}");
+    // As the hint says.
+    node.write(
+        "flows/a.yaml",
+        "from: shop\nto: broker\nroute: {\"shop.用户\": \"shop.members\"}\noptions: {topic: \"to.{table}\"}\n",
+    );
+    let mut node = node;
+    node.stop();
+    node.start();
+    for table in ["订单", "用户"] {
+        run_all(&server, &[&format!("INSERT INTO shop.`{table}` VALUES (1)")]).await;
+    }
+    for topic in ["to.__", "to.members"] {
+        node.until("each has its topic", || async {
+            kafka.messages(topic).await.is_ok_and(|rows| rows.len() == 1)
+        })
+        .await;
+    }
+    node.wait("the other flow has all in one", |s| {
+        s["flows"][1]["state"] == "running" && s["flows"][1]["lsn"] == 4
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reference_in_place_of_a_row_that_left_its_key_has_the_new_key() {
+    let server = shop().await;
+    let settings = vec!["message.max.bytes=20000".into()];
+    let kafka = Kafka::start(KafkaOptions { settings, ..Default::default() }).await.unwrap();
+    let node = node(&server, &kafka.url(), &[("a", "format: debezium, topic: all, partitions: 1")]);
+    node.wait("the snapshot is delivered", |s| s["flows"][0]["lsn"] == 2).await;
+    run_all(&server, &["UPDATE shop.users SET id = 3, note = REPEAT('x', 50000) WHERE id = 2"]).await;
+    node.wait("all is delivered", |s| s["flows"][0]["lsn"] == 3).await;
+    let all = kafka.messages("all").await.unwrap();
+    let of = |key: &str| all.iter().filter(|r| r.key.as_deref() == Some(key)).collect::<Vec<_>>();
+    let (old, new) = (of("{\"id\":2}"), of("{\"id\":3}"));
+    assert!(old.last().unwrap().value.is_none(), "the old key ends with its tombstone: {old:?}");
+    assert_eq!(new.len(), 1, "{all:?}");
+    assert!(new[0].value.as_ref().unwrap().contains("/api/v1/changes/shop/3"), "{new:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_that_allow_only_short_transactions_are_told() {
+    let server = shop().await;
+    let settings = vec!["transaction.max.timeout.ms=300000".into()];
+    let kafka = Kafka::start(KafkaOptions { settings, ..Default::default() }).await.unwrap();
+    let node = node(&server, &kafka.url(), &[("a", "topic: a, exactly_once: true")]);
+    let status = node.wait("it is told", |s| s["flows"][0]["state"] == "failed").await;
+    let error = &status["flows"][0]["error"];
+    assert!(error["hint"].as_str().unwrap().contains("transaction.max.timeout.ms to 600000"), "{error}");
+}

@@ -9,7 +9,7 @@
 //!
 //! The crc (CRC-32C) covers everything from the attributes on. Varints are zigzag.
 
-use base::varint::put_i64;
+use base::varint::{put_i64, take_bytes, take_i64};
 
 const HEAD_BYTES: usize = 61;
 /// Where the crc's span begins.
@@ -88,6 +88,13 @@ impl Batch {
     /// The change that the first record is of.
     pub fn first_change(&self) -> Option<usize> {
         self.records.first().map(|mark| mark.change)
+    }
+
+    /// The key of the first record.
+    pub fn first_key(&self) -> Option<&[u8]> {
+        let mut rest = &self.bodies[..];
+        let length = usize::try_from(take_i64(&mut rest)?).ok()?;
+        take_bytes(&mut rest, length)
     }
 
     /// The two halves of a batch of several records.
@@ -222,6 +229,7 @@ mod tests {
                 batch.push(index, Some(index.to_string().as_bytes()), value, &[("lsn", b"9"), ("e", b"")]);
             }
             batch.push(300, None, Some(b"no key"), &[]);
+            assert_eq!(batch.first_key(), Some(&b"0"[..]));
             let whole = batch.clone();
             let (first, second) = batch.split();
             assert_eq!((first.len(), second.len(), second.first_change()), (150, 151, Some(150)));

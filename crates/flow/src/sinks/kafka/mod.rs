@@ -14,7 +14,7 @@ use crate::kafka::login;
 use crate::kafka::wire::{Cluster, WireError};
 use crate::sinks::json::reference;
 use async_trait::async_trait;
-use base::{Op, Secret, Table};
+use base::{Op, Secret, Table, TableName};
 use batch::{Batch, Codec, partition_of};
 use kafka_protocol::ResponseError;
 use producer::{Failed, Place, Publisher, TopicSettings};
@@ -36,6 +36,8 @@ const BATCH_BYTES: usize = 900_000;
 const PENDING_BYTES_MAX: usize = 16 << 20;
 /// Rows that one transaction holds at most; a longer one of the source is committed in parts.
 const TRANSACTION_ROWS_MAX: usize = 1_000_000;
+/// As rows, so time: a part is committed long before the broker would abort it for its age.
+const TRANSACTION_AGE_MAX: Duration = Duration::from_secs(60);
 /// Progress is stored at most so often without transactions.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -49,6 +51,7 @@ pub struct KafkaSink {
     settings: TopicSettings,
     tombstones: bool,
     exactly_once: bool,
+    transaction_age_max: Duration,
     codec: Codec,
     open: Option<Open>,
 }
@@ -62,8 +65,12 @@ struct Open {
     noted_at: Instant,
     /// Rows in the open transaction.
     rows: usize,
+    /// When its first row was sent.
+    began_at: Option<Instant>,
     /// Where the rows of each table go; by the table's definition.
     routes: HashMap<(u32, u32), Arc<Route>>,
+    /// What each topic would be called if Kafka took every name, and the table that it is of.
+    topics: HashMap<String, (String, TableName)>,
 }
 
 struct Route {
@@ -150,6 +157,7 @@ impl KafkaSink {
             },
             tombstones: options.tombstones,
             exactly_once: options.exactly_once,
+            transaction_age_max: TRANSACTION_AGE_MAX,
             codec: match options.compression {
                 KafkaCodec::None => Codec::None,
                 KafkaCodec::Gzip => Codec::Gzip,
@@ -171,26 +179,34 @@ impl KafkaSink {
         self.exactly_once.then(|| format!("tidemill-{}", self.flow))
     }
 
-    /// The template's topic for a table; what Kafka does not take in a name becomes `_`.
-    fn topic_of(&self, table: &Table) -> String {
+    /// The template's topic for a table, as it is and as Kafka takes it: what it does not take becomes `_`.
+    fn topic_of(&self, table: &Table) -> (String, String) {
         let named = self
             .topic
             .replace("{source}", &self.source)
             .replace("{db}", &table.name.db)
             .replace("{table}", &table.name.table);
         let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-        named.chars().map(legal).take(TOPIC_CHARS_MAX).collect()
+        let taken = named.chars().map(legal).take(TOPIC_CHARS_MAX).collect();
+        (named, taken)
     }
 
-    async fn route(&mut self, table: &Table) -> Result<Arc<Route>, WireError> {
-        let topic = self.topic_of(table);
-        let open = self.open.as_mut().ok_or_else(|| WireError::broken("not connected"))?;
+    async fn route(&mut self, table: &Table) -> Result<Arc<Route>, SinkError> {
+        let (named, topic) = self.topic_of(table);
+        let Some(open) = &mut self.open else { return Err(self.explain(WireError::broken("not connected"))) };
         if let Some(route) = open.routes.get(&(table.id, table.version)) {
             return Ok(Arc::clone(route));
         }
-        let partitions = open.publisher.partitions(&topic, &self.settings).await?;
+        let first = open.topics.entry(topic.clone()).or_insert_with(|| (named.clone(), table.name.clone()));
+        if first.0 != named {
+            return Err(one_topic(&topic, &first.1, &table.name));
+        }
+        let made = open.publisher.partitions(&topic, &self.settings).await;
+        let partitions = made.map_err(|error| self.explain(error))?;
         let route = Arc::new(Route { topic, partitions });
-        open.routes.insert((table.id, table.version), Arc::clone(&route));
+        if let Some(open) = &mut self.open {
+            open.routes.insert((table.id, table.version), Arc::clone(&route));
+        }
         Ok(route)
     }
 
@@ -234,7 +250,7 @@ impl KafkaSink {
             let id = (change.table.id, change.table.version);
             let route = match &last {
                 Some((known, route)) if *known == id => Arc::clone(route),
-                _ => self.route(&change.table).await.map_err(|error| self.explain(error))?,
+                _ => self.route(&change.table).await?,
             };
             let (epoch, lsn) = (change.epoch.to_string(), change.lsn.to_string());
             let mut headers: Vec<(&str, &[u8])> = vec![("epoch", epoch.as_bytes()), ("lsn", lsn.as_bytes())];
@@ -289,12 +305,12 @@ impl KafkaSink {
     /// In place of a row that is larger than its topic takes: where it can be had.
     fn by_reference(&self, change: &OutChange, refused: &Batch) -> Result<Batch, SinkError> {
         let value = reference(&self.source, change, refused.bytes());
-        let key = self.messages(change).into_iter().next().and_then(|message| message.key);
+        let key = refused.first_key();
         let (epoch, lsn) = (change.epoch.to_string(), change.lsn.to_string());
         let headers: [(&str, &[u8]); 3] =
             [("epoch", epoch.as_bytes()), ("lsn", lsn.as_bytes()), ("reference", b"true")];
         let mut batch = Batch::default();
-        batch.push(refused.first_change().unwrap_or(0), key.as_deref(), Some(&value), &headers);
+        batch.push(refused.first_change().unwrap_or(0), key, Some(&value), &headers);
         if batch.bytes() >= refused.bytes() {
             return Err(SinkError::Blocked {
                 message: format!(
@@ -325,7 +341,7 @@ impl KafkaSink {
             Ok(()) if self.exactly_once => open.publisher.commit().await,
             stored => stored,
         };
-        (open.noted, open.noted_at, open.rows) = (reached, Instant::now(), 0);
+        (open.noted, open.noted_at, open.rows, open.began_at) = (reached, Instant::now(), 0, None);
         stored.map_err(|error| self.explain(error))
     }
 
@@ -338,15 +354,18 @@ impl KafkaSink {
             self.note(reached).await?;
         }
         let fresh: Vec<&OutChange> = batch.changes.iter().filter(|c| batch.redrive || c.lsn > done).collect();
+        let starts = (!fresh.is_empty()).then(Instant::now);
         self.send(&fresh).await?;
         let Some(open) = &mut self.open else { return Ok(()) };
+        open.began_at = open.began_at.or(starts);
         if !batch.redrive {
             open.progress = batch.up_to;
         }
         open.rows += fresh.len();
         let reached = open.progress;
         let due = if self.exactly_once {
-            batch.redrive || batch.ends_txn || open.rows > TRANSACTION_ROWS_MAX
+            let old = open.began_at.is_some_and(|at| at.elapsed() > self.transaction_age_max);
+            batch.redrive || batch.ends_txn || open.rows > TRANSACTION_ROWS_MAX || old
         } else {
             open.noted_at.elapsed() > PROGRESS_INTERVAL
         };
@@ -373,6 +392,17 @@ impl KafkaSink {
                         .map(|id| format!(", and Write and Describe on the transactional id `{id}`"))
                         .unwrap_or_default()
                 ),
+                ResponseError::InvalidTransactionTimeout => format!(
+                    "raise the brokers' transaction.max.timeout.ms to {} at least, or leave `exactly_once` away",
+                    producer::TRANSACTION_TIMEOUT_MS
+                ),
+                ResponseError::UnsupportedCompressionType => {
+                    "choose another `compression`: the brokers do not know this one".to_owned()
+                }
+                ResponseError::UnsupportedVersion | ResponseError::UnsupportedForMessageFormat => {
+                    "the brokers, or the format of their messages, are too old: see the versions that the guide names"
+                        .to_owned()
+                }
                 ResponseError::InvalidRecord => {
                     "a compacted topic takes no record without a key: give the flow another topic for tables without a \
                      key, or leave them out"
@@ -398,6 +428,20 @@ impl KafkaSink {
     }
 }
 
+/// Rows of two tables with equal keys would overwrite each other in one topic, though the template keeps them apart.
+fn one_topic(topic: &str, first: &TableName, second: &TableName) -> SinkError {
+    SinkError::Blocked {
+        message: format!(
+            "the tables `{first}` and `{second}` would share the topic `{topic}`: Kafka does not take their names as they are"
+        ),
+        hint: format!(
+            "give one of them a name of ASCII letters by `route: {{\"{second}\": \"{}.NAME\"}}`, or a flow of its own with \
+             another `topic`",
+            second.db
+        ),
+    }
+}
+
 #[async_trait]
 impl Sink for KafkaSink {
     async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
@@ -419,7 +463,9 @@ impl Sink for KafkaSink {
             noted: progress,
             noted_at: Instant::now(),
             rows: 0,
+            began_at: None,
             routes: HashMap::new(),
+            topics: HashMap::new(),
         });
         Ok(told)
     }
@@ -438,7 +484,7 @@ impl Sink for KafkaSink {
 
     async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
         for table in tables {
-            self.route(table).await.map_err(|error| self.explain(error))?;
+            self.route(table).await?;
         }
         Ok(())
     }
@@ -454,11 +500,87 @@ impl Sink for KafkaSink {
 
     async fn settle(&mut self) -> Result<(), SinkError> {
         match &self.open {
-            Some(open) if !self.exactly_once && open.noted != open.progress => {
+            // With transactions too: an open one would hold up every reader of its partitions.
+            Some(open) if open.noted != open.progress => {
                 let reached = open.progress;
                 self.note(reached).await
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::{Column, ColumnType, Generated, Value};
+    use testkit::{Kafka, KafkaOptions};
+
+    fn sink(url: &str) -> KafkaSink {
+        let text = "{from: shop, to: broker, options: {exactly_once: true, partitions: 1}}";
+        let config = serde_saphyr::from_str(text).unwrap();
+        KafkaSink::new("copy", "shop", &Secret::new(url.to_owned()), &config)
+    }
+
+    /// A row in the middle of a transaction of the source.
+    fn middle(lsn: u64) -> SinkBatch {
+        let id = Column {
+            name: "id".into(),
+            ty: ColumnType::BigInt { unsigned: false },
+            sql_type: "bigint".into(),
+            nullable: false,
+            charset: None,
+            collation: None,
+            generated: Generated::No,
+            invisible: false,
+        };
+        let name = TableName::new("shop", "a");
+        let table =
+            Table { id: 1, version: 1, name, columns: vec![id], key: vec![0], unique_keys: Vec::new() };
+        let change = OutChange {
+            epoch: 1,
+            lsn,
+            op: Op::Insert,
+            table: Arc::new(table),
+            ts_ms: 0,
+            txn: None,
+            before: None,
+            after: Some(vec![Value::Int(lsn as i64)]),
+            ddl: None,
+            whole: None,
+        };
+        let (source, flow, up_to) = ("shop".into(), "copy".into(), Progress { epoch: 1, lsn });
+        SinkBatch { source, flow, changes: vec![change], up_to, ends_txn: false, redrive: false }
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_lasts_or_is_left_is_committed_in_parts() {
+        let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+        let readable = async || kafka.messages("shop.shop.a").await.unwrap().len();
+        // The broker writes the end of a transaction after it has answered.
+        let comes_to = async |wanted: usize| {
+            let until = async {
+                while readable().await != wanted {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), until).await.is_ok()
+        };
+        let mut first = sink(&kafka.url());
+        assert_eq!(first.open().await.unwrap(), None);
+        first.follow(Standing { journal: 7, progress: Progress::default() });
+        first.apply(&middle(1)).await.unwrap();
+        assert_eq!(readable().await, 0, "young, and open");
+        first.transaction_age_max = Duration::ZERO;
+        first.apply(&middle(2)).await.unwrap();
+        assert!(comes_to(2).await, "a part, committed for its age");
+        first.transaction_age_max = TRANSACTION_AGE_MAX;
+        first.apply(&middle(3)).await.unwrap();
+        assert_eq!(readable().await, 2);
+        first.settle().await.unwrap();
+        assert!(comes_to(3).await, "a flow that pauses leaves nothing open");
+        drop(first);
+        let told = sink(&kafka.url()).open().await.unwrap();
+        assert_eq!(told, Some(Standing { journal: 7, progress: Progress { epoch: 1, lsn: 3 } }));
     }
 }

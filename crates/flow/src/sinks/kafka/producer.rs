@@ -32,7 +32,7 @@ const ACKS_ALL: i16 = -1;
 /// How long a leader waits for its followers.
 const REPLICATION_TIMEOUT_MS: i32 = 30_000;
 /// A transaction that is open for longer is aborted by the broker.
-const TRANSACTION_TIMEOUT_MS: i32 = 600_000;
+pub const TRANSACTION_TIMEOUT_MS: i32 = 600_000;
 /// Rounds go on over a change of leaders or a restart of a broker for as long, before the flow begins anew.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE_MIN: Duration = Duration::from_millis(20);

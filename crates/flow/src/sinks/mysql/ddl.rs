@@ -15,18 +15,24 @@ impl MySqlSink {
         let target = if self.history { history_name(&table.name) } else { table.name.clone() };
         // Looked for first: a statement, even one that would do nothing, waits for every transaction in the database,
         // and everyone else's queries wait behind it.
-        if !self.columns_of(&target).await?.is_empty() {
-            return if self.history { Ok(()) } else { self.note_unique_keys(table).await };
+        let have = self.columns_of(&target).await?;
+        if !have.is_empty() {
+            return if self.history {
+                knows_journals(&target, &have)
+            } else {
+                self.note_unique_keys(table).await
+            };
         }
         self.make_database(&table.name.db).await?;
         if self.history {
             let sql = format!(
-                "CREATE TABLE IF NOT EXISTS {} (epoch INT UNSIGNED NOT NULL, lsn BIGINT UNSIGNED NOT NULL, \
-                 op VARCHAR(8) NOT NULL, ts_ms BIGINT NOT NULL, txn VARCHAR(128), row_key JSON, before_row JSON, \
-                 after_row JSON, statement LONGTEXT, PRIMARY KEY (epoch, lsn))",
-                quoted_table(&history_name(&table.name))
+                "CREATE TABLE IF NOT EXISTS {} (journal BIGINT UNSIGNED NOT NULL, epoch INT UNSIGNED NOT NULL, \
+                 lsn BIGINT UNSIGNED NOT NULL, op VARCHAR(8) NOT NULL, ts_ms BIGINT NOT NULL, txn VARCHAR(128), \
+                 row_key JSON, before_row JSON, after_row JSON, statement LONGTEXT, \
+                 PRIMARY KEY (journal, epoch, lsn))",
+                quoted_table(&target)
             );
-            return self.run(&sql).await;
+            return self.define(&sql).await;
         }
         let mut parts: Vec<String> =
             table.columns.iter().enumerate().map(|(i, c)| self.definition(table, i, c)).collect();
@@ -35,7 +41,7 @@ impl MySqlSink {
             parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
         }
         let name = quoted_table(&table.name);
-        self.run(&format!("CREATE TABLE IF NOT EXISTS {name} ({})", parts.join(", "))).await?;
+        self.define(&format!("CREATE TABLE IF NOT EXISTS {name} ({})", parts.join(", "))).await?;
         self.note_unique_keys(table).await
     }
 
@@ -70,7 +76,7 @@ impl MySqlSink {
         let sql = format!("SELECT 1 FROM information_schema.schemata WHERE schema_name = {name_text}");
         let found: Vec<u8> = self.query(&sql).await?;
         if found.is_empty() {
-            self.run(&format!("CREATE DATABASE IF NOT EXISTS {}", quoted_name(name))).await?;
+            self.define(&format!("CREATE DATABASE IF NOT EXISTS {}", quoted_name(name))).await?;
         }
         Ok(())
     }
@@ -88,7 +94,7 @@ impl MySqlSink {
     pub(super) async fn apply_statement(&mut self, change: &OutChange) -> Result<(), SinkError> {
         if change.op == Op::Truncate {
             self.make_table(&change.table).await?;
-            return self.run(&format!("TRUNCATE TABLE {}", quoted_table(&change.table.name))).await;
+            return self.define(&format!("TRUNCATE TABLE {}", quoted_table(&change.table.name))).await;
         }
         let Some(ddl) = change.ddl.clone() else { return Ok(()) };
         if self.ddl == DdlPolicy::Hold {
@@ -97,7 +103,7 @@ impl MySqlSink {
         match (&ddl.before, &ddl.after) {
             (_, None) => {
                 let Some(before) = &ddl.before else { return Ok(()) };
-                self.run(&format!("DROP TABLE IF EXISTS {}", quoted_table(&before.name))).await
+                self.define(&format!("DROP TABLE IF EXISTS {}", quoted_table(&before.name))).await
             }
             (None, Some(after)) => self.make_table(after).await,
             (Some(before), Some(after)) => self.alter(before, after, &ddl, change.lsn).await,
@@ -157,7 +163,7 @@ impl MySqlSink {
             }
             steps.push(format!("COMMENT = {}", super::literal::text(&mark)));
         }
-        self.run(&format!("ALTER TABLE {table} {}", steps.join(", "))).await?;
+        self.define(&format!("ALTER TABLE {table} {}", steps.join(", "))).await?;
         let moved: Vec<_> = lower.iter().filter(|(old, _)| have.contains(old)).cloned().collect();
         for (old, _) in &moved {
             have.remove(old);
@@ -173,7 +179,7 @@ impl MySqlSink {
             if there && !moved {
                 self.make_database(&after.name.db).await?;
                 let (from, to) = (quoted_table(&before.name), quoted_table(&after.name));
-                self.run(&format!("RENAME TABLE {from} TO {to}")).await?;
+                self.define(&format!("RENAME TABLE {from} TO {to}")).await?;
             }
         }
         let mut have = self.columns_of(&after.name).await?;
@@ -189,9 +195,9 @@ impl MySqlSink {
             let old_name = ddl.column_renames.iter().find(|(_, new)| *new == column.name).map(|(old, _)| old);
             let old = before.columns.iter().find(|c| c.name == *old_name.unwrap_or(&column.name));
             if !have.contains(&column.name.to_lowercase()) {
-                self.run(&format!("ALTER TABLE {name} ADD COLUMN {definition}{place}")).await?;
+                self.define(&format!("ALTER TABLE {name} ADD COLUMN {definition}{place}")).await?;
             } else if old.is_none_or(|old| differs(old, column)) {
-                self.run(&format!("ALTER TABLE {name} MODIFY COLUMN {definition}")).await?;
+                self.define(&format!("ALTER TABLE {name} MODIFY COLUMN {definition}")).await?;
             }
             previous = Some(column);
         }
@@ -199,7 +205,7 @@ impl MySqlSink {
         for column in &before.columns {
             let gone = after.column_index(&column.name).is_none() && !renamed.contains(column.name.as_str());
             if gone && have.contains(&column.name.to_lowercase()) {
-                self.run(&format!("ALTER TABLE {name} DROP COLUMN {}", quoted_name(&column.name))).await?;
+                self.define(&format!("ALTER TABLE {name} DROP COLUMN {}", quoted_name(&column.name))).await?;
             }
         }
         self.change_key(before, after).await?;
@@ -230,8 +236,26 @@ impl MySqlSink {
             let key: Vec<_> = after.key.iter().map(|i| quoted_name(&after.columns[*i].name)).collect();
             steps.push(format!("ADD PRIMARY KEY ({})", key.join(", ")));
         }
-        self.run(&format!("ALTER TABLE {} {}", quoted_table(&after.name), steps.join(", "))).await
+        self.define(&format!("ALTER TABLE {} {}", quoted_table(&after.name), steps.join(", "))).await
     }
+}
+
+/// Without the journal in its key, a history would take the changes of a new journal for those that it has.
+fn knows_journals(table: &TableName, have: &HashSet<String>) -> Result<(), SinkError> {
+    if have.contains("journal") {
+        return Ok(());
+    }
+    let name = quoted_table(table);
+    let aside = TableName::new(table.db.clone(), format!("{}_before", table.table));
+    Err(SinkError::Blocked {
+        message: format!("the history {name} does not say which journal its rows are of"),
+        hint: format!(
+            "ALTER TABLE {name} ADD COLUMN journal BIGINT UNSIGNED NOT NULL DEFAULT 0 FIRST, DROP PRIMARY KEY, \
+             ADD PRIMARY KEY (journal, epoch, lsn); or, where a key cannot be dropped (TiDB): RENAME TABLE {name} TO {}; \
+             the flow then goes on by itself",
+            quoted_table(&aside)
+        ),
+    })
 }
 
 /// Whether every old name is a new one too, and whether these renames have still to be done.

@@ -30,7 +30,12 @@ const PACKET_ROOM: usize = 1024;
 const OPEN_ROWS_MAX: usize = 200_000;
 /// Someone may give a target a unique key while we write it: seen after this at the latest.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The server is asked whether it is still there when it has been silent for as long.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30);
+/// A statement that writes at most `STATEMENT_BYTES_MAX`, or ends a transaction, is answered after this at the latest: far
+/// beyond the wait for a lock. What changes a table may take as long as it likes.
+const ANSWER_WAIT: Duration = Duration::from_secs(300);
 /// A value that does not fit is refused, and every value of the source fits …
 const STRICT: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'";
 /// … but for the ENUM 0, which only a lenient session stores, with this warning.
@@ -49,6 +54,7 @@ pub struct MySqlSink {
     tidb: bool,
     ddl: DdlPolicy,
     history: bool,
+    answer_wait: Duration,
     target: Target,
     open: Option<Open>,
 }
@@ -86,6 +92,7 @@ impl MySqlSink {
             .db_name(None::<String>)
             .prefer_socket(false)
             .tcp_nodelay(true)
+            .tcp_keepalive(Some(KEEPALIVE))
             .into();
         let options = &config.options;
         Ok(Self {
@@ -95,6 +102,7 @@ impl MySqlSink {
             tidb,
             ddl: options.ddl,
             history: options.history,
+            answer_wait: ANSWER_WAIT,
             target: Target::default(),
             open: None,
         })
@@ -223,12 +231,20 @@ impl MySqlSink {
     }
 
     async fn run(&mut self, sql: &str) -> Result<(), SinkError> {
+        let wait = self.answer_wait;
+        let result = answered(wait, self.open()?.conn.query_drop(sql)).await?;
+        result.map_err(|e| self.classify(e, None))
+    }
+
+    /// Runs a statement on a table, which takes as long as the table is large.
+    async fn define(&mut self, sql: &str) -> Result<(), SinkError> {
         let result = self.open()?.conn.query_drop(sql).await;
         result.map_err(|e| self.classify(e, None))
     }
 
     /// Runs a statement that writes rows: of one change when `lsn` names it.
     async fn write(&mut self, sql: &str, lsn: Option<u64>) -> Result<(), SinkError> {
+        let wait = self.answer_wait;
         let open = self.open()?;
         if sql.len() > open.statement_bytes_max {
             // Sent all the same, it would end the connection, again and again.
@@ -239,7 +255,7 @@ impl MySqlSink {
             );
             return Err(SinkError::Row { lsn: lsn.unwrap_or_default(), reason });
         }
-        let result = open.conn.query_drop(sql).await;
+        let result = answered(wait, open.conn.query_drop(sql)).await?;
         result.map_err(|e| self.classify(e, lsn))
     }
 
@@ -257,7 +273,8 @@ impl MySqlSink {
         &mut self,
         sql: &str,
     ) -> Result<Vec<T>, SinkError> {
-        let result = self.open()?.conn.query(sql).await;
+        let wait = self.answer_wait;
+        let result = answered(wait, self.open()?.conn.query(sql)).await?;
         result.map_err(|e| self.classify(e, None))
     }
 
@@ -271,9 +288,10 @@ impl MySqlSink {
             // Shutdown, too many connections, lock wait, deadlock, read-only, lost member, TiDB's retryable ones.
             1040 | 1053 | 1180 | 1203 | 1205 | 1213 | 1290 | 1317 | 1836 | 3100 | 3101 | 8002 | 8005 | 8022 | 8028
             | 9001..=9010 => SinkError::Unavailable { message },
-            // Duplicate, null, too long, out of range, wrong value, foreign key, check, JSON, geometry, generated.
-            1022 | 1048 | 1062 | 1264 | 1265 | 1292 | 1364 | 1366 | 1406 | 1416 | 1451 | 1452 | 1526 | 1690 | 3105
-            | 3140..=3160 | 3617 | 3819 | 4025 | 8025 => match lsn {
+            // Duplicate, null, too long, out of range, wrong value, foreign key, check, JSON, geometry, generated, and
+            // what a trigger refuses.
+            1022 | 1048 | 1062 | 1264 | 1265 | 1292 | 1364 | 1366 | 1406 | 1416 | 1451 | 1452 | 1526 | 1644 | 1690 | 3105
+            | 3140..=3160 | 3616 | 3617 | 3819 | 4025 | 8025 => match lsn {
                 Some(lsn) => SinkError::Row { lsn, reason: format!("{} (error {})", server.message, server.code) },
                 None => SinkError::Row { lsn: 0, reason: message },
             },
@@ -389,6 +407,9 @@ impl MySqlSink {
     async fn run_leniently(&mut self, statement: &Statement, lsn: Option<u64>) -> Result<(), SinkError> {
         self.run(LENIENT).await?;
         let result = self.write(&statement.sql, lsn).await;
+        if matches!(result, Err(SinkError::Unavailable { .. })) {
+            return result;
+        }
         let warnings: Vec<(String, u16, String)> = self.query("SHOW WARNINGS").await?;
         self.run(STRICT).await?;
         result?;
@@ -443,29 +464,40 @@ impl MySqlSink {
     /// SQL for rows that go together.
     fn statements(&mut self, rows: &[&OutChange]) -> Result<Vec<Statement>, SinkError> {
         if self.history {
-            return Ok(rows.iter().map(|row| Statement::plain(self.history_row(row))).collect());
+            let journal = self.open()?.journal;
+            return Ok(rows.iter().map(|row| Statement::plain(history_row(journal, row))).collect());
         }
         let (dialect, targets) = (self.target.dialect, &self.open()?.targets);
         Ok(statements(rows, dialect, |name| targets.get(name).is_some_and(|target| target.strict)))
     }
+}
 
-    fn history_row(&self, change: &OutChange) -> String {
-        let text = |value: Option<String>| value.map_or("NULL".to_owned(), |v| literal::text(&v));
-        let txn = change.txn.as_ref().map(|t| t.id.to_string());
-        format!(
-            "INSERT IGNORE INTO {} VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {})",
-            quoted_table(&history_name(&change.table.name)),
-            change.epoch,
-            change.lsn,
-            literal::text(change.op.name()),
-            change.ts_ms,
-            text(txn),
-            text(key_text(change)),
-            text(row_text(change, change.before.as_deref())),
-            text(row_text(change, change.after.as_deref())),
-            text(change.ddl.as_ref().map(|d| d.sql.clone())),
-        )
-    }
+/// What a server answers in time. One that vanished with its host, or behind a network that drops what is sent, says nothing.
+async fn answered<T>(wait: Duration, answer: impl Future<Output = T>) -> Result<T, SinkError> {
+    let silent = |_| SinkError::Unavailable {
+        message: format!("no answer to a statement within {} seconds", wait.as_secs()),
+    };
+    tokio::time::timeout(wait, answer).await.map_err(silent)
+}
+
+/// Appends a change; one that is there already stays as it is, and whatever else does not fit is refused.
+fn history_row(journal: u64, change: &OutChange) -> String {
+    let text = |value: Option<String>| value.map_or("NULL".to_owned(), |v| literal::text(&v));
+    let txn = change.txn.as_ref().map(|t| t.id.to_string());
+    format!(
+        "INSERT INTO {} (journal, epoch, lsn, op, ts_ms, txn, row_key, before_row, after_row, statement) \
+         VALUES ({journal}, {}, {}, {}, {}, {}, {}, {}, {}, {}) ON DUPLICATE KEY UPDATE lsn = lsn",
+        quoted_table(&history_name(&change.table.name)),
+        change.epoch,
+        change.lsn,
+        literal::text(change.op.name()),
+        change.ts_ms,
+        text(txn),
+        text(key_text(change)),
+        text(row_text(change, change.before.as_deref())),
+        text(row_text(change, change.after.as_deref())),
+        text(change.ddl.as_ref().map(|d| d.sql.clone())),
+    )
 }
 
 /// Rows that are there stand in a statement's way: that refuses no change, but someone must look.
@@ -487,7 +519,7 @@ fn history_name(name: &TableName) -> TableName {
 impl Sink for MySqlSink {
     async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         self.open = None;
-        self.connect().await
+        answered(self.answer_wait, self.connect()).await?
     }
 
     fn follow(&mut self, standing: Standing) {
@@ -500,8 +532,8 @@ impl Sink for MySqlSink {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(self.opts.clone())).await;
         let away = || SinkError::Unavailable { message: "no answer to the connection".into() };
         let mut conn = connecting.map_err(|_| away())?.map_err(|e| self.classify(e, None))?;
-        let rows: Vec<mysql_async::Row> =
-            conn.query("SHOW GRANTS").await.map_err(|e| self.classify(e, None))?;
+        let shown = answered(self.answer_wait, conn.query("SHOW GRANTS")).await?;
+        let rows: Vec<mysql_async::Row> = shown.map_err(|e| self.classify(e, None))?;
         let grants: Vec<String> = rows.iter().filter_map(|row| row.get(0)).collect();
         self.check_own_database(&grants)
     }
@@ -522,5 +554,59 @@ impl Sink for MySqlSink {
             self.open = None;
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testkit::{Fault, FaultProxy, MySql, MySqlOptions};
+
+    /// Only progress moves, in a transaction of its own.
+    fn empty(lsn: u64) -> SinkBatch {
+        let up_to = Progress { epoch: 1, lsn };
+        let (source, flow) = ("shop".into(), "copy".into());
+        SinkBatch { source, flow, changes: Vec::new(), up_to, ends_txn: true, redrive: false }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_falls_silent_for_ever_is_away_and_not_waited_for() {
+        let server = MySql::start(MySqlOptions::default()).await.unwrap();
+        let proxy = FaultProxy::start(server.addr()).await.unwrap();
+        let url = server.url().replace(&server.addr().to_string(), &proxy.addr().to_string());
+        let config = serde_saphyr::from_str("{from: shop, to: db}").unwrap();
+        let mut sink = MySqlSink::new("copy", &Secret::new(url), false, &config).unwrap();
+        sink.answer_wait = Duration::from_secs(2);
+        Sink::open(&mut sink).await.unwrap();
+        sink.follow(Standing { journal: 7, progress: Progress::default() });
+        sink.apply(&empty(1)).await.unwrap();
+        for fault in [Fault::HalfOpen, Fault::Unanswered] {
+            // In force for as long as anyone waits: this network resets nothing.
+            proxy.set(fault).await;
+            let applied = tokio::time::timeout(Duration::from_secs(60), sink.apply(&empty(2))).await;
+            assert!(matches!(applied, Ok(Err(SinkError::Unavailable { .. }))), "{applied:?}");
+            proxy.set(Fault::Pass).await;
+            Sink::open(&mut sink).await.unwrap();
+        }
+        sink.apply(&empty(3)).await.unwrap();
+        let told = Sink::open(&mut sink).await.unwrap().unwrap();
+        assert_eq!(told, Standing { journal: 7, progress: Progress { epoch: 1, lsn: 3 } });
+    }
+
+    #[tokio::test]
+    async fn a_row_that_a_trigger_of_the_target_refuses_is_refused_alone() {
+        let server = MySql::start(MySqlOptions::default()).await.unwrap();
+        for sql in [
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.a (id INT PRIMARY KEY)",
+            "CREATE TRIGGER shop.no BEFORE INSERT ON shop.a FOR EACH ROW SIGNAL SQLSTATE '45000'",
+        ] {
+            server.exec(sql).await.unwrap();
+        }
+        let config = serde_saphyr::from_str("{from: shop, to: db}").unwrap();
+        let mut sink = MySqlSink::new("copy", &Secret::new(server.url()), false, &config).unwrap();
+        Sink::open(&mut sink).await.unwrap();
+        let refused = sink.write("INSERT INTO shop.a VALUES (1)", Some(9)).await;
+        assert!(matches!(refused, Err(SinkError::Row { lsn: 9, .. })), "{refused:?}");
     }
 }

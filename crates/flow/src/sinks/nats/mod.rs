@@ -6,9 +6,9 @@ use crate::config::FlowConfig;
 use crate::deliver::sink::{Memory, OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::formats::{Encoder, Record};
 use crate::sinks::json::reference;
-use async_nats::HeaderMap;
-use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::context::{AccountErrorKind, PublishErrorKind};
 use async_nats::jetstream::{self, ErrorCode, stream};
+use async_nats::{ConnectErrorKind, ConnectOptions, HeaderMap, ServerAddr};
 use async_trait::async_trait;
 use base::{Secret, Table};
 use std::sync::Arc;
@@ -23,6 +23,10 @@ const HEADER_ROOM: usize = 1024;
 /// Why JetStream makes no stream, until someone acts.
 const NO_STREAM: [ErrorCode; 3] =
     [ErrorCode::STREAM_SUBJECT_OVERLAP, ErrorCode::STREAM_INVALID_CONFIG, ErrorCode::MAXIMUM_STREAMS_LIMIT];
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What it answers where JetStream is off, for all or for the account.
+const NO_JETSTREAM: [ErrorCode; 2] =
+    [ErrorCode::JETSTREAM_NOT_ENABLED, ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT];
 
 /// The subject unless the flow's options say otherwise.
 pub const SUBJECT_DEFAULT: &str = "tidemill.{source}.{db}.{table}";
@@ -65,6 +69,20 @@ impl NatsSink {
         }
     }
 
+    /// The login stands in the URL, where the client itself does not look for it: user and password, or a token alone.
+    fn options(&self) -> ConnectOptions {
+        let options = ConnectOptions::new().connection_timeout(CONNECT_TIMEOUT);
+        let first = self.url.expose().split(',').next().unwrap_or_default();
+        let Ok(address) = first.parse::<ServerAddr>() else { return options };
+        let decoded =
+            |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        match (address.username().map(decoded), address.password().map(decoded)) {
+            (Some(user), Some(password)) => options.user_and_password(user, password),
+            (Some(token), None) => options.token(token),
+            (None, _) => options,
+        }
+    }
+
     /// The stream's subject filter: the template with every name a wildcard.
     fn filter(&self) -> String {
         let source = token(&self.source);
@@ -87,11 +105,7 @@ impl NatsSink {
     async fn connect(&mut self) -> Result<Option<Standing>, SinkError> {
         let away =
             |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
-        let client = async_nats::ConnectOptions::new()
-            .connection_timeout(Duration::from_secs(5))
-            .connect(self.url.expose())
-            .await
-            .map_err(|e| away(&e))?;
+        let client = self.options().connect(self.url.expose()).await.map_err(unconnected)?;
         let context = jetstream::new(client.clone());
         let wanted = stream::Config {
             name: self.stream_name.clone(),
@@ -110,6 +124,9 @@ impl NatsSink {
                            by hand; two streams cannot share a subject"
                         .into(),
                 }
+            }
+            jetstream::context::CreateStreamErrorKind::JetStream(told) if NO_JETSTREAM.contains(&told.error_code()) => {
+                no_jetstream(&told)
             }
             _ => away(&error),
         })?;
@@ -287,6 +304,25 @@ fn covers(subject: &str, filter: &str) -> bool {
     }
 }
 
+/// A login that is refused stays so; everything else may pass.
+fn unconnected(error: async_nats::ConnectError) -> SinkError {
+    let message = format!("NATS: {error}");
+    match error.kind() {
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+            SinkError::Blocked { message, hint: "check the URL's user, password or token".into() }
+        }
+        _ => SinkError::Unavailable { message },
+    }
+}
+
+fn no_jetstream(error: &dyn std::fmt::Display) -> SinkError {
+    SinkError::Blocked {
+        message: format!("NATS: {error}"),
+        hint: "start the server with JetStream (`nats-server --jetstream`), or enable it for this account"
+            .into(),
+    }
+}
+
 /// A name as one subject token: what NATS reads as structure becomes `_`.
 fn token(name: &str) -> String {
     name.chars()
@@ -318,9 +354,15 @@ impl Sink for NatsSink {
     async fn probe(&mut self) -> Result<(), SinkError> {
         let away =
             |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
-        let options = async_nats::ConnectOptions::new().connection_timeout(Duration::from_secs(5));
-        let client = options.connect(self.url.expose()).await.map_err(|e| away(&e))?;
-        jetstream::new(client).query_account().await.map(|_| ()).map_err(|e| away(&e))
+        let client = self.options().connect(self.url.expose()).await.map_err(unconnected)?;
+        let asked = jetstream::new(client).query_account().await;
+        asked.map(|_| ()).map_err(|error| match error.kind() {
+            AccountErrorKind::JetStreamUnavailable => no_jetstream(&error),
+            AccountErrorKind::JetStream(told) if NO_JETSTREAM.contains(&told.error_code()) => {
+                no_jetstream(&told)
+            }
+            _ => away(&error),
+        })
     }
 
     async fn prepare(&mut self, _tables: &[Arc<Table>]) -> Result<(), SinkError> {
@@ -334,5 +376,30 @@ impl Sink for NatsSink {
             self.open = None;
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testkit::{Nats, NatsOptions};
+
+    #[tokio::test]
+    async fn a_refused_login_is_told_as_one_and_a_server_that_is_away_is_not() {
+        let args = vec!["--user=alice".to_owned(), "--pass=r:ght".to_owned()];
+        let nats = Nats::start(NatsOptions { args }).await.unwrap();
+        let config = serde_saphyr::from_str("{from: shop, to: bus}").unwrap();
+        let sink = |password: &str| {
+            let url = nats.url().replace("nats://", &format!("nats://alice:{password}@"));
+            NatsSink::new("copy", "shop", &Secret::new(url), &config)
+        };
+        sink("r%3Aght").open().await.unwrap();
+        for error in [sink("wrong").open().await.unwrap_err(), sink("wrong").probe().await.unwrap_err()] {
+            let SinkError::Blocked { message, hint } = &error else { panic!("{error:?}") };
+            assert!(hint.contains("password") && !message.contains("wrong"), "{error:?}");
+        }
+        nats.stop().await.unwrap();
+        let away = sink("r%3Aght").open().await.unwrap_err();
+        assert!(matches!(away, SinkError::Unavailable { .. }), "{away:?}");
     }
 }

@@ -322,10 +322,11 @@ fn remove(open: &mut Open, table: &Table, row: &[Value]) -> Result<(), Failure> 
 fn append_history(open: &mut Open, change: &OutChange) -> Result<(), Failure> {
     make_table(open, &change.table, true)?;
     let sql = format!(
-        "INSERT OR IGNORE INTO {} VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
-        quoted(&format!("tidemill_history_{}", change.table.name.table))
+        "INSERT INTO {} VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10) ON CONFLICT DO NOTHING",
+        quoted(&history_name(&change.table.name.table))
     );
     open.connection.prepare_cached(&sql)?.execute(params![
+        open.journal as i64,
         change.epoch,
         change.lsn as i64,
         change.op.name(),
@@ -349,14 +350,7 @@ fn make_table(open: &mut Open, table: &Table, history: bool) -> Result<(), Failu
         ));
     }
     if history {
-        let sql = format!(
-            "CREATE TABLE IF NOT EXISTS {} (epoch INTEGER NOT NULL, lsn INTEGER NOT NULL, op TEXT NOT NULL, \
-             ts_ms INTEGER NOT NULL, txn TEXT, row_key TEXT, before_row TEXT, after_row TEXT, statement TEXT, \
-             PRIMARY KEY (epoch, lsn)) WITHOUT ROWID",
-            quoted(&format!("tidemill_history_{own}"))
-        );
-        open.connection.execute(&sql, [])?;
-        return Ok(());
+        return make_history(open, &history_name(own));
     }
     let mut parts: Vec<String> = table.columns.iter().map(definition).collect();
     if !table.key.is_empty() {
@@ -366,6 +360,37 @@ fn make_table(open: &mut Open, table: &Table, history: bool) -> Result<(), Failu
     open.connection
         .execute(&format!("CREATE TABLE IF NOT EXISTS {} ({})", name(table), parts.join(", ")), [])?;
     Ok(())
+}
+
+fn history_name(table: &str) -> String {
+    format!("tidemill_history_{table}")
+}
+
+/// The journal is part of the key: one that began anew counts from 1 again. A history that was made without it is made
+/// anew; the journal of its rows is then 0.
+fn make_history(open: &mut Open, table: &str) -> Result<(), Failure> {
+    let (name, old) = (quoted(table), quoted(&format!("{table}_before")));
+    let have = columns_of(open, table)?;
+    if have.iter().any(|column| column == "journal") {
+        return Ok(());
+    }
+    let mut sql = format!(
+        "CREATE TABLE {name} (journal INTEGER NOT NULL, epoch INTEGER NOT NULL, lsn INTEGER NOT NULL, op TEXT NOT NULL, \
+         ts_ms INTEGER NOT NULL, txn TEXT, row_key TEXT, before_row TEXT, after_row TEXT, statement TEXT, \
+         PRIMARY KEY (journal, epoch, lsn)) WITHOUT ROWID;"
+    );
+    if !have.is_empty() {
+        sql = format!(
+            "ALTER TABLE {name} RENAME TO {old}; {sql} INSERT INTO {name} SELECT 0, epoch, lsn, op, ts_ms, txn, row_key, \
+             before_row, after_row, statement FROM {old}; DROP TABLE {old};"
+        );
+    }
+    // A savepoint: this runs inside a transaction and outside of one.
+    let made = open.connection.execute_batch(&format!("SAVEPOINT history; {sql} RELEASE history"));
+    if made.is_err() {
+        open.connection.execute_batch("ROLLBACK TO history; RELEASE history")?;
+    }
+    Ok(made?)
 }
 
 fn affinity(column: &Column) -> &'static str {
