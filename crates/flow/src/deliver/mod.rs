@@ -11,7 +11,7 @@ pub mod status;
 use crate::capture::status::ErrorStatus;
 use crate::config::{FlowConfig, SinkConfig};
 use crate::sinks;
-use catalog::{Catalog, CatalogError};
+use catalog::{Catalog, CatalogError, FlowProgress};
 use journal::Journal;
 use parked::{Parked, Reread};
 use producer::{BATCHES_AHEAD_MAX, ProduceError, Produced, Producer};
@@ -188,7 +188,7 @@ async fn drive(
     let config = &flow.config;
     let rows = config.options.batch_rows.unwrap_or_else(|| sinks::batch_rows_default(flow.sink_config.kind));
     let mut sink = sinks::build(&flow.name, &config.from, &config.to, &flow.sink_config, config)?;
-    let from = starting_point(flow, sink.as_mut()).await?;
+    let (from, given) = starting_point(flow, sink.as_mut()).await?;
     let mut delivery = Delivery {
         flow,
         sink,
@@ -200,6 +200,7 @@ async fn drive(
         in_part: false,
         passed: None,
         reached: from - 1,
+        given,
         unfinished: None,
     };
     let producer = Producer::new(flow.journal.clone(), config)?.batches_of(rows);
@@ -225,13 +226,17 @@ async fn drive(
     end
 }
 
-/// The first lsn to deliver: what the sink itself says, or the catalog for a sink that cannot know.
-async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<u64, FlowError> {
+/// The first lsn to deliver, by what the sink itself says, or the catalog for a sink that cannot know; and the last change
+/// before it that the sink was given, or one behind that.
+async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<(u64, u64), FlowError> {
     let told = sink.open().await?;
+    let has = told.map_or(0, |told| told.progress.lsn);
     let told = match (told, sink.memory()) {
+        (told, Memory::LastChange) => past_what_was_left_out(flow, told)?,
+        (told, Memory::MayFade) => further(flow, told, noted(flow)?),
         (Some(told), _) => Some(told),
         (None, Memory::Own | Memory::MayVanish) => None,
-        (None, Memory::MayFade | Memory::None) => noted(flow)?,
+        (None, Memory::None) => noted(flow)?,
     };
     let from = match (told, sink.memory()) {
         (None, Memory::MayVanish) => first_after_loss(flow)?,
@@ -240,13 +245,33 @@ async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<u64, FlowErr
     tracing::debug!(flow = %flow.name, from, told = ?told, "delivery begins");
     let progress = Progress { epoch: told.map_or(0, |told| told.progress.epoch), lsn: from - 1 };
     sink.follow(Standing { journal: flow.journal.identity(), progress });
-    Ok(from)
+    let given = if sink.memory() == Memory::LastChange { has.min(from - 1) } else { from - 1 };
+    Ok((from, given))
+}
+
+/// The catalog's note, where the sink has all that it was given before it: what lies between was left out. A sink that lost
+/// its end, or another sink than the note is of, gets it again.
+fn past_what_was_left_out(flow: &Flow, told: Option<Standing>) -> Result<Option<Standing>, FlowError> {
+    let given = flow.catalog.progress(&flow.name)?.and_then(|noted| noted.given);
+    let has_all = given.is_some_and(|given| given <= told.map_or(0, |told| told.progress.lsn));
+    Ok(if has_all { further(flow, told, noted(flow)?) } else { told })
+}
+
+/// The further of what the sink tells and the catalog noted; what is of another journal is left to the caller as told.
+fn further(flow: &Flow, told: Option<Standing>, noted: Option<Standing>) -> Option<Standing> {
+    let (Some(told), Some(noted)) = (told, noted) else { return told.or(noted) };
+    let ours = |standing: &Standing| standing.journal == flow.journal.identity();
+    let further = ours(&told) && ours(&noted) && noted.progress.lsn > told.progress.lsn;
+    Some(if further { noted } else { told })
 }
 
 /// What the catalog keeps for a sink that cannot.
 fn noted(flow: &Flow) -> Result<Option<Standing>, FlowError> {
     let noted = flow.catalog.progress(&flow.name)?;
-    Ok(noted.map(|(journal, epoch, lsn)| Standing { journal, progress: Progress { epoch, lsn } }))
+    Ok(noted.map(|FlowProgress { journal, epoch, lsn, .. }| Standing {
+        journal,
+        progress: Progress { epoch, lsn },
+    }))
 }
 
 /// For a sink that has nothing of the flow: the journal's start if it never had anything, or where all tables were read
@@ -331,6 +356,8 @@ struct Delivery<'a> {
     passed: Option<Progress>,
     /// The last change that the sink has.
     reached: u64,
+    /// The last change that the sink was given and did not refuse, or one behind it.
+    given: u64,
     /// While the sink is filling: the tables that were not read whole when the journal ended at this change.
     unfinished: Option<(u64, BTreeSet<u32>)>,
 }
@@ -447,7 +474,10 @@ impl Delivery<'_> {
     async fn apply(&mut self, mut batch: SinkBatch) -> Result<(), FlowError> {
         loop {
             let (lsn, reason) = match self.sink.apply(&batch).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.given = batch.changes.last().map_or(self.given, |change| change.lsn);
+                    return Ok(());
+                }
                 Err(SinkError::Row { lsn, reason }) => (lsn, reason),
                 Err(error) => return Err(error.into()),
             };
@@ -471,14 +501,15 @@ impl Delivery<'_> {
         let soon = self.noted_at.is_some_and(|at| at.elapsed() < NOTE_INTERVAL);
         match self.sink.memory() {
             Memory::Own => return Ok(()),
-            Memory::MayFade | Memory::MayVanish if soon => {
+            Memory::LastChange | Memory::MayFade | Memory::MayVanish if soon => {
                 self.unnoted = Some(reached);
                 return Ok(());
             }
-            Memory::MayFade | Memory::MayVanish | Memory::None => {}
+            Memory::LastChange | Memory::MayFade | Memory::MayVanish | Memory::None => {}
         }
-        let (name, journal) = (&self.flow.name, self.flow.journal.identity());
-        self.flow.catalog.set_progress(name, journal, reached.epoch, reached.lsn)?;
+        let (journal, Progress { epoch, lsn }) = (self.flow.journal.identity(), reached);
+        let progress = FlowProgress { journal, epoch, lsn, given: Some(self.given) };
+        self.flow.catalog.set_progress(&self.flow.name, progress)?;
         (self.noted_at, self.unnoted) = (Some(Instant::now()), None);
         Ok(())
     }
