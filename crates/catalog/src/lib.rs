@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Version of the tables below, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 
 const SCHEMA: &str = "
 CREATE TABLE flow_progress (
@@ -34,6 +34,9 @@ CREATE TABLE parked_renames (
     PRIMARY KEY (flow, lsn)
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// The last change that a flow's sink was given: up to `lsn`, all behind it were left out. NULL: not known.
+const GIVEN: &str = "ALTER TABLE flow_progress ADD COLUMN given INTEGER;";
 
 /// From version 1, which knew one key of a change only.
 const FROM_VERSION_1: &str = "ALTER TABLE dead_letters ADD COLUMN old_key TEXT NOT NULL DEFAULT '';";
@@ -116,6 +119,17 @@ pub struct ParkedRename {
 }
 
 /// Shared by every flow; calls are short and never held across an await.
+/// How far a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowProgress {
+    pub journal: u64,
+    pub epoch: u32,
+    /// The last change that is delivered or left out.
+    pub lsn: u64,
+    /// The last change that the sink was given, where that is known.
+    pub given: Option<u64>,
+}
+
 #[derive(Clone)]
 pub struct Catalog(Arc<Mutex<Connection>>);
 
@@ -128,9 +142,10 @@ impl Catalog {
             .map_err(fail)?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(fail)?;
         let steps = match found {
-            0 => [SCHEMA, PARKED_RENAMES].concat(),
-            1 => [FROM_VERSION_1, PARKED_RENAMES].concat(),
-            2 => PARKED_RENAMES.to_owned(),
+            0 => [SCHEMA, PARKED_RENAMES, GIVEN].concat(),
+            1 => [FROM_VERSION_1, PARKED_RENAMES, GIVEN].concat(),
+            2 => [PARKED_RENAMES, GIVEN].concat(),
+            3 => GIVEN.to_owned(),
             SCHEMA_VERSION => String::new(),
             found => return Err(CatalogError::Version { path: path.to_owned(), found }),
         };
@@ -145,18 +160,26 @@ impl Catalog {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `(journal, epoch, lsn)` last stored for `flow`.
-    pub fn progress(&self, flow: &str) -> Result<Option<(u64, u32, u64)>, CatalogError> {
-        let sql = "SELECT journal, epoch, lsn FROM flow_progress WHERE flow = ?1";
-        let read =
-            |r: &rusqlite::Row<'_>| Ok((r.get::<_, i64>(0)? as u64, r.get(1)?, r.get::<_, i64>(2)? as u64));
+    /// What was last stored for `flow`.
+    pub fn progress(&self, flow: &str) -> Result<Option<FlowProgress>, CatalogError> {
+        let sql = "SELECT journal, epoch, lsn, given FROM flow_progress WHERE flow = ?1";
+        let read = |r: &rusqlite::Row<'_>| {
+            Ok(FlowProgress {
+                journal: r.get::<_, i64>(0)? as u64,
+                epoch: r.get(1)?,
+                lsn: r.get::<_, i64>(2)? as u64,
+                given: r.get::<_, Option<i64>>(3)?.map(|lsn| lsn as u64),
+            })
+        };
         Ok(self.lock().query_row(sql, [flow], read).optional()?)
     }
 
-    pub fn set_progress(&self, flow: &str, journal: u64, epoch: u32, lsn: u64) -> Result<(), CatalogError> {
-        let sql = "INSERT INTO flow_progress VALUES (?1, ?2, ?3, ?4)
-                   ON CONFLICT (flow) DO UPDATE SET journal = ?2, epoch = ?3, lsn = ?4";
-        self.lock().execute(sql, params![flow, journal as i64, epoch, lsn as i64])?;
+    pub fn set_progress(&self, flow: &str, progress: FlowProgress) -> Result<(), CatalogError> {
+        let sql = "INSERT INTO flow_progress VALUES (?1, ?2, ?3, ?4, ?5)
+                   ON CONFLICT (flow) DO UPDATE SET journal = ?2, epoch = ?3, lsn = ?4, given = ?5";
+        let FlowProgress { journal, epoch, lsn, given } = progress;
+        let given = given.map(|lsn| lsn as i64);
+        self.lock().execute(sql, params![flow, journal as i64, epoch, lsn as i64, given])?;
         Ok(())
     }
 
@@ -300,14 +323,14 @@ impl Catalog {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Parked changes of a flow by lsn, at most `limit`.
-    pub fn dead_letters(&self, flow: &str, limit: u32) -> Result<Vec<DeadLetter>, CatalogError> {
+    /// Parked changes of a flow behind lsn `after`, by lsn, at most `limit`.
+    pub fn dead_letters(&self, flow: &str, after: u64, limit: u32) -> Result<Vec<DeadLetter>, CatalogError> {
         let connection = self.lock();
         let mut query = connection.prepare_cached(
             "SELECT epoch, lsn, db, tbl, row_key, op, reason, waits_for, parked_ms, change, old_key
-             FROM dead_letters WHERE flow = ?1 ORDER BY lsn LIMIT ?2",
+             FROM dead_letters WHERE flow = ?1 AND lsn > ?2 ORDER BY lsn LIMIT ?3",
         )?;
-        let rows = query.query_map(params![flow, limit], |r| {
+        let rows = query.query_map(params![flow, after as i64, limit], |r| {
             Ok(DeadLetter {
                 epoch: r.get(0)?,
                 lsn: r.get::<_, i64>(1)? as u64,
@@ -375,8 +398,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.db");
         let catalog = Catalog::open(&path).unwrap();
-        catalog.set_progress("f", u64::MAX, 1, 10).unwrap();
-        catalog.set_progress("f", u64::MAX, 2, 11).unwrap();
+        let progress = |epoch, lsn, given| FlowProgress { journal: u64::MAX, epoch, lsn, given };
+        catalog.set_progress("f", progress(1, 10, None)).unwrap();
+        catalog.set_progress("f", progress(2, 11, Some(7))).unwrap();
         catalog.set_paused("f", true).unwrap();
         catalog.set_restart("f", 9, 4).unwrap();
         catalog.set_restart("f", 9, 6).unwrap();
@@ -386,11 +410,11 @@ mod tests {
         drop(catalog);
 
         let catalog = Catalog::open(&path).unwrap();
-        assert_eq!(catalog.progress("f").unwrap(), Some((u64::MAX, 2, 11)));
+        assert_eq!(catalog.progress("f").unwrap(), Some(progress(2, 11, Some(7))));
         assert_eq!(catalog.progress("g").unwrap(), None);
         assert_eq!((catalog.restart("f").unwrap(), catalog.restart("g").unwrap()), (Some((9, 6)), None));
         assert!(catalog.is_paused("f").unwrap() && !catalog.is_paused("g").unwrap());
-        assert_eq!(catalog.dead_letters("f", 10).unwrap(), [letter(7, "still too long")]);
+        assert_eq!(catalog.dead_letters("f", 0, 10).unwrap(), [letter(7, "still too long")]);
         assert_eq!(catalog.dead_letter_count("g").unwrap(), 0);
         assert_eq!(catalog.oldest_parked("f").unwrap(), Some(7));
     }
@@ -404,8 +428,11 @@ mod tests {
         connection.execute_batch(&format!("{old} PRAGMA user_version=1")).unwrap();
         let insert = "INSERT INTO dead_letters VALUES ('f', 7, 1, 'shop', 'orders', 'k', 'insert', 'r', NULL, 5, '{}')";
         connection.execute_batch(insert).unwrap();
+        connection.execute_batch("INSERT INTO flow_progress VALUES ('f', 1, 1, 6)").unwrap();
         let catalog = Catalog::open(&path).unwrap();
-        assert_eq!(catalog.dead_letters("f", 9).unwrap()[0].old_key, "");
+        assert_eq!(catalog.dead_letters("f", 0, 9).unwrap()[0].old_key, "");
+        let known = FlowProgress { journal: 1, epoch: 1, lsn: 6, given: None };
+        assert_eq!(catalog.progress("f").unwrap(), Some(known));
         assert_eq!(catalog.renames("f").unwrap(), []);
         assert_eq!(catalog.unpark_table("f", "shop", "orders", 7).unwrap(), 0);
         assert_eq!(catalog.unpark_table("f", "shop", "orders", 8).unwrap(), 1);
@@ -435,7 +462,7 @@ mod tests {
             (row.lsn, row.table.as_str(), row.key.as_str(), row.old_key.as_str()),
             (7, "bills", "k", "o")
         );
-        assert_eq!(catalog.dead_letters("f", 1).unwrap()[0].reason, "still");
+        assert_eq!(catalog.dead_letters("f", 0, 1).unwrap()[0].reason, "still");
         catalog.unpark("f", 7).unwrap();
         catalog.note_rename("f", &rename(10)).unwrap();
         assert_eq!(catalog.renames("f").unwrap(), [rename(10)], "nothing parked is older than the first");

@@ -131,8 +131,9 @@ pub const ROUTES: [Route; 12] = [
         method: "GET",
         path: "/api/v1/flows/{name}/dead-letters",
         shown: "/api/v1/flows/{name}/dead-letters",
-        what: "The parked changes, oldest first, at most 1000: epoch, lsn, db, table, key, op, reason, `waits_for` (the \
-               lsn of the refused change of the same row that this one waits behind), `parked_ms`, change.",
+        what: "The parked changes, oldest first, at most 1000, behind lsn `?after=` (0 unless told): epoch, lsn, db, \
+               table, key, `old_key` (of a change of the key), op, reason, `waits_for` (the lsn of the refused change \
+               of the same row that this one waits behind), `parked_ms`, change.",
         handler: || get(dead_letters),
     },
     Route {
@@ -405,7 +406,18 @@ async fn resnapshot(app: &App, name: &str, flow: &crate::start::RunningFlow, bod
     }
 }
 
-async fn dead_letters(State(app): State<App>, Path(name): Path<String>) -> Response {
+/// Which page of the parked changes.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct DeadLettersQuery {
+    after: u64,
+}
+
+async fn dead_letters(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Query(query): Query<DeadLettersQuery>,
+) -> Response {
     if !app.node.flows.contains_key(&name) {
         return problem(
             Code::NotFound,
@@ -413,7 +425,7 @@ async fn dead_letters(State(app): State<App>, Path(name): Path<String>) -> Respo
             "see `tidemill flow list`, or GET /api/v1/flows",
         );
     }
-    match app.node.catalog.dead_letters(&name, DEAD_LETTERS_MAX) {
+    match app.node.catalog.dead_letters(&name, query.after.min(i64::MAX as u64), DEAD_LETTERS_MAX) {
         Ok(letters) => {
             let list: Vec<Value> = letters
                 .into_iter()
@@ -421,6 +433,7 @@ async fn dead_letters(State(app): State<App>, Path(name): Path<String>) -> Respo
                     let parse = |text: &str| serde_json::from_str(text).unwrap_or(Value::Null);
                     json!({
                         "epoch": l.epoch, "lsn": l.lsn, "db": l.db, "table": l.table, "key": parse(&l.key),
+                        "old_key": parse(&l.old_key),
                         "op": l.op, "reason": l.reason, "waits_for": l.waits_for, "parked_ms": l.parked_ms,
                         "change": parse(&l.change),
                     })

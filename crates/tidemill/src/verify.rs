@@ -41,7 +41,7 @@ impl Node {
 impl Watch for Node {
     async fn delivered(&self, mark: &Mark) -> Result<(), VerifyError> {
         let mut moved = Instant::now();
-        let mut seen = (Value::Null, Value::Null);
+        let mut seen = Value::Null;
         // What capture shows as read is sealed a moment later: the second look counts.
         let mut looks = 0;
         let mut wanted = None;
@@ -58,11 +58,13 @@ impl Watch for Node {
             if wanted.is_some_and(|lsn| flow["lsn"].as_u64() >= Some(lsn)) {
                 return Ok(());
             }
-            let now = (position.clone(), flow["lsn"].clone());
+            let now = watched(wanted, &source, &flow);
             if now != seen {
                 (seen, moved) = (now, Instant::now());
             }
-            if moved.elapsed() > STALL_MAX {
+            // Someone paused it, and it may stay so.
+            let paused = wanted.is_some() && flow["state"] == "paused";
+            if paused || moved.elapsed() > STALL_MAX {
                 let error = [&source, &flow].into_iter().find_map(|end| end["error"]["message"].as_str());
                 let state = flow["state"].as_str().unwrap_or("unknown");
                 let why = error.map_or_else(|| format!("it is {state}"), str::to_owned);
@@ -76,13 +78,18 @@ impl Watch for Node {
 
     async fn parked(&self) -> Result<HashSet<(String, String)>, VerifyError> {
         let stalled = |failure: Failure| VerifyError::Stalled { message: failure.message };
-        let path = format!("/api/v1/flows/{}/dead-letters", self.flow);
-        let letters = self.client.get(&path).await.map_err(stalled)?;
-        let row = |letter: &Value| {
-            let name = |part: &str| letter[part].as_str().unwrap_or_default().to_owned();
-            (format!("{}.{}", name("db"), name("table")), letter["key"].to_string())
-        };
-        Ok(letters.as_array().into_iter().flatten().map(row).collect())
+        let (mut rows, mut after) = (HashSet::new(), 0);
+        // Page by page, until one is empty.
+        loop {
+            let path = format!("/api/v1/flows/{}/dead-letters?after={after}", self.flow);
+            let letters = self.client.get(&path).await.map_err(stalled)?;
+            let letters = letters.as_array().map_or(&[][..], Vec::as_slice);
+            rows.extend(letters.iter().flat_map(names));
+            match letters.last().and_then(|letter| letter["lsn"].as_u64()).filter(|lsn| *lsn > after) {
+                Some(last) => after = last,
+                None => return Ok(rows),
+            }
+        }
     }
 
     fn progress(&self, table: &str, rows: u64, of: u64) {
@@ -92,6 +99,19 @@ impl Watch for Node {
             bar.set_message(table.to_owned());
         }
     }
+}
+
+/// What must move: capture until it has what is wanted, and from then on the flow, however busy the source is.
+fn watched(wanted: Option<u64>, source: &Value, flow: &Value) -> Value {
+    if wanted.is_some() { flow["lsn"].clone() } else { source["position"].clone() }
+}
+
+/// The rows that a parked change is of: a change of a key is of two.
+fn names(letter: &Value) -> Vec<(String, String)> {
+    let name = |part: &str| letter[part].as_str().unwrap_or_default().to_owned();
+    let table = format!("{}.{}", name("db"), name("table"));
+    let keys = ["key", "old_key"].map(|key| &letter[key]).into_iter().filter(|key| !key.is_null());
+    keys.map(|key| (table.clone(), key.to_string())).collect()
 }
 
 /// Compares the ends of a flow; fails when they differ.
@@ -170,5 +190,19 @@ fn show(reports: &[TableReport]) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_moves_is_no_sign_of_a_flow_that_does() {
+        let (source, flow) = (json!({"position": {"pos": 1}}), json!({"lsn": 5}));
+        let later = json!({"position": {"pos": 2}});
+        assert_ne!(watched(None, &source, &flow), watched(None, &later, &flow));
+        assert_eq!(watched(Some(9), &source, &flow), watched(Some(9), &later, &flow));
+        assert_ne!(watched(Some(9), &source, &flow), watched(Some(9), &source, &json!({"lsn": 6})));
     }
 }

@@ -11,7 +11,7 @@ pub mod status;
 use crate::capture::status::ErrorStatus;
 use crate::config::{FlowConfig, SinkConfig};
 use crate::sinks;
-use catalog::{Catalog, CatalogError};
+use catalog::{Catalog, CatalogError, FlowProgress};
 use journal::Journal;
 use parked::{Parked, Reread};
 use producer::{BATCHES_AHEAD_MAX, ProduceError, Produced, Producer};
@@ -53,8 +53,10 @@ pub enum FlowControl {
     /// Ends the pause after a failure: what was in the way may be gone.
     LookAgain,
     /// Tries the parked changes again, oldest first; answers how many went through and how many are parked still.
-    Retry(oneshot::Sender<Result<(u64, u64), String>>),
+    Retry(RetryReply),
 }
+
+type RetryReply = oneshot::Sender<Result<(u64, u64), String>>;
 
 /// Why a flow stands still.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +99,7 @@ enum End {
 /// Delivers until shutdown.
 pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutdown: watch::Receiver<bool>) {
     let mut backoff = BACKOFF_MIN;
+    let mut asked = None;
     loop {
         if *shutdown.borrow() {
             return;
@@ -112,13 +115,16 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
             continue;
         }
         let (started, delivered) = (Instant::now(), flow.status.get().delivered);
-        let error = match drive(&flow, &mut control, &mut shutdown).await {
+        let error = match drive(&flow, &mut control, &mut shutdown, &mut asked).await {
             Ok(End::Shutdown) => return,
             Ok(End::Paused) => continue,
             Err(error) => error,
         };
         let passes = error.passes();
         let told = ErrorStatus { message: base::error::chain(&error), hint: error.hint() };
+        if let Some(reply) = asked.take() {
+            let _ = reply.send(Err(told.message.clone()));
+        }
         flow.status.interrupted(told, passes);
         if started.elapsed() > BACKOFF_MAX || flow.status.get().delivered > delivered {
             backoff = BACKOFF_MIN;
@@ -128,7 +134,11 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = shutdown.changed() => return,
-            Some(command) = control.recv() => refuse_or_note(&flow, command),
+            Some(command) = control.recv() => match command {
+                // The sink is opened at once, and before anything else the parked changes are tried.
+                FlowControl::Retry(reply) => asked = Some(reply),
+                other => refuse_or_note(&flow, other),
+            },
         }
     }
 }
@@ -173,11 +183,12 @@ async fn drive(
     flow: &Flow,
     control: &mut mpsc::Receiver<FlowControl>,
     shutdown: &mut watch::Receiver<bool>,
+    asked: &mut Option<RetryReply>,
 ) -> Result<End, FlowError> {
     let config = &flow.config;
     let rows = config.options.batch_rows.unwrap_or_else(|| sinks::batch_rows_default(flow.sink_config.kind));
     let mut sink = sinks::build(&flow.name, &config.from, &config.to, &flow.sink_config, config)?;
-    let from = starting_point(flow, sink.as_mut()).await?;
+    let (from, given) = starting_point(flow, sink.as_mut()).await?;
     let mut delivery = Delivery {
         flow,
         sink,
@@ -186,7 +197,10 @@ async fn drive(
         noted_at: None,
         unnoted: None,
         unsettled: false,
+        in_part: false,
+        passed: None,
         reached: from - 1,
+        given,
         unfinished: None,
     };
     let producer = Producer::new(flow.journal.clone(), config)?.batches_of(rows);
@@ -197,7 +211,14 @@ async fn drive(
         s.state = "running";
         s.error = None;
     });
-    let end = delivery.run(batches, control, shutdown).await;
+    let end = match asked.take() {
+        Some(reply) => delivery.answer_retry(reply).await,
+        None => Ok(()),
+    };
+    let end = match end {
+        Ok(()) => delivery.run(batches, control, shutdown).await,
+        Err(error) => Err(error),
+    };
     if end.is_ok() {
         delivery.settle().await?;
     }
@@ -205,13 +226,17 @@ async fn drive(
     end
 }
 
-/// The first lsn to deliver: what the sink itself says, or the catalog for a sink that cannot know.
-async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<u64, FlowError> {
+/// The first lsn to deliver, by what the sink itself says, or the catalog for a sink that cannot know; and the last change
+/// before it that the sink was given, or one behind that.
+async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<(u64, u64), FlowError> {
     let told = sink.open().await?;
+    let has = told.map_or(0, |told| told.progress.lsn);
     let told = match (told, sink.memory()) {
+        (told, Memory::LastChange) => past_what_was_left_out(flow, told)?,
+        (told, Memory::MayFade) => further(flow, told, noted(flow)?),
         (Some(told), _) => Some(told),
         (None, Memory::Own | Memory::MayVanish) => None,
-        (None, Memory::MayFade | Memory::None) => noted(flow)?,
+        (None, Memory::None) => noted(flow)?,
     };
     let from = match (told, sink.memory()) {
         (None, Memory::MayVanish) => first_after_loss(flow)?,
@@ -220,13 +245,33 @@ async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<u64, FlowErr
     tracing::debug!(flow = %flow.name, from, told = ?told, "delivery begins");
     let progress = Progress { epoch: told.map_or(0, |told| told.progress.epoch), lsn: from - 1 };
     sink.follow(Standing { journal: flow.journal.identity(), progress });
-    Ok(from)
+    let given = if sink.memory() == Memory::LastChange { has.min(from - 1) } else { from - 1 };
+    Ok((from, given))
+}
+
+/// The catalog's note, where the sink has all that it was given before it: what lies between was left out. A sink that lost
+/// its end, or another sink than the note is of, gets it again.
+fn past_what_was_left_out(flow: &Flow, told: Option<Standing>) -> Result<Option<Standing>, FlowError> {
+    let given = flow.catalog.progress(&flow.name)?.and_then(|noted| noted.given);
+    let has_all = given.is_some_and(|given| given <= told.map_or(0, |told| told.progress.lsn));
+    Ok(if has_all { further(flow, told, noted(flow)?) } else { told })
+}
+
+/// The further of what the sink tells and the catalog noted; what is of another journal is left to the caller as told.
+fn further(flow: &Flow, told: Option<Standing>, noted: Option<Standing>) -> Option<Standing> {
+    let (Some(told), Some(noted)) = (told, noted) else { return told.or(noted) };
+    let ours = |standing: &Standing| standing.journal == flow.journal.identity();
+    let further = ours(&told) && ours(&noted) && noted.progress.lsn > told.progress.lsn;
+    Some(if further { noted } else { told })
 }
 
 /// What the catalog keeps for a sink that cannot.
 fn noted(flow: &Flow) -> Result<Option<Standing>, FlowError> {
     let noted = flow.catalog.progress(&flow.name)?;
-    Ok(noted.map(|(journal, epoch, lsn)| Standing { journal, progress: Progress { epoch, lsn } }))
+    Ok(noted.map(|FlowProgress { journal, epoch, lsn, .. }| Standing {
+        journal,
+        progress: Progress { epoch, lsn },
+    }))
 }
 
 /// For a sink that has nothing of the flow: the journal's start if it never had anything, or where all tables were read
@@ -305,8 +350,14 @@ struct Delivery<'a> {
     unnoted: Option<Progress>,
     /// Whether something was applied since the sink settled.
     unsettled: bool,
+    /// Whether the sink was given a part of a source transaction and not yet its end.
+    in_part: bool,
+    /// How far changes that were all left out reach, where the sink has not been told yet.
+    passed: Option<Progress>,
     /// The last change that the sink has.
     reached: u64,
+    /// The last change that the sink was given and did not refuse, or one behind it.
+    given: u64,
     /// While the sink is filling: the tables that were not read whole when the journal ended at this change.
     unfinished: Option<(u64, BTreeSet<u32>)>,
 }
@@ -328,7 +379,7 @@ impl Delivery<'_> {
                     None => return Err(FlowError::Stuck {
                         message: "the flow's reader ended".into(), hint: "see the log".into() }),
                 },
-                () = idle, if self.unnoted.is_some() || self.unsettled => {
+                () = idle, if self.unnoted.is_some() || self.unsettled || self.passed.is_some() => {
                     self.settle().await?;
                     self.note_rest()?;
                 }
@@ -337,12 +388,7 @@ impl Delivery<'_> {
                     self.tell_filled().await?;
                 }
                 command = control.recv() => match command {
-                    Some(FlowControl::Retry(reply)) => {
-                        let result = self.retry().await;
-                        let answer = result.as_ref().map(|counts| *counts).map_err(|e| base::error::chain(e));
-                        let _ = reply.send(answer);
-                        result?;
-                    }
+                    Some(FlowControl::Retry(reply)) => self.answer_retry(reply).await?,
                     Some(other) => {
                         refuse_or_note(self.flow, other);
                         if self.flow.catalog.is_paused(&self.flow.name)? {
@@ -368,7 +414,10 @@ impl Delivery<'_> {
         let batch = self.batch(changes, up_to, ends_txn, false);
         if batch.changes.is_empty() {
             let soon = self.empty_at.is_some_and(|at| at.elapsed() < EMPTY_PROGRESS_INTERVAL);
-            if soon || up_to.lsn == 0 {
+            // A sink may hold a transaction open until it is given its end.
+            let ends_part = self.in_part && ends_txn;
+            if up_to.lsn == 0 || soon && !ends_part {
+                self.passed = Some(up_to).filter(|_| up_to.lsn > 0 && ends_txn).or(self.passed);
                 self.show(up_to.lsn, ts_ms);
                 return Ok(());
             }
@@ -376,6 +425,7 @@ impl Delivery<'_> {
         }
         let count = batch.changes.len() as u64;
         self.apply(batch).await?;
+        (self.in_part, self.passed) = (!ends_txn, None);
         self.unsettled = true;
         self.note(up_to)?;
         metrics::counter!(base::metrics::DELIVERED_CHANGES, "flow" => self.flow.name.to_string())
@@ -408,6 +458,8 @@ impl Delivery<'_> {
             match self.parked.blocker(&change) {
                 // Parked before the flow stopped, and progress had not passed it.
                 Some(first) if first == change.lsn => {}
+                // Only a later change of the row is parked: this one comes before it.
+                Some(first) if first > change.lsn => free.push(change),
                 Some(waits_for) => {
                     let reason = format!("waits behind change {waits_for} of the same row");
                     self.park(&change, &reason, Some(waits_for))?;
@@ -422,7 +474,10 @@ impl Delivery<'_> {
     async fn apply(&mut self, mut batch: SinkBatch) -> Result<(), FlowError> {
         loop {
             let (lsn, reason) = match self.sink.apply(&batch).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.given = batch.changes.last().map_or(self.given, |change| change.lsn);
+                    return Ok(());
+                }
                 Err(SinkError::Row { lsn, reason }) => (lsn, reason),
                 Err(error) => return Err(error.into()),
             };
@@ -446,19 +501,24 @@ impl Delivery<'_> {
         let soon = self.noted_at.is_some_and(|at| at.elapsed() < NOTE_INTERVAL);
         match self.sink.memory() {
             Memory::Own => return Ok(()),
-            Memory::MayFade | Memory::MayVanish if soon => {
+            Memory::LastChange | Memory::MayFade | Memory::MayVanish if soon => {
                 self.unnoted = Some(reached);
                 return Ok(());
             }
-            Memory::MayFade | Memory::MayVanish | Memory::None => {}
+            Memory::LastChange | Memory::MayFade | Memory::MayVanish | Memory::None => {}
         }
-        let (name, journal) = (&self.flow.name, self.flow.journal.identity());
-        self.flow.catalog.set_progress(name, journal, reached.epoch, reached.lsn)?;
+        let (journal, Progress { epoch, lsn }) = (self.flow.journal.identity(), reached);
+        let progress = FlowProgress { journal, epoch, lsn, given: Some(self.given) };
+        self.flow.catalog.set_progress(&self.flow.name, progress)?;
         (self.noted_at, self.unnoted) = (Some(Instant::now()), None);
         Ok(())
     }
 
     async fn settle(&mut self) -> Result<(), FlowError> {
+        if let Some(passed) = self.passed.take() {
+            self.apply(self.batch(Vec::new(), passed, true, false)).await?;
+            self.note(passed)?;
+        }
         self.unsettled = false;
         Ok(self.sink.settle().await?)
     }
@@ -484,10 +544,11 @@ impl Delivery<'_> {
     }
 
     fn park(&mut self, change: &OutChange, reason: &str, waits_for: Option<u64>) -> Result<(), FlowError> {
-        self.parked.park(change, reason, waits_for)?;
+        let is_new = self.parked.park(change, reason, waits_for)?;
         let count = self.parked.count();
         self.flow.status.update(|s| s.dead_letters = count);
-        if count > DEAD_LETTERS_MAX {
+        // What waits behind a parked change, or was parked already, tells nothing new of the target: the flow goes on.
+        if count > DEAD_LETTERS_MAX && is_new && waits_for.is_none() {
             return Err(FlowError::Stuck {
                 message: format!("{count} changes are parked: the target refuses nearly everything"),
                 hint: format!(
@@ -497,6 +558,13 @@ impl Delivery<'_> {
             });
         }
         Ok(())
+    }
+
+    async fn answer_retry(&mut self, reply: RetryReply) -> Result<(), FlowError> {
+        let result = self.retry().await;
+        let answer = result.as_ref().map(|counts| *counts).map_err(|e| base::error::chain(e));
+        let _ = reply.send(answer);
+        result.map(|_| ())
     }
 
     /// Tries every parked change again in order; a row whose first change is refused again keeps all its changes.

@@ -94,12 +94,13 @@ impl Parked {
         keys(change).into_iter().find_map(|key| self.held.get(&(table.clone(), key)).copied())
     }
 
+    /// Answers whether the change was not parked already.
     pub fn park(
         &mut self,
         change: &OutChange,
         reason: &str,
         waits_for: Option<u64>,
-    ) -> Result<(), FlowError> {
+    ) -> Result<bool, FlowError> {
         tracing::warn!(flow = %self.flow, lsn = change.lsn, reason, "change parked");
         let keys = keys(change);
         let letter = DeadLetter {
@@ -115,13 +116,14 @@ impl Parked {
             parked_ms: now_ms(),
             change: change_text(change),
         };
-        self.count += self.catalog.park(&self.flow, &[letter])?;
+        let added = self.catalog.park(&self.flow, &[letter])?;
+        self.count += added;
         let table = change.table.name.to_string();
         for key in keys {
             self.held.entry((table.clone(), key)).or_insert(waits_for.unwrap_or(change.lsn));
         }
         metrics::gauge!(base::metrics::DEAD_LETTERS, "flow" => self.flow.to_string()).set(self.count as f64);
-        Ok(())
+        Ok(added > 0)
     }
 
     /// In a sink that holds rows, what is parked ends when its table is emptied or dropped, and goes where its table's

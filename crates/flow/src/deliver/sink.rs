@@ -82,6 +82,9 @@ pub enum SinkError {
 pub enum Memory {
     /// It keeps progress with the data: when it says that it has nothing, it has nothing.
     Own,
+    /// It keeps progress in the data, and tells the last change that it has: what came behind and was left out, only the
+    /// flow's catalog knows.
+    LastChange,
     /// It keeps progress in the data, which others may take away: when it says nothing, the flow's catalog knows.
     MayFade,
     /// It keeps progress with the data, and may lose both at once: when it says nothing where the flow's catalog knows

@@ -4,7 +4,7 @@ use crate::node::{Node, mysql_source, run_all, sqlite_rows};
 use serde_json::Value;
 use std::fs;
 use std::time::Duration;
-use testkit::{MySql, MySqlOptions, SqlServer};
+use testkit::{MySql, MySqlOptions, Nats, NatsOptions, SqlServer};
 
 /// MySQL with table `shop.a` of two rows, a node that copies it into SQLite, and the copy's rows.
 async fn copied(options: MySqlOptions, more: &str) -> (MySql, Node) {
@@ -357,4 +357,59 @@ async fn xa_transactions_count_when_they_are_committed_also_over_restarts() {
     node.until("a new snapshot", || async { ids(&node) == ["1", "2", "10", "13", "14", "15"] }).await;
     server.exec("XA COMMIT 'before'").await.unwrap();
     node.until("read anew", || async { ids(&node) == ["1", "2", "10", "13", "14", "15", "20"] }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_a_quiet_table_outlasts_the_retention_of_busy_ones() {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    let nats = Nats::start(NatsOptions::default()).await.unwrap();
+    run_all(
+        &server,
+        &[
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.a (id INT PRIMARY KEY, v VARCHAR(400))",
+            "CREATE TABLE shop.quiet (id INT PRIMARY KEY)",
+            "CREATE TABLE shop.never (id INT PRIMARY KEY)",
+        ],
+    )
+    .await;
+    let flow = |to: &str, table: &str| format!("from: shop\nto: {to}\ntables: [shop.{table}]\n");
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", mysql_source(&server.url(), "shop.*") + "snapshot: never\n"),
+        ("sinks/events.yaml", format!("kind: nats\nurl: {}\n", nats.url())),
+        ("sinks/lines.yaml", "kind: files\npath: ./lines\n".into()),
+        ("flows/a_events.yaml", flow("events", "quiet")),
+        ("flows/b_empty.yaml", flow("events", "never") + "options: {subject: \"never.{table}\"}\n"),
+        ("flows/c_lines.yaml", flow("lines", "quiet")),
+        ("flows/d_none.yaml", flow("lines", "never")),
+    ]);
+    let listen = format!("name: test\nlisten: {{http: \"{}\"}}\n", node.address());
+    let journal = "journal: {segment_bytes: 4KiB, retention_bytes: 16KiB}\n";
+    node.write("tidemill.yaml", &(listen + journal));
+    node.start();
+    node.wait("streaming", crate::node::streams).await;
+    run_all(&server, &["INSERT INTO shop.quiet VALUES (1)"]).await;
+    let wide = "x".repeat(300);
+    for id in 0..120 {
+        server.exec(&format!("INSERT INTO shop.a VALUES ({id}, '{wide}')")).await.unwrap();
+    }
+    let all =
+        |s: &Value, lsn: u64| (0..4).all(|i| s["flows"][i]["lsn"] == lsn && s["flows"][i]["error"].is_null());
+    node.wait("all is passed", |s| all(s, 121)).await;
+    node.until("the journal let go", || async {
+        let (code, out, _) = node.run(&["tail", "shop", "--offline", "--limit", "1"]);
+        code == 0 && serde_json::from_str::<Value>(&out).unwrap()["lsn"].as_u64() > Some(3)
+    })
+    .await;
+    node.stop();
+    node.start();
+    run_all(&server, &["INSERT INTO shop.quiet VALUES (2)"]).await;
+    let status = node.wait("all goes on, or does not", |s| {
+        all(s, 122) || (0..4).any(|i| s["flows"][i]["state"] == "failed")
+    });
+    let status = status.await;
+    assert!(all(&status, 122), "{status:#}");
+    let context = async_nats::jetstream::new(async_nats::connect(nats.url()).await.unwrap());
+    let stream = context.get_stream("TIDEMILL_A_EVENTS").await.unwrap();
+    assert_eq!(stream.get_info().await.unwrap().state.last_sequence, 2);
 }

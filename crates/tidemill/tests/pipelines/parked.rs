@@ -1,7 +1,9 @@
 //! Refused rows: what happens to their table, their key and their node before they are tried again.
 
 use crate::node::{Node, mysql_source, run_all};
+use mysql_async::prelude::Queryable;
 use serde_json::Value;
+use std::time::Duration;
 use testkit::{MySql, MySqlOptions, Nats, NatsOptions, SqlServer};
 
 /// `shop.*` is copied to `copy.*`, whose tables were made with shorter columns.
@@ -244,4 +246,111 @@ async fn a_parked_change_that_the_filter_leaves_out_by_now_is_let_go() {
     retry(&node).await;
     assert_eq!(rows(&server, "copy.a").await, [(2, "two".to_owned())]);
     assert_eq!(node.status()["flows"][0]["dead_letters"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_that_is_refused_again_keeps_no_lock_in_the_target() {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    run_all(
+        &server,
+        &[
+            "CREATE DATABASE shop",
+            "CREATE DATABASE copy",
+            "CREATE TABLE shop.a (id INT PRIMARY KEY, v INT)",
+            "CREATE TABLE copy.a (id INT PRIMARY KEY, v INT UNIQUE)",
+        ],
+    )
+    .await;
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
+        ("sinks/db.yaml", format!("kind: mysql\nurl: {}\n", server.url())),
+        ("sinks/file.yaml", "kind: sqlite\npath: ./copy.db\n".into()),
+        ("flows/to_db.yaml", "from: shop\nto: db\nroute: {\"shop.*\": \"copy.*\"}\n".into()),
+        ("flows/to_file.yaml", "from: shop\nto: file\n".into()),
+    ]);
+    let file = rusqlite::Connection::open(node.path("copy.db")).unwrap();
+    file.execute_batch("CREATE TABLE a (id INTEGER PRIMARY KEY, v INTEGER UNIQUE)").unwrap();
+    file.busy_timeout(Duration::ZERO).unwrap();
+    node.start();
+    node.wait("streaming", |s| s["sources"][0]["state"] == "stream").await;
+    run_all(&server, &["INSERT INTO shop.a VALUES (1, 7), (2, 7)"]).await;
+    node.wait("parked", |s| (0..2).all(|i| s["flows"][i]["dead_letters"] == 1 && s["flows"][i]["lsn"] == 2))
+        .await;
+    for flow in ["to_db", "to_file"] {
+        let (_, out, err) = node.run(&["flow", "retry", flow]);
+        assert!(out.contains("1 still parked"), "{flow}: {out} {err}");
+    }
+    // Whoever mends the target finds it free.
+    let mut conn = server.conn().await.unwrap();
+    conn.query_drop("SET innodb_lock_wait_timeout = 1").await.unwrap();
+    conn.query_drop("DELETE FROM copy.a WHERE v = 7").await.unwrap();
+    conn.disconnect().await.unwrap();
+    file.execute("DELETE FROM a WHERE v = 7", []).unwrap();
+    for flow in ["to_db", "to_file"] {
+        let (_, out, err) = node.run(&["flow", "retry", flow]);
+        assert!(out.contains("0 still parked"), "{flow}: {out} {err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_does_not_wait_behind_a_later_one_of_its_row() {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    run_all(
+        &server,
+        &["CREATE DATABASE shop", "CREATE DATABASE copy", "CREATE TABLE shop.a (id INT PRIMARY KEY, v INT)"],
+    )
+    .await;
+    let steps = "transform:\n  - set: {n: \"v * 4611686018427387904\"}\n";
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
+        ("sinks/db.yaml", format!("kind: mysql\nurl: {}\n", server.url())),
+        ("flows/to_db.yaml", format!("from: shop\nto: db\nroute: {{\"shop.*\": \"copy.*\"}}\n{steps}")),
+    ]);
+    node.start();
+    node.wait("streaming", |s| s["sources"][0]["state"] == "stream").await;
+    run_all(&server, &["INSERT INTO shop.a VALUES (9, 1)"]).await;
+    delivered(&node, 1).await;
+    node.run(&["flow", "pause", "to_db"]);
+    // In one batch: the second is out of a BIGINT's range.
+    run_all(
+        &server,
+        &["BEGIN; INSERT INTO shop.a VALUES (1, 1); UPDATE shop.a SET v = 5 WHERE id = 1; COMMIT"],
+    )
+    .await;
+    node.wait("captured", |s| s["sources"][0]["lsn"] == 3).await;
+    node.run(&["flow", "resume", "to_db"]);
+    let status = delivered(&node, 3).await;
+    assert_eq!(status["flows"][0]["dead_letters"], 1, "{status:#}");
+    assert_eq!(rows(&server, "copy.a").await, [(1, "1".to_owned()), (9, "1".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flow_with_too_much_parked_goes_on_behind_it_and_can_be_retried() {
+    let (server, mut node) = narrow(&TABLES).await;
+    run_all(&server, &["INSERT INTO shop.a VALUES (1, 'much too long')"]).await;
+    node.wait("parked", |s| s["flows"][0]["dead_letters"] == 1).await;
+    node.stop();
+    // As many again as a flow may park, of a table that is gone.
+    let catalog = rusqlite::Connection::open(node.path("data/catalog.db")).unwrap();
+    let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) \
+                INSERT INTO dead_letters SELECT 'to_db', 1000000 + i, 1, 'copy', 'gone', i, 'insert', 'x', NULL, 5, '{}', '' FROM n";
+    assert_eq!(catalog.execute(many, []).unwrap(), 100_000);
+    node.start();
+    node.wait("streaming", |s| s["sources"][0]["state"] == "stream").await;
+    run_all(&server, &["UPDATE shop.a SET v = 'two' WHERE id = 1", "INSERT INTO shop.a VALUES (3, 'three')"])
+        .await;
+    node.until("what follows is there", || async {
+        rows(&server, "copy.a").await == [(3, "three".to_owned())]
+    })
+    .await;
+    let status = delivered(&node, 3).await;
+    assert_eq!(status["flows"][0]["dead_letters"], 100_002, "{status:#}");
+    // One more that the target refuses stops the flow; a retry is tried all the same.
+    run_all(&server, &["INSERT INTO shop.a VALUES (4, 'much too long')"]).await;
+    node.wait("stopped", |s| s["flows"][0]["state"] == "failed").await;
+    catalog.execute("DELETE FROM dead_letters WHERE tbl = 'gone'", []).unwrap();
+    run_all(&server, &["ALTER TABLE copy.a MODIFY v VARCHAR(40)"]).await;
+    let (_, out, err) = node.run(&["flow", "retry", "to_db"]);
+    assert!(out.contains("0 still parked"), "{out} {err}");
+    assert_eq!(rows(&server, "copy.a").await, rows(&server, "shop.a").await);
 }

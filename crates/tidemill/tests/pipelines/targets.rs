@@ -263,3 +263,24 @@ async fn a_unique_key_that_a_target_gets_meanwhile_refuses_rows_and_hides_none()
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_whose_end_is_of_another_table_is_committed_in_the_target() {
+    let (server, node) = started(
+        &["CREATE TABLE shop.a (id INT PRIMARY KEY)", "CREATE TABLE shop.b (id INT PRIMARY KEY, v LONGTEXT)"],
+        "",
+        "tables: [shop.a]\noptions: {batch_rows: 1}\n",
+    )
+    .await;
+    // A part of eight rows, then more bytes than a batch reads, then the end: all of a table that is left out.
+    let mut conn = server.conn().await.unwrap();
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("INSERT INTO shop.a VALUES (1), (2), (3), (4), (5), (6), (7), (8)").await.unwrap();
+    for id in 1..=3 {
+        conn.query_drop(format!("INSERT INTO shop.b VALUES ({id}, REPEAT('x', 3000000))")).await.unwrap();
+    }
+    conn.query_drop("INSERT INTO shop.b VALUES (4, 'last')").await.unwrap();
+    conn.query_drop("COMMIT").await.unwrap();
+    conn.disconnect().await.unwrap();
+    node.until("the rows are seen", || async { rows(&server, "id", "copy.a").await.len() == 8 }).await;
+}

@@ -187,3 +187,46 @@ async fn every_kind_of_difference_is_found() {
     let (code, _, err) = node.run(&["flow", "verify", "lines"]);
     assert!(code == 2 && err.contains("cannot be compared yet"), "{code} {err}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_gives_up_on_a_paused_flow_and_knows_every_parked_row() {
+    let server = Arc::new(MySql::start(MySqlOptions::default()).await.unwrap());
+    run_all(
+        &server,
+        &[
+            "CREATE DATABASE shop",
+            "CREATE DATABASE copy",
+            "CREATE TABLE shop.a (id INT PRIMARY KEY, n INT)",
+            "CREATE TABLE copy.a (id INT PRIMARY KEY, n TINYINT)",
+            "INSERT INTO shop.a VALUES (1, 1)",
+        ],
+    )
+    .await;
+    let db = format!("kind: mysql\nurl: {}\n", server.url());
+    let node = start(vec![
+        ("sources/shop.yaml".into(), mysql_source(&server.url(), "shop.*")),
+        ("sinks/db.yaml".into(), db),
+        ("flows/db.yaml".into(), "from: shop\nto: db\nroute: {\"shop.*\": \"copy.*\"}\n".into()),
+    ])
+    .await;
+    // More than a page of them, and one that is of two rows.
+    let many = |first: u32| {
+        format!(
+            "INSERT INTO shop.a WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {}) \
+             SELECT i, 1000 FROM n",
+            first + 504
+        )
+    };
+    run_all(&server, &[&many(100), &many(1100), "UPDATE shop.a SET id = 2, n = 1000 WHERE id = 1"]).await;
+    node.wait("parked", |s| s["flows"][0]["dead_letters"] == 1011 && s["flows"][0]["lag_changes"] == 0).await;
+    let (_, report) = verify(&node, "db");
+    let table = &report["tables"][0];
+    let counts = ["missing", "extra", "different", "parked"].map(|kind| table[kind].as_u64());
+    assert_eq!(counts, [0, 0, 0, 1012].map(Some), "{report:#}");
+
+    node.run(&["flow", "pause", "db"]);
+    node.wait("paused", |s| s["flows"][0]["state"] == "paused").await;
+    run_all(&server, &["INSERT INTO shop.a VALUES (3, 3)"]).await;
+    let (code, _, err) = node.run(&["flow", "verify", "db"]);
+    assert!(code != 0 && err.contains("it is paused"), "{code} {err}");
+}

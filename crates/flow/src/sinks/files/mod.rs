@@ -5,7 +5,7 @@
 //! flow goes on from another journal, the old files move to a folder of that name.
 
 use crate::config::FlowConfig;
-use crate::deliver::sink::{Progress, Sink, SinkBatch, SinkError, Standing};
+use crate::deliver::sink::{Memory, Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::formats::{Encoder, Record};
 use async_trait::async_trait;
 use base::Table;
@@ -236,6 +236,10 @@ fn newest(file: &mut File) -> io::Result<Progress> {
 impl Sink for FilesSink {
     async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         self.recover().map_err(|error| self.failure(&error))
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::LastChange
     }
 
     fn follow(&mut self, standing: Standing) {

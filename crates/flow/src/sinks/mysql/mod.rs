@@ -552,6 +552,9 @@ impl Sink for MySqlSink {
         if matches!(result, Err(SinkError::Unavailable { .. } | SinkError::Blocked { .. })) {
             // The connection's end rolls back what is half done.
             self.open = None;
+        } else if batch.redrive && result.is_err() && self.open()?.txn_rows.take().is_some() {
+            // What is tried again stands alone: refused, it leaves no locks in the way of whoever mends the target.
+            self.run("ROLLBACK").await?;
         }
         result
     }

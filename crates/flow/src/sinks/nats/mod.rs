@@ -339,8 +339,8 @@ impl Sink for NatsSink {
 
     fn memory(&self) -> Memory {
         match &self.open {
-            // A stream that nobody has ever written to is filled from the journal's start.
-            Some(open) if open.last_sequence == 0 => Memory::Own,
+            // Also a stream that nobody has ever written to: it is filled from the journal's start.
+            Some(open) if !open.end_is_gone => Memory::LastChange,
             _ => Memory::MayFade,
         }
     }

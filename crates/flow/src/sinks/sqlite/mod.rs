@@ -142,8 +142,10 @@ impl Sink for SqliteSink {
         let (batch, flow, history, policy) = (batch.clone(), self.flow.clone(), self.history, self.ddl);
         self.with(move |open| {
             let result = apply(open, &batch, &flow, history, policy);
-            if result.is_err() && matches!(result, Err(Failure::Sql(_) | Failure::Blocked(..))) && open.in_txn
-            {
+            // What is tried again stands alone: refused, it leaves nothing to wait for its end.
+            let over = batch.redrive && result.is_err()
+                || matches!(result, Err(Failure::Sql(_) | Failure::Blocked(..)));
+            if over && open.in_txn {
                 open.in_txn = false;
                 open.connection.execute_batch("ROLLBACK")?;
             }
