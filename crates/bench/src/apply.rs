@@ -85,8 +85,10 @@ async fn make_tables(mysql: &MySql, rows: u64) -> Result<()> {
              pad char(60) not null, key k_{number} (k))"
         ))
         .await?;
-        for _ in 0..rows.div_ceil(seeds) {
-            conn.query_drop(format!("insert into {table} (k, c, pad) select k, c, pad from seed.rows"))
+        // Every number is a row's, so that every update finds one.
+        for part in 0..rows.div_ceil(seeds) {
+            let first = part * seeds;
+            conn.query_drop(format!("insert into {table} select {first} + id, k, c, pad from seed.rows"))
                 .await?;
         }
         branches.push_str(&format!("when {number} then update {table} set k = k + 1 where id = r; "));
