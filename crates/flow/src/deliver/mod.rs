@@ -104,7 +104,8 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
         if *shutdown.borrow() {
             return;
         }
-        if flow.catalog.is_paused(&flow.name).unwrap_or(false) {
+        let paused = flow.catalog.is_paused(&flow.name);
+        if matches!(paused, Ok(true)) {
             flow.status.update(|s| {
                 s.state = "paused";
                 s.error = None;
@@ -115,7 +116,12 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
             continue;
         }
         let (started, delivered) = (Instant::now(), flow.status.get().delivered);
-        let error = match drive(&flow, &mut control, &mut shutdown, &mut asked).await {
+        // Whether it may run is for the catalog to say: one that cannot be read stops the flow.
+        let end = match paused {
+            Ok(_) => drive(&flow, &mut control, &mut shutdown, &mut asked).await,
+            Err(error) => Err(error.into()),
+        };
+        let error = match end {
             Ok(End::Shutdown) => return,
             Ok(End::Paused) => continue,
             Err(error) => error,
