@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use testkit::{MySql, MySqlOptions, Nats, NatsOptions, SqlServer, TiDb, TiDbOptions};
 
+mod pipeline;
+
 /// Every file of the example as the node's project, with `addresses` replaced and the node's own port kept.
 fn load(name: &str, addresses: &[(&str, String)], env: &[(&str, &str)]) -> Node {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
