@@ -377,8 +377,9 @@ impl KafkaSink {
         let hint = match &error {
             WireError::Broken(_) => return SinkError::Unavailable { message },
             WireError::Hanging { topic, offset } => format!(
-                "a broker lost the end of it: see `kafka-transactions.sh find-hanging`, and end it with \
-                 `kafka-transactions.sh abort --topic {topic} --partition 0 --start-offset {offset}`; the flow then goes on"
+                "a broker lost the end of it: list what hangs with `kafka-transactions.sh find-hanging`, abort it in \
+                 all the flow's topics, and at last with `kafka-transactions.sh abort --topic {topic} --partition 0 \
+                 --start-offset {offset}`; the flow then goes on, and sends these changes again"
             ),
             WireError::Login(_) => "check the URL's user, password, sasl= and certificates".to_owned(),
             WireError::Refused { error, .. } => match error {
