@@ -118,7 +118,6 @@ pub struct ParkedRename {
     pub columns: Vec<(String, Option<String>)>,
 }
 
-/// Shared by every flow; calls are short and never held across an await.
 /// How far a flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowProgress {
@@ -130,6 +129,7 @@ pub struct FlowProgress {
     pub given: Option<u64>,
 }
 
+/// Shared by every flow; calls are short and never held across an await.
 #[derive(Clone)]
 pub struct Catalog(Arc<Mutex<Connection>>);
 

@@ -9,5 +9,6 @@ mod kafka;
 pub mod patterns;
 pub mod preview;
 pub mod sinks;
+mod tls;
 pub mod transform;
 pub mod verify;

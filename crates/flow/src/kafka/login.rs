@@ -1,6 +1,7 @@
 //! The URL of a cluster, TLS and SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512: RFC 4616, 5802, 7677).
 
 use super::wire::{Broker, Transport, WireError, checked};
+use crate::tls;
 use base::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,7 +13,6 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
 use rustls::pki_types::ServerName;
-use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -105,21 +105,8 @@ pub fn parse_url(url: &Secret) -> Result<(Vec<(String, u16)>, Security), String>
             Some(User { name: decoded(name)?, password: Secret::new(decoded(password)?), mechanism })
         }
     };
-    let tls = if tls { Some(connector()?) } else { None };
+    let tls = if tls { Some(tls::connector()?) } else { None };
     Ok((seeds, Security { tls, user }))
-}
-
-/// Trusts what the system trusts; `SSL_CERT_FILE` names another file.
-fn connector() -> Result<TlsConnector, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 pub async fn start_tls(

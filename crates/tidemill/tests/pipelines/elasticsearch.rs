@@ -1,10 +1,8 @@
 //! An index holds what the source holds: each type, each kind of change, each shape of a table.
 
 use crate::node::{Node, PATIENCE, mysql_source, run_all};
-use crate::random::Rng;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use testkit::{MySql, MySqlOptions, OpenSearch, OpenSearchOptions};
 
 /// More documents than any test has.
@@ -84,27 +82,6 @@ pub async fn becomes(node: &Node, server: &OpenSearch, alias: &str, wanted: &[(S
 
 pub fn error_of(status: &Value) -> String {
     status["flows"][0]["error"].to_string()
-}
-
-/// Writes until told to stop; how many statements.
-pub async fn write_lines(server: &MySql, seed: u64, stop: &AtomicBool) -> u64 {
-    let mut rng = Rng::new(seed);
-    let mut written = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let id = rng.below(3000);
-        let sql = match rng.below(5) {
-            0 | 1 => format!("REPLACE INTO shop.orders VALUES ({id}, 'new {written}', {written}.5)"),
-            2 => format!(
-                "UPDATE shop.orders SET name = 'seen {written}' WHERE id BETWEEN {id} AND {}",
-                id + 20
-            ),
-            3 => format!("DELETE FROM shop.orders WHERE id = {id}"),
-            _ => format!("UPDATE IGNORE shop.orders SET id = {} WHERE id = {id}", rng.below(3000)),
-        };
-        server.exec(&sql).await.unwrap();
-        written += 1;
-    }
-    written
 }
 
 /// Waits until the flow has delivered all that the source has committed.

@@ -1,9 +1,7 @@
 //! What stands between a flow and its index: kills, cuts, a server that is full, read-only, emptied, or does not let us in.
 
-use crate::elasticsearch::{
-    ask, becomes, documents, error_of, indexes, must, order, run, settled, shop, write_lines,
-};
-use crate::node::{Node, mysql_source, run_all};
+use crate::elasticsearch::{ask, becomes, documents, error_of, indexes, must, order, run, settled, shop};
+use crate::node::{Node, mysql_source, run_all, write_orders};
 use crate::random::Rng;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
@@ -482,7 +480,7 @@ async fn the_index_equals_the_source_after_kills_and_cuts() {
         }
         stop.store(true, Ordering::Relaxed);
     };
-    let (written, ()) = tokio::join!(write_lines(&server, seed ^ 0x5eed, &stop), story);
+    let (written, ()) = tokio::join!(write_orders(&server, seed ^ 0x5eed, &stop), story);
     assert!(written > 20, "the writer wrote {written} statements");
     server.exec("REPLACE INTO shop.orders VALUES (99999, 'the end', 0)").await.unwrap();
     let rows: Vec<(u32, String, String)> =

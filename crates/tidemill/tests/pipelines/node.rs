@@ -1,9 +1,11 @@
 //! A tidemill process on a project folder of the test's own.
 
+use crate::random::Rng;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -189,6 +191,27 @@ pub fn streams(status: &Value) -> bool {
 /// A source file of a MySQL or MariaDB server.
 pub fn mysql_source(url: &str, tables: &str) -> String {
     format!("kind: mysql\nurl: {url}\ntables: [\"{tables}\"]\n")
+}
+
+/// Writes into `shop.orders` (id, name, amount) until told to stop; how many statements.
+pub async fn write_orders(server: &SqlServer, seed: u64, stop: &AtomicBool) -> u64 {
+    let mut rng = Rng::new(seed);
+    let mut written = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let id = rng.below(3000);
+        let sql = match rng.below(5) {
+            0 | 1 => format!("REPLACE INTO shop.orders VALUES ({id}, 'new {written}', {written}.5)"),
+            2 => format!(
+                "UPDATE shop.orders SET name = 'seen {written}' WHERE id BETWEEN {id} AND {}",
+                id + 20
+            ),
+            3 => format!("DELETE FROM shop.orders WHERE id = {id}"),
+            _ => format!("UPDATE IGNORE shop.orders SET id = {} WHERE id = {id}", rng.below(3000)),
+        };
+        server.exec(&sql).await.unwrap();
+        written += 1;
+    }
+    written
 }
 
 /// All changes have the next lsn: no gap, no repeat.

@@ -1,6 +1,6 @@
 //! Redis holds what the source holds, in every shape, whatever is killed, emptied, full or in the way.
 
-use crate::node::{Node, PATIENCE, mysql_source};
+use crate::node::{Node, PATIENCE, mysql_source, write_orders};
 use crate::random::Rng;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisResult};
@@ -206,27 +206,6 @@ async fn values_of_mysql_are_text_as_redis_clients_expect() {
     assert!(text("ts").ends_with('Z'), "{}", text("ts"));
 }
 
-/// Writes until told to stop.
-async fn write(server: &MySql, seed: u64, stop: &AtomicBool) -> u64 {
-    let mut rng = Rng::new(seed);
-    let mut written = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let id = rng.below(3000);
-        let sql = match rng.below(5) {
-            0 | 1 => format!("REPLACE INTO shop.orders VALUES ({id}, 'new {written}', {written}.5)"),
-            2 => format!(
-                "UPDATE shop.orders SET name = 'seen {written}' WHERE id BETWEEN {id} AND {}",
-                id + 20
-            ),
-            3 => format!("DELETE FROM shop.orders WHERE id = {id}"),
-            _ => format!("UPDATE IGNORE shop.orders SET id = {} WHERE id = {id}", rng.below(3000)),
-        };
-        server.exec(&sql).await.unwrap();
-        written += 1;
-    }
-    written
-}
-
 /// The rows as hashes, as JSON, and as members of a set and a sorted set: `(id, name, amount)` each.
 async fn held(client: &MultiplexedConnection) -> [BTreeMap<String, (String, String)>; 4] {
     let row = |id: String, name: String, amount: String| (id, (name, amount));
@@ -313,7 +292,7 @@ async fn every_shape_equals_the_source_after_kills_and_cuts() {
         }
         stop.store(true, Ordering::Relaxed);
     };
-    let (written, ()) = tokio::join!(write(&server, seed ^ 0x5eed, &stop), story);
+    let (written, ()) = tokio::join!(write_orders(&server, seed ^ 0x5eed, &stop), story);
     assert!(written > 20, "the writer wrote {written} statements");
     server.exec("REPLACE INTO shop.orders VALUES (99999, 'the end', 0)").await.unwrap();
     let rows: Vec<(i32, String, String)> =

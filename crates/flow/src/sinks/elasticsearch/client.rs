@@ -2,6 +2,7 @@
 //!
 //! A request whose answer was not read to its end leaves no connection behind: the next one begins with a new one.
 
+use crate::tls;
 use base::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,7 +12,6 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -82,7 +82,7 @@ impl Endpoint {
                 Some(Secret::new(format!("Basic {}", BASE64.encode(plain))))
             }
         };
-        let tls = if tls { Some(connector()?) } else { None };
+        let tls = if tls { Some(tls::connector()?) } else { None };
         Ok(Self { host: host.to_owned(), port, tls, login })
     }
 
@@ -114,19 +114,6 @@ async fn begin(
         let _ = connection.await;
     });
     Ok(sender)
-}
-
-/// Trusts what the system trusts; `SSL_CERT_FILE` names another file.
-fn connector() -> Result<TlsConnector, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// A body and what it is.
