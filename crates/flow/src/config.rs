@@ -186,7 +186,8 @@ pub struct SinkConfig {
     /// tables (`tidemill` by default). For `nats`: `nats://[user:password@]host:4222`, or `tls://` for TLS. For `redis`:
     /// `redis://[user:password@]host:6379[/database]`, or `rediss://` for TLS. For `kafka`:
     /// `kafka://[user:password@]host:9092[,host:9092]`, or `kafkas://` for TLS, with `?sasl=plain`, `scram-sha-256` or
-    /// `scram-sha-512` at the end. For `elasticsearch`: `http://[user:password@]host:9200`, or `https://`. Passwords are references,
+    /// `scram-sha-512` at the end. For `elasticsearch`: `http://[user:password@]host:9200`, or `https://`. For `http`: where
+    /// changes are sent to, `https://[user:password@]host[:port]/path`. Passwords and other secrets are references,
     /// `${env:NAME}` or `${file:PATH}`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -194,6 +195,32 @@ pub struct SinkConfig {
     /// For `sqlite` the database file, for `files` the folder; relative to the project.
     #[serde(default)]
     pub path: Option<PathBuf>,
+    /// For `http`: the method of a request.
+    #[serde(default)]
+    pub method: HttpMethod,
+    /// For `http`: headers of each request, whose values may hold references: `{authorization: "Bearer ${env:TOKEN}"}`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>", extend("default" = {}))]
+    pub headers: BTreeMap<String, Secret>,
+    /// For `http`: what requests are signed with, as [Standard Webhooks](https://www.standardwebhooks.com) do. A secret is
+    /// `whsec_` and base64 of 24 to 64 bytes, and a reference: `["${env:WEBHOOK_SECRET}"]`. Each secret makes a signature, so
+    /// that a new one can be told to the receiver before the old one goes. Not signed by default.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", extend("default" = []))]
+    pub secrets: Vec<Secret>,
+    /// For `http`: how long an answer may take before the request is sent again, `1s` to `10m`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>", extend("default" = Span(crate::sinks::http::TIMEOUT_DEFAULT).to_string()))]
+    pub timeout: Option<Span>,
+}
+
+/// The method of a request.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HttpMethod {
+    #[default]
+    Post,
+    Put,
 }
 
 /// A kind of sink.
@@ -217,6 +244,9 @@ pub enum SinkKind {
     /// Elasticsearch or OpenSearch; OpenSearch 2.19 in the tests. At least once, and never an older version over a newer one:
     /// each row is in the index as the source has it last.
     Elasticsearch,
+    /// Requests to a URL, each with a list of changes: a webhook. At least once and in order; a repeat has the id of the
+    /// request that it repeats.
+    Http,
     /// Redis, one server with or without replicas; 7.0 in the tests. Changes and progress in one step: each takes effect
     /// once.
     Redis,
@@ -337,7 +367,7 @@ pub struct FlowOptions {
     /// `files`: the size after which a new file begins.
     #[schemars(with = "Option<String>", extend("default" = ByteSize(crate::sinks::files::ROTATE_BYTES_DEFAULT).to_string()))]
     pub rotate_bytes: Option<ByteSize>,
-    /// `stdout`, `files`, `nats`, `kafka`, and streams and channels of `redis`: the shape of a message; see
+    /// `stdout`, `files`, `nats`, `kafka`, `http`, and streams and channels of `redis`: the shape of a message; see
     /// change-format.md. `files` finds its progress in its last
     /// line, and takes those that name the lsn: `json` and `cloudevents`. `nats` and `redis` need one message a change, and take all but
     /// `debezium`.
@@ -398,7 +428,8 @@ pub struct FlowOptions {
     /// `elasticsearch`: settings of indexes that are made: `{number_of_shards: 3}`.
     #[schemars(extend("default" = {}))]
     pub index_settings: BTreeMap<String, serde_json::Value>,
-    /// Rows of one write to the sink, at most; 1 to 100000. 1024 by default, 8192 for `kafka`, 4096 for `elasticsearch`.
+    /// Rows of one write to the sink, at most; 1 to 100000. 1024 by default, 8192 for `kafka`, 4096 for `elasticsearch`,
+    /// 100 for `http`, where it is the most that one request holds.
     pub batch_rows: Option<u32>,
 }
 

@@ -3,7 +3,7 @@
 use crate::files::{self, Folder, read_folder};
 use base::{ByteSize, Secret, Span};
 use flow::config::{
-    DdlPolicy, FlowConfig, KafkaCodec, KafkaStart, OnBad, RedisType, SinkConfig, SinkKind, SnapshotMode,
+    DdlPolicy, FlowConfig, HttpMethod, KafkaCodec, KafkaStart, OnBad, RedisType, SinkConfig, SinkKind, SnapshotMode,
     SourceConfig, SourceKind, TransformStep,
 };
 use flow::formats::Format;
@@ -270,12 +270,17 @@ impl Project {
         }
         for (name, sink) in &mut self.sinks {
             let path = format!("sinks/{name}.yaml");
+            for key in idle_keys(sink) {
+                let message = format!("`{key}` means nothing to this kind of sink");
+                let hint = "remove it, or see docs/reference/config.md for whose it is".into();
+                add(path.clone(), message, hint);
+            }
             let schemes: &[&str] = match sink.kind {
                 SinkKind::Mysql | SinkKind::Tidb => &["mysql://"],
                 SinkKind::Nats => &["nats://", "tls://"],
                 SinkKind::Kafka => &["kafka://", "kafkas://"],
                 SinkKind::Redis => &["redis://", "rediss://"],
-                SinkKind::Elasticsearch => &["http://", "https://"],
+                SinkKind::Elasticsearch | SinkKind::Http => &["http://", "https://"],
                 SinkKind::Sqlite | SinkKind::Files => {
                     match &mut sink.path {
                         Some(file) => *file = below(&self.dir, file),
@@ -287,6 +292,15 @@ impl Project {
             };
             if let Err((reason, hint)) = resolve(&mut sink.url, schemes, references) {
                 add(path, reason, hint.unwrap_or_else(|| format!("url: {}127.0.0.1:PORT", schemes[0])));
+                continue;
+            }
+            if sink.kind == SinkKind::Http && references == References::Resolve {
+                let found = resolve_all(sink.headers.values_mut().chain(&mut sink.secrets))
+                    .map_err(|(message, hint)| (message, hint.unwrap_or_else(|| SECRETS_HINT.to_owned())))
+                    .and_then(|()| flow::sinks::http::Receiver::read(sink).map(|_| ()));
+                if let Err((message, hint)) = found {
+                    add(path, message, hint);
+                }
             }
         }
         for (name, flow) in &mut self.flows {
@@ -393,6 +407,18 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
     out
 }
 
+/// Keys of a sink's file that its kind does not know.
+fn idle_keys(sink: &SinkConfig) -> Vec<&'static str> {
+    let is_http = sink.kind == SinkKind::Http;
+    let given = [
+        ("method", sink.method != HttpMethod::default(), is_http),
+        ("headers", !sink.headers.is_empty(), is_http),
+        ("secrets", !sink.secrets.is_empty(), is_http),
+        ("timeout", sink.timeout.is_some(), is_http),
+    ];
+    given.into_iter().filter(|(_, given, known)| *given && !known).map(|(name, ..)| name).collect()
+}
+
 /// Options of a flow that its kind of sink does not know: a person who sets them expects something.
 fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
     let options = &flow.options;
@@ -416,7 +442,8 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
         (
             "schemas",
             options.schemas,
-            matches!(kind, SinkKind::Stdout | SinkKind::Kafka) && options.format == Format::Debezium,
+            matches!(kind, SinkKind::Stdout | SinkKind::Kafka | SinkKind::Http)
+                && options.format == Format::Debezium,
         ),
         ("topic", options.topic.is_some(), is_kafka),
         ("key", options.key.is_some(), is_kafka || is_redis),
@@ -531,7 +558,7 @@ fn resolve(url: &mut Option<Secret>, schemes: &[&str], references: References) -
     if references == References::Leave {
         return Ok(());
     }
-    let text = resolve_references(secret.expose())?;
+    let text = resolve_references(secret.expose(), url_escaped)?;
     if !schemes.iter().any(|scheme| text.starts_with(scheme)) {
         return Err((format!("`url` does not begin with {}", schemes.join(" or ")), None));
     }
@@ -539,7 +566,30 @@ fn resolve(url: &mut Option<Secret>, schemes: &[&str], references: References) -
     Ok(())
 }
 
-fn resolve_references(text: &str) -> Result<String, UrlProblem> {
+const SECRETS_HINT: &str = "write ${env:NAME} or ${file:PATH}";
+
+/// The same for secrets that stand for themselves.
+fn resolve_all<'a>(secrets: impl Iterator<Item = &'a mut Secret>) -> Result<(), UrlProblem> {
+    for secret in secrets {
+        *secret = Secret::new(resolve_references(secret.expose(), str::to_owned)?);
+    }
+    Ok(())
+}
+
+/// References stand inside URLs: what the URL's grammar would take for its own is escaped.
+fn url_escaped(value: &str) -> String {
+    let mut out = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+fn resolve_references(text: &str, escape: fn(&str) -> String) -> Result<String, UrlProblem> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
@@ -560,14 +610,7 @@ fn resolve_references(text: &str) -> Result<String, UrlProblem> {
             }
             _ => return Err((format!("`${{{reference}}}` is not ${{env:NAME}} or ${{file:PATH}}"), None)),
         };
-        // References stand inside URLs: what the URL's grammar would take for its own is escaped.
-        for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                out.push(char::from(byte));
-            } else {
-                out.push_str(&format!("%{byte:02X}"));
-            }
-        }
+        out.push_str(&escape(&value));
         rest = after;
     }
     out.push_str(rest);

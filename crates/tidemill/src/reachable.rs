@@ -83,7 +83,7 @@ pub async fn reach(project: &Project) -> Report {
                 SinkError::Blocked { hint, .. } => hint.clone(),
                 _ => AWAY_HINT.into(),
             };
-            let unreachable = matches!(error, SinkError::Unavailable { .. });
+            let unreachable = matches!(error, SinkError::Unavailable { .. } | SinkError::Later { .. });
             let (place, message) = (format!("sinks/{name}.yaml"), base::error::chain(&error));
             report.findings.push(Finding { place, message, hint, unreachable });
         }
