@@ -57,11 +57,17 @@ pub struct SourceConfig {
     /// For `kafka`: what to do with a message that cannot be read.
     #[serde(default)]
     pub on_bad: OnBad,
-    /// For `kafka`: what messages do not say of their tables, by `db.table`, with `*` and `?`. An exact name goes before
+    /// For `kafka` and `http`: what messages do not say of their tables, by `db.table`, with `*` and `?`. An exact name goes before
     /// patterns.
     #[serde(default)]
     #[schemars(extend("default" = {}))]
     pub declare: BTreeMap<String, DeclaredTable>,
+    /// For `http`: requests must be signed with one of these, as [Standard Webhooks](https://www.standardwebhooks.com) are. A
+    /// secret is `whsec_` and base64 of 24 to 64 bytes, and a reference: `["${env:PUSH_SECRET}"]`. By default every program
+    /// of this machine may push.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", extend("default" = []))]
+    pub secrets: Vec<Secret>,
     /// How it is read.
     #[serde(default)]
     #[schemars(extend("default" = {}))]
@@ -78,6 +84,8 @@ pub enum SourceKind {
     Sqlite,
     /// Topics of a Kafka cluster that hold changes, or rows.
     Kafka,
+    /// Changes or rows that programs push to the node: `POST /api/v1/sources/NAME/changes`.
+    Http,
 }
 
 /// Where a new source begins to read topics.
@@ -158,7 +166,7 @@ pub struct SourceOptions {
     pub tls: Option<TlsMode>,
     /// For `tls: verify`: a PEM file with the only authorities that are trusted; the public ones by default.
     pub tls_ca: Option<PathBuf>,
-    /// `kafka`: the shape of the messages.
+    /// `kafka` and `http`: the shape of the messages.
     pub format: MessageFormat,
 }
 

@@ -23,6 +23,14 @@ const SECRET_BYTES_MAX: usize = 64;
 /// A request whose time is further away from ours may be one that someone recorded.
 pub const TIMESTAMP_TOLERANCE_S: i64 = 300;
 
+/// How to come by a secret.
+pub const KEY_HINT: &str = "make one: echo whsec_$(openssl rand -base64 32), and tell it to the other side";
+
+/// The keys of all secrets; `Err` says what is wrong with one, and never the secret.
+pub fn keys(secrets: &[Secret]) -> Result<Vec<Key>, String> {
+    secrets.iter().map(Key::parse).collect()
+}
+
 /// A secret that was read; cloning is cheap, and it prints nothing.
 #[derive(Clone)]
 pub struct Key(Hmac<Sha256>);

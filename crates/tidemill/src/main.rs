@@ -10,6 +10,7 @@ mod http;
 mod init;
 mod preview;
 mod project;
+mod push;
 mod reachable;
 mod reference;
 mod retention;

@@ -3,7 +3,7 @@
 use crate::files::{self, Folder, read_folder};
 use base::{ByteSize, Secret, Span};
 use flow::config::{
-    DdlPolicy, FlowConfig, HttpMethod, KafkaCodec, KafkaStart, OnBad, RedisType, SinkConfig, SinkKind, SnapshotMode,
+    DdlPolicy, FlowConfig, HttpMethod, KafkaCodec, KafkaStart, OnBad, OnGap, RedisType, SinkConfig, SinkKind, SnapshotMode,
     SourceConfig, SourceKind, TransformStep,
 };
 use flow::formats::Format;
@@ -256,6 +256,17 @@ impl Project {
                         add(path, reason, hint.unwrap_or_else(|| "url: kafka://127.0.0.1:9092".into()));
                     }
                 }
+                SourceKind::Http => {
+                    if references == References::Leave {
+                        continue;
+                    }
+                    let found = resolve_all(source.secrets.iter_mut());
+                    if let Err((message, hint)) = found {
+                        add(path.clone(), message, hint.unwrap_or_else(|| SECRETS_HINT.to_owned()));
+                    } else if let Err(message) = flow::webhook::keys(&source.secrets) {
+                        add(path, message, flow::webhook::KEY_HINT.to_owned());
+                    }
+                }
                 SourceKind::Mysql => {
                     if let Err((reason, hint)) = resolve(&mut source.url, &["mysql://"], references) {
                         let example = || "url: mysql://user:${env:PASSWORD}@127.0.0.1:3306".into();
@@ -366,6 +377,8 @@ impl Project {
 fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
     let mut out = Vec::new();
     let is_kafka = source.kind == SourceKind::Kafka;
+    let is_http = source.kind == SourceKind::Http;
+    let is_database = !is_kafka && !is_http;
     if is_kafka && source.topics.is_empty() {
         out.push(("a kafka source needs `topics`".to_owned(), "topics: [\"shop.*\"]".to_owned()));
     }
@@ -377,16 +390,19 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
         ("topics", !source.topics.is_empty(), is_kafka),
         ("start", source.start != KafkaStart::default(), is_kafka),
         ("on_bad", source.on_bad != OnBad::default(), is_kafka),
-        ("declare", !source.declare.is_empty(), is_kafka),
-        ("format", options.format != MessageFormat::default(), is_kafka),
-        ("path", is_kafka && source.path.is_some(), false),
-        ("snapshot", is_kafka && source.snapshot != SnapshotMode::default(), false),
-        ("server_id", is_kafka && options.server_id.is_some(), false),
-        ("snapshot_chunk_rows", is_kafka && options.snapshot_chunk_rows.is_some(), false),
-        ("snapshot_parallel", is_kafka && options.snapshot_parallel.is_some(), false),
-        ("snapshot_rows_per_second", is_kafka && options.snapshot_rows_per_second.is_some(), false),
-        ("tls", is_kafka && options.tls.is_some(), false),
-        ("tls_ca", is_kafka && options.tls_ca.is_some(), false),
+        ("declare", !source.declare.is_empty(), !is_database),
+        ("format", options.format != MessageFormat::default(), !is_database),
+        ("secrets", !source.secrets.is_empty(), is_http),
+        ("url", is_http && source.url.is_some(), false),
+        ("on_gap", is_http && source.on_gap != OnGap::default(), false),
+        ("path", !is_database && source.path.is_some(), false),
+        ("snapshot", !is_database && source.snapshot != SnapshotMode::default(), false),
+        ("server_id", !is_database && options.server_id.is_some(), false),
+        ("snapshot_chunk_rows", !is_database && options.snapshot_chunk_rows.is_some(), false),
+        ("snapshot_parallel", !is_database && options.snapshot_parallel.is_some(), false),
+        ("snapshot_rows_per_second", !is_database && options.snapshot_rows_per_second.is_some(), false),
+        ("tls", !is_database && options.tls.is_some(), false),
+        ("tls_ca", !is_database && options.tls_ca.is_some(), false),
     ];
     for (name, ..) in given.into_iter().filter(|(_, given, known)| *given && !known) {
         let hint = "remove it, or see docs/reference/config.md for whose it is".to_owned();

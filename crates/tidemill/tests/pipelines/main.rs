@@ -13,6 +13,7 @@ mod faults;
 mod first_steps;
 mod formats;
 mod history;
+mod http_push;
 mod http_sink;
 mod kafka;
 mod kafka_source;

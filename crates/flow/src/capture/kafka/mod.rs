@@ -7,9 +7,9 @@
 mod consumer;
 mod intake;
 mod plan;
-mod tables;
 
 use super::mysql::{Anew, Control};
+use super::tables::Tables;
 use super::status::{PositionStatus, SnapshotStatus, SourceStatus, StatusCell};
 use super::writer::JournalHandle;
 use super::{CaptureError, CaptureErrorKind};
@@ -26,7 +26,6 @@ use plan::{Plan, Topics, from_start, past_gaps, plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tables::Tables;
 use tokio::sync::{mpsc, watch};
 
 /// How often topics and partitions are looked for.

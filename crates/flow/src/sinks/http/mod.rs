@@ -81,9 +81,7 @@ impl Receiver {
             value.set_sensitive(true);
             headers.insert(known, value);
         }
-        let keys = sink.secrets.iter().map(Key::parse).collect::<Result<_, _>>().map_err(|message| {
-            wrong(message, "make one: echo whsec_$(openssl rand -base64 32), and tell it to the receiver")
-        })?;
+        let keys = webhook::keys(&sink.secrets).map_err(|message| wrong(message, webhook::KEY_HINT))?;
         let timeout = sink.timeout.map_or(TIMEOUT_DEFAULT, |span| span.0);
         if !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&timeout) {
             return Err(wrong("`timeout` is not between 1s and 10m".into(), "timeout: 30s"));
