@@ -17,7 +17,7 @@ use crate::port::Port;
 /// Larger than anything a test sends.
 const BODY_BYTES_MAX: usize = 256 << 20;
 
-/// One request, and the status that it was answered with; 0 when it never was.
+/// One request, and the status that it was answered with, or would have been; 0 when there is none.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub method: Method,
@@ -40,6 +40,8 @@ pub enum Reply {
     Status(u16, &'static [(&'static str, &'static str)], &'static str),
     /// The connection stays open and nothing comes.
     Never,
+    /// The same, but the receiver took the request: with this status, as it would have said.
+    Unsaid(u16),
 }
 
 type Answerer = Box<dyn FnMut(&Received) -> Reply + Send>;
@@ -105,14 +107,14 @@ async fn receive(
         let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
         let mut received = Received { method, uri, headers, body, status: 0 };
         let reply = (inner.answer)(&received);
-        if let Reply::Status(status, ..) = reply {
+        if let Reply::Status(status, ..) | Reply::Unsaid(status) = reply {
             received.status = status;
         }
         inner.requests.push(received);
         reply
     };
     match reply {
-        Reply::Never => std::future::pending().await,
+        Reply::Never | Reply::Unsaid(_) => std::future::pending().await,
         Reply::Status(status, headers, body) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let mut response = (status, body).into_response();

@@ -72,6 +72,7 @@ async fn each_change_arrives_once_for_a_receiver_that_knows_ids_whatever_is_kill
         0 => Reply::Status(500, &[], "out of order"),
         1 => Reply::Status(429, &[("retry-after", "0")], ""),
         2 => Reply::Never,
+        3 => Reply::Unsaid(200),
         _ => Reply::Status(200, &[], "{\"ok\": true}"),
     });
     node.start();
@@ -112,6 +113,31 @@ async fn each_change_arrives_once_for_a_receiver_that_knows_ids_whatever_is_kill
     let repeats = requests.len() - requests.iter().filter(|r| r.status == 200).count();
     assert!(repeats > 0, "something went wrong on the way");
     node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_have_arrived_is_sent_again_as_it_was_and_not_with_what_came_since() {
+    for killed in [false, true] {
+        let hook = Webhook::start().await.unwrap();
+        let mut node = project(hook.addr(), if killed { "" } else { "timeout: 1s\n" }, "");
+        let db = shop(&node);
+        node.start();
+        node.wait("up", |s| s["sources"][0]["state"] == "stream").await;
+        hook.answer(|_| Reply::Unsaid(200));
+        db.execute("INSERT INTO orders VALUES (1, 'n')", []).unwrap();
+        node.until("it is taken", || async { !hook.requests().is_empty() }).await;
+        db.execute_batch("INSERT INTO orders VALUES (2, 'n'); INSERT INTO orders VALUES (3, 'n')").unwrap();
+        node.until("more is there", || async { node.changes("shop").len() == 3 }).await;
+        if killed {
+            node.kill9();
+            node.start();
+        }
+        hook.answer(|_| Reply::Status(200, &[], ""));
+        delivered(&node, 3).await;
+        let requests = hook.requests();
+        assert_eq!(accepted(&requests), [1, 2, 3]);
+        assert!(requests.iter().filter(|request| lsns(request) == [1]).count() > 1, "it was repeated");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
