@@ -564,6 +564,24 @@ mod tests {
     }
 
     #[test]
+    fn definitions_of_changes_that_are_not_taken_are_told_again_by_the_next() {
+        let mut all = tables(MessageFormat::Plain, r#"{"d.t": {"key": ["id"]}}"#);
+        take(&mut all, r#"{"id":1}"#).unwrap();
+        all.keep();
+        take(&mut all, r#"{"id":2,"more":1}"#).unwrap();
+        take(&mut all, r#"{"id":2,"more":"text"}"#).unwrap();
+        take(&mut all, r#"{"id":null}"#).err().unwrap();
+        all.revert();
+        assert_eq!(shape(&all.all()[0]), "v1 id bigint key [0]");
+        let more = take(&mut all, r#"{"id":2,"more":1}"#).unwrap();
+        assert_eq!(more.evolved.unwrap().unwrap().version, 1, "the journal is told");
+        let mut all = tables(MessageFormat::Plain, "{}");
+        take(&mut all, r#"{"id":1}"#).unwrap();
+        all.revert();
+        assert!(all.all().is_empty());
+    }
+
+    #[test]
     fn what_is_declared_is_not_widened_and_what_does_not_fit_is_told_without_its_value() {
         let mut all = tables(
             MessageFormat::Plain,

@@ -119,7 +119,7 @@ async fn each_change_arrives_once_for_a_receiver_that_knows_ids_whatever_is_kill
 async fn what_may_have_arrived_is_sent_again_as_it_was_and_not_with_what_came_since() {
     for killed in [false, true] {
         let hook = Webhook::start().await.unwrap();
-        let mut node = project(hook.addr(), if killed { "" } else { "timeout: 1s\n" }, "");
+        let mut node = project(hook.addr(), "timeout: 1s\n", "");
         let db = shop(&node);
         node.start();
         node.wait("up", |s| s["sources"][0]["state"] == "stream").await;
