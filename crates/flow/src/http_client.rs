@@ -185,7 +185,8 @@ impl Client {
         }
         let body = body.map_or_else(Bytes::new, |(kind, body)| {
             let headers = request.headers_mut();
-            headers.map(|headers| headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind)));
+            headers
+                .map(|headers| headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind)));
             body
         });
         if let Some(own) = request.headers_mut() {
@@ -251,7 +252,10 @@ mod tests {
         assert_eq!((endpoint.host.as_str(), endpoint.port), ("[::1]", 9201));
         assert_eq!(endpoint.login.unwrap().expose(), format!("Basic {}", BASE64.encode("u@x:p/w")));
         let (endpoint, path) = parse("https://hooks/a/b?token=x@y:1#part").unwrap();
-        assert_eq!((endpoint.host.as_str(), endpoint.port, path.expose()), ("hooks", 443, "/a/b?token=x@y:1"));
+        assert_eq!(
+            (endpoint.host.as_str(), endpoint.port, path.expose()),
+            ("hooks", 443, "/a/b?token=x@y:1")
+        );
         let (endpoint, path) = parse("http://hooks?token=x").unwrap();
         assert_eq!((endpoint.host.as_str(), endpoint.port, path.expose()), ("hooks", 80, "/?token=x"));
         assert_eq!(Endpoint::parse(&Secret::new("http://search"), Some(9200)).unwrap().0.port, 9200);

@@ -60,7 +60,8 @@ impl Key {
 
 /// The value of `webhook-signature`.
 pub fn sign(keys: &[Key], id: &str, timestamp: i64, body: &[u8]) -> String {
-    let sign = |key: &Key| format!("v1,{}", BASE64.encode(key.mac(id, timestamp, body).finalize().into_bytes()));
+    let sign =
+        |key: &Key| format!("v1,{}", BASE64.encode(key.mac(id, timestamp, body).finalize().into_bytes()));
     keys.iter().map(sign).collect::<Vec<_>>().join(" ")
 }
 

@@ -3,8 +3,8 @@
 use crate::files::{self, Folder, read_folder};
 use base::{ByteSize, Secret, Span};
 use flow::config::{
-    DdlPolicy, FlowConfig, HttpMethod, KafkaCodec, KafkaStart, OnBad, OnGap, RedisType, SinkConfig, SinkKind, SnapshotMode,
-    SourceConfig, SourceKind, TransformStep,
+    DdlPolicy, FlowConfig, HttpMethod, KafkaCodec, KafkaStart, OnBad, OnGap, RedisType, SinkConfig, SinkKind,
+    SnapshotMode, SourceConfig, SourceKind, TransformStep,
 };
 use flow::formats::Format;
 use flow::formats::decode::{self, MessageFormat};

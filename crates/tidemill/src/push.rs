@@ -114,10 +114,10 @@ fn check_signature(door: &PushDoor, headers: &HeaderMap, body: &[u8]) -> Result<
     }
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-    let (id, sent, signatures) =
-        (text(webhook::ID), text(webhook::TIMESTAMP), text(webhook::SIGNATURE));
+    let (id, sent, signatures) = (text(webhook::ID), text(webhook::TIMESTAMP), text(webhook::SIGNATURE));
     webhook::verify(&door.keys, id, sent, signatures, body, now).map_err(|reason| {
-        let hint = "sign the request as Standard Webhooks says: webhook-id, webhook-timestamp and webhook-signature";
+        let hint =
+            "sign the request as Standard Webhooks says: webhook-id, webhook-timestamp and webhook-signature";
         problem(Code::Unauthenticated, reason, hint)
     })
 }
@@ -131,8 +131,11 @@ fn refusal(error: PushError) -> Response {
             "a new request needs a new name; a repeat has the same body, too",
         ),
         PushError::Full => {
-            let mut response =
-                problem(Code::Exhausted, "too much waits to be written", "send the request again a little later");
+            let mut response = problem(
+                Code::Exhausted,
+                "too much waits to be written",
+                "send the request again a little later",
+            );
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
             response
         }

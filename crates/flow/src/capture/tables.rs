@@ -29,8 +29,8 @@ pub struct Tables {
     known: HashMap<TableName, Known>,
     told: HashMap<TableName, Vec<Definition>>,
     next_id: u32,
-    /// What changes replaced since the last `keep`.
-    replaced: Vec<(TableName, Option<Known>)>,
+    /// What stood at the last `keep` where changes replaced it since.
+    replaced: HashMap<TableName, Option<Known>>,
 }
 
 /// What messages tell of a table: as they write it, and as it was read.
@@ -117,7 +117,14 @@ impl Tables {
         declared: BTreeMap<String, DeclaredTable>,
         tables: impl IntoIterator<Item = Arc<Table>>,
     ) -> Self {
-        let mut all = Self { format, declared, known: HashMap::new(), told: HashMap::new(), next_id: 1, replaced: Vec::new() };
+        let mut all = Self {
+            format,
+            declared,
+            known: HashMap::new(),
+            told: HashMap::new(),
+            next_id: 1,
+            replaced: HashMap::new(),
+        };
         for table in tables {
             all.next_id = all.next_id.max(table.id + 1);
             let known = all.with_readers(table, None);
@@ -139,7 +146,7 @@ impl Tables {
 
     /// None of the changes since the last `keep` is taken: the definitions are what they were.
     pub fn revert(&mut self) {
-        while let Some((name, known)) = self.replaced.pop() {
+        for (name, known) in std::mem::take(&mut self.replaced) {
             match known {
                 Some(known) => drop(self.known.insert(name, known)),
                 None => drop(self.known.remove(&name)),
@@ -181,7 +188,7 @@ impl Tables {
         let table = Arc::clone(&known.table);
         let evolved = old.as_ref().is_none_or(|old| old.version != table.version).then_some(old);
         let replaced = self.known.insert(change.name.clone(), known);
-        self.replaced.push((change.name.clone(), replaced));
+        self.replaced.entry(change.name.clone()).or_insert(replaced);
         Ok(Some(Prepared { table, evolved, op, before, after }))
     }
 

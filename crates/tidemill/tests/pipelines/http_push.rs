@@ -87,7 +87,8 @@ async fn everything_acknowledged_is_there_once_over_kills() {
         let mut kills = 0;
         while done.get() < 3 {
             let seen = acknowledged.get() + 15;
-            node.until("requests are answered", || async { acknowledged.get() >= seen || done.get() == 3 }).await;
+            node.until("requests are answered", || async { acknowledged.get() >= seen || done.get() == 3 })
+                .await;
             if done.get() < 3 {
                 node.kill9();
                 node.start();
@@ -122,7 +123,11 @@ async fn a_request_is_taken_whole_or_not_at_all_and_told_with_its_line() {
     assert_eq!((status, answer), (200, json!({"changes": 2, "lsn": 2, "repeated": false})));
     for (query, body, told) in [
         // The first line would make a column.
-        ("", "{\"id\": 3, \"more\": 1}\n{\"id\": \"x\"}\n", "line 2: its `id` is a string that is no `bigint`"),
+        (
+            "",
+            "{\"id\": 3, \"more\": 1}\n{\"id\": \"x\"}\n",
+            "line 2: its `id` is a string that is no `bigint`",
+        ),
         ("", "{\"id\": 3}\n\n{\"note\": \"no key\"}", "line 3: its `id` is NULL or missing"),
         ("", "[{\"id\": 3},\n{\"id\": 4}", "line 2: it is not JSON"),
         ("", "{\"id\": 3}\n[]", "line 2: the value is not a JSON object"),
@@ -181,7 +186,8 @@ async fn only_who_knows_the_secret_may_push_where_there_is_one() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
     let signed = async |id: &str, sent: i64, signature: String| {
         let request = door.client.post(&door.url).header("webhook-id", id).body(body);
-        let request = request.header("webhook-timestamp", sent.to_string()).header("webhook-signature", signature);
+        let request =
+            request.header("webhook-timestamp", sent.to_string()).header("webhook-signature", signature);
         request.send().await.unwrap().status().as_u16()
     };
     let sign = |id: &str, sent: i64| webhook::sign(&[key.clone()], id, sent, body.as_bytes());
@@ -200,7 +206,8 @@ async fn what_waits_is_bounded_and_a_client_is_told_to_come_again() {
     let mut slow = Vec::new();
     for _ in 0..8 {
         let mut client = TcpStream::connect(node.address()).await.unwrap();
-        let head = "POST /api/v1/sources/in/changes HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8388608\r\n\r\n[";
+        let head =
+            "POST /api/v1/sources/in/changes HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8388608\r\n\r\n[";
         client.write_all(head.as_bytes()).await.unwrap();
         slow.push(client);
     }
@@ -239,9 +246,13 @@ async fn changes_in_our_format_go_from_one_node_to_another_and_other_sources_tak
     let body = lines.map(|line| line.to_string()).join("\n");
     assert_eq!(door.push("", "", &body).await.1["changes"], 4);
     let seen = node.changes("in");
-    assert_eq!(seen.iter().map(|c| c["op"].as_str().unwrap()).collect::<Vec<_>>(), ["insert", "update", "insert", "delete"]);
+    assert_eq!(
+        seen.iter().map(|c| c["op"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["insert", "update", "insert", "delete"]
+    );
     assert_eq!((&seen[0]["ts_ms"], &seen[3]["txn"]["last"]), (&json!(1_700_000_000_000u64), &json!(true)));
-    node.until("the copy is there", || async { copied(&node, "SELECT id, n FROM orders") == [["1", "2"]] }).await;
+    node.until("the copy is there", || async { copied(&node, "SELECT id, n FROM orders") == [["1", "2"]] })
+        .await;
     let (status, answer) = door.push("?op=delete", "", "{\"id\": 1}").await;
     assert_eq!(status, 400, "{answer}");
     let (code, out, err) = node.run(&["flow", "resnapshot", "copy"]);
@@ -252,7 +263,8 @@ async fn changes_in_our_format_go_from_one_node_to_another_and_other_sources_tak
 
 #[test]
 fn what_means_nothing_to_the_source_is_told() {
-    for (line, word) in [("url: http://x", "url"), ("snapshot: never", "snapshot"), ("topics: [a]", "topics")] {
+    for (line, word) in [("url: http://x", "url"), ("snapshot: never", "snapshot"), ("topics: [a]", "topics")]
+    {
         let (code, _, err) = project(&format!("{DECLARED}{line}\n")).run(&["check"]);
         assert!(code == 2 && err.contains(&format!("`{word}` means nothing")), "{err}");
     }

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use testkit::{Fault, FaultProxy, Received, Reply, Webhook};
 
-const SECRETS: [&str; 2] = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="];
+const SECRETS: [&str; 2] =
+    ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="];
 
 fn shop(node: &Node) -> Connection {
     let shop = Connection::open(node.path("shop.db")).unwrap();
@@ -54,8 +55,10 @@ fn accepted(requests: &[Received]) -> Vec<u64> {
 }
 
 async fn delivered(node: &Node, lsn: u64) {
-    node.wait("all is delivered", |s| s["flows"][0]["lsn"].as_u64() >= Some(lsn) && s["flows"][0]["lag_changes"] == 0)
-        .await;
+    node.wait("all is delivered", |s| {
+        s["flows"][0]["lsn"].as_u64() >= Some(lsn) && s["flows"][0]["lag_changes"] == 0
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,7 +87,8 @@ async fn each_change_arrives_once_for_a_receiver_that_knows_ids_whatever_is_kill
             db.execute("INSERT INTO orders VALUES (?1, 'n')", [written]).unwrap();
             written += 1;
             if rng.below(4) == 0 {
-                db.execute("UPDATE orders SET note = note || ?1 WHERE id = ?2", [round, written - 1]).unwrap();
+                db.execute("UPDATE orders SET note = note || ?1 WHERE id = ?2", [round, written - 1])
+                    .unwrap();
             }
         }
         // In the middle of the flow.
@@ -220,7 +224,8 @@ async fn a_row_that_is_refused_is_parked_with_the_receivers_reason_and_the_other
     // A later change of a parked row waits behind it.
     db.execute("UPDATE orders SET note = 'mended' WHERE id = 13", []).unwrap();
     db.execute("INSERT INTO orders VALUES (61, 'last')", []).unwrap();
-    node.wait("five are parked", |s| s["flows"][0]["dead_letters"] == 5 && s["flows"][0]["lag_changes"] == 0).await;
+    node.wait("five are parked", |s| s["flows"][0]["dead_letters"] == 5 && s["flows"][0]["lag_changes"] == 0)
+        .await;
     let ids = |requests: &[Received]| {
         let taken = requests.iter().filter(|r| r.status == 200).flat_map(changes);
         taken.map(|change| change["after"]["id"].as_u64().unwrap()).collect::<Vec<_>>()

@@ -72,14 +72,22 @@ mod tests {
         let two = vec![(1, "{\"a\":1}".to_owned()), (3, "{\"a\":2}".to_owned())];
         assert_eq!(read("{\"a\":1}\n\n{\"a\":2}\n"), Ok(two.clone()));
         assert_eq!(read("[{\"a\":1},\n\n{\"a\":2}]"), Ok(two));
-        assert_eq!(read("{\n\"a\":\r\n1}{}"), Ok(vec![(1, "{\n\"a\":\r\n1}".to_owned()), (3, "{}".to_owned())]));
+        assert_eq!(
+            read("{\n\"a\":\r\n1}{}"),
+            Ok(vec![(1, "{\n\"a\":\r\n1}".to_owned()), (3, "{}".to_owned())])
+        );
         assert_eq!(read("[]"), Ok(Vec::new()));
         assert_eq!(read(" \n"), Ok(Vec::new()));
     }
 
     #[test]
     fn what_is_no_json_is_told_with_its_line() {
-        for (body, told) in [("{}\n{\"a\":}\n", "line 2: "), ("[{}\n,x]", "line 2: "), ("[{}", "line 1: "), ("\u{0}", "line 1: ")] {
+        for (body, told) in [
+            ("{}\n{\"a\":}\n", "line 2: "),
+            ("[{}\n,x]", "line 2: "),
+            ("[{}", "line 1: "),
+            ("\u{0}", "line 1: "),
+        ] {
             let error = read(body).unwrap_err();
             assert!(error.starts_with(told), "{body:?}: {error}");
         }

@@ -7,11 +7,11 @@
 
 mod body;
 
+use super::CaptureError;
 use super::mysql::{Anew, Control};
 use super::status::{PositionStatus, SnapshotStatus, StatusCell};
 use super::tables::{Prepared, Tables};
 use super::writer::JournalHandle;
-use super::CaptureError;
 use crate::config::SourceConfig;
 use crate::formats::decode::{Incoming, MessageFormat, decode};
 use crate::patterns::Patterns;
@@ -383,7 +383,8 @@ const DIGEST_PART_CHARS: usize = 16;
 
 /// What is kept of a request: half of it tells its name, half its content.
 fn digest(id: &str, push: &Push) -> String {
-    let hex = |hash: Sha256| hash.finalize()[..DIGEST_PART_CHARS / 2].iter().map(|b| format!("{b:02x}")).collect();
+    let hex =
+        |hash: Sha256| hash.finalize()[..DIGEST_PART_CHARS / 2].iter().map(|b| format!("{b:02x}")).collect();
     let name: String = hex(Sha256::new_with_prefix(id));
     let table = push.table.as_deref().unwrap_or_default();
     let content: String =

@@ -9,8 +9,8 @@ mod intake;
 mod plan;
 
 use super::mysql::{Anew, Control};
-use super::tables::Tables;
 use super::status::{PositionStatus, SnapshotStatus, SourceStatus, StatusCell};
+use super::tables::Tables;
 use super::writer::JournalHandle;
 use super::{CaptureError, CaptureErrorKind};
 use crate::config::{OnGap, SourceConfig};

@@ -64,7 +64,8 @@ impl Receiver {
     /// `Err` says what is wrong, without any secret, and what to do.
     pub fn read(sink: &SinkConfig) -> Result<Self, (String, String)> {
         let wrong = |message: String, hint: &str| (message, hint.to_owned());
-        let url = sink.url.as_ref().ok_or_else(|| wrong("`url` is missing".into(), "url: https://host/path"))?;
+        let url =
+            sink.url.as_ref().ok_or_else(|| wrong("`url` is missing".into(), "url: https://host/path"))?;
         let (endpoint, path) =
             Endpoint::parse(url, None).map_err(|message| wrong(message, "url: https://host/path"))?;
         let mut headers = HeaderMap::new();
@@ -76,7 +77,10 @@ impl Receiver {
                 return Err(wrong(message, "take it out of `headers`"));
             }
             let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
-                wrong(format!("the header `{name}` has characters that HTTP does not allow"), "use ASCII on one line")
+                wrong(
+                    format!("the header `{name}` has characters that HTTP does not allow"),
+                    "use ASCII on one line",
+                )
             })?;
             value.set_sensitive(true);
             headers.insert(known, value);

@@ -26,12 +26,19 @@ pub fn judge(answer: &Answer, now_s: i64) -> Verdict {
     }
     let told = told(answer);
     let blocked = |hint: &str| {
-        Verdict::Failed(SinkError::Blocked { message: format!("the receiver answered {told}"), hint: hint.into() })
+        Verdict::Failed(SinkError::Blocked {
+            message: format!("the receiver answered {told}"),
+            hint: hint.into(),
+        })
     };
     match status.as_u16() {
         400 | 413 | 422 => Verdict::Refused(told),
-        301..=308 => blocked("the receiver is elsewhere: write the url that it redirects to into the sink's file"),
-        401 | 403 => blocked("check the sink's url, `headers` and `secrets`: the receiver does not let us in"),
+        301..=308 => {
+            blocked("the receiver is elsewhere: write the url that it redirects to into the sink's file")
+        }
+        401 | 403 => {
+            blocked("check the sink's url, `headers` and `secrets`: the receiver does not let us in")
+        }
         404 | 410 => blocked("check the sink's url: nobody receives there"),
         408 | 423 | 425 | 429 => later(told, &answer.headers, now_s),
         501 | 505 => blocked("check the sink's url and `method`: the receiver cannot take such requests"),
