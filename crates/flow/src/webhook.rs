@@ -111,7 +111,7 @@ mod tests {
             verify(keys, ID, sent, signatures, body, now)
         };
         let sent = SENT.to_string();
-        assert_eq!(ask(&[key.clone()], &sent, &both, BODY, SENT + 300), Ok(()));
+        assert_eq!(ask(std::slice::from_ref(&key), &sent, &both, BODY, SENT + 300), Ok(()));
         assert_eq!(ask(&[other.clone(), key.clone()], &sent, SIGNED, BODY, SENT - 300), Ok(()));
         for (keys, sent, signatures, body, now) in [
             (&[other][..], sent.as_str(), SIGNED, BODY, SENT),

@@ -38,7 +38,8 @@ pub async fn push(
     request: Request,
 ) -> Response {
     match take(&app, &name, query.map(|query| query.0), request).await {
-        Ok(answer) | Err(answer) => answer,
+        Ok(answer) => answer,
+        Err(refusal) => *refusal,
     }
 }
 
@@ -47,14 +48,14 @@ async fn take(
     name: &str,
     query: Result<PushQuery, axum::extract::rejection::QueryRejection>,
     request: Request,
-) -> Result<Response, Response> {
-    let open = open_source(app, name).map_err(|refusal| *refusal)?;
+) -> Result<Response, Box<Response>> {
+    let open = open_source(app, name)?;
     let door = open.push.as_ref().ok_or_else(|| {
         let message = format!("source `{name}` takes no changes from programs");
-        problem(Code::NotFound, message, "only a source of `kind: http` does: see docs/guides/http.md")
+        refuse(Code::NotFound, message, "only a source of `kind: http` does: see docs/guides/http.md")
     })?;
     let query = query.map_err(|error| {
-        problem(Code::Invalid, error.body_text(), "the query is table=DB.TABLE and op=insert or op=delete")
+        refuse(Code::Invalid, error.body_text(), "the query is table=DB.TABLE and op=insert or op=delete")
     })?;
     let (head, body) = request.into_parts();
     let room = door.inbox.reserve(announced(&head.headers)?).map_err(refusal)?;
@@ -67,27 +68,32 @@ async fn take(
     Ok(axum::Json(pushed).into_response())
 }
 
+/// A problem, as the errors of functions are kept small.
+fn refuse(code: Code, detail: impl Into<String>, hint: &str) -> Box<Response> {
+    Box::new(problem(code, detail, hint))
+}
+
 /// The bytes that a request says it has; one that does not say may have all that is allowed.
-fn announced(headers: &HeaderMap) -> Result<usize, Response> {
+fn announced(headers: &HeaderMap) -> Result<usize, Box<Response>> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let bytes = length.unwrap_or(BODY_BYTES_MAX);
     if bytes > BODY_BYTES_MAX { Err(too_large()) } else { Ok(bytes) }
 }
 
-fn too_large() -> Response {
+fn too_large() -> Box<Response> {
     let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
-    problem(Code::Invalid, message, "send it in parts: each request is one transaction")
+    refuse(Code::Invalid, message, "send it in parts: each request is one transaction")
 }
 
-async fn read(body: Body) -> Result<Bytes, Response> {
+async fn read(body: Body) -> Result<Bytes, Box<Response>> {
     let read = tokio::time::timeout(BODY_WAIT, to_bytes(body, BODY_BYTES_MAX)).await;
     match read {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
-        Ok(Err(_)) => Err(problem(Code::Invalid, "the body broke off", "send the request again")),
+        Ok(Err(_)) => Err(refuse(Code::Invalid, "the body broke off", "send the request again")),
         Err(_) => {
             let message = format!("the body did not come within {} s", BODY_WAIT.as_secs());
-            Err(problem(Code::Invalid, message, "send the request again, in smaller parts"))
+            Err(refuse(Code::Invalid, message, "send the request again, in smaller parts"))
         }
     }
 }
@@ -97,18 +103,18 @@ fn is_length_limit(error: &axum::Error) -> bool {
 }
 
 /// What a request calls itself, by either of the names that clients use.
-fn named(headers: &HeaderMap) -> Result<Option<String>, Response> {
+fn named(headers: &HeaderMap) -> Result<Option<String>, Box<Response>> {
     let Some(value) = headers.get(webhook::ID).or_else(|| headers.get("idempotency-key")) else {
         return Ok(None);
     };
     let id = value.to_str().ok().filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX);
     id.map(|id| Some(id.to_owned())).ok_or_else(|| {
         let message = format!("`webhook-id` is not 1 to {ID_BYTES_MAX} ASCII characters");
-        problem(Code::Invalid, message, "a UUID will do; a repeat has the same")
+        refuse(Code::Invalid, message, "a UUID will do; a repeat has the same")
     })
 }
 
-fn check_signature(door: &PushDoor, headers: &HeaderMap, body: &[u8]) -> Result<(), Response> {
+fn check_signature(door: &PushDoor, headers: &HeaderMap, body: &[u8]) -> Result<(), Box<Response>> {
     if door.keys.is_empty() {
         return Ok(());
     }
@@ -118,20 +124,20 @@ fn check_signature(door: &PushDoor, headers: &HeaderMap, body: &[u8]) -> Result<
     webhook::verify(&door.keys, id, sent, signatures, body, now).map_err(|reason| {
         let hint =
             "sign the request as Standard Webhooks says: webhook-id, webhook-timestamp and webhook-signature";
-        problem(Code::Unauthenticated, reason, hint)
+        refuse(Code::Unauthenticated, reason, hint)
     })
 }
 
-fn refusal(error: PushError) -> Response {
+fn refusal(error: PushError) -> Box<Response> {
     match error {
-        PushError::Invalid { message, hint } => problem(Code::Invalid, message, hint),
-        PushError::NameTaken => problem(
+        PushError::Invalid { message, hint } => refuse(Code::Invalid, message, hint),
+        PushError::NameTaken => refuse(
             Code::AlreadyExists,
             "another request with this `webhook-id` was taken before",
             "a new request needs a new name; a repeat has the same body, too",
         ),
         PushError::Full => {
-            let mut response = problem(
+            let mut response = refuse(
                 Code::Exhausted,
                 "too much waits to be written",
                 "send the request again a little later",
@@ -140,7 +146,7 @@ fn refusal(error: PushError) -> Response {
             response
         }
         PushError::Away(message) => {
-            problem(Code::Unavailable, message, "send the request again, with the same `webhook-id`")
+            refuse(Code::Unavailable, message, "send the request again, with the same `webhook-id`")
         }
     }
 }
