@@ -160,6 +160,8 @@ pub struct SourceOptions {
     pub tls_ca: Option<PathBuf>,
     /// `kafka`: the shape of the messages.
     pub format: MessageFormat,
+    /// `mysql`: leave out what a flow with `mark: true` wrote into this server, so that two servers can feed each other.
+    pub skip_marked: bool,
 }
 
 /// TLS to a server.
@@ -405,6 +407,9 @@ pub struct FlowOptions {
     /// the order of the source.
     #[schemars(extend("default" = crate::sinks::mysql::lanes::LANES_DEFAULT))]
     pub lanes: Option<u32>,
+    /// `mysql`, `tidb`: mark every transaction as the flow's own, for a source of that server with `skip_marked`. Statements
+    /// carry no mark, so that it needs `ddl: hold`, and a table is emptied by DELETE.
+    pub mark: bool,
 }
 
 /// How messages are compressed.

@@ -6,6 +6,7 @@ pub mod deliver;
 pub mod formats;
 mod interruptions;
 mod kafka;
+mod marks;
 pub mod patterns;
 pub mod preview;
 pub mod sinks;

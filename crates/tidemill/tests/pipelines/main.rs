@@ -27,5 +27,6 @@ mod redis;
 mod sinks;
 mod sqlite_source;
 mod targets;
+mod two_way;
 mod types;
 mod verify;
