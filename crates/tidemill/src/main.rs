@@ -136,6 +136,14 @@ pub enum FlowVerb {
         /// Only these tables; all of the flow by default.
         tables: Vec<String>,
     },
+    /// Deliver again from a change on; readers see older rows until the flow has caught up.
+    Rewind {
+        /// The flow's name.
+        flow: String,
+        /// The first change that comes again: its lsn, or `start` for the oldest that the journal has.
+        #[arg(long, value_name = "LSN|start", value_parser = rewind_place)]
+        to: serde_json::Value,
+    },
     /// Try the parked changes again.
     Retry {
         /// The flow's name.
@@ -165,6 +173,15 @@ pub enum FlowVerb {
         /// The flow's name.
         flow: String,
     },
+}
+
+/// An lsn, or `start`, as the node takes it.
+fn rewind_place(text: &str) -> Result<serde_json::Value, String> {
+    match text.parse::<u64>() {
+        Ok(lsn) => Ok(lsn.into()),
+        Err(_) if text == "start" => Ok(text.into()),
+        Err(_) => Err("neither the number of a change nor `start`".to_owned()),
+    }
 }
 
 /// Freed memory goes back to the system at least this often: the allocator gives it back only when it is used.

@@ -43,19 +43,11 @@ pub struct Parked {
 
 impl Parked {
     pub fn open(flow: &Flow) -> Result<Self, FlowError> {
-        let kind = flow.sink_config.kind;
-        let holds_rows = match kind {
-            SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite | SinkKind::Elasticsearch => true,
-            SinkKind::Redis => {
-                !matches!(flow.config.options.r#type, Some(RedisType::Stream | RedisType::Pubsub))
-            }
-            _ => false,
-        };
         let mut parked = Self {
             flow: Arc::clone(&flow.name),
             catalog: flow.catalog.clone(),
             journal: flow.journal.clone(),
-            holds_rows: holds_rows && !flow.config.options.history,
+            holds_rows: holds_rows(flow),
             held: HashMap::new(),
             count: 0,
             producer: Producer::new(flow.journal.clone(), &flow.config)?,
@@ -255,6 +247,17 @@ impl Parked {
     pub fn rest(&mut self) {
         (self.reader, self.chunk) = (None, None);
     }
+}
+
+/// Whether the flow's sink holds the rows that the source has, and not what happened to them.
+pub fn holds_rows(flow: &Flow) -> bool {
+    let options = &flow.config.options;
+    !options.history
+        && match flow.sink_config.kind {
+            SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite | SinkKind::Elasticsearch => true,
+            SinkKind::Redis => !matches!(options.r#type, Some(RedisType::Stream | RedisType::Pubsub)),
+            _ => false,
+        }
 }
 
 enum Found {

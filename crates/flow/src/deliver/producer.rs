@@ -222,6 +222,11 @@ impl Producer {
         Ok(Some(plan))
     }
 
+    /// What a table's rows become in the sink; `None` for a table that is not of the flow.
+    pub fn target(&mut self, table: &Arc<Table>) -> Result<Option<Arc<Table>>, ProduceError> {
+        Ok(self.plan(table)?.map(|plan| Arc::clone(plan.table())))
+    }
+
     /// Appends the change as the sink shall see it to `out`.
     pub fn convert(
         &mut self,

@@ -23,6 +23,7 @@ mod process;
 mod processing;
 mod random;
 mod redis;
+mod rewind;
 mod sinks;
 mod sqlite_source;
 mod targets;
