@@ -1,5 +1,6 @@
 //! The REST surface: health, metrics, status, changes, and the verbs for flows. Loopback only.
 
+use crate::gauges;
 use crate::start::{Node, OpenSource, RunningSource};
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -102,7 +103,12 @@ pub const ROUTES: [Route; 12] = [
         path: "/metrics",
         shown: "/metrics",
         what: "Prometheus text; [metrics.md](metrics.md) lists the names.",
-        handler: || get(|State(app): State<App>| async move { app.metrics.render() }),
+        handler: || {
+            get(|State(app): State<App>| async move {
+                gauges::look(&app.node);
+                app.metrics.render()
+            })
+        },
     },
     Route {
         method: "GET",
@@ -274,11 +280,8 @@ pub fn status(node: &Node) -> Value {
         .flows
         .values()
         .map(|flow| {
-            let mut status = flow.status.get();
             let source = node.sources[&flow.from].open.as_ref();
-            let end = source.map_or(0, |open| open.journal.sealed().lsn);
-            status.lag_changes = end.saturating_sub(status.lsn);
-            status
+            flow.status.against(source.map(|open| open.journal.sealed()).unwrap_or_default())
         })
         .collect();
     json!({"name": node.name, "sources": sources, "flows": flows, "mesh": null, "runs": []})

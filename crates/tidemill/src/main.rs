@@ -6,7 +6,9 @@ mod demo;
 mod doctor;
 mod failure;
 mod files;
+mod gauges;
 mod http;
+mod import;
 mod init;
 mod preview;
 mod project;
@@ -50,6 +52,11 @@ enum Command {
     Init {
         /// The folder to write to; the project folder by default. Files that are there are never overwritten.
         dir: Option<PathBuf>,
+    },
+    /// Write a project out of another tool's configuration, and say what was not taken over.
+    Import {
+        #[command(subcommand)]
+        from: import::Import,
     },
     /// Find every mistake at once.
     Check {
@@ -224,6 +231,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let dir = cli.project.clone();
     match cli.command {
         Command::Init { dir: target } => init::run(&target.unwrap_or(dir), cli.quiet),
+        Command::Import { from } => import::run(from, &dir, cli.quiet),
         Command::Check { connect } => commands::check(&dir, connect, cli.json, cli.quiet).await,
         Command::Up { role, log } => {
             if let Some(other) = role.iter().find(|role| *role != "flow") {

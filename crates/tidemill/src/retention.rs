@@ -116,7 +116,8 @@ fn prune(
             );
         }
         reader.status.update(|s| s.holds_journal = holds);
-        metrics::gauge!(base::metrics::HOLDS_JOURNAL, "flow" => name.clone()).set(f64::from(u8::from(holds)));
+        metrics::gauge!(base::metrics::HOLDS_JOURNAL, &reader.status.labels())
+            .set(f64::from(u8::from(holds)));
     }
     removed += journal.prune(u64::MAX, grace)?;
     metrics::gauge!(base::metrics::JOURNAL_BYTES, "source" => source.to_owned())

@@ -122,6 +122,9 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
             continue;
         }
         let (started, delivered) = (Instant::now(), flow.status.get().delivered);
+        if flow.status.get().error.is_some() {
+            metrics::counter!(base::metrics::DELIVERY_RETRIES, &flow.status.labels()).increment(1);
+        }
         // Whether it may run is for the catalog to say: one that cannot be read stops the flow.
         let end = match paused {
             Ok(_) => drive(&flow, &mut control, &mut shutdown, &mut asked).await,
@@ -460,7 +463,10 @@ impl Delivery<'_> {
     }
 
     async fn deliver(&mut self, produced: Produced) -> Result<(), FlowError> {
-        let Produced { changes, failed, up_to, ends_txn, tables, ts_ms } = produced;
+        let Produced { changes, failed, up_to, ends_txn, tables, first_ts_ms, ts_ms, bytes } = produced;
+        if first_ts_ms > 0 {
+            self.flow.status.lacks_since(first_ts_ms);
+        }
         if !tables.is_empty() {
             self.sink.prepare(&tables).await?;
         }
@@ -485,8 +491,10 @@ impl Delivery<'_> {
         (self.in_part, self.passed) = (!ends_txn, None);
         self.unsettled = true;
         self.note(up_to)?;
-        metrics::counter!(base::metrics::DELIVERED_CHANGES, "flow" => self.flow.name.to_string())
-            .increment(count);
+        let labels = self.flow.status.labels();
+        metrics::counter!(base::metrics::DELIVERED_CHANGES, &labels).increment(count);
+        metrics::counter!(base::metrics::DELIVERED_BYTES, &labels).increment(bytes);
+        metrics::counter!(base::metrics::DELIVERED_BATCHES, &labels).increment(1);
         self.flow.status.update(|s| s.delivered += count);
         self.show(up_to.lsn, ts_ms);
         self.reached = up_to.lsn;
@@ -674,20 +682,17 @@ impl Delivery<'_> {
     }
 
     fn show(&self, lsn: u64, ts_ms: i64) {
-        let end = self.flow.journal.sealed().lsn;
+        let end = self.flow.journal.sealed();
         let count = self.parked.count();
+        if ts_ms > 0 {
+            self.flow.status.lacks_since(ts_ms);
+        }
         self.flow.status.advance(|s| {
             s.lsn = s.lsn.max(lsn);
-            s.lag_changes = end.saturating_sub(s.lsn);
-            s.lag_ms = if s.lag_changes == 0 || ts_ms == 0 {
-                0
-            } else {
-                now_ms().saturating_sub(ts_ms).max(0) as u64
-            };
+            s.lag_changes = end.lsn.saturating_sub(s.lsn);
             s.dead_letters = count;
         });
-        let lag = end.saturating_sub(lsn);
-        metrics::gauge!(base::metrics::DELIVERY_LAG, "flow" => self.flow.name.to_string()).set(lag as f64);
+        self.flow.status.against(end);
     }
 }
 

@@ -5,13 +5,12 @@
 //! and nothing was delivered meanwhile.
 //!
 //! In a sink that holds rows, old rows meet what newer ones left there. Each row ends as the source has it if its
-//! table still has the columns and the name that the old rows have, and if it has a key to find the row by; in SQL also if no
-//! other unique key can take an old row for another one. A table that is read anew behind the rewind is empty first.
+//! table still has the columns and the name that the old rows have, and if it has a key to find the row by. A table that is read
+//! anew behind the rewind is empty first. What a target refuses of the old rows, by keys of its own, is parked as ever.
 
 use super::parked::holds_rows;
 use super::producer::Producer;
 use super::{Flow, FlowError};
-use crate::config::SinkKind;
 use crate::sinks;
 use base::{Change, Op};
 use std::collections::HashSet;
@@ -53,7 +52,7 @@ pub fn note(flow: &Flow, to: RewindTo) -> Result<Rewound, Refused> {
     supported(flow)?;
     if holds_rows(flow) {
         let look = look(flow, rewound.from).map_err(internal)?;
-        look.verdict(flow, rewound.from)?;
+        look.verdict(flow)?;
     }
     let noted = flow.catalog.set_rewind(&flow.name, flow.journal.identity(), rewound.from);
     noted.map_err(|error| internal(error.into()))?;
@@ -104,15 +103,14 @@ fn supported(flow: &Flow) -> Result<(), Refused> {
 struct Look {
     /// The last change that tables had another shape at, and which table.
     reshaped: Option<(u64, String)>,
-    /// A table whose old rows could not be told from newer ones, and why.
-    unsure: Option<(String, &'static str)>,
+    /// A table without a key, whose old rows could not be told from newer ones.
+    keyless: Option<String>,
 }
 
 fn look(flow: &Flow, from: u64) -> Result<Look, FlowError> {
     let mut producer = Producer::new(flow.journal.clone(), &flow.config)?;
     let mut reader = flow.journal.reader(from).map_err(super::ProduceError::from)?;
     let tables = flow.journal.state().tables;
-    let sql = matches!(flow.sink_config.kind, SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite);
     let mut emptied = HashSet::new();
     let mut look = Look::default();
     while let Some(chunk) = reader.next(READ_BYTES).map_err(super::ProduceError::from)? {
@@ -130,16 +128,8 @@ fn look(flow: &Flow, from: u64) -> Result<Look, FlowError> {
             if change.op == Op::Truncate {
                 emptied.insert(change.table.id);
             }
-            if emptied.contains(&change.table.id) || look.unsure.is_some() {
-                continue;
-            }
-            if target.key.is_empty() {
-                look.unsure = Some((name(), "has no key, and its rows would be there twice"));
-            } else if sql && !target.unique_keys.is_empty() {
-                look.unsure = Some((
-                    name(),
-                    "has a unique key besides its primary key, and the sink would refuse old rows for newer ones",
-                ));
+            if target.key.is_empty() && !emptied.contains(&change.table.id) {
+                look.keyless = Some(name());
             }
         }
     }
@@ -156,7 +146,7 @@ impl Look {
         Ok(())
     }
 
-    fn verdict(self, flow: &Flow, from: u64) -> Result<(), Refused> {
+    fn verdict(self, flow: &Flow) -> Result<(), Refused> {
         let instead =
             format!("`tidemill flow resnapshot {}` empties the tables and reads them anew", flow.name);
         if let Some((lsn, table)) = self.reshaped {
@@ -167,11 +157,11 @@ impl Look {
                 hint: format!("rewind to {} or later; {instead}", lsn + 1),
             });
         }
-        match self.unsure {
+        match self.keyless {
             None => Ok(()),
-            Some((table, why)) => Err(Refused {
-                message: format!("`{table}` {why}"),
-                hint: format!("{instead}; a rewind can go before that, but not to {from}"),
+            Some(table) => Err(Refused {
+                message: format!("`{table}` has no key, and its rows would be there twice"),
+                hint: format!("rewind to before the table was read anew, as `--to start` may be; {instead}"),
             }),
         }
     }

@@ -145,8 +145,16 @@ async fn mysql_ends_equal_however_often_it_is_rewound_and_killed() {
     ]);
     node.start();
     node.wait("streaming", |s| s["sources"][0]["snapshot"]["state"] == "done").await;
-    run_all(&server, &["INSERT INTO shop.log VALUES ('x')", "INSERT INTO shop.users VALUES (1, 'a@b')"])
-        .await;
+    run_all(
+        &server,
+        &[
+            "INSERT INTO shop.log VALUES ('x')",
+            "INSERT INTO shop.users VALUES (1, 'b@c')",
+            "UPDATE shop.users SET mail = 'a@b'",
+            "INSERT INTO shop.users VALUES (2, 'b@c')",
+        ],
+    )
+    .await;
     for id in 0..60 {
         server.exec(&format!("REPLACE INTO shop.orders VALUES ({}, 'row {id}')", id % 20)).await.unwrap();
         server.exec(&format!("DELETE FROM shop.orders WHERE id = {}", (id * 7) % 20)).await.unwrap();
@@ -184,12 +192,18 @@ async fn mysql_ends_equal_however_often_it_is_rewound_and_killed() {
         err
     };
     assert!(told("b", &first("log")).contains("`shop.log` has no key"), "twice would be two rows");
-    assert!(told("c", &first("users")).contains("`shop.users` has a unique key"));
-    // From where the table is read anew, both can.
-    for flow in ["b", "c"] {
-        assert_eq!(node.run(&["flow", "rewind", flow, "--to", "start"]).0, 0);
+    // From where the table is read anew, it can. Unique keys of the source are none of ours.
+    for (flow, to) in [("b", "start"), ("c", &first("users"))] {
+        let (code, out, err) = node.run(&["flow", "rewind", flow, "--to", to]);
+        assert!(
+            code == 0 && out.starts_with(&format!("rewound: {flow} delivers again from change ")),
+            "{err}"
+        );
     }
-    node.wait("all flows are at the end", delivered).await;
+    let status = node.wait("all flows are at the end", delivered).await;
+    assert!((0..3).all(|i| status["flows"][i]["dead_letters"] == 0), "{status:#}");
+    let mails: Vec<String> = server.query("SELECT mail FROM copy.users").await.unwrap();
+    assert_eq!(mails, ["a@b", "b@c"]);
     let lines: Vec<String> = server.query("SELECT line FROM copy.log").await.unwrap();
     assert_eq!(lines, ["x"]);
 }
@@ -251,13 +265,15 @@ async fn what_is_parked_behind_a_rewind_comes_again_and_the_rest_stays_parked() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_emptied_redis_fills_again_and_a_stream_in_it_is_refused() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
-    let client = redis::Client::open(redis.url()).unwrap();
-    let mut client = client.get_multiplexed_async_connection().await.unwrap();
     let mut node = shop(&format!("kind: redis\nurl: {}\n", redis.url()), "");
     history(&mut node).await;
-    let mut note = async |id: u64| -> Option<String> {
+    let note = async |id: u64| -> Option<String> {
         let mut ask = redis::cmd("HGET");
-        ask.arg(format!("shop:orders:{id}")).arg("note").query_async(&mut client).await.unwrap()
+        ask.arg(format!("shop:orders:{id}"))
+            .arg("note")
+            .query_async(&mut client_of(&redis).await)
+            .await
+            .unwrap()
     };
     // A row that someone deleted, and one that is newer than what comes.
     let () = redis::cmd("DEL").arg("shop:orders:2").query_async(&mut client_of(&redis).await).await.unwrap();
@@ -290,8 +306,8 @@ async fn client_of(redis: &Redis) -> redis::aio::MultiplexedConnection {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_get_the_changes_again() {
-    let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
     for options in ["topic: plain, partitions: 1", "topic: exact, partitions: 1, exactly_once: true"] {
+        let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
         let mut node = shop(&format!("kind: kafka\nurl: {}\n", kafka.url()), options);
         history(&mut node).await;
         let topic = options.split([' ', ',']).nth(1).unwrap();
@@ -305,14 +321,21 @@ async fn topics_get_the_changes_again() {
         let once = lsns().await;
         let from = first_lsn_of(&node, "insert");
         rewind(&node, &from.to_string()).await;
-        node.kill9();
-        node.start();
+        // At least once, a kill may repeat more than was asked for.
+        let exact = topic == "exact";
+        if exact {
+            node.kill9();
+            node.start();
+        }
         let again: Vec<u64> = once.iter().copied().filter(|lsn| *lsn >= from).collect();
         let wanted = [once, again].concat();
         node.until("they came again", || async { lsns().await == wanted }).await;
         at_end(&node).await;
         // The next start does not repeat them.
-        node.kill9();
+        if exact {
+            node.kill9();
+        }
+        node.stop();
         node.start();
         run(&node, "INSERT INTO orders VALUES (9, 'last')");
         node.until("the last is there", || async { lsns().await.len() > wanted.len() }).await;
@@ -326,11 +349,20 @@ async fn an_index_gets_back_what_it_lost() {
     let server = OpenSearch::start(OpenSearchOptions::default()).await.unwrap();
     let mut node = shop(&format!("kind: elasticsearch\nurl: {}\n", server.url()), "index: orders");
     history(&mut node).await;
-    use crate::elasticsearch::{becomes, must};
+    use crate::elasticsearch::{becomes, indexes, must};
     let order = |id: i64, note: &str| (id.to_string(), json!({"id": id, "note": note}));
     let wanted = [order(1, "new"), order(2, "two")];
     becomes(&node, &server, "orders", &wanted).await;
-    must(&server, "DELETE", "/orders/_doc/2?refresh=true", Value::Null).await;
+    // What is there is as new: nothing changes.
+    rewind(&node, "start").await;
+    at_end(&node).await;
+    becomes(&node, &server, "orders", &wanted).await;
+    let index = indexes(&server).await.remove(0);
+    must(&server, "DELETE", &format!("/{index}"), Value::Null).await;
+    node.wait("the flow says that it was emptied", |s| {
+        s["flows"][0]["error"]["message"].as_str().is_some_and(|message| message.contains("emptied"))
+    })
+    .await;
     rewind(&node, "start").await;
     becomes(&node, &server, "orders", &wanted).await;
     at_end(&node).await;
