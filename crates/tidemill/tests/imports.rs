@@ -28,9 +28,9 @@ fn here(name: &str) -> PathBuf {
 /// The files of a project, one behind the other.
 fn project(dir: &Path) -> String {
     let mut out = String::new();
-    for folder in ["", "sources", "sinks", "flows"] {
-        let mut files: Vec<_> =
-            fs::read_dir(dir.join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for folder in ["", "sources", "sinks", "flows", "drafts"] {
+        let entries = fs::read_dir(dir.join(folder)).into_iter().flatten();
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         files.sort();
         for path in files.iter().filter(|path| path.is_file()) {
             let name = path.strip_prefix(dir).unwrap().display().to_string();

@@ -83,6 +83,7 @@ pub fn plan(text: &str) -> Result<Plan, Failure> {
         true,
     );
     plan.source.put_list("tables", &include);
+    plan.include = include;
     if let Some(list) = get("canal.instance.filter.black.regex") {
         let exclude = tables(&mut plan, "canal.instance.filter.black.regex", list, false);
         plan.source.put_list("exclude", &exclude);
@@ -129,9 +130,6 @@ fn sink(plan: &mut Plan, get: &Get<'_>) {
 }
 
 fn flow(plan: &mut Plan, get: &Get<'_>) {
-    let name = plan.name.clone();
-    plan.flow.put_text("from", &name);
-    plan.flow.put_text("to", &name);
     plan.flow.0.push_str("options:\n");
     let topic = match get("canal.mq.dynamicTopic") {
         None => get("canal.mq.topic").unwrap_or("canal"),

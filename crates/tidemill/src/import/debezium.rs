@@ -2,6 +2,7 @@
 
 use super::{Plan, mysql_url, regex, slug, tables};
 use crate::failure::Failure;
+use flow::patterns::wildcard;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -105,6 +106,7 @@ pub fn plan(text: &str) -> Result<Plan, Failure> {
     source(&mut plan, &get, host);
     sink(&mut plan, &get);
     flow(&mut plan, &get, prefix);
+    columns(&mut plan, &config);
     leftovers(&mut plan, &config);
     Ok(plan)
 }
@@ -141,6 +143,7 @@ fn source(plan: &mut Plan, get: &Get<'_>, host: &str) {
         plan.note("database.include.list", format!("`{list}`: the tables name their databases"));
     }
     plan.source.put_list("tables", &include);
+    plan.include = include;
     let mut exclude = Vec::new();
     if let Some(list) = get("database.exclude.list") {
         exclude.extend(tables(plan, "database.exclude.list", &databases(list), false));
@@ -217,8 +220,6 @@ fn sink(plan: &mut Plan, get: &Get<'_>) {
 }
 
 fn flow(plan: &mut Plan, get: &Get<'_>, prefix: &str) {
-    plan.flow.put_text("from", &plan.name.clone());
-    plan.flow.put_text("to", &plan.name.clone());
     let transforms: Vec<&str> = get("transforms")
         .unwrap_or_default()
         .split(',')
@@ -273,7 +274,6 @@ fn flow(plan: &mut Plan, get: &Get<'_>, prefix: &str) {
         put("tombstones", "true");
     }
     keys(plan, get);
-    columns(plan, get);
     if format == "debezium" && get("tombstones.on.delete") == Some("false") {
         plan.note("tombstones.on.delete", "the `debezium` format has a tombstone behind every delete");
     }
@@ -343,29 +343,112 @@ fn keys(plan: &mut Plan, get: &Get<'_>) {
     );
 }
 
-/// Rules of columns are of one flow's tables, and Debezium's name the table in front.
-fn columns(plan: &mut Plan, get: &Get<'_>) {
-    for list in ["column.include.list", "column.exclude.list"] {
-        if let Some(value) = get(list) {
+/// What hides columns must not be lost: a table that is named whole gets a flow with the steps that do the same; for any other
+/// the flow stays a draft.
+fn columns(plan: &mut Plan, config: &BTreeMap<String, String>) {
+    for (setting, list) in config {
+        let Some(step) = step_of(setting) else { continue };
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for expression in regex::split_list(list) {
+            match column_of(&expression).filter(|(table, _)| plan.include.contains(table)) {
+                Some((table, column)) => found.entry(table).or_default().push(column),
+                None => {
+                    plan.shows_too_much = true;
+                    let step = step(&["column".to_owned()]);
+                    let why = format!(
+                        "`{expression}` is not of one table in the list: give its tables a flow of their own, with `{step}`"
+                    );
+                    plan.note(setting, why);
+                }
+            }
+        }
+        for (table, columns) in found {
+            plan.hidden.entry(table).or_default().push(step(&columns));
+        }
+        if setting == "column.exclude.list" {
             plan.note(
-                list,
-                format!(
-                    "`{value}`: give these tables a flow of their own, with `transform: [{{columns: [the columns to keep]}}]`"
-                ),
+                setting,
+                "the columns are there and NULL: name those to keep with `columns` to leave them out",
+            );
+        } else if setting.starts_with("column.mask.hash.") {
+            plan.note(setting, "the hash is SHA-256 of the text, without a salt: other values than before");
+        } else if setting.starts_with("column.mask.with.") {
+            plan.note(setting, "the text is `***`, whatever the length");
+        }
+    }
+    let carries = |pattern: &str, table: &str| {
+        let (pattern, table) = (pattern.split_once('.'), table.split_once('.'));
+        pattern.zip(table).is_some_and(|(p, t)| wildcard(p.0, t.0) && wildcard(p.1, t.1))
+    };
+    for table in plan.hidden.keys().cloned().collect::<Vec<_>>() {
+        let other =
+            plan.include.iter().find(|pattern| **pattern != table && carries(pattern, &table)).cloned();
+        if let Some(pattern) = other {
+            plan.shows_too_much = true;
+            plan.note(
+                &table,
+                format!("`{pattern}` carries it too, as it is: name the other tables one by one"),
             );
         }
+    }
+}
+
+type Step = Box<dyn Fn(&[String]) -> String>;
+
+/// The step that does what a setting does to columns of one table; `None` for a setting that hides nothing.
+fn step_of(setting: &str) -> Option<Step> {
+    let mask = |word: &'static str| -> Step {
+        Box::new(move |columns| {
+            let pairs: Vec<_> =
+                columns.iter().map(|column| format!("{}: {word}", super::quoted(column))).collect();
+            format!("mask: {{{}}}", pairs.join(", "))
+        })
+    };
+    let truncated = setting.strip_prefix("column.truncate.to.").and_then(|rest| rest.strip_suffix(".chars"));
+    if let Some(length) = truncated.and_then(|length| length.parse::<u32>().ok()) {
+        return Some(Box::new(move |columns| {
+            let pairs = columns.iter().map(|column| {
+                let expression = format!("left(`{column}`, {length})");
+                format!("{}: {}", super::quoted(column), super::quoted(&expression))
+            });
+            format!("set: {{{}}}", pairs.collect::<Vec<_>>().join(", "))
+        }));
+    }
+    match setting {
+        "column.include.list" => Some(Box::new(|columns| {
+            let names: Vec<_> = columns.iter().map(|column| super::quoted(column)).collect();
+            format!("columns: [{}]", names.join(", "))
+        })),
+        "column.exclude.list" => Some(mask("\"null\"")),
+        _ if setting.starts_with("column.mask.hash.") => Some(mask("hash")),
+        _ if setting.starts_with("column.mask.with.") => Some(mask("redact")),
+        _ => None,
+    }
+}
+
+/// `db.table` and column, of an expression that means one column only.
+fn column_of(expression: &str) -> Option<(String, String)> {
+    let plain = expression.trim_start_matches('^').trim_end_matches('$');
+    let plain = plain.replace("\\.", ".").replace("[.]", ".");
+    let is_name =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    match plain.split('.').collect::<Vec<_>>().as_slice() {
+        [db, table, column] if [db, table, column].into_iter().all(|part| is_name(part)) => {
+            Some((format!("{db}.{table}"), (*column).to_owned()))
+        }
+        _ => None,
     }
 }
 
 /// Whatever is not spoken for above.
 fn leftovers(plan: &mut Plan, config: &BTreeMap<String, String>) {
     let said = |plan: &Plan, key: &str| plan.notes.iter().any(|(what, _)| what == key);
-    for (key, value) in config {
-        if TAKEN.contains(&key.as_str()) || said(plan, key) || key.starts_with("transforms.") {
-            continue;
-        }
-        if let Some(columns) = masked(key) {
-            plan.note(key, format!("`{value}`: give these tables a flow of their own, with {columns}"));
+    for key in config.keys() {
+        if TAKEN.contains(&key.as_str())
+            || said(plan, key)
+            || key.starts_with("transforms.")
+            || step_of(key).is_some()
+        {
             continue;
         }
         let known = WITHOUT_COUNTERPART.iter().find(|(name, _)| key.starts_with(name));
@@ -374,20 +457,35 @@ fn leftovers(plan: &mut Plan, config: &BTreeMap<String, String>) {
     }
 }
 
-fn masked(key: &str) -> Option<&'static str> {
-    let hash = key.starts_with("column.mask.hash.");
-    if hash {
-        return Some("`transform: [{mask: {column: hash}}]`, which is SHA-256 without a salt");
-    }
-    if key.starts_with("column.mask.with.") {
-        return Some("`transform: [{mask: {column: redact}}]`");
-    }
-    key.starts_with("column.truncate.to.").then_some("`transform: [{set: {column: \"left(column, n)\"}}]`")
-}
-
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
 mod tests {
-    use super::routed;
+    use super::{column_of, plan, routed};
+
+    #[test]
+    fn a_table_with_hidden_columns_is_carried_by_no_other_flow() {
+        let text = |list: &str| {
+            format!(
+                "{{\"connector.class\":\"MySqlConnector\",\"database.hostname\":\"h\",\"table.include.list\":\"{list}\",
+                 \"column.exclude.list\":\"a.b.c\"}}"
+            )
+        };
+        let files = |list: &str| plan(&text(list)).unwrap().files().into_keys().collect::<Vec<_>>();
+        assert_eq!(files("a.b"), ["flows/tidemill_a_b.yaml", "sinks/tidemill.yaml", "sources/tidemill.yaml"]);
+        assert!(files("a.b,x.y").contains(&"flows/tidemill.yaml".to_owned()));
+        assert!(files("a.b,a.*").iter().all(|file| !file.starts_with("flows/")));
+    }
+
+    #[test]
+    fn a_column_is_named_whole_or_not_at_all() {
+        let wanted = Some(("shop.users".to_owned(), "phone".to_owned()));
+        for expression in ["shop.users.phone", r"^shop\.users\.phone$", "shop[.]users[.]phone"] {
+            assert_eq!(column_of(expression), wanted, "{expression}");
+        }
+        for expression in ["shop.users.*", r"shop\..*\.phone", "users.phone", "shop.users.phone|x"] {
+            assert_eq!(column_of(expression), None, "{expression}");
+        }
+    }
 
     #[test]
     fn a_router_is_a_topic_of_names_or_nothing() {

@@ -44,7 +44,14 @@ pub struct Plan {
     name: String,
     source: Yaml,
     sink: Yaml,
+    /// The flow without its tables and steps.
     flow: Yaml,
+    /// The tables of the source.
+    include: Vec<String>,
+    /// Tables whose columns are not all shown as they are, and the steps that hide them: each gets a flow of its own.
+    hidden: BTreeMap<String, Vec<String>>,
+    /// Whether columns would be shown that the other tool hides: then the flow must not run before someone has looked at it.
+    shows_too_much: bool,
     /// What was not taken over, or not quite, by the other tool's name, and why.
     notes: Vec<(String, String)>,
 }
@@ -89,9 +96,13 @@ pub fn run(import: Import, project: &Path, quiet: bool) -> Result<(), Failure> {
     if !quiet {
         let (dir, notes) = (dir.display(), plan.notes.len());
         println!(
-            "wrote source, sink and flow `{}` to {dir}; notes on {notes} settings are in the flow's file",
+            "wrote source, sink and flow `{}` to {dir}; notes on {notes} settings are beside the flow",
             plan.name
         );
+        if plan.shows_too_much {
+            println!("the flow does not run yet: it would show columns that were hidden");
+            println!("it is in drafts/: mend it, then move it to flows/");
+        }
         println!("next: tidemill -C {dir} check");
     }
     Ok(())
@@ -138,7 +149,25 @@ impl Plan {
     /// Path and text of each file.
     fn files(&self) -> BTreeMap<String, String> {
         let name = &self.name;
-        let mut flow = self.flow.0.clone();
+        let mut files = BTreeMap::new();
+        files.insert(format!("sources/{name}.yaml"), self.source.0.clone());
+        files.insert(format!("sinks/{name}.yaml"), self.sink.0.clone());
+        let folder = if self.shows_too_much { "drafts" } else { "flows" };
+        for (table, steps) in &self.hidden {
+            let mut text = self.head(std::slice::from_ref(table));
+            let _ = writeln!(text, "transform:\n  - {}", steps.join("\n  - "));
+            files.insert(format!("{folder}/{name}_{}.yaml", slug(table)), text + &self.flow.0);
+        }
+        let rest: Vec<String> =
+            self.include.iter().filter(|table| !self.hidden.contains_key(*table)).cloned().collect();
+        // A flow without a list carries every table of its source.
+        let shown = if self.hidden.is_empty() { &[][..] } else { &rest[..] };
+        // Where every table has a flow of its own, one of them has the notes.
+        let main = match self.hidden.keys().last().filter(|_| rest.is_empty()) {
+            Some(table) => format!("{folder}/{name}_{}.yaml", slug(table)),
+            None => format!("{folder}/{name}.yaml"),
+        };
+        let flow = files.entry(main).or_insert_with(|| self.head(shown) + &self.flow.0);
         if !self.notes.is_empty() {
             flow.push_str("\n# Not taken over, or not quite:\n");
         }
@@ -147,9 +176,15 @@ impl Plan {
             let line = format!("{what}: {why}").replace(char::is_control, " ");
             let _ = writeln!(flow, "# - {line}");
         }
-        [("sources", &self.source.0), ("sinks", &self.sink.0), ("flows", &flow)]
-            .map(|(folder, text)| (format!("{folder}/{name}.yaml"), text.clone()))
-            .into()
+        files
+    }
+
+    fn head(&self, tables: &[String]) -> String {
+        let mut head = Yaml::default();
+        head.put_text("from", &self.name);
+        head.put_text("to", &self.name);
+        head.put_list("tables", tables);
+        head.0
     }
 }
 
