@@ -458,7 +458,6 @@ fn leftovers(plan: &mut Plan, config: &BTreeMap<String, String>) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
 mod tests {
     use super::{column_of, plan, routed};
 

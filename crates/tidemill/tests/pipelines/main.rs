@@ -18,6 +18,7 @@ mod kafka_source;
 mod kill;
 mod large;
 mod node;
+mod observe;
 mod parked;
 mod process;
 mod processing;
