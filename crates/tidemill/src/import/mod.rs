@@ -83,11 +83,10 @@ fn quoted(text: &str) -> String {
 }
 
 pub fn run(import: Import, project: &Path, quiet: bool) -> Result<(), Failure> {
-    let (file, into, plan): (_, _, fn(&str) -> Result<Plan, Failure>) = match import {
-        Import::Debezium { file, into } => (file, into, debezium::plan),
-        Import::Canal { file, into } => (file, into, canal::plan),
+    let (into, plan) = match import {
+        Import::Debezium { file, into } => (into, debezium::plan(&read(&file)?)?),
+        Import::Canal { file, into } => (into, canal::plan(&read(&file)?)?),
     };
-    let plan = read(&file).and_then(|text| plan(&text))?;
     let dir = into.unwrap_or_else(|| project.to_owned());
     write(&plan, &dir)?;
     for (what, why) in &plan.notes {
