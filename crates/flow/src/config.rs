@@ -415,8 +415,13 @@ pub struct FlowOptions {
     /// `elasticsearch`: settings of indexes that are made: `{number_of_shards: 3}`.
     #[schemars(extend("default" = {}))]
     pub index_settings: BTreeMap<String, serde_json::Value>,
-    /// Rows of one write to the sink, at most; 1 to 100000. 1024 by default, 8192 for `kafka`, 4096 for `elasticsearch`.
+    /// Rows of one write to the sink, at most; 1 to 100000. 1024 by default, 8192 for `kafka`, 4096 for `mysql`, `tidb` and
+    /// `elasticsearch`.
     pub batch_rows: Option<u32>,
+    /// `mysql`, `tidb`: connections on which parts of a large batch are written at the same time, 1 to 64. They commit in
+    /// the order of the source.
+    #[schemars(extend("default" = crate::sinks::mysql::lanes::LANES_DEFAULT))]
+    pub lanes: Option<u32>,
 }
 
 /// How messages are compressed.

@@ -63,6 +63,7 @@ pub fn build(
 pub const fn batch_rows_default(kind: SinkKind) -> u32 {
     match kind {
         SinkKind::Kafka => kafka::BATCH_ROWS_DEFAULT,
+        SinkKind::Mysql | SinkKind::Tidb => mysql::BATCH_ROWS_DEFAULT,
         SinkKind::Elasticsearch => elasticsearch::BATCH_ROWS_DEFAULT,
         _ => crate::deliver::producer::BATCH_ROWS_DEFAULT,
     }

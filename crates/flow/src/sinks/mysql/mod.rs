@@ -7,6 +7,7 @@ mod target;
 
 mod ddl;
 mod document;
+pub(crate) mod lanes;
 mod literal;
 mod statements;
 
@@ -15,6 +16,7 @@ use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Stan
 use crate::sinks::json::{key_text, row_text};
 use async_trait::async_trait;
 use base::{Op, Secret, Table, TableName};
+use lanes::{LANES_DEFAULT, Lanes};
 use literal::{quoted_name, quoted_table};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder};
@@ -24,6 +26,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use target::{Dialect, Target};
 
+/// Enough for every lane to have a segment that is worth a transaction.
+pub const BATCH_ROWS_DEFAULT: u32 = 4096;
 /// Of the server's largest packet, for what is not the statement.
 const PACKET_ROOM: usize = 1024;
 /// Rows of one source transaction that one transaction of the sink holds.
@@ -56,6 +60,7 @@ pub struct MySqlSink {
     history: bool,
     answer_wait: Duration,
     target: Target,
+    lanes: Lanes,
     open: Option<Open>,
 }
 
@@ -104,6 +109,7 @@ impl MySqlSink {
             history: options.history,
             answer_wait: ANSWER_WAIT,
             target: Target::default(),
+            lanes: Lanes::new(options.lanes.unwrap_or(LANES_DEFAULT)),
             open: None,
         })
     }
@@ -142,7 +148,8 @@ impl MySqlSink {
         quoted_table(&TableName::new(self.own.clone(), "tidemill_progress"))
     }
 
-    async fn connect(&mut self) -> Result<Option<Standing>, SinkError> {
+    /// A connection that writes rows as they are.
+    async fn session(&self) -> Result<Conn, SinkError> {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(self.opts.clone())).await;
         let mut conn = match connecting {
             Err(_) => return Err(SinkError::Unavailable { message: "no answer to the connection".into() }),
@@ -158,6 +165,11 @@ impl MySqlSink {
         for sql in session {
             conn.query_drop(sql).await.map_err(|e| self.classify(e, None))?;
         }
+        Ok(conn)
+    }
+
+    async fn connect(&mut self) -> Result<Option<Standing>, SinkError> {
+        let mut conn = self.session().await?;
         self.target = self.look(&mut conn).await.map_err(|e| self.classify(e, None))?;
         let own = format!("CREATE DATABASE IF NOT EXISTS {}", quoted_name(&self.own));
         let table = format!(
@@ -320,16 +332,20 @@ impl MySqlSink {
         Ok(())
     }
 
+    fn progress_statement(&mut self, progress: Progress) -> Result<String, SinkError> {
+        let (journal, Progress { epoch, lsn }) = (self.open()?.journal, progress);
+        Ok(format!(
+            "INSERT INTO {} (flow, journal, epoch, lsn) VALUES ('{}', {journal}, {epoch}, {lsn}) \
+             ON DUPLICATE KEY UPDATE journal = {journal}, epoch = {epoch}, lsn = {lsn}",
+            self.progress_table(),
+            self.flow.replace('\'', "''"),
+        ))
+    }
+
     async fn commit(&mut self, progress: Option<Progress>) -> Result<(), SinkError> {
         if let Some(progress) = progress {
             self.begin().await?;
-            let (journal, Progress { epoch, lsn }) = (self.open()?.journal, progress);
-            let sql = format!(
-                "INSERT INTO {} (flow, journal, epoch, lsn) VALUES ('{}', {journal}, {epoch}, {lsn}) \
-                 ON DUPLICATE KEY UPDATE journal = {journal}, epoch = {epoch}, lsn = {lsn}",
-                self.progress_table(),
-                self.flow.replace('\'', "''"),
-            );
+            let sql = self.progress_statement(progress)?;
             self.run(&sql).await?;
         }
         if self.open()?.txn_rows.take().is_some() {
@@ -343,8 +359,8 @@ impl MySqlSink {
     }
 
     async fn apply_batch(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
-        let done = self.open()?.progress.lsn;
-        let changes: Vec<&OutChange> =
+        let mut done = self.open()?.progress.lsn;
+        let mut changes: Vec<&OutChange> =
             batch.changes.iter().filter(|c| batch.redrive || c.lsn > done).collect();
         if !batch.redrive && batch.up_to.lsn <= done {
             return Ok(());
@@ -353,6 +369,14 @@ impl MySqlSink {
             self.commit_part().await?;
         }
         self.look_again(&changes).await?;
+        self.apply_in_lanes(batch, &changes).await?;
+        if !batch.redrive && self.open()?.progress.lsn > done {
+            done = self.open()?.progress.lsn;
+            if batch.up_to.lsn <= done {
+                return Ok(());
+            }
+            changes.retain(|change| change.lsn > done);
+        }
         let mut rest = &changes[..];
         while !rest.is_empty() {
             let barrier = rest.iter().position(|c| matches!(c.op, Op::Ddl | Op::Truncate) && !self.history);
@@ -519,6 +543,7 @@ fn history_name(name: &TableName) -> TableName {
 impl Sink for MySqlSink {
     async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         self.open = None;
+        self.lanes.close();
         answered(self.answer_wait, self.connect()).await?
     }
 
@@ -559,13 +584,19 @@ impl Sink for MySqlSink {
     async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
         let result = self.apply_batch(batch).await;
         if matches!(result, Err(SinkError::Unavailable { .. } | SinkError::Blocked { .. })) {
-            // The connection's end rolls back what is half done.
+            // The end of a connection rolls back what is half done.
             self.open = None;
+            self.lanes.close();
         } else if batch.redrive && result.is_err() && self.open()?.txn_rows.take().is_some() {
             // What is tried again stands alone: refused, it leaves no locks in the way of whoever mends the target.
             self.run("ROLLBACK").await?;
         }
         result
+    }
+
+    async fn still_there(&mut self) -> Result<(), SinkError> {
+        self.lanes.close_idle();
+        Ok(())
     }
 }
 

@@ -146,7 +146,7 @@ fn at_the_end(table: &Table, rows: &[&OutChange], dialect: Dialect, out: &mut Ve
     for row in rows {
         let mut meet = |values, after: Option<_>| {
             let gone = after.is_none();
-            match places.entry(Key { table, values }) {
+            match places.entry(Key { columns: &table.key, values }) {
                 Entry::Occupied(place) => {
                     let fate = &mut fates[*place.get()].1;
                     *fate = Fate { gone: fate.gone || gone, after };
@@ -229,15 +229,16 @@ fn keyless(table: &Table, rows: &[&OutChange], dialect: Dialect, out: &mut Vec<S
     writes.close(out);
 }
 
-/// The key of a row, compared as the source wrote it.
-struct Key<'a> {
-    table: &'a Table,
-    values: &'a [Value],
+/// A key of a row, compared as the source wrote it.
+pub(super) struct Key<'a> {
+    pub columns: &'a [usize],
+    /// The whole row.
+    pub values: &'a [Value],
 }
 
 impl Key<'_> {
     fn parts(&self) -> impl Iterator<Item = &Value> {
-        self.table.key.iter().map(|index| &self.values[*index])
+        self.columns.iter().map(|column| &self.values[*column])
     }
 }
 
@@ -271,16 +272,16 @@ impl Hash for Key<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use base::{Column, ColumnType, Generated};
 
-    fn table(name: &str, key: Vec<usize>) -> Arc<Table> {
+    pub fn table(name: &str, key: Vec<usize>) -> Arc<Table> {
         let column = |name: &str| Column {
             name: name.into(),
             ty: ColumnType::Text { chars_max: 8 },
             sql_type: "varchar(8)".into(),
-            nullable: true,
+            nullable: name != "k",
             charset: None,
             collation: None,
             generated: Generated::No,
@@ -297,7 +298,7 @@ mod tests {
     }
 
     /// `k=v>k=v`, with an empty side for a row that is not there.
-    fn change(lsn: u64, table: &Arc<Table>, text: &str) -> OutChange {
+    pub fn change(lsn: u64, table: &Arc<Table>, text: &str) -> OutChange {
         let (before, after) = text.split_once('>').unwrap();
         let (before, after) = (row(before), row(after));
         let op = match (&before, &after) {
