@@ -85,6 +85,31 @@ fn a_canal_instance_becomes_a_project() {
 }
 
 #[test]
+fn the_guide_shows_what_the_import_does() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides/coming-from.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let (_, rest) = guide.split_once("```json\n").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("connector.json"), rest.split_once("```").unwrap().0).unwrap();
+    let mut import = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    import.current_dir(dir.path()).args(["import", "debezium", "connector.json", "--into", "new"]);
+    let done = import.output().unwrap();
+    let new = dir.path().join("new");
+    let flow = fs::read_to_string(new.join("flows/shop_shop_users.yaml")).unwrap();
+    let shown = [text(&done.stderr) + &text(&done.stdout), format!("# flows/shop_shop_users.yaml\n{flow}")];
+    for shown in shown {
+        assert!(guide.contains(&shown), "the guide lacks\n{shown}");
+    }
+    let mut check = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    let checked = check
+        .env("SHOP_PASSWORD", "cdc-secret")
+        .args(["-C", new.to_str().unwrap(), "check"])
+        .output()
+        .unwrap();
+    assert!(guide.contains(&text(&checked.stdout)) && checked.status.success(), "{}", text(&checked.stdout));
+}
+
+#[test]
 fn what_is_no_configuration_of_the_tool_is_refused_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");

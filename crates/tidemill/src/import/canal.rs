@@ -130,6 +130,7 @@ fn sink(plan: &mut Plan, get: &Get<'_>) {
 }
 
 fn flow(plan: &mut Plan, get: &Get<'_>) {
+    plan.note("canal.mq.topic", super::SAME_TOPICS);
     plan.flow.0.push_str("options:\n");
     let topic = match get("canal.mq.dynamicTopic") {
         None => get("canal.mq.topic").unwrap_or("canal"),

@@ -260,6 +260,7 @@ fn flow(plan: &mut Plan, get: &Get<'_>, prefix: &str) {
             ),
         }
     }
+    plan.note("topic.prefix", super::SAME_TOPICS);
     plan.flow.0.push_str("options:\n");
     let mut put = |key: &str, value: &str| plan.flow.put(&format!("  {key}"), value);
     put("topic", &super::quoted(&topic));

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// A connector's configuration is some kilobytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Two writers to one topic would tell its readers everything twice.
+const SAME_TOPICS: &str = "the flow writes to the topics of the old tool: while both run, give it others (`options: {topic: \"new.{db}.{table}\"}`)";
+
 #[derive(Subcommand)]
 pub enum Import {
     /// A Debezium connector for MySQL or MariaDB: the JSON that Kafka Connect takes, with or without `name` and `config`
