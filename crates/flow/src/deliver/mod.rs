@@ -264,7 +264,7 @@ async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<(u64, u64), 
         (None, Memory::Own | Memory::MayVanish) => None,
         (None, Memory::None) => noted(flow)?,
     };
-    let rewind = rewind_asked(flow, sink)?;
+    let rewind = rewind_asked(flow, sink, told)?;
     let go_on = match (told, sink.memory()) {
         (None, Memory::MayVanish) => match rewind.filter(|to| fills(flow, *to)) {
             Some(to) => to,
@@ -281,17 +281,19 @@ async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<(u64, u64), 
         sink.rewind().await?;
         let (journal, Progress { epoch, lsn }) = (flow.journal.identity(), progress);
         let back = FlowProgress { journal, epoch, lsn, given: Some(lsn) };
-        flow.catalog.finish_rewind(&flow.name, back)?;
+        // First: from now on it is this that keeps the journal's retention away, and no longer the note.
         flow.status.update(|s| s.lsn = lsn);
+        flow.catalog.finish_rewind(&flow.name, back)?;
     }
     let given = if sink.memory() == Memory::LastChange { has.min(from - 1) } else { from - 1 };
     Ok((from, given))
 }
 
-/// From where on changes were asked for again, in this journal.
-fn rewind_asked(flow: &Flow, sink: &dyn Sink) -> Result<Option<u64>, FlowError> {
+/// From where on changes were asked for again, if the sink still is what was delivered to, from this journal.
+fn rewind_asked(flow: &Flow, sink: &dyn Sink, told: Option<Standing>) -> Result<Option<u64>, FlowError> {
     let Some((journal, lsn)) = flow.catalog.rewind(&flow.name)? else { return Ok(None) };
-    if journal == flow.journal.identity() && sink.refuses_rewind().is_none() {
+    let ours = |journal| journal == flow.journal.identity();
+    if ours(journal) && told.is_none_or(|told| ours(told.journal)) && sink.refuses_rewind().is_none() {
         return Ok(Some(lsn));
     }
     tracing::warn!(flow = %flow.name, lsn, "not rewound: the flow has another sink or journal since");
