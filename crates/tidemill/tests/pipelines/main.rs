@@ -5,6 +5,7 @@
 mod access;
 mod answers;
 mod away;
+mod bank;
 mod continuity;
 mod elasticsearch;
 mod elasticsearch_faults;
