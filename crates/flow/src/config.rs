@@ -224,6 +224,23 @@ pub enum SinkKind {
     Redis,
 }
 
+impl SinkKind {
+    /// As it is written in `kind:`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mysql => "mysql",
+            Self::Tidb => "tidb",
+            Self::Sqlite => "sqlite",
+            Self::Kafka => "kafka",
+            Self::Nats => "nats",
+            Self::Files => "files",
+            Self::Stdout => "stdout",
+            Self::Elasticsearch => "elasticsearch",
+            Self::Redis => "redis",
+        }
+    }
+}
+
 /// The movement of data from a source to a sink. The file's name is the flow's name.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

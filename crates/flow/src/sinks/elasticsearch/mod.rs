@@ -588,6 +588,11 @@ impl Sink for ElasticsearchSink {
         open.reached(standing.progress);
     }
 
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        let result = self.save().await;
+        self.closing(result)
+    }
+
     async fn probe(&mut self) -> Result<(), SinkError> {
         Server::new(self.endpoint.clone()).greet().await
     }

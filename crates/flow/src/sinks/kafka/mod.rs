@@ -478,6 +478,15 @@ impl Sink for KafkaSink {
         }
     }
 
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        let back = self.open.as_ref().map(|open| open.progress).unwrap_or_default();
+        let result = self.note(back).await;
+        if result.is_err() {
+            self.open = None;
+        }
+        result
+    }
+
     async fn probe(&mut self) -> Result<(), SinkError> {
         let mut cluster = self.cluster()?;
         cluster.refresh(&[]).await.map_err(|error| self.explain(error))

@@ -581,6 +581,15 @@ impl Sink for MySqlSink {
         }
     }
 
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        let back = self.open()?.progress;
+        let result = self.commit(Some(back)).await;
+        if result.is_err() {
+            self.open = None;
+        }
+        result
+    }
+
     async fn probe(&mut self) -> Result<(), SinkError> {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(self.opts.clone())).await;
         let away = || SinkError::Unavailable { message: "no answer to the connection".into() };

@@ -369,6 +369,22 @@ impl Sink for RedisSink {
         (open.journal, open.progress) = (standing.journal, standing.progress);
     }
 
+    fn refuses_rewind(&self) -> Option<(&'static str, &'static str)> {
+        (self.options.kind == RedisType::Stream).then_some((
+            "the id of an entry is the number of its change, and a Redis stream takes none that is not above its last",
+            "its readers can read it again from any id; a flow with a new name and `key` fills another",
+        ))
+    }
+
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        let up_to = self.open.as_ref().map(|open| open.progress);
+        let result = self.run(&[Chunk { up_to, ..Chunk::default() }]).await;
+        if result.is_err() {
+            self.open = None;
+        }
+        result.map(|_| ())
+    }
+
     async fn probe(&mut self) -> Result<(), SinkError> {
         let mut connection = self.connection().await.map_err(|error| failure::sort(&error))?;
         let asked: RedisResult<()> = redis::cmd("PING").query_async(&mut connection).await;
