@@ -57,11 +57,17 @@ pub struct SourceConfig {
     /// For `kafka`: what to do with a message that cannot be read.
     #[serde(default)]
     pub on_bad: OnBad,
-    /// For `kafka`: what messages do not say of their tables, by `db.table`, with `*` and `?`. An exact name goes before
+    /// For `kafka` and `http`: what messages do not say of their tables, by `db.table`, with `*` and `?`. An exact name goes before
     /// patterns.
     #[serde(default)]
     #[schemars(extend("default" = {}))]
     pub declare: BTreeMap<String, DeclaredTable>,
+    /// For `http`: requests must be signed with one of these, as [Standard Webhooks](https://www.standardwebhooks.com) are. A
+    /// secret is `whsec_` and base64 of 24 to 64 bytes, and a reference: `["${env:PUSH_SECRET}"]`. By default every program
+    /// of this machine may push.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", extend("default" = []))]
+    pub secrets: Vec<Secret>,
     /// How it is read.
     #[serde(default)]
     #[schemars(extend("default" = {}))]
@@ -78,6 +84,8 @@ pub enum SourceKind {
     Sqlite,
     /// Topics of a Kafka cluster that hold changes, or rows.
     Kafka,
+    /// Changes or rows that programs push to the node: `POST /api/v1/sources/NAME/changes`.
+    Http,
 }
 
 /// Where a new source begins to read topics.
@@ -158,7 +166,7 @@ pub struct SourceOptions {
     pub tls: Option<TlsMode>,
     /// For `tls: verify`: a PEM file with the only authorities that are trusted; the public ones by default.
     pub tls_ca: Option<PathBuf>,
-    /// `kafka`: the shape of the messages.
+    /// `kafka` and `http`: the shape of the messages.
     pub format: MessageFormat,
     /// `mysql`: leave out what a flow with `mark: true` wrote into this server, so that two servers can feed each other.
     pub skip_marked: bool,
@@ -188,7 +196,8 @@ pub struct SinkConfig {
     /// tables (`tidemill` by default). For `nats`: `nats://[user:password@]host:4222`, or `tls://` for TLS. For `redis`:
     /// `redis://[user:password@]host:6379[/database]`, or `rediss://` for TLS. For `kafka`:
     /// `kafka://[user:password@]host:9092[,host:9092]`, or `kafkas://` for TLS, with `?sasl=plain`, `scram-sha-256` or
-    /// `scram-sha-512` at the end. For `elasticsearch`: `http://[user:password@]host:9200`, or `https://`. Passwords are references,
+    /// `scram-sha-512` at the end. For `elasticsearch`: `http://[user:password@]host:9200`, or `https://`. For `http`: where
+    /// changes are sent to, `https://[user:password@]host[:port]/path`. Passwords and other secrets are references,
     /// `${env:NAME}` or `${file:PATH}`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -196,6 +205,32 @@ pub struct SinkConfig {
     /// For `sqlite` the database file, for `files` the folder; relative to the project.
     #[serde(default)]
     pub path: Option<PathBuf>,
+    /// For `http`: the method of a request.
+    #[serde(default)]
+    pub method: HttpMethod,
+    /// For `http`: headers of each request, whose values may hold references: `{authorization: "Bearer ${env:TOKEN}"}`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>", extend("default" = {}))]
+    pub headers: BTreeMap<String, Secret>,
+    /// For `http`: what requests are signed with, as [Standard Webhooks](https://www.standardwebhooks.com) do. A secret is
+    /// `whsec_` and base64 of 24 to 64 bytes, and a reference: `["${env:WEBHOOK_SECRET}"]`. Each secret makes a signature, so
+    /// that a new one can be told to the receiver before the old one goes. Not signed by default.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", extend("default" = []))]
+    pub secrets: Vec<Secret>,
+    /// For `http`: how long an answer may take before the request is sent again, `1s` to `10m`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>", extend("default" = Span(crate::sinks::http::TIMEOUT_DEFAULT).to_string()))]
+    pub timeout: Option<Span>,
+}
+
+/// The method of a request.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HttpMethod {
+    #[default]
+    Post,
+    Put,
 }
 
 /// A kind of sink.
@@ -219,6 +254,9 @@ pub enum SinkKind {
     /// Elasticsearch or OpenSearch; OpenSearch 2.19 in the tests. At least once, and never an older version over a newer one:
     /// each row is in the index as the source has it last.
     Elasticsearch,
+    /// Requests to a URL, each with a list of changes: a webhook. At least once and in order; a repeat has the id of the
+    /// request that it repeats.
+    Http,
     /// Redis, one server with or without replicas; 7.0 in the tests. Changes and progress in one step: each takes effect
     /// once.
     Redis,
@@ -236,6 +274,7 @@ impl SinkKind {
             Self::Files => "files",
             Self::Stdout => "stdout",
             Self::Elasticsearch => "elasticsearch",
+            Self::Http => "http",
             Self::Redis => "redis",
         }
     }
@@ -356,7 +395,7 @@ pub struct FlowOptions {
     /// `files`: the size after which a new file begins.
     #[schemars(with = "Option<String>", extend("default" = ByteSize(crate::sinks::files::ROTATE_BYTES_DEFAULT).to_string()))]
     pub rotate_bytes: Option<ByteSize>,
-    /// `stdout`, `files`, `nats`, `kafka`, and streams and channels of `redis`: the shape of a message; see
+    /// `stdout`, `files`, `nats`, `kafka`, `http`, and streams and channels of `redis`: the shape of a message; see
     /// change-format.md. `files` finds its progress in its last
     /// line, and takes those that name the lsn: `json` and `cloudevents`. `nats` and `redis` need one message a change, and take all but
     /// `debezium`.
@@ -418,7 +457,7 @@ pub struct FlowOptions {
     #[schemars(extend("default" = {}))]
     pub index_settings: BTreeMap<String, serde_json::Value>,
     /// Rows of one write to the sink, at most; 1 to 100000. 1024 by default, 8192 for `kafka`, 4096 for `mysql`, `tidb` and
-    /// `elasticsearch`.
+    /// `elasticsearch`, 100 for `http`, where it is the most that one request holds.
     pub batch_rows: Option<u32>,
     /// `mysql`, `tidb`: connections on which parts of a large batch are written at the same time, 1 to 64. They commit in
     /// the order of the source.

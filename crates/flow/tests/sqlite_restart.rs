@@ -35,6 +35,7 @@ fn config() -> SourceConfig {
         start: KafkaStart::default(),
         on_bad: OnBad::default(),
         declare: BTreeMap::new(),
+        secrets: vec![],
         options: SourceOptions::default(),
     }
 }

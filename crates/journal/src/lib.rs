@@ -48,9 +48,10 @@
 //!      | 3 sqlite  zigzag varint(change id)
 //!      | 4 full    blob(position JSON)
 //!      | 5 kafka   blob(topic) varint(partition) zigzag varint(offset of the next record)      since version 2
+//!      | 6 push    blob(digest of the request; empty for one without a name)                  since version 3
 //! ```
-//! Version 2 added the last step, and positions of its kind. A journal of version 1 is read as it is; what is written
-//! to it from then on begins a segment of version 2, or has no step of that kind.
+//! Versions 2 and 3 added a step each, and positions of its kind. A journal of an earlier version is read as it is; what is
+//! written to it from then on begins a segment of the newest version, or has no step of those kinds.
 //!
 //! `identity` is drawn when the journal is made and the same in all its segments: a sink that notes it beside its lsn
 //! notices when the journal was replaced. Changes stand between a begin and its commit. Other records may stand inside or outside; all of them take effect with

@@ -8,7 +8,7 @@ use base::{Gtid, MariaGtid, Position, SnapshotProgress, Step, Table};
 use std::sync::Arc;
 
 /// The version in the head of every segment that is written. Earlier ones are read: a version adds to the one before.
-pub const FORMAT_VERSION: u16 = 2;
+pub const FORMAT_VERSION: u16 = 3;
 /// The first bytes of every head's body.
 pub(crate) const MAGIC: &[u8; 8] = b"TIDEMILL";
 
@@ -303,6 +303,7 @@ const STEP_MARIADB: u8 = 2;
 const STEP_SQLITE: u8 = 3;
 const STEP_FULL: u8 = 4;
 const STEP_KAFKA: u8 = 5;
+const STEP_PUSH: u8 = 6;
 
 const STEP_HAS_GTID: u8 = 1;
 const STEP_HAS_FILE: u8 = 2;
@@ -347,6 +348,10 @@ pub(crate) fn put_step(out: &mut Vec<u8>, step: &Step) {
             put_u64(out, u64::from(*partition));
             put_i64(out, *next);
         }
+        Step::Push { digest } => {
+            out.push(STEP_PUSH);
+            put_blob(out, digest.as_deref().unwrap_or_default().as_bytes());
+        }
         Step::Full(position) => {
             out.push(STEP_FULL);
             put_json(out, &**position);
@@ -376,6 +381,10 @@ pub(crate) fn take_step(mut body: &[u8]) -> Option<Step> {
             partition: u32::try_from(take_u64(input)?).ok()?,
             next: take_i64(input)?,
         },
+        STEP_PUSH => {
+            let digest = take_text(input)?;
+            Step::Push { digest: Some(digest).filter(|digest| !digest.is_empty()).map(Into::into) }
+        }
         STEP_FULL => Step::Full(Box::new(Position::from_json(take_blob(input)?)?)),
         _ => return None,
     };

@@ -161,6 +161,7 @@ impl<'a> Checker<'a> {
             Step::MariaDb { .. } => self.position == Some(SourceKind::MariaDb),
             Step::Sqlite { .. } => self.position == Some(SourceKind::Sqlite),
             Step::Kafka { .. } => self.position == Some(SourceKind::Kafka),
+            Step::Push { .. } => self.position == Some(SourceKind::Push),
         };
         if fits { Ok(()) } else { Err(format!("the step {step:?} has no position of its kind before it")) }
     }
@@ -173,6 +174,7 @@ enum SourceKind {
     MariaDb,
     Sqlite,
     Kafka,
+    Push,
 }
 
 impl SourceKind {
@@ -182,6 +184,7 @@ impl SourceKind {
             Position::MariaDb { .. } => Self::MariaDb,
             Position::Sqlite { .. } => Self::Sqlite,
             Position::Kafka { .. } => Self::Kafka,
+            Position::Push { .. } => Self::Push,
         }
     }
 }

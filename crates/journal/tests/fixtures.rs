@@ -65,6 +65,15 @@ fn write_all(writer: &mut Writer) {
     batch.change(Op::Insert, &v2, None, Some(&row(61, "from a topic").0));
     batch.commit(&Step::Kafka { topic: "shop.orders".into(), partition: 1, next: 5 });
     writer.append(batch).unwrap();
+    let mut batch = Batch::new(writer.next_lsn());
+    let recent = ["0a".to_owned()].into();
+    batch.commit(&Step::Full(Box::new(Position::Push { requests: 4, recent })));
+    for (id, digest) in [(62, None), (63, Some("0b".into()))] {
+        batch.begin("shop:5", 1_700_000_005_000);
+        batch.change(Op::Insert, &v2, None, Some(&row(id, "from a request").0));
+        batch.commit(&Step::Push { digest });
+    }
+    writer.append(batch).unwrap();
     writer.seal().unwrap();
 }
 
@@ -79,6 +88,9 @@ fn expected(dir: &Path) -> String {
         for (name, topic) in topics {
             text.push_str(&format!("{name} {:?} at {:?}\n", topic.id, topic.next));
         }
+    }
+    if let Position::Push { requests, recent } = &position {
+        text.push_str(&format!("{requests} requests, {recent:?}\n"));
     }
     for table in state.tables.values() {
         let columns: Vec<_> = table.columns.iter().map(|c| format!("{} {}", c.name, c.sql_type)).collect();

@@ -33,6 +33,7 @@ mod open_search;
 mod redis;
 mod sql;
 mod tidb;
+mod webhook;
 
 mod fault_proxy;
 
@@ -52,6 +53,7 @@ pub use redis::{Redis, RedisOptions};
 pub use server::Server;
 pub use sql::SqlServer;
 pub use tidb::{TiDb, TiDbOptions};
+pub use webhook::{Received, Reply, Webhook};
 
 /// The client library whose types appear in this crate's functions.
 pub use mysql_async;

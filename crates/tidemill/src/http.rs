@@ -76,7 +76,7 @@ pub struct Route {
     handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 12] = [
+pub const ROUTES: [Route; 13] = [
     Route {
         method: "GET",
         path: "/",
@@ -162,6 +162,19 @@ pub const ROUTES: [Route; 12] = [
                `format` = `json` (default), `debezium`, `maxwell`, `canal` or `cloudevents`; `schemas` = `true` for Debezium's \
                schemas.",
         handler: || get(changes),
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/sources/{name}/changes",
+        shown: "/api/v1/sources/{name}/changes",
+        what: "Pushes changes into a source of `kind: http`. Body: JSON objects of the source's format, one a line or in a list, at \
+               most 8 MiB and 100000 of them. Query: `table` = the `db.table` of rows in `plain` format, if not exactly one is \
+               declared; `op` = `delete` where the objects are keys of rows that are gone. Header: `webhook-id` (or \
+               `idempotency-key`) names the request, so that a repeat of one of the last 1000 changes nothing. \
+               `{\"changes\", \"lsn\", \"repeated\"}` when all of it is durable; 400 with the line, 401 for a signature, 409 for \
+               another request of the same name, and nothing was taken; 429 when too much waits; 503 when the journal takes \
+               nothing.",
+        handler: || post(crate::push::push),
     },
     Route {
         method: "GET",
@@ -310,7 +323,7 @@ async fn readyz(State(app): State<App>) -> Response {
 }
 
 /// The source of this name, if there is one and its journal is whole.
-fn open_source<'a>(app: &'a App, name: &str) -> Result<&'a OpenSource, Box<Response>> {
+pub fn open_source<'a>(app: &'a App, name: &str) -> Result<&'a OpenSource, Box<Response>> {
     let refusal = match app.node.sources.get(name) {
         None => problem(Code::NotFound, format!("there is no source `{name}`"), "see GET /api/v1/status"),
         Some(RunningSource { open: Some(open), .. }) => return Ok(open),

@@ -12,6 +12,7 @@ mod import;
 mod init;
 mod preview;
 mod project;
+mod push;
 mod reachable;
 mod reference;
 mod retention;

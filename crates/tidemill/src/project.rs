@@ -3,8 +3,8 @@
 use crate::files::{self, Folder, read_folder};
 use base::{ByteSize, Secret, Span};
 use flow::config::{
-    DdlPolicy, FlowConfig, KafkaCodec, KafkaStart, OnBad, RedisType, SinkConfig, SinkKind, SnapshotMode,
-    SourceConfig, SourceKind, TransformStep,
+    DdlPolicy, FlowConfig, HttpMethod, KafkaCodec, KafkaStart, OnBad, OnGap, RedisType, SinkConfig, SinkKind,
+    SnapshotMode, SourceConfig, SourceKind, TransformStep,
 };
 use flow::formats::Format;
 use flow::formats::decode::{self, MessageFormat};
@@ -256,6 +256,17 @@ impl Project {
                         add(path, reason, hint.unwrap_or_else(|| "url: kafka://127.0.0.1:9092".into()));
                     }
                 }
+                SourceKind::Http => {
+                    if references == References::Leave {
+                        continue;
+                    }
+                    let found = resolve_all(source.secrets.iter_mut());
+                    if let Err((message, hint)) = found {
+                        add(path.clone(), message, hint.unwrap_or_else(|| SECRETS_HINT.to_owned()));
+                    } else if let Err(message) = flow::webhook::keys(&source.secrets) {
+                        add(path, message, flow::webhook::KEY_HINT.to_owned());
+                    }
+                }
                 SourceKind::Mysql => {
                     if let Err((reason, hint)) = resolve(&mut source.url, &["mysql://"], references) {
                         let example = || "url: mysql://user:${env:PASSWORD}@127.0.0.1:3306".into();
@@ -270,12 +281,17 @@ impl Project {
         }
         for (name, sink) in &mut self.sinks {
             let path = format!("sinks/{name}.yaml");
+            for key in idle_keys(sink) {
+                let message = format!("`{key}` means nothing to this kind of sink");
+                let hint = "remove it, or see docs/reference/config.md for whose it is".into();
+                add(path.clone(), message, hint);
+            }
             let schemes: &[&str] = match sink.kind {
                 SinkKind::Mysql | SinkKind::Tidb => &["mysql://"],
                 SinkKind::Nats => &["nats://", "tls://"],
                 SinkKind::Kafka => &["kafka://", "kafkas://"],
                 SinkKind::Redis => &["redis://", "rediss://"],
-                SinkKind::Elasticsearch => &["http://", "https://"],
+                SinkKind::Elasticsearch | SinkKind::Http => &["http://", "https://"],
                 SinkKind::Sqlite | SinkKind::Files => {
                     match &mut sink.path {
                         Some(file) => *file = below(&self.dir, file),
@@ -287,6 +303,15 @@ impl Project {
             };
             if let Err((reason, hint)) = resolve(&mut sink.url, schemes, references) {
                 add(path, reason, hint.unwrap_or_else(|| format!("url: {}127.0.0.1:PORT", schemes[0])));
+                continue;
+            }
+            if sink.kind == SinkKind::Http && references == References::Resolve {
+                let found = resolve_all(sink.headers.values_mut().chain(&mut sink.secrets))
+                    .map_err(|(message, hint)| (message, hint.unwrap_or_else(|| SECRETS_HINT.to_owned())))
+                    .and_then(|()| flow::sinks::http::Receiver::read(sink).map(|_| ()));
+                if let Err((message, hint)) = found {
+                    add(path, message, hint);
+                }
             }
         }
         for (name, flow) in &mut self.flows {
@@ -358,6 +383,8 @@ impl Project {
 fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
     let mut out = Vec::new();
     let is_kafka = source.kind == SourceKind::Kafka;
+    let is_http = source.kind == SourceKind::Http;
+    let is_database = !is_kafka && !is_http;
     if is_kafka && source.topics.is_empty() {
         out.push(("a kafka source needs `topics`".to_owned(), "topics: [\"shop.*\"]".to_owned()));
     }
@@ -369,17 +396,20 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
         ("topics", !source.topics.is_empty(), is_kafka),
         ("start", source.start != KafkaStart::default(), is_kafka),
         ("on_bad", source.on_bad != OnBad::default(), is_kafka),
-        ("declare", !source.declare.is_empty(), is_kafka),
-        ("format", options.format != MessageFormat::default(), is_kafka),
-        ("path", is_kafka && source.path.is_some(), false),
-        ("snapshot", is_kafka && source.snapshot != SnapshotMode::default(), false),
-        ("server_id", is_kafka && options.server_id.is_some(), false),
-        ("snapshot_chunk_rows", is_kafka && options.snapshot_chunk_rows.is_some(), false),
-        ("snapshot_parallel", is_kafka && options.snapshot_parallel.is_some(), false),
-        ("snapshot_rows_per_second", is_kafka && options.snapshot_rows_per_second.is_some(), false),
+        ("declare", !source.declare.is_empty(), !is_database),
+        ("format", options.format != MessageFormat::default(), !is_database),
+        ("secrets", !source.secrets.is_empty(), is_http),
+        ("url", is_http && source.url.is_some(), false),
+        ("on_gap", is_http && source.on_gap != OnGap::default(), false),
+        ("path", !is_database && source.path.is_some(), false),
+        ("snapshot", !is_database && source.snapshot != SnapshotMode::default(), false),
+        ("server_id", !is_database && options.server_id.is_some(), false),
+        ("snapshot_chunk_rows", !is_database && options.snapshot_chunk_rows.is_some(), false),
+        ("snapshot_parallel", !is_database && options.snapshot_parallel.is_some(), false),
+        ("snapshot_rows_per_second", !is_database && options.snapshot_rows_per_second.is_some(), false),
         ("skip_marked", options.skip_marked, source.kind == SourceKind::Mysql),
-        ("tls", is_kafka && options.tls.is_some(), false),
-        ("tls_ca", is_kafka && options.tls_ca.is_some(), false),
+        ("tls", !is_database && options.tls.is_some(), false),
+        ("tls_ca", !is_database && options.tls_ca.is_some(), false),
     ];
     for (name, ..) in given.into_iter().filter(|(_, given, known)| *given && !known) {
         let hint = "remove it, or see docs/reference/config.md for whose it is".to_owned();
@@ -398,6 +428,18 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
         }
     }
     out
+}
+
+/// Keys of a sink's file that its kind does not know.
+fn idle_keys(sink: &SinkConfig) -> Vec<&'static str> {
+    let is_http = sink.kind == SinkKind::Http;
+    let given = [
+        ("method", sink.method != HttpMethod::default(), is_http),
+        ("headers", !sink.headers.is_empty(), is_http),
+        ("secrets", !sink.secrets.is_empty(), is_http),
+        ("timeout", sink.timeout.is_some(), is_http),
+    ];
+    given.into_iter().filter(|(_, given, known)| *given && !known).map(|(name, ..)| name).collect()
 }
 
 /// Options of a flow that its kind of sink does not know: a person who sets them expects something.
@@ -423,7 +465,8 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
         (
             "schemas",
             options.schemas,
-            matches!(kind, SinkKind::Stdout | SinkKind::Kafka) && options.format == Format::Debezium,
+            matches!(kind, SinkKind::Stdout | SinkKind::Kafka | SinkKind::Http)
+                && options.format == Format::Debezium,
         ),
         ("topic", options.topic.is_some(), is_kafka),
         ("key", options.key.is_some(), is_kafka || is_redis),
@@ -540,7 +583,7 @@ fn resolve(url: &mut Option<Secret>, schemes: &[&str], references: References) -
     if references == References::Leave {
         return Ok(());
     }
-    let text = resolve_references(secret.expose())?;
+    let text = resolve_references(secret.expose(), url_escaped)?;
     if !schemes.iter().any(|scheme| text.starts_with(scheme)) {
         return Err((format!("`url` does not begin with {}", schemes.join(" or ")), None));
     }
@@ -548,7 +591,30 @@ fn resolve(url: &mut Option<Secret>, schemes: &[&str], references: References) -
     Ok(())
 }
 
-fn resolve_references(text: &str) -> Result<String, UrlProblem> {
+const SECRETS_HINT: &str = "write ${env:NAME} or ${file:PATH}";
+
+/// The same for secrets that stand for themselves.
+fn resolve_all<'a>(secrets: impl Iterator<Item = &'a mut Secret>) -> Result<(), UrlProblem> {
+    for secret in secrets {
+        *secret = Secret::new(resolve_references(secret.expose(), str::to_owned)?);
+    }
+    Ok(())
+}
+
+/// References stand inside URLs: what the URL's grammar would take for its own is escaped.
+fn url_escaped(value: &str) -> String {
+    let mut out = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+fn resolve_references(text: &str, escape: fn(&str) -> String) -> Result<String, UrlProblem> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
@@ -569,14 +635,7 @@ fn resolve_references(text: &str) -> Result<String, UrlProblem> {
             }
             _ => return Err((format!("`${{{reference}}}` is not ${{env:NAME}} or ${{file:PATH}}"), None)),
         };
-        // References stand inside URLs: what the URL's grammar would take for its own is escaped.
-        for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                out.push(char::from(byte));
-            } else {
-                out.push_str(&format!("%{byte:02X}"));
-            }
-        }
+        out.push_str(&escape(&value));
         rest = after;
     }
     out.push_str(rest);

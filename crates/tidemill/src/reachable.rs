@@ -47,6 +47,8 @@ pub async fn reach(project: &Project) -> Report {
         let looked = match config.kind {
             SourceKind::Mysql => look_at_mysql(&place, config, &reach, &mut report).await,
             SourceKind::Sqlite => look_at_sqlite(&place, config, &reach, &mut report),
+            // It is reached, and reaches nobody.
+            SourceKind::Http => continue,
             SourceKind::Kafka => {
                 if let Err(error) = look_at_kafka(&place, config, &mut report).await {
                     report.findings.push(unreached(place, &error));
@@ -83,7 +85,7 @@ pub async fn reach(project: &Project) -> Report {
                 SinkError::Blocked { hint, .. } => hint.clone(),
                 _ => AWAY_HINT.into(),
             };
-            let unreachable = matches!(error, SinkError::Unavailable { .. });
+            let unreachable = matches!(error, SinkError::Unavailable { .. } | SinkError::Later { .. });
             let (place, message) = (format!("sinks/{name}.yaml"), base::error::chain(&error));
             report.findings.push(Finding { place, message, hint, unreachable });
         }

@@ -6,6 +6,7 @@ use crate::project::Project;
 use crate::retention::{self, Limits, Reader};
 use base::Fault;
 use catalog::Catalog;
+use flow::capture::http::{self as http_source, HttpSource, Inbox};
 use flow::capture::kafka::{self, KafkaSource};
 use flow::capture::mysql::{self, Control, MySqlSource};
 use flow::capture::reach::Reach;
@@ -16,6 +17,7 @@ use flow::config::{FlowConfig, SinkConfig, SnapshotMode, SourceKind};
 use flow::deliver::status::FlowStatusCell;
 use flow::deliver::{self, Flow, FlowControl};
 use flow::patterns::Patterns;
+use flow::webhook;
 use journal::{Journal, JournalError, RealDisk};
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
@@ -40,6 +42,15 @@ pub struct RunningSource {
 pub struct OpenSource {
     pub journal: Journal,
     pub control: mpsc::Sender<Control>,
+    /// Where changes are pushed to, of a source that takes them.
+    pub push: Option<PushDoor>,
+}
+
+/// Where changes are pushed to, and whose signatures are asked for.
+#[derive(Clone)]
+pub struct PushDoor {
+    pub inbox: Inbox,
+    pub keys: Arc<[webhook::Key]>,
 }
 
 /// A flow that runs, or waits for its source to be mended.
@@ -144,8 +155,9 @@ fn start_source(
         }
         Err(error) => return Err(Failure::of(&format!("open the journal of source `{name}`"), &error)),
     };
-    // Topics have no snapshot before them.
-    let snapshot = if config.kind == SourceKind::Kafka { SnapshotMode::Never } else { config.snapshot };
+    // Topics and requests have no snapshot before them.
+    let has_snapshot = matches!(config.kind, SourceKind::Mysql | SourceKind::Sqlite);
+    let snapshot = if has_snapshot { config.snapshot } else { SnapshotMode::Never };
     status.recall(&journal.state(), snapshot);
     let handle = JournalHandle::spawn(name, writer);
     let patterns =
@@ -154,6 +166,7 @@ fn start_source(
     let reach = Reach::new(name, &config, &project.flows);
     let name: Arc<str> = name.into();
     let (stop, cell) = (shutdown.clone(), status.clone());
+    let mut push = None;
     match config.kind {
         SourceKind::Mysql => {
             let flows = project.flows.values().filter(|flow| *flow.from == *name).map(|flow| {
@@ -178,8 +191,15 @@ fn start_source(
             let source = KafkaSource { name, config, patterns, handle, status: cell };
             tasks.spawn(async move { kafka::run(source, commands, stop).await });
         }
+        SourceKind::Http => {
+            let keys = webhook::keys(&config.secrets).expect("checked with the project").into();
+            let (inbox, outbox) = http_source::inbox();
+            push = Some(PushDoor { inbox, keys });
+            let source = HttpSource { name, config, patterns, handle, status: cell, inbox: outbox };
+            tasks.spawn(async move { http_source::run(source, commands, stop).await });
+        }
     }
-    Ok(RunningSource { status, open: Some(OpenSource { journal, control }) })
+    Ok(RunningSource { status, open: Some(OpenSource { journal, control, push }) })
 }
 
 fn start_flow(

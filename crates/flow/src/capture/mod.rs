@@ -2,11 +2,13 @@
 //!
 //! A capture never skips what it cannot read: it quarantines one table, or stops and says why.
 
+pub mod http;
 pub mod kafka;
 pub mod mysql;
 pub mod reach;
 pub mod sqlite;
 pub mod status;
+mod tables;
 pub mod writer;
 
 use base::{Blame, Code, Fault, Retry};

@@ -36,6 +36,9 @@ impl PositionStatus {
         if let Position::Sqlite { change_id } = position {
             return Self { pos: Some(*change_id as u64), ..Self::default() };
         }
+        if let Position::Push { requests, .. } = position {
+            return Self { pos: Some(*requests), ..Self::default() };
+        }
         if let Position::Kafka { topics } = position {
             return Self::of_topics(topics);
         }

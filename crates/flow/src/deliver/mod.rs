@@ -84,7 +84,7 @@ impl FlowError {
             Self::Produce(ProduceError::Plan { hint, .. }) => Some(hint.clone()),
             Self::Produce(ProduceError::Journal(error)) => error.hint(),
             Self::Catalog(error) => error.hint(),
-            Self::Sink(SinkError::Unavailable { .. }) => Some(
+            Self::Sink(SinkError::Unavailable { .. } | SinkError::Later { .. }) => Some(
                 "delivery goes on by itself once the sink answers: is it up, and the url right?".to_owned(),
             ),
             Self::Sink(SinkError::Row { .. }) | Self::Produce(ProduceError::Malformed(_)) => None,
@@ -92,7 +92,15 @@ impl FlowError {
     }
 
     fn passes(&self) -> bool {
-        matches!(self, Self::Sink(SinkError::Unavailable { .. }))
+        matches!(self, Self::Sink(SinkError::Unavailable { .. } | SinkError::Later { .. }))
+    }
+
+    /// How long to wait at least.
+    fn asked_wait(&self) -> Duration {
+        match self {
+            Self::Sink(SinkError::Later { after, .. }) => *after,
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -144,7 +152,7 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
         if started.elapsed() > BACKOFF_MAX || flow.status.get().delivered > delivered {
             backoff = BACKOFF_MIN;
         }
-        let pause = if passes { backoff } else { BACKOFF_BLOCKED };
+        let pause = if passes { backoff.max(error.asked_wait()) } else { BACKOFF_BLOCKED };
         backoff = (backoff * 2).min(BACKOFF_MAX);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -226,10 +234,12 @@ async fn drive(
         in_part: false,
         passed: None,
         reached: from - 1,
+        at: Progress { epoch: flow.journal.sealed().epoch, lsn: from - 1 },
         given,
         unfinished: None,
     };
     let producer = Producer::new(flow.journal.clone(), config)?.batches_of(rows);
+    let producer = producer.first_to(delivery.in_flight()?);
     let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
     tokio::task::spawn_blocking(move || producer.run(from, &sender));
     delivery.show(from - 1, 0);
@@ -413,6 +423,8 @@ struct Delivery<'a> {
     passed: Option<Progress>,
     /// The last change that the sink has.
     reached: u64,
+    /// Where the catalog has the flow, of a sink whose progress it keeps.
+    at: Progress,
     /// The last change that the sink was given and did not refuse, or one behind it.
     given: u64,
     /// While the sink is filling: the tables that were not read whole when the journal ended at this change.
@@ -489,6 +501,9 @@ impl Delivery<'_> {
             self.empty_at = Some(Instant::now());
         }
         let count = batch.changes.len() as u64;
+        if count > 0 && self.sink.repeats_whole() {
+            self.note_at(self.at, up_to.lsn)?;
+        }
         self.apply(batch).await?;
         (self.in_part, self.passed) = (!ends_txn, None);
         self.unsettled = true;
@@ -574,11 +589,25 @@ impl Delivery<'_> {
             }
             Memory::LastChange | Memory::MayFade | Memory::MayVanish | Memory::None => {}
         }
-        let (journal, Progress { epoch, lsn }) = (self.flow.journal.identity(), reached);
-        let progress = FlowProgress { journal, epoch, lsn, given: Some(self.given) };
-        self.flow.catalog.set_progress(&self.flow.name, progress)?;
-        (self.noted_at, self.unnoted) = (Some(Instant::now()), None);
+        self.note_at(reached, self.given)?;
+        (self.at, self.noted_at, self.unnoted) = (reached, Some(Instant::now()), None);
         Ok(())
+    }
+
+    fn note_at(&self, at: Progress, given: u64) -> Result<(), FlowError> {
+        let (journal, Progress { epoch, lsn }) = (self.flow.journal.identity(), at);
+        let progress = FlowProgress { journal, epoch, lsn, given: Some(given) };
+        Ok(self.flow.catalog.set_progress(&self.flow.name, progress)?)
+    }
+
+    /// The end of a batch that was on its way when the flow stopped, for a sink that must be given it as it was.
+    fn in_flight(&self) -> Result<Option<u64>, FlowError> {
+        if !self.sink.repeats_whole() {
+            return Ok(None);
+        }
+        let noted = self.flow.catalog.progress(&self.flow.name)?;
+        let noted = noted.filter(|noted| noted.journal == self.flow.journal.identity());
+        Ok(noted.and_then(|noted| noted.given).filter(|given| *given > self.at.lsn))
     }
 
     async fn settle(&mut self) -> Result<(), FlowError> {

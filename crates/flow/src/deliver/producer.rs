@@ -90,6 +90,8 @@ pub struct Producer {
     routes: HashMap<(u32, u32), Route>,
     prepared: HashSet<(u32, u32)>,
     batch_rows: usize,
+    /// Where the first batch ends, unless it is full before.
+    first_to: Option<u64>,
 }
 
 impl Producer {
@@ -111,12 +113,18 @@ impl Producer {
             routes: HashMap::new(),
             prepared: HashSet::new(),
             batch_rows: BATCH_ROWS_DEFAULT as usize,
+            first_to: None,
         })
     }
 
     /// How many rows a batch has, about.
     pub fn batches_of(self, rows: u32) -> Self {
         Self { batch_rows: rows.clamp(1, 100_000) as usize, ..self }
+    }
+
+    /// The first batch ends with this change at the latest.
+    pub fn first_to(self, lsn: Option<u64>) -> Self {
+        Self { first_to: lsn, ..self }
     }
 
     /// Reads from `from` for ever, until the receiver is gone. Blocking.
@@ -184,7 +192,8 @@ impl Producer {
                 if rows > before {
                     batch.bytes += size as u64;
                 }
-                let full = bytes >= BATCH_BYTES_MAX
+                let full = self.first_to == Some(change.lsn)
+                    || bytes >= BATCH_BYTES_MAX
                     || rows >= self.batch_rows && (ends_txn || rows >= self.batch_rows * PARTS_AFTER_BATCHES);
                 if full {
                     bytes = 0;

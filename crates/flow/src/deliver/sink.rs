@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use base::{Ddl, Op, Table, Txn, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How far a flow has come. Ordered by epoch, then lsn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +70,9 @@ pub enum SinkError {
     /// The sink is away, slow or restarting: the batch is tried again, for ever, with backoff, after a new `open`.
     #[error("the sink is unavailable: {message}")]
     Unavailable { message: String },
+    /// The same, and the sink said for how long; it is not asked again before.
+    #[error("the sink asks to wait for {} s: {message}", after.as_secs())]
+    Later { message: String, after: Duration },
     /// The data of one change is refused; trying again cannot help. Nothing of the batch was kept.
     #[error("change {lsn} is refused: {reason}")]
     Row { lsn: u64, reason: String },
@@ -105,6 +109,12 @@ pub trait Sink: Send {
     /// What `None` of the last `open` means, and whether the flow must keep progress itself.
     fn memory(&self) -> Memory {
         Memory::Own
+    }
+
+    /// Whether a batch that may have arrived is given again as it was, and not with what came since: its receiver knows
+    /// repeats by that. Only for a sink whose progress the catalog keeps.
+    fn repeats_whole(&self) -> bool {
+        false
     }
 
     /// Where the flow goes on, whatever the sink had noted; called after each `open`, before anything else. From now

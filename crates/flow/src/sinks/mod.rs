@@ -2,6 +2,7 @@
 
 pub mod elasticsearch;
 pub mod files;
+pub mod http;
 pub mod json;
 pub mod kafka;
 pub mod mysql;
@@ -55,6 +56,7 @@ pub fn build(
             let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
             Box::new(elasticsearch::ElasticsearchSink::new(flow_name, source, url, flow)?)
         }
+        SinkKind::Http => Box::new(http::HttpSink::new(sink_name, source, sink, flow)?),
         SinkKind::Stdout => Box::new(stdout::StdoutSink::new(source, flow)),
     })
 }
@@ -65,6 +67,7 @@ pub const fn batch_rows_default(kind: SinkKind) -> u32 {
         SinkKind::Kafka => kafka::BATCH_ROWS_DEFAULT,
         SinkKind::Mysql | SinkKind::Tidb => mysql::BATCH_ROWS_DEFAULT,
         SinkKind::Elasticsearch => elasticsearch::BATCH_ROWS_DEFAULT,
+        SinkKind::Http => http::BATCH_ROWS_DEFAULT,
         _ => crate::deliver::producer::BATCH_ROWS_DEFAULT,
     }
 }

@@ -14,6 +14,8 @@ mod faults;
 mod first_steps;
 mod formats;
 mod history;
+mod http_push;
+mod http_sink;
 mod kafka;
 mod kafka_source;
 mod kill;

@@ -4,13 +4,13 @@
 use super::KafkaSource;
 use super::consumer::{Fetched, Live};
 use super::plan::Topics;
-use super::tables::{Prepared, Tables};
 use crate::capture::CaptureError;
+use crate::capture::tables::{Prepared, Tables};
 use crate::capture::writer::JournalHandle;
 use crate::config::{OnBad, SourceConfig};
 use crate::formats::decode::{Decoded, Incoming, MessageFormat, decode};
 use crate::patterns::Patterns;
-use base::{Ddl, Op, Step, Table};
+use base::{Op, Step, Table};
 use journal::Batch;
 use kafka_protocol::records::Record;
 use std::collections::{BTreeMap, HashMap};
@@ -184,7 +184,7 @@ impl Intake {
                 self.batch.begin(&id, self.last_ts_ms);
                 *open = Open { id: Some(id), changes: 0 };
             }
-            self.put(&change);
+            change.put(&mut self.batch);
             open.changes += 1;
             if head.last {
                 open.changes = TRANSACTION_CHANGES_MAX;
@@ -195,6 +195,15 @@ impl Intake {
 
     /// All changes of a message, or none: a message is taken whole.
     fn prepare(&mut self, changes: Vec<Decoded<'_>>) -> Result<Vec<(Prepared, Head)>, String> {
+        let prepared = self.prepare_each(changes);
+        match prepared {
+            Ok(_) => self.tables.keep(),
+            Err(_) => self.tables.revert(),
+        }
+        prepared
+    }
+
+    fn prepare_each(&mut self, changes: Vec<Decoded<'_>>) -> Result<Vec<(Prepared, Head)>, String> {
         let mut out = Vec::with_capacity(changes.len());
         for change in changes {
             if !self.patterns.matches(&change.name) {
@@ -205,21 +214,6 @@ impl Intake {
             }
         }
         Ok(out)
-    }
-
-    fn put(&mut self, change: &Prepared) {
-        let table = &change.table;
-        if let Some(before) = &change.evolved {
-            self.batch.schema(table);
-            if let Some(before) = before {
-                let (before, after) = (Some(Arc::clone(before)), Some(Arc::clone(table)));
-                let sql = statement(before.as_deref(), table);
-                self.batch.ddl(&Ddl { sql, before, after, column_renames: Vec::new() });
-            }
-        }
-        let image = |row: &Option<base::RowBuf>| row.as_ref().map(|row| row.0.clone());
-        let (before, after) = (image(&change.before), image(&change.after));
-        self.batch.change(change.op, table, before.as_deref(), after.as_deref());
     }
 
     fn skip(&mut self, part: &Fetched, record: &Record, slot: &mut i64) {
@@ -279,27 +273,6 @@ struct Head {
 /// A transaction's name where the message has none.
 fn place_of(part: &Fetched, offset: i64) -> String {
     format!("{}-{}:{offset}", part.topic, part.partition)
-}
-
-/// The statement that would have made the new definition of the old one.
-fn statement(before: Option<&Table>, after: &Table) -> String {
-    let quote = |name: &str| format!("`{}`", name.replace('`', "``"));
-    let mut parts = Vec::new();
-    for column in &after.columns {
-        let old = before.and_then(|table| table.columns.iter().find(|old| old.name == column.name));
-        let null = if column.nullable { "NULL" } else { "NOT NULL" };
-        let definition = format!("{} {} {null}", quote(&column.name), column.sql_type);
-        match old {
-            None => parts.push(format!("ADD COLUMN {definition}")),
-            Some(old) if old != column => parts.push(format!("MODIFY COLUMN {definition}")),
-            Some(_) => {}
-        }
-    }
-    if before.is_some_and(|table| table.key != after.key) {
-        let names: Vec<_> = after.key.iter().map(|index| quote(&after.columns[*index].name)).collect();
-        parts.push(format!("ADD PRIMARY KEY ({})", names.join(", ")));
-    }
-    format!("ALTER TABLE {}.{} {}", quote(&after.name.db), quote(&after.name.table), parts.join(", "))
 }
 
 pub fn now_ms() -> i64 {

@@ -7,10 +7,10 @@
 mod consumer;
 mod intake;
 mod plan;
-mod tables;
 
 use super::mysql::{Anew, Control};
 use super::status::{PositionStatus, SnapshotStatus, SourceStatus, StatusCell};
+use super::tables::Tables;
 use super::writer::JournalHandle;
 use super::{CaptureError, CaptureErrorKind};
 use crate::config::{OnGap, SourceConfig};
@@ -26,7 +26,6 @@ use plan::{Plan, Topics, from_start, past_gaps, plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tables::Tables;
 use tokio::sync::{mpsc, watch};
 
 /// How often topics and partitions are looked for.

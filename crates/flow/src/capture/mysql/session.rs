@@ -378,6 +378,7 @@ async fn continuity(
         }
         Position::Sqlite { .. } => Ok(Some("the journal belongs to a SQLite source".into())),
         Position::Kafka { .. } => Ok(Some("the journal belongs to a Kafka source".into())),
+        Position::Push { .. } => Ok(Some("the journal belongs to an HTTP source".into())),
     }
 }
 
@@ -425,7 +426,9 @@ async fn open_stream(
             execute(&mut conn, &[&connect]).await?;
             request
         }
-        Position::Sqlite { .. } | Position::Kafka { .. } => unreachable!("continuity refused it"),
+        Position::Sqlite { .. } | Position::Kafka { .. } | Position::Push { .. } => {
+            unreachable!("continuity refused it")
+        }
     };
     conn.get_binlog_stream(request).await.map_err(|e| statement_error("start the binlog stream", e))
 }

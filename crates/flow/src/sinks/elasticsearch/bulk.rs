@@ -7,12 +7,12 @@
 //! ```
 //! Versions make order irrelevant: a document that is sent again behind a newer one changes nothing.
 
-use super::client::{Body, Client};
 use super::failure::{self, Fault, Verdict, away, judge_item};
 use crate::deliver::sink::SinkError;
+use crate::http_client::Client;
 use base::json::put_string;
 use bytes::Bytes;
-use hyper::{Method, StatusCode};
+use hyper::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, VecDeque};
@@ -101,7 +101,7 @@ async fn write_one(
         let mut body = Vec::with_capacity(items.iter().map(|item| item.text.len()).sum());
         items.iter().for_each(|item| body.extend_from_slice(&item.text));
         let answer = client
-            .call(Method::POST, PATH, Body::Lines(Bytes::from(body)))
+            .call(Method::POST, PATH, HeaderMap::new(), Some(("application/x-ndjson", Bytes::from(body))))
             .await
             .map_err(|error| failure::of_client(&error))?;
         let reason = match answer.status {

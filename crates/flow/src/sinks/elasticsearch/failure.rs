@@ -1,7 +1,7 @@
 //! The server's errors, sorted: who is away, what is refused, and what someone must mend.
 
-use super::client::{Answer, ClientError};
 use crate::deliver::sink::SinkError;
+use crate::http_client::{Answer, ClientError};
 use hyper::StatusCode;
 use serde::Deserialize;
 

@@ -10,7 +10,6 @@
 //! and takes the alias over once all rows are there.
 
 mod bulk;
-mod client;
 mod failure;
 mod mapping;
 pub mod plan;
@@ -19,10 +18,10 @@ mod server;
 
 use crate::config::FlowConfig;
 use crate::deliver::sink::{Memory, OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
+use crate::http_client::Endpoint;
 use async_trait::async_trait;
 use base::{Op, Secret, Table, TableName};
 use bulk::{Item, Refusals};
-use client::Endpoint;
 use failure::{away, blocked};
 pub use plan::{ID_DEFAULT, INDEX_DEFAULT};
 use plan::{Options, Plan};
@@ -34,6 +33,7 @@ use std::time::{Duration, Instant};
 
 /// Rows of one write: the server's work for a request is shared by all of its documents.
 pub const BATCH_ROWS_DEFAULT: u32 = 4096;
+const PORT_DEFAULT: u16 = 9200;
 /// How old the progress document may be while changes come.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Tables whose plans are kept; more than that and they are made again.
@@ -68,6 +68,16 @@ struct Open {
     passed: Passed,
 }
 
+/// A server's URL has no path: what stands behind the host would be lost.
+fn endpoint(url: &Secret) -> Result<Endpoint, String> {
+    let (endpoint, path) = Endpoint::parse(url, Some(PORT_DEFAULT))?;
+    if path.expose().trim_matches('/').is_empty() {
+        Ok(endpoint)
+    } else {
+        Err("the url has a path behind the host".to_owned())
+    }
+}
+
 #[derive(Default)]
 struct Passed {
     written: HashSet<u64>,
@@ -78,7 +88,7 @@ impl ElasticsearchSink {
     pub fn new(flow: &str, source: &str, url: &Secret, config: &FlowConfig) -> Result<Self, SinkError> {
         let options = Options::compile(&config.options)
             .map_err(|(message, hint)| SinkError::Blocked { message, hint })?;
-        let endpoint = Endpoint::parse(url)
+        let endpoint = endpoint(url)
             .map_err(|error| blocked(error, "url: http://[user:${env:SEARCH_PASSWORD}@]host:9200"))?;
         Ok(Self {
             flow: flow.to_owned(),

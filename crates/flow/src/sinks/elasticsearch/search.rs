@@ -1,6 +1,5 @@
 //! A question of a person, put to the documents of one flow.
 
-use super::client::Endpoint;
 use super::server::Server;
 use crate::deliver::sink::SinkError;
 use base::Secret;
@@ -20,7 +19,7 @@ const COUNTED_MAX: u32 = 10_000;
 /// value in the request and nothing else, and no text is wrong in that syntax.
 pub async fn search(url: &Secret, flow: &str, text: &str, hits: u32) -> Result<Value, SinkError> {
     let endpoint =
-        Endpoint::parse(url).map_err(|error| super::failure::blocked(error, "mend the sink's url"))?;
+        super::endpoint(url).map_err(|error| super::failure::blocked(error, "mend the sink's url"))?;
     let mut server = Server::new(endpoint);
     let held = server.read_progress(flow).await?.map(|(held, _)| held).unwrap_or_default();
     if held.indexes.is_empty() {

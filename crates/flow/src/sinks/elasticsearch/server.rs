@@ -7,16 +7,20 @@
 //! tidemill_progress         one document for each flow: Held
 //! ```
 
-use super::client::{Answer, Body, Client, Endpoint, escaped};
 use super::failure::{self, away, blocked, fault_of, of_answer};
 use super::mapping::FIELDS_MAX;
 use crate::deliver::sink::SinkError;
+use crate::http_client::{Answer, Client, Endpoint, Patience, escaped};
 use bytes::Bytes;
-use hyper::{Method, StatusCode};
+use hyper::{HeaderMap, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+/// A server that has not answered by then is taken for dead: it waits a minute itself for a shard that is moving. Answers to
+/// our own requests are far smaller.
+const PATIENCE: Patience = Patience { answer_wait: Duration::from_secs(90), answer_bytes_max: 64 << 20 };
 pub const PROGRESS_INDEX: &str = "tidemill_progress";
 /// How long the server remembers that a document was deleted, and at which version: longer than any write of ours can be
 /// under way. It costs the server about 100 bytes for each row deleted in that time.
@@ -81,12 +85,13 @@ pub fn writer(index: &str) -> String {
 
 impl Server {
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { client: Client::new(endpoint) }
+        Self { client: Client::new(endpoint, PATIENCE) }
     }
 
     async fn ask(&mut self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, SinkError> {
-        let body = body.map_or(Body::None, |body| Body::Json(Bytes::from(body.to_string())));
-        self.client.call(method, path, body).await.map_err(|error| failure::of_client(&error))
+        let body = body.map(|body| ("application/json", Bytes::from(body.to_string())));
+        let asked = self.client.call(method, path, HeaderMap::new(), body).await;
+        asked.map_err(|error| failure::of_client(&error))
     }
 
     async fn must(&mut self, method: Method, path: &str, body: Option<Value>) -> Result<Value, SinkError> {

@@ -1,5 +1,5 @@
-//! The tables of a Kafka source: what is declared, what messages tell, and what their values look like, as one definition
-//! each that only ever widens. See `docs/decisions/0007-kafka-source.md`.
+//! The tables of a source that is told them by messages: what is declared, what messages tell, and what their values look
+//! like, as one definition each that only ever widens. See `docs/decisions/0007-kafka-source.md`.
 
 use crate::config::DeclaredTable;
 use crate::formats::decode::cells::{Cells, is_null};
@@ -9,7 +9,8 @@ use crate::formats::decode::value::{Wire, decode};
 use crate::formats::decode::{Decoded, MessageFormat, Told};
 use crate::patterns::wildcard;
 use base::row::RowWriter;
-use base::{Column, ColumnType, Generated, Op, RowBuf, Table, TableName, Value};
+use base::{Column, ColumnType, Ddl, Generated, Op, RowBuf, Table, TableName, Value};
+use journal::Batch;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Tables {
     known: HashMap<TableName, Known>,
     told: HashMap<TableName, Vec<Definition>>,
     next_id: u32,
+    /// What stood at the last `keep` where changes replaced it since.
+    replaced: HashMap<TableName, Option<Known>>,
 }
 
 /// What messages tell of a table: as they write it, and as it was read.
@@ -42,6 +45,45 @@ pub struct Prepared {
     pub op: Op,
     pub before: Option<RowBuf>,
     pub after: Option<RowBuf>,
+}
+
+impl Prepared {
+    /// Appends the change, behind its table's definition if that is new.
+    pub fn put(&self, batch: &mut Batch) {
+        let table = &self.table;
+        if let Some(before) = &self.evolved {
+            batch.schema(table);
+            if let Some(before) = before {
+                let (before, after) = (Some(Arc::clone(before)), Some(Arc::clone(table)));
+                let sql = statement(before.as_deref(), table);
+                batch.ddl(&Ddl { sql, before, after, column_renames: Vec::new() });
+            }
+        }
+        let image = |row: &Option<RowBuf>| row.as_ref().map(|row| row.0.clone());
+        let (before, after) = (image(&self.before), image(&self.after));
+        batch.change(self.op, table, before.as_deref(), after.as_deref());
+    }
+}
+
+/// The statement that would have made the new definition of the old one.
+fn statement(before: Option<&Table>, after: &Table) -> String {
+    let quote = |name: &str| format!("`{}`", name.replace('`', "``"));
+    let mut parts = Vec::new();
+    for column in &after.columns {
+        let old = before.and_then(|table| table.columns.iter().find(|old| old.name == column.name));
+        let null = if column.nullable { "NULL" } else { "NOT NULL" };
+        let definition = format!("{} {} {null}", quote(&column.name), column.sql_type);
+        match old {
+            None => parts.push(format!("ADD COLUMN {definition}")),
+            Some(old) if old != column => parts.push(format!("MODIFY COLUMN {definition}")),
+            Some(_) => {}
+        }
+    }
+    if before.is_some_and(|table| table.key != after.key) {
+        let names: Vec<_> = after.key.iter().map(|index| quote(&after.columns[*index].name)).collect();
+        parts.push(format!("ADD PRIMARY KEY ({})", names.join(", ")));
+    }
+    format!("ALTER TABLE {}.{} {}", quote(&after.name.db), quote(&after.name.table), parts.join(", "))
 }
 
 #[derive(Clone)]
@@ -75,7 +117,14 @@ impl Tables {
         declared: BTreeMap<String, DeclaredTable>,
         tables: impl IntoIterator<Item = Arc<Table>>,
     ) -> Self {
-        let mut all = Self { format, declared, known: HashMap::new(), told: HashMap::new(), next_id: 1 };
+        let mut all = Self {
+            format,
+            declared,
+            known: HashMap::new(),
+            told: HashMap::new(),
+            next_id: 1,
+            replaced: HashMap::new(),
+        };
         for table in tables {
             all.next_id = all.next_id.max(table.id + 1);
             let known = all.with_readers(table, None);
@@ -88,6 +137,21 @@ impl Tables {
         let mut all: Vec<_> = self.known.values().map(|known| Arc::clone(&known.table)).collect();
         all.sort_unstable_by_key(|table| table.id);
         all
+    }
+
+    /// The changes so far are taken: their definitions stand.
+    pub fn keep(&mut self) {
+        self.replaced.clear();
+    }
+
+    /// None of the changes since the last `keep` is taken: the definitions are what they were.
+    pub fn revert(&mut self) {
+        for (name, known) in std::mem::take(&mut self.replaced) {
+            match known {
+                Some(known) => drop(self.known.insert(name, known)),
+                None => drop(self.known.remove(&name)),
+            }
+        }
     }
 
     /// A change under the definition that it needs; `None` for the emptying of a table that has no rows. `Err` says what is
@@ -123,7 +187,8 @@ impl Tables {
         }
         let table = Arc::clone(&known.table);
         let evolved = old.as_ref().is_none_or(|old| old.version != table.version).then_some(old);
-        self.known.insert(change.name.clone(), known);
+        let replaced = self.known.insert(change.name.clone(), known);
+        self.replaced.entry(change.name.clone()).or_insert(replaced);
         Ok(Some(Prepared { table, evolved, op, before, after }))
     }
 
@@ -503,6 +568,24 @@ mod tests {
         assert_eq!(restarted.next_id, 2);
         let why = take(&mut all, r#"{"name":"no key"}"#).err().unwrap();
         assert!(why.contains("`id` is NULL or missing"), "{why}");
+    }
+
+    #[test]
+    fn definitions_of_changes_that_are_not_taken_are_told_again_by_the_next() {
+        let mut all = tables(MessageFormat::Plain, r#"{"d.t": {"key": ["id"]}}"#);
+        take(&mut all, r#"{"id":1}"#).unwrap();
+        all.keep();
+        take(&mut all, r#"{"id":2,"more":1}"#).unwrap();
+        take(&mut all, r#"{"id":2,"more":"text"}"#).unwrap();
+        take(&mut all, r#"{"id":null}"#).err().unwrap();
+        all.revert();
+        assert_eq!(shape(&all.all()[0]), "v1 id bigint key [0]");
+        let more = take(&mut all, r#"{"id":2,"more":1}"#).unwrap();
+        assert_eq!(more.evolved.unwrap().unwrap().version, 1, "the journal is told");
+        let mut all = tables(MessageFormat::Plain, "{}");
+        take(&mut all, r#"{"id":1}"#).unwrap();
+        all.revert();
+        assert!(all.all().is_empty());
     }
 
     #[test]

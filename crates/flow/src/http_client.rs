@@ -1,4 +1,4 @@
-//! HTTP/1.1 to one server, one request at a time, over a connection that is kept.
+//! Our HTTP client: HTTP/1.1 to one server, one request at a time, over a connection that is kept.
 //!
 //! A request whose answer was not read to its end leaves no connection behind: the next one begins with a new one.
 
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Method, Request, StatusCode, header};
+use hyper::{HeaderMap, Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::time::Duration;
@@ -17,12 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-const PORT_DEFAULT: u16 = 9200;
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
-/// A server that has not answered by then is taken for dead. It waits a minute itself for a shard that is moving.
-const ANSWER_WAIT: Duration = Duration::from_secs(90);
-/// The largest answer that is read; those to our own requests are far smaller.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +32,16 @@ pub enum ClientError {
 /// What the server said, whatever it was.
 pub struct Answer {
     pub status: StatusCode,
+    pub headers: HeaderMap,
     pub body: Bytes,
+}
+
+/// How long an answer may take and how large it may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub answer_wait: Duration,
+    /// The answer is read so far: what is longer is cut off, and the connection with it.
+    pub answer_bytes_max: usize,
 }
 
 /// Where a server is and how to get in. Never prints the login.
@@ -51,26 +55,31 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// From `http://[user:password@]host[:port]`; `https` is TLS. `Err` says what is wrong, and never holds the password.
-    pub fn parse(url: &Secret) -> Result<Self, String> {
+    /// From `http://[user:password@]host[:port][/path]`; `https` is TLS. `port` is for a URL without one. The path is what
+    /// a request names, with its query; it may be a secret, as that of many webhooks is. `Err` says what is wrong, and never
+    /// holds the password or the path.
+    pub fn parse(url: &Secret, port: Option<u16>) -> Result<(Self, Secret), String> {
         let (tls, rest) = match url.expose().split_once("://") {
             Some(("http", rest)) => (false, rest),
             Some(("https", rest)) => (true, rest),
             _ => return Err("the url does not begin with http:// or https://".to_owned()),
         };
-        let (login, rest) = match rest.rsplit_once('@') {
-            Some((login, rest)) => (Some(login), rest),
-            None => (None, rest),
-        };
-        let address = rest.trim_end_matches('/');
-        if address.contains(['/', '?', '#']) {
-            return Err("the url has a path behind the host".to_owned());
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let path = path.split('#').next().unwrap_or_default();
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("the path of the url has characters that must be escaped as %XX".to_owned());
         }
+        let (login, address) = match authority.rsplit_once('@') {
+            Some((login, address)) => (Some(login), address),
+            None => (None, authority),
+        };
+        let port_default = port.unwrap_or(if tls { 443 } else { 80 });
         let (host, port) = match address.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => {
                 (host, port.parse().map_err(|_| format!("`{port}` in the url is not a port"))?)
             }
-            _ => (address, PORT_DEFAULT),
+            _ => (address, port_default),
         };
         if host.is_empty() {
             return Err("the url has no host".to_owned());
@@ -83,7 +92,17 @@ impl Endpoint {
             }
         };
         let tls = if tls { Some(tls::connector()?) } else { None };
-        Ok(Self { host: host.to_owned(), port, tls, login })
+        Ok((Self { host: host.to_owned(), port, tls, login }, Secret::new(path)))
+    }
+
+    /// Whether a connection can be made; nothing is sent over it but what TLS needs.
+    pub async fn try_connect(&self) -> Result<(), ClientError> {
+        timed(CONNECT_WAIT, "no connection", self.connect()).await.map(|_| ())
+    }
+
+    /// `host:port`.
+    fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
@@ -116,74 +135,92 @@ async fn begin(
     Ok(sender)
 }
 
-/// A body and what it is.
-pub enum Body {
-    None,
-    Json(Bytes),
-    Lines(Bytes),
-}
+/// A body and what it is: its `Content-Type`.
+pub type Body = Option<(&'static str, Bytes)>;
 
 pub struct Client {
     endpoint: Endpoint,
+    patience: Patience,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Client {
-    pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, sender: None }
+    pub fn new(endpoint: Endpoint, patience: Patience) -> Self {
+        Self { endpoint, patience, sender: None }
     }
 
     /// Sends a request and reads the whole answer. `path` is escaped by the caller.
-    pub async fn call(&mut self, method: Method, path: &str, body: Body) -> Result<Answer, ClientError> {
+    pub async fn call(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Body,
+    ) -> Result<Answer, ClientError> {
         // Taken out, so that a call that is dropped half way leaves nothing behind.
         let kept = self.sender.take().filter(|sender| !sender.is_closed());
         let mut sender = match kept {
             Some(sender) => sender,
             None => timed(CONNECT_WAIT, "no connection", self.endpoint.connect()).await?,
         };
-        let request = self.request(method, path, body)?;
-        let answer = timed(ANSWER_WAIT, "no answer", exchange(&mut sender, request)).await?;
-        self.sender = Some(sender);
+        let request = self.request(method, path, headers, body)?;
+        let Patience { answer_wait, answer_bytes_max } = self.patience;
+        let exchange = exchange(&mut sender, request, answer_bytes_max);
+        let (answer, whole) = timed(answer_wait, "no answer", exchange).await?;
+        self.sender = Some(sender).filter(|_| whole);
         Ok(answer)
     }
 
-    fn request(&self, method: Method, path: &str, body: Body) -> Result<Request<Full<Bytes>>, ClientError> {
-        let (kind, body) = match body {
-            Body::None => (None, Bytes::new()),
-            Body::Json(body) => (Some("application/json"), body),
-            Body::Lines(body) => (Some("application/x-ndjson"), body),
-        };
-        let host = format!("{}:{}", self.endpoint.host, self.endpoint.port);
-        let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Body,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
+        let mut request =
+            Request::builder().method(method).uri(path).header(header::HOST, self.endpoint.authority());
         if let Some(login) = &self.endpoint.login {
             request = request.header(header::AUTHORIZATION, login.expose());
         }
-        if let Some(kind) = kind {
-            request = request.header(header::CONTENT_TYPE, kind);
+        let body = body.map_or_else(Bytes::new, |(kind, body)| {
+            let headers = request.headers_mut();
+            headers
+                .map(|headers| headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind)));
+            body
+        });
+        if let Some(own) = request.headers_mut() {
+            own.extend(headers);
         }
-        request.body(Full::new(body)).map_err(|error| ClientError::Misfit(error.to_string()))
+        request.body(Full::new(body)).map_err(|_| {
+            ClientError::Misfit("the url's path or a header has characters that HTTP does not allow".into())
+        })
     }
 }
 
+/// The answer, and whether it was read to its end.
 async fn exchange(
     sender: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
-) -> Result<Answer, ClientError> {
+    bytes_max: usize,
+) -> Result<(Answer, bool), ClientError> {
     let away = |error: hyper::Error| ClientError::Away(base::error::chain(&error));
     sender.ready().await.map_err(away)?;
     let response = sender.send_request(request).await.map_err(away)?;
-    let status = response.status();
-    let mut body = response.into_body();
-    let mut whole = BytesMut::new();
+    let (head, mut body) = response.into_parts();
+    let mut read = BytesMut::new();
+    let mut whole = true;
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame.map_err(away)?.into_data() {
-            whole.extend_from_slice(&data);
+            read.extend_from_slice(&data);
         }
-        if whole.len() > ANSWER_BYTES_MAX {
-            return Err(ClientError::Away(format!("the answer has more than {ANSWER_BYTES_MAX} bytes")));
+        if read.len() > bytes_max {
+            read.truncate(bytes_max);
+            whole = false;
+            break;
         }
     }
-    Ok(Answer { status, body: whole.freeze() })
+    Ok((Answer { status: head.status, headers: head.headers, body: read.freeze() }, whole))
 }
 
 async fn timed<T>(
@@ -204,17 +241,25 @@ pub fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn parse(url: &str) -> Result<Endpoint, String> {
-        Endpoint::parse(&Secret::new(url))
+    fn parse(url: &str) -> Result<(Endpoint, Secret), String> {
+        Endpoint::parse(&Secret::new(url), None)
     }
 
     #[test]
     fn urls_are_read_and_what_is_wrong_is_told_without_the_password() {
-        let endpoint = parse("http://u%40x:p%2Fw@[::1]:9201/").unwrap();
+        let (endpoint, path) = parse("http://u%40x:p%2Fw@[::1]:9201/").unwrap();
+        assert_eq!(path.expose(), "/");
         assert_eq!((endpoint.host.as_str(), endpoint.port), ("[::1]", 9201));
         assert_eq!(endpoint.login.unwrap().expose(), format!("Basic {}", BASE64.encode("u@x:p/w")));
-        assert_eq!(parse("http://search").unwrap().port, 9200);
-        for wrong in ["ftp://u:secret@x", "http://", "http://u:secret@h:port", "http://u:secret@h/path"] {
+        let (endpoint, path) = parse("https://hooks/a/b?token=x@y:1#part").unwrap();
+        assert_eq!(
+            (endpoint.host.as_str(), endpoint.port, path.expose()),
+            ("hooks", 443, "/a/b?token=x@y:1")
+        );
+        let (endpoint, path) = parse("http://hooks?token=x").unwrap();
+        assert_eq!((endpoint.host.as_str(), endpoint.port, path.expose()), ("hooks", 80, "/?token=x"));
+        assert_eq!(Endpoint::parse(&Secret::new("http://search"), Some(9200)).unwrap().0.port, 9200);
+        for wrong in ["ftp://u:secret@x", "http://", "http://u:secret@h:port", "http://h/secret path"] {
             let told = parse(wrong).err().unwrap();
             assert!(!told.contains("secret"), "{told}");
         }
