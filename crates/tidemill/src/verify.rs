@@ -136,7 +136,7 @@ pub async fn run(dir: &Path, flow: &str, tables: &[String], json: bool, quiet: b
     // Without a node nothing moves, and what is on its way would look like a difference.
     node.client.get("/api/v1/status").await?;
     let failed = |error: VerifyError| Failure::of("compare", &error);
-    let mut ends = Ends::open(&config.from, source, sink, config, tables).await.map_err(failed)?;
+    let mut ends = Ends::open(&config.from, source, flow, sink, config, tables).await.map_err(failed)?;
     let reports = ends.compare(&node).await.map_err(failed)?;
     if let Some(bar) = &node.bar {
         bar.finish_and_clear();
@@ -155,7 +155,7 @@ pub async fn run(dir: &Path, flow: &str, tables: &[String], json: bool, quiet: b
         return Ok(());
     }
     let differ = reports.iter().filter(|report| !report.is_equal()).count();
-    Err(Failure::new(1, format!("{differ} of {} tables differ", reports.len())).hint(format!(
+    Err(Failure::new(4, format!("{differ} of {} tables differ", reports.len())).hint(format!(
         "see `tidemill flow dead-letters {flow}`; `tidemill flow resnapshot {flow} TABLE` fills a table anew"
     )))
 }
@@ -175,6 +175,9 @@ fn show(reports: &[TableReport]) {
     for report in reports {
         if let Some(note) = &report.note {
             println!("\n{}: {note}", report.table);
+        }
+        if let Some(unchecked) = &report.unchecked {
+            println!("\n{}: {unchecked}", report.table);
         }
         for difference in &report.differences {
             println!("\n{}: {} {}", report.table, difference.kind, difference.key);

@@ -14,6 +14,7 @@ mod client;
 mod failure;
 mod mapping;
 pub mod plan;
+pub mod read;
 pub mod search;
 mod server;
 
