@@ -209,7 +209,7 @@ fn sink_error(error: &(dyn std::error::Error + 'static)) -> VerifyError {
 fn unsupported(message: String) -> VerifyError {
     VerifyError::Unsupported {
         message,
-        hint: "verify compares MySQL and MariaDB sources with mysql, tidb, sqlite, elasticsearch and redis sinks".into(),
+        hint: "verify compares MySQL and MariaDB sources with mysql, tidb, sqlite, elasticsearch, redis and kafka sinks".into(),
     }
 }
 
@@ -289,15 +289,19 @@ impl Ends {
         let captured = Patterns::new(&source.tables, &source.exclude).map_err(|e| wrong(&e))?;
         let carried = |name: &base::TableName| captured.matches(name) && of_flow.matches(name);
         let (mut pairs, mut unfit) = (Vec::new(), Vec::new());
+        let mut chosen = Vec::new();
         for table in origin.tables(carried, |name| only.matches(name)).await? {
             let table = Arc::new(table);
-            if !only.matches(&table.name) {
-                if let Ok(plan) = transform.plan(&table) {
-                    copy.note_other(plan.table());
-                }
-                continue;
+            let plan = transform.plan(&table);
+            if let Ok(plan) = &plan {
+                copy.note(plan.table());
             }
-            let plan = transform.plan(&table).map_err(|error| VerifyError::Plan {
+            if only.matches(&table.name) {
+                chosen.push((table, plan));
+            }
+        }
+        for (table, plan) in chosen {
+            let plan = plan.map_err(|error| VerifyError::Plan {
                 message: format!("table `{}`: {error}", table.name),
                 hint: error.hint.clone(),
             })?;
@@ -323,7 +327,6 @@ impl Ends {
             let report = TableReport {
                 table: pair.source.name.to_string(),
                 copy: pair.target().name.to_string(),
-                unchecked: self.copy.unchecked(pair),
                 ..TableReport::default()
             };
             let mut table =
@@ -336,7 +339,8 @@ impl Ends {
             } else {
                 table.as_a_whole().await?;
             }
-            reports.push(table.report);
+            let report = table.report;
+            reports.push(TableReport { unchecked: self.copy.unchecked(pair), ..report });
         }
         Ok(reports)
     }

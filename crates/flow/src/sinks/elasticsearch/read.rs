@@ -92,8 +92,12 @@ impl Reader {
         if docs.len() != places.len() {
             return Err(strange());
         }
+        // Two routings may lead to one shard, and it looks for the id alone.
+        let led = |doc: &Value, routing: Option<&str>| doc["_routing"].as_str() == routing;
         docs.into_iter()
-            .map(|mut doc| match (doc["found"].as_bool(), doc["_source"].take()) {
+            .zip(places)
+            .map(|(mut doc, (_, routing))| match (doc["found"].as_bool(), doc["_source"].take()) {
+                (Some(true), _) if !led(&doc, *routing) => Ok(None),
                 (Some(true), Value::Object(fields)) => Ok(Some(fields)),
                 (Some(true), _) => Ok(Some(Map::new())),
                 (Some(false), _) => Ok(None),

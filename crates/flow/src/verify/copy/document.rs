@@ -38,10 +38,12 @@ pub fn unreadable(table: &Table, what: &str) -> Cells {
 
 /// The key of the row that an object says it is; empty when it names none.
 pub fn key_values(table: &Table, object: &Map<String, Json>) -> Vec<Value> {
-    of_key(table, |column| {
-        let raw = to_raw_value(object.get(&column.name)?).ok()?;
-        decode(&raw, column, Wire::Json)
-    })
+    of_key(table, |column| value(column, object, Wire::Json))
+}
+
+/// A member as the value of its column.
+pub fn value(column: &Column, object: &Map<String, Json>, wire: Wire) -> Option<Value> {
+    decode(&*to_raw_value(object.get(&column.name)?).ok()?, column, wire)
 }
 
 /// The same of texts as Redis has them.
@@ -56,7 +58,7 @@ pub fn key_values_of_texts(table: &Table, text: impl Fn(&str) -> Option<Vec<u8>>
     })
 }
 
-fn of_key(table: &Table, value: impl Fn(&Column) -> Option<Value>) -> Vec<Value> {
+pub fn of_key(table: &Table, value: impl Fn(&Column) -> Option<Value>) -> Vec<Value> {
     let columns = table.key.iter().map(|index| &table.columns[*index]);
     let values: Option<Vec<Value>> =
         columns.map(|column| value(column).filter(|value| *value != Value::Null)).collect();

@@ -55,7 +55,7 @@ impl Copy for Documents {
         })
     }
 
-    fn note_other(&mut self, table: &Arc<Table>) {
+    fn note(&mut self, table: &Arc<Table>) {
         if let Ok(plan) = self.reader.plan(table) {
             self.plans.insert(table.name.clone(), plan);
         }
@@ -127,7 +127,7 @@ impl Copy for Documents {
         unreachable!("a table without a key is unfit")
     }
 
-    fn unchecked(&self, pair: &Pair) -> Option<String> {
+    fn unchecked(&mut self, pair: &Pair) -> Option<String> {
         let other = self.other(pair)?;
         Some(format!("rows that are too much were not looked for: those of `{other}` are in the same index"))
     }

@@ -4,6 +4,7 @@
 
 mod document;
 mod elasticsearch;
+mod kafka;
 mod redis;
 mod sql;
 mod sqlite;
@@ -37,8 +38,8 @@ pub enum Described {
 pub trait Copy: Send {
     async fn describe(&mut self, table: &Arc<Table>) -> Result<Described, VerifyError>;
 
-    /// Another table of the flow, which is not compared; its rows may be in the same place.
-    fn note_other(&mut self, _table: &Arc<Table>) {}
+    /// A table of the flow, compared or not: the rows of two may be in one place. All are told first.
+    fn note(&mut self, _table: &Arc<Table>) {}
 
     /// Where the sink has a row of the flow.
     fn key(&self, pair: &Pair, row: &[Value]) -> Key;
@@ -69,7 +70,7 @@ pub trait Copy: Send {
     async fn sum(&mut self, pair: &Pair) -> Result<Sum, VerifyError>;
 
     /// What is not looked at in this table, and is no difference.
-    fn unchecked(&self, _pair: &Pair) -> Option<String> {
+    fn unchecked(&mut self, _pair: &Pair) -> Option<String> {
         None
     }
 }
@@ -88,10 +89,10 @@ pub async fn connect(
             Box::new(elasticsearch::Documents::connect(source, flow_name, sink, flow)?)
         }
         SinkKind::Redis => Box::new(redis::Keys::connect(source, flow_name, sink, flow).await?),
+        SinkKind::Kafka => Box::new(kafka::Replay::new(source, flow_name, sink, flow)?),
         SinkKind::Nats | SinkKind::Files | SinkKind::Stdout => {
             return Err(super::unsupported(format!("the sink `{}` keeps changes, not rows", flow.to)));
         }
-        _ => return Err(super::unsupported(format!("the sink `{}` cannot be compared yet", flow.to))),
     })
 }
 

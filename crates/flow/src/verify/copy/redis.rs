@@ -44,6 +44,19 @@ impl Keys {
         self.plans[&pair.target().name].image(self.reader.options.kind, pair.target(), row)
     }
 
+    /// Why keys that are too much cannot be told.
+    fn blind(&self, pair: &Pair) -> Option<String> {
+        let prefix = self.prefix(pair);
+        let alike = |plan: &Plan| prefix.starts_with(&plan.key.prefix) || plan.key.prefix.starts_with(prefix);
+        let other = self.plans.iter().find(|(name, plan)| **name != pair.target().name && alike(plan));
+        let from = match other {
+            _ if prefix.is_empty() => "others: the flow's `key` begins with a column".to_owned(),
+            Some((other, _)) => format!("those of `{other}`"),
+            None => return None,
+        };
+        Some(format!("rows that are too much were not looked for: keys cannot be told from {from}"))
+    }
+
     fn prefix(&self, pair: &Pair) -> &[u8] {
         &self.plans[&pair.target().name].key.prefix
     }
@@ -57,7 +70,7 @@ impl Copy for Keys {
         Ok(described(table))
     }
 
-    fn note_other(&mut self, table: &Arc<Table>) {
+    fn note(&mut self, table: &Arc<Table>) {
         if let Ok(plan) = self.reader.plan(table) {
             self.plans.insert(table.name.clone(), plan);
         }
@@ -105,7 +118,7 @@ impl Copy for Keys {
         limit: u64,
     ) -> Result<(Vec<Key>, Option<Cursor>), VerifyError> {
         let prefix = self.prefix(pair).to_owned();
-        if self.unchecked(pair).is_some() {
+        if self.blind(pair).is_some() {
             return Ok((Vec::new(), None));
         }
         let from = match after {
@@ -140,16 +153,8 @@ impl Copy for Keys {
         unreachable!("a table without a key is unfit")
     }
 
-    fn unchecked(&self, pair: &Pair) -> Option<String> {
-        let prefix = self.prefix(pair);
-        let alike = |plan: &Plan| prefix.starts_with(&plan.key.prefix) || plan.key.prefix.starts_with(prefix);
-        let other = self.plans.iter().find(|(name, plan)| **name != pair.target().name && alike(plan));
-        let from = match other {
-            _ if prefix.is_empty() => "others: the flow's `key` begins with a column".to_owned(),
-            Some((other, _)) => format!("those of `{other}`"),
-            None => return None,
-        };
-        Some(format!("rows that are too much were not looked for: keys cannot be told from {from}"))
+    fn unchecked(&mut self, pair: &Pair) -> Option<String> {
+        self.blind(pair)
     }
 }
 
