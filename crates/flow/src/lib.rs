@@ -8,6 +8,7 @@ mod interruptions;
 mod kafka;
 pub mod patterns;
 pub mod preview;
+pub mod schedule;
 pub mod sinks;
 mod tls;
 pub mod transform;

@@ -13,6 +13,7 @@ mod project;
 mod reachable;
 mod reference;
 mod retention;
+mod scheduled;
 mod search;
 mod start;
 mod verify;

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::http;
 use crate::project::Project;
 use crate::retention::{self, Limits, Reader};
+use crate::scheduled;
 use base::Fault;
 use catalog::Catalog;
 use flow::capture::kafka::{self, KafkaSource};
@@ -93,9 +94,11 @@ pub async fn run(
         let limits = Limits::new(&project.node.journal);
         tasks.spawn(retention::run(name.clone(), open.journal.clone(), readers, limits, shutdown.clone()));
     }
+    let address = listener.local_addr().map_err(|e| Failure::io("read the listening address", &e))?;
+    scheduled::spawn(project, &flows, address, &mut tasks, &shutdown);
     let node =
         Node { name: project.node.name.clone(), sources: Arc::new(sources), flows: Arc::new(flows), catalog };
-    ready(listener.local_addr().map_err(|e| Failure::io("read the listening address", &e))?);
+    ready(address);
     let mut stop = shutdown.clone();
     let server = axum::serve(listener, http::router(node, metrics, shutdown.clone())).with_graceful_shutdown(
         async move {

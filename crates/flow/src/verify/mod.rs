@@ -527,11 +527,11 @@ impl OneTable<'_> {
 
     async fn source_sum(&mut self) -> Result<Sum, VerifyError> {
         let mut sum = Sum::default();
-        let (pair, copy) = (self.pair, &mut *self.copy);
+        let (pair, copy, total) = (self.pair, &mut *self.copy, &mut sum);
         self.origin
-            .each(&pair.source, |row| {
+            .each(&pair.source, move |row| {
                 if let Ok(Some(row)) = pair.plan.apply(row.view()) {
-                    sum.add(&copy.expected(pair, &row));
+                    total.add(&copy.expected(pair, &row));
                 }
             })
             .await?;

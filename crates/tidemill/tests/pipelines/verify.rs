@@ -432,3 +432,53 @@ async fn topics_are_compared_while_they_change_and_each_difference_is_found() {
         run_all(&server, &["INSERT INTO shop.users VALUES (1, 'x', 1, 'one')"]).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_compares_by_schedule_and_shows_how_it_ended() {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    run_all(&server, &["CREATE DATABASE shop", "CREATE TABLE shop.a (id INT PRIMARY KEY, n INT)"]).await;
+    run_all(&server, &["INSERT INTO shop.a VALUES (1, 1), (2, 2)"]).await;
+    let flow = |sink: &str| format!("from: shop\nto: {sink}\nverify: \"* * * * *\"\n");
+    let node = start(vec![
+        ("sources/shop.yaml".into(), mysql_source(&server.url(), "shop.*")),
+        ("sinks/file.yaml".into(), "kind: sqlite\npath: ./copy.db\n".into()),
+        ("sinks/lines.yaml".into(), "kind: files\npath: ./lines\n".into()),
+        ("flows/a.yaml".into(), flow("file")),
+        ("flows/b.yaml".into(), flow("lines")),
+    ])
+    .await;
+    let status = node
+        .wait("both were compared", |s| {
+            s["flows"].as_array().unwrap().iter().all(|flow| !flow["verify"].is_null())
+        })
+        .await;
+    let first = &status["flows"][0]["verify"];
+    assert_eq!(
+        (&first["equal"], &first["rows"], &first["error"]),
+        (&json!(true), &json!(2), &Value::Null),
+        "{status:#}"
+    );
+    let second = &status["flows"][1]["verify"];
+    assert_eq!(second["equal"], Value::Null, "{status:#}");
+    assert!(second["error"]["message"].as_str().unwrap().contains("keeps changes, not rows"), "{status:#}");
+    let file = rusqlite::Connection::open(node.path("copy.db")).unwrap();
+    file.execute_batch("DELETE FROM a WHERE id = 1; UPDATE a SET n = 3 WHERE id = 2").unwrap();
+    drop(file);
+    node.wait("the difference is found", |s| {
+        let verify = &s["flows"][0]["verify"];
+        verify["equal"] == false && verify["missing"] == 1 && verify["different"] == 1
+    })
+    .await;
+    let metrics =
+        reqwest::get(format!("http://{}/metrics", node.address())).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("tidemill_flow_verify_differences{flow=\"a\"} 2"), "{metrics}");
+    assert!(metrics.contains("tidemill_flow_verify_failures_total{flow=\"b\"}"), "{metrics}");
+    node.write("flows/b.yaml", "from: shop\nto: lines\nverify: \"0 25 * * *\"\n");
+    let (code, out, err) = node.run(&["check"]);
+    let told = format!("{out}{err}");
+    assert!(code == 2 && told.contains("flows/b.yaml:3:9: "), "{code} {told}");
+    assert!(
+        told.contains("its hour `25` is no number from 0 to 23") && told.contains("hint: minute, hour"),
+        "{told}"
+    );
+}
