@@ -57,6 +57,9 @@ pub const DELIVERY_LAG: &str = "tidemill_flow_delivery_lag_changes";
 pub const DELIVERY_ERRORS: &str = "tidemill_flow_delivery_errors_total";
 pub const DEAD_LETTERS: &str = "tidemill_flow_dead_letters";
 pub const HOLDS_JOURNAL: &str = "tidemill_flow_holds_journal";
+pub const VERIFY_TIME: &str = "tidemill_flow_verify_time_seconds";
+pub const VERIFY_DIFFERENCES: &str = "tidemill_flow_verify_differences";
+pub const VERIFY_FAILURES: &str = "tidemill_flow_verify_failures_total";
 
 const fn counter(name: &'static str, label: &'static str, unit: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: MetricKind::Counter, label, unit, help }
@@ -70,7 +73,7 @@ const fn gauge(name: &'static str, label: &'static str, unit: &'static str, help
 const FLOW: &str = "flow, kind";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 25] = [
+pub const METRICS: [Metric; 28] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -171,6 +174,20 @@ pub const METRICS: [Metric; 25] = [
     ),
     gauge(NODE_MEMORY, "", "bytes", "Memory of the process that is in the machine's memory now"),
     gauge(NODE_DISK_FREE, "", "bytes", "What is free for us on the disk of `data_dir`"),
+    gauge(
+        VERIFY_TIME,
+        "flow",
+        "seconds",
+        "When both ends were last compared by schedule, since 1970; 0 when that failed each time",
+    ),
+    gauge(
+        VERIFY_DIFFERENCES,
+        "flow",
+        "rows",
+        "Rows that the last comparison by schedule found missing, extra, different, undecided or parked, and tables that \
+         cannot be compared",
+    ),
+    counter(VERIFY_FAILURES, "flow", "errors", "Comparisons by schedule that came to no end"),
 ];
 
 #[cfg(test)]

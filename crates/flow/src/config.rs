@@ -3,6 +3,7 @@
 
 use crate::formats::Format;
 use crate::formats::decode::MessageFormat;
+use crate::schedule::Schedule;
 use crate::transform::process::config::{
     DateStep, DissectStep, GeoPointStep, GrokStep, JsonStep, LookupStep, SplitStep, UserAgentStep,
 };
@@ -306,6 +307,12 @@ pub struct FlowConfig {
     #[serde(default)]
     #[schemars(extend("default" = {}))]
     pub options: FlowOptions,
+    /// When the node compares both ends by itself, as `tidemill flow verify` does: minute, hour, day of the month, month and
+    /// day of the week, as in cron, in the `timezone` of tidemill.yaml, or in UTC. `"0 4 * * *"` is 04:00 each day. One flow
+    /// is compared at a time, and one that is due meanwhile comes next. `status` shows how the last one ended.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub verify: Option<Schedule>,
 }
 
 impl FlowConfig {
@@ -319,6 +326,7 @@ impl FlowConfig {
             to: sink.to_owned(),
             route: BTreeMap::new(),
             options: FlowOptions::default(),
+            verify: None,
         }
     }
 }

@@ -10,6 +10,7 @@ mod kafka;
 mod marks;
 pub mod patterns;
 pub mod preview;
+pub mod schedule;
 pub mod sinks;
 mod tls;
 pub mod transform;

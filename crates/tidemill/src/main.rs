@@ -16,6 +16,7 @@ mod push;
 mod reachable;
 mod reference;
 mod retention;
+mod scheduled;
 mod search;
 mod start;
 mod verify;

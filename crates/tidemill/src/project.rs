@@ -56,8 +56,7 @@ pub struct NodeConfig {
     /// Where progress, pauses and dead letters are kept: `sqlite:./data/catalog.db`. In `data_dir` by default.
     #[serde(default)]
     pub catalog: Option<String>,
-    /// The business's time zone, as in the IANA database. For schedules and daily models: no room of this version has
-    /// any, so it is only checked.
+    /// The business's time zone, as in the IANA database, that `verify:` of flows goes by. UTC by default.
     #[serde(default)]
     pub timezone: Option<String>,
     /// The warehouse's SQL engine. Accepted so that one file serves every version: this one computes nothing.

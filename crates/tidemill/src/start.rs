@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::http;
 use crate::project::Project;
 use crate::retention::{self, Limits, Reader};
+use crate::scheduled;
 use base::Fault;
 use catalog::Catalog;
 use flow::capture::http::{self as http_source, HttpSource, Inbox};
@@ -105,6 +106,8 @@ pub async fn run(
         let limits = Limits::new(&project.node.journal);
         tasks.spawn(retention::run(name.clone(), open.journal.clone(), readers, limits, shutdown.clone()));
     }
+    let address = listener.local_addr().map_err(|e| Failure::io("read the listening address", &e))?;
+    scheduled::spawn(project, &flows, address, &mut tasks, &shutdown);
     let node = Node {
         name: project.node.name.clone(),
         sources: Arc::new(sources),
@@ -112,7 +115,7 @@ pub async fn run(
         catalog,
         data_dir: project.node.data_dir.as_path().into(),
     };
-    ready(listener.local_addr().map_err(|e| Failure::io("read the listening address", &e))?);
+    ready(address);
     let mut stop = shutdown.clone();
     let server = axum::serve(listener, http::router(node, metrics, shutdown.clone())).with_graceful_shutdown(
         async move {

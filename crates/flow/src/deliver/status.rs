@@ -30,6 +30,25 @@ pub struct FlowStatus {
     pub delivered: u64,
     /// Whether the journal is past its retention and kept for this flow alone.
     pub holds_journal: bool,
+    /// How the last comparison by schedule ended, since this process began.
+    pub verify: Option<VerifyStatus>,
+}
+
+/// A comparison of both ends: the sums over all tables.
+#[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
+pub struct VerifyStatus {
+    /// When it ended, in UTC.
+    pub at: String,
+    /// `null` when it failed.
+    pub equal: Option<bool>,
+    pub rows: u64,
+    pub missing: u64,
+    pub extra: u64,
+    pub different: u64,
+    pub undecided: u64,
+    pub parked: u64,
+    /// Why it failed.
+    pub error: Option<ErrorStatus>,
 }
 
 #[derive(Clone)]
@@ -59,6 +78,7 @@ impl FlowStatusCell {
             dead_letters: 0,
             delivered: 0,
             holds_journal: false,
+            verify: None,
         };
         Self(Arc::new(Mutex::new(Watched {
             status,

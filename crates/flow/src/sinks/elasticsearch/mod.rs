@@ -13,6 +13,7 @@ mod bulk;
 mod failure;
 mod mapping;
 pub mod plan;
+pub mod read;
 pub mod search;
 mod server;
 

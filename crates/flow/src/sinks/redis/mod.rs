@@ -18,6 +18,7 @@
 mod chunk;
 mod failure;
 pub mod plan;
+pub mod read;
 pub(super) mod value;
 
 use crate::config::{FlowConfig, RedisType};
@@ -101,10 +102,7 @@ impl RedisSink {
     }
 
     async fn connection(&self) -> RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_WAIT))
-            .set_response_timeout(Some(ANSWER_WAIT));
-        Client::open(self.url.expose())?.get_multiplexed_async_connection_with_config(&config).await
+        connection(&self.url).await
     }
 
     async fn connect(&mut self) -> RedisResult<Option<Standing>> {
@@ -284,6 +282,13 @@ impl RedisSink {
             kept += self.run(&[chunk]).await?;
         }
     }
+}
+
+async fn connection(url: &Secret) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_WAIT))
+        .set_response_timeout(Some(ANSWER_WAIT));
+    Client::open(url.expose())?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 impl Open {
