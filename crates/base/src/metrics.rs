@@ -25,6 +25,7 @@ pub struct Metric {
     /// `tidemill_<room>_<what>_<unit>`.
     pub name: &'static str,
     pub kind: MetricKind,
+    /// Its labels, separated by commas; empty for none.
     pub label: &'static str,
     pub unit: &'static str,
     /// One sentence without a full stop.
@@ -39,11 +40,26 @@ pub const CAPTURE_ERRORS: &str = "tidemill_flow_capture_errors_total";
 pub const SKIPPED_MESSAGES: &str = "tidemill_flow_skipped_messages_total";
 pub const CAPTURE_LAG_MESSAGES: &str = "tidemill_flow_capture_lag_messages";
 pub const JOURNAL_BYTES: &str = "tidemill_flow_journal_bytes";
+pub const CAPTURE_FAILED: &str = "tidemill_flow_capture_failed";
+pub const CAPTURE_INTERRUPTED: &str = "tidemill_flow_capture_interrupted";
+pub const DELIVERED_BYTES: &str = "tidemill_flow_delivered_bytes_total";
+pub const DELIVERED_BATCHES: &str = "tidemill_flow_delivered_batches_total";
+pub const DELIVERY_RETRIES: &str = "tidemill_flow_delivery_retries_total";
+pub const DELIVERY_LAG_SECONDS: &str = "tidemill_flow_delivery_lag_seconds";
+pub const DELIVERY_FAILED: &str = "tidemill_flow_delivery_failed";
+pub const DELIVERY_INTERRUPTED: &str = "tidemill_flow_delivery_interrupted";
+pub const DELIVERY_PAUSED: &str = "tidemill_flow_delivery_paused";
+pub const PARKED_CHANGES: &str = "tidemill_flow_parked_changes_total";
+pub const NODE_MEMORY: &str = "tidemill_node_memory_bytes";
+pub const NODE_DISK_FREE: &str = "tidemill_node_disk_free_bytes";
 pub const DELIVERED_CHANGES: &str = "tidemill_flow_delivered_changes_total";
 pub const DELIVERY_LAG: &str = "tidemill_flow_delivery_lag_changes";
 pub const DELIVERY_ERRORS: &str = "tidemill_flow_delivery_errors_total";
 pub const DEAD_LETTERS: &str = "tidemill_flow_dead_letters";
 pub const HOLDS_JOURNAL: &str = "tidemill_flow_holds_journal";
+pub const VERIFY_TIME: &str = "tidemill_flow_verify_time_seconds";
+pub const VERIFY_DIFFERENCES: &str = "tidemill_flow_verify_differences";
+pub const VERIFY_FAILURES: &str = "tidemill_flow_verify_failures_total";
 
 const fn counter(name: &'static str, label: &'static str, unit: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: MetricKind::Counter, label, unit, help }
@@ -53,8 +69,11 @@ const fn gauge(name: &'static str, label: &'static str, unit: &'static str, help
     Metric { name, kind: MetricKind::Gauge, label, unit, help }
 }
 
+/// What a flow is known by: its name, and the kind of its sink.
+const FLOW: &str = "flow, kind";
+
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 13] = [
+pub const METRICS: [Metric; 28] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -92,32 +111,83 @@ pub const METRICS: [Metric; 13] = [
         "messages",
         "Messages that the topics of a Kafka source have and the journal lacks",
     ),
+    gauge(CAPTURE_FAILED, "source", "0 or 1", "1 while the source has failed: someone must act"),
+    gauge(
+        CAPTURE_INTERRUPTED,
+        "source",
+        "0 or 1",
+        "1 while capture stands still, for any reason: the source is away, or it has failed",
+    ),
     gauge(JOURNAL_BYTES, "source", "bytes", "Size of the source's journal on disk"),
     counter(
         DELIVERED_CHANGES,
-        "flow",
+        FLOW,
         "changes",
         "Changes that are durable in the sink, since this process began",
     ),
-    gauge(DELIVERY_LAG, "flow", "changes", "Changes in the journal that the sink lacks"),
+    counter(
+        DELIVERED_BYTES,
+        FLOW,
+        "bytes",
+        "Bytes of the delivered rows in the journal's encoding, before the flow's rules",
+    ),
+    counter(DELIVERED_BATCHES, FLOW, "batches", "Batches that are durable in the sink"),
+    gauge(DELIVERY_LAG, FLOW, "changes", "Changes in the journal that the sink lacks"),
+    gauge(
+        DELIVERY_LAG_SECONDS,
+        FLOW,
+        "seconds",
+        "Age of the oldest change that the sink lacks, by the source's clock; 0 when there is none",
+    ),
     counter(
         DELIVERY_ERRORS,
-        "flow",
+        FLOW,
         "errors",
         "Times delivery was interrupted: the sink was away, or someone must act",
     ),
+    counter(
+        DELIVERY_RETRIES,
+        FLOW,
+        "retries",
+        "Times the sink was opened anew after an interruption, to try again",
+    ),
+    gauge(DELIVERY_FAILED, FLOW, "0 or 1", "1 while the flow has failed: someone must act"),
+    gauge(
+        DELIVERY_INTERRUPTED,
+        FLOW,
+        "0 or 1",
+        "1 while delivery stands still, for any reason but a pause: the sink is away, or the flow has failed",
+    ),
+    gauge(DELIVERY_PAUSED, FLOW, "0 or 1", "1 while the flow is paused"),
+    counter(PARKED_CHANGES, FLOW, "changes", "Changes that were parked, since this process began"),
     gauge(
         DEAD_LETTERS,
-        "flow",
+        FLOW,
         "changes",
         "Changes that are parked: refused by the sink, or waiting behind one",
     ),
     gauge(
         HOLDS_JOURNAL,
-        "flow",
+        FLOW,
         "0 or 1",
         "1 while the journal is past its retention and is kept for this flow alone; at twice the limit it loses changes",
     ),
+    gauge(NODE_MEMORY, "", "bytes", "Memory of the process that is in the machine's memory now"),
+    gauge(NODE_DISK_FREE, "", "bytes", "What is free for us on the disk of `data_dir`"),
+    gauge(
+        VERIFY_TIME,
+        "flow",
+        "seconds",
+        "When both ends were last compared by schedule, since 1970; 0 when that failed each time",
+    ),
+    gauge(
+        VERIFY_DIFFERENCES,
+        "flow",
+        "rows",
+        "Rows that the last comparison by schedule found missing, extra, different, undecided or parked, and tables that \
+         cannot be compared",
+    ),
+    counter(VERIFY_FAILURES, "flow", "errors", "Comparisons by schedule that came to no end"),
 ];
 
 #[cfg(test)]
@@ -130,7 +200,11 @@ mod tests {
         let names: BTreeSet<_> = METRICS.iter().map(|m| m.name).collect();
         assert_eq!(names.len(), METRICS.len());
         for metric in METRICS {
-            assert!(metric.name.starts_with("tidemill_flow_"), "{}", metric.name);
+            assert!(
+                ["tidemill_flow_", "tidemill_node_"].iter().any(|room| metric.name.starts_with(room)),
+                "{}",
+                metric.name
+            );
             assert_eq!(metric.name.ends_with("_total"), metric.kind.name() == "counter", "{}", metric.name);
             assert!(!metric.help.ends_with('.') && !metric.help.is_empty());
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Version of the tables below, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 
 const SCHEMA: &str = "
 CREATE TABLE flow_progress (
@@ -37,6 +37,9 @@ CREATE TABLE parked_renames (
 
 /// The last change that a flow's sink was given: up to `lsn`, all behind it were left out. NULL: not known.
 const GIVEN: &str = "ALTER TABLE flow_progress ADD COLUMN given INTEGER;";
+
+/// From where a flow shall deliver again, until its sink has been told.
+const REWINDS: &str = "CREATE TABLE flow_rewind (flow TEXT PRIMARY KEY, journal INTEGER NOT NULL, lsn INTEGER NOT NULL) STRICT;";
 
 /// From version 1, which knew one key of a change only.
 const FROM_VERSION_1: &str = "ALTER TABLE dead_letters ADD COLUMN old_key TEXT NOT NULL DEFAULT '';";
@@ -142,10 +145,11 @@ impl Catalog {
             .map_err(fail)?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(fail)?;
         let steps = match found {
-            0 => [SCHEMA, PARKED_RENAMES, GIVEN].concat(),
-            1 => [FROM_VERSION_1, PARKED_RENAMES, GIVEN].concat(),
-            2 => [PARKED_RENAMES, GIVEN].concat(),
-            3 => GIVEN.to_owned(),
+            0 => [SCHEMA, PARKED_RENAMES, GIVEN, REWINDS].concat(),
+            1 => [FROM_VERSION_1, PARKED_RENAMES, GIVEN, REWINDS].concat(),
+            2 => [PARKED_RENAMES, GIVEN, REWINDS].concat(),
+            3 => [GIVEN, REWINDS].concat(),
+            4 => REWINDS.to_owned(),
             SCHEMA_VERSION => String::new(),
             found => return Err(CatalogError::Version { path: path.to_owned(), found }),
         };
@@ -195,6 +199,41 @@ impl Catalog {
         let sql = "INSERT INTO flow_restart VALUES (?1, ?2, ?3)
                    ON CONFLICT (flow) DO UPDATE SET journal = ?2, lsn = ?3";
         self.lock().execute(sql, params![flow, journal as i64, lsn as i64])?;
+        Ok(())
+    }
+
+    /// From where a flow shall deliver again: `(journal, lsn)`, until [`Self::finish_rewind`].
+    pub fn rewind(&self, flow: &str) -> Result<Option<(u64, u64)>, CatalogError> {
+        let sql = "SELECT journal, lsn FROM flow_rewind WHERE flow = ?1";
+        let read = |r: &rusqlite::Row<'_>| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64));
+        Ok(self.lock().query_row(sql, [flow], read).optional()?)
+    }
+
+    pub fn set_rewind(&self, flow: &str, journal: u64, lsn: u64) -> Result<(), CatalogError> {
+        let sql = "INSERT INTO flow_rewind VALUES (?1, ?2, ?3)
+                   ON CONFLICT (flow) DO UPDATE SET journal = ?2, lsn = ?3";
+        self.lock().execute(sql, params![flow, journal as i64, lsn as i64])?;
+        Ok(())
+    }
+
+    /// A rewind that cannot be done any more.
+    pub fn forget_rewind(&self, flow: &str) -> Result<(), CatalogError> {
+        self.lock().execute("DELETE FROM flow_rewind WHERE flow = ?1", [flow])?;
+        Ok(())
+    }
+
+    /// The sink knows of the rewind: progress is `back` from now on, and what was parked behind it comes again.
+    pub fn finish_rewind(&self, flow: &str, back: FlowProgress) -> Result<(), CatalogError> {
+        let mut connection = self.lock();
+        let txn = connection.transaction()?;
+        let FlowProgress { journal, epoch, lsn, given } = back;
+        txn.execute("DELETE FROM dead_letters WHERE flow = ?1 AND lsn > ?2", params![flow, lsn as i64])?;
+        txn.execute(
+            "INSERT OR REPLACE INTO flow_progress VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![flow, journal as i64, epoch, lsn as i64, given.map(|lsn| lsn as i64)],
+        )?;
+        txn.execute("DELETE FROM flow_rewind WHERE flow = ?1", [flow])?;
+        txn.commit()?;
         Ok(())
     }
 
@@ -417,6 +456,28 @@ mod tests {
         assert_eq!(catalog.dead_letters("f", 0, 10).unwrap(), [letter(7, "still too long")]);
         assert_eq!(catalog.dead_letter_count("g").unwrap(), 0);
         assert_eq!(catalog.oldest_parked("f").unwrap(), Some(7));
+    }
+
+    #[test]
+    fn a_rewind_is_noted_until_it_is_done_and_what_was_parked_behind_it_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.db");
+        let catalog = Catalog::open(&path).unwrap();
+        catalog.park("f", &[letter(6, "a"), letter(7, "b"), letter(9, "c")]).unwrap();
+        catalog.park("g", &[letter(9, "of another flow")]).unwrap();
+        catalog.set_rewind("f", u64::MAX, 8).unwrap();
+        catalog.set_rewind("f", u64::MAX, 7).unwrap();
+        drop(catalog);
+        let catalog = Catalog::open(&path).unwrap();
+        assert_eq!(catalog.rewind("f").unwrap(), Some((u64::MAX, 7)));
+        let back = FlowProgress { journal: u64::MAX, epoch: 1, lsn: 6, given: Some(6) };
+        catalog.finish_rewind("f", back).unwrap();
+        assert_eq!((catalog.rewind("f").unwrap(), catalog.progress("f").unwrap()), (None, Some(back)));
+        assert_eq!(catalog.dead_letters("f", 0, 9).unwrap(), [letter(6, "a")]);
+        assert_eq!(catalog.dead_letter_count("g").unwrap(), 1);
+        catalog.set_rewind("f", 1, 1).unwrap();
+        catalog.forget_rewind("f").unwrap();
+        assert_eq!(catalog.rewind("f").unwrap(), None);
     }
 
     #[test]

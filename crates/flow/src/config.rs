@@ -3,6 +3,7 @@
 
 use crate::formats::Format;
 use crate::formats::decode::MessageFormat;
+use crate::schedule::Schedule;
 use crate::transform::process::config::{
     DateStep, DissectStep, GeoPointStep, GrokStep, JsonStep, LookupStep, SplitStep, UserAgentStep,
 };
@@ -168,6 +169,8 @@ pub struct SourceOptions {
     pub tls_ca: Option<PathBuf>,
     /// `kafka` and `http`: the shape of the messages.
     pub format: MessageFormat,
+    /// `mysql`: leave out what a flow with `mark: true` wrote into this server, so that two servers can feed each other.
+    pub skip_marked: bool,
 }
 
 /// TLS to a server.
@@ -260,6 +263,24 @@ pub enum SinkKind {
     Redis,
 }
 
+impl SinkKind {
+    /// As it is written in `kind:`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mysql => "mysql",
+            Self::Tidb => "tidb",
+            Self::Sqlite => "sqlite",
+            Self::Kafka => "kafka",
+            Self::Nats => "nats",
+            Self::Files => "files",
+            Self::Stdout => "stdout",
+            Self::Elasticsearch => "elasticsearch",
+            Self::Http => "http",
+            Self::Redis => "redis",
+        }
+    }
+}
+
 /// The movement of data from a source to a sink. The file's name is the flow's name.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -286,6 +307,12 @@ pub struct FlowConfig {
     #[serde(default)]
     #[schemars(extend("default" = {}))]
     pub options: FlowOptions,
+    /// When the node compares both ends by itself, as `tidemill flow verify` does: minute, hour, day of the month, month and
+    /// day of the week, as in cron, in the `timezone` of tidemill.yaml, or in UTC. `"0 4 * * *"` is 04:00 each day. One flow
+    /// is compared at a time, and one that is due meanwhile comes next. `status` shows how the last one ended.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub verify: Option<Schedule>,
 }
 
 impl FlowConfig {
@@ -299,6 +326,7 @@ impl FlowConfig {
             to: sink.to_owned(),
             route: BTreeMap::new(),
             options: FlowOptions::default(),
+            verify: None,
         }
     }
 }
@@ -443,6 +471,9 @@ pub struct FlowOptions {
     /// the order of the source.
     #[schemars(extend("default" = crate::sinks::mysql::lanes::LANES_DEFAULT))]
     pub lanes: Option<u32>,
+    /// `mysql`, `tidb`: mark every transaction as the flow's own, for a source of that server with `skip_marked`. Statements
+    /// carry no mark, so that it needs `ddl: hold`, and a table is emptied by DELETE.
+    pub mark: bool,
 }
 
 /// How messages are compressed.

@@ -12,7 +12,12 @@ pub struct NodeClient {
 
 impl NodeClient {
     pub fn new(node: &NodeConfig) -> Self {
-        Self { http: reqwest::Client::new(), base: format!("http://{}", node.listen.http) }
+        Self::at(node.listen.http)
+    }
+
+    /// The node that listens there.
+    pub fn at(address: std::net::SocketAddr) -> Self {
+        Self { http: reqwest::Client::new(), base: format!("http://{address}") }
     }
 
     fn away(&self, error: &reqwest::Error) -> Failure {

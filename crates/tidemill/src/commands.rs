@@ -367,6 +367,7 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool, quiet: bool) -> Result
         FlowVerb::Pause { flow } => client.post(&act(flow, "pause"), &json!({})).await?,
         FlowVerb::Resume { flow } => client.post(&act(flow, "resume"), &json!({})).await?,
         FlowVerb::Retry { flow } => client.post(&act(flow, "retry"), &json!({})).await?,
+        FlowVerb::Rewind { flow, to } => client.post(&act(flow, "rewind"), &json!({ "to": to })).await?,
         FlowVerb::Resnapshot { flow, tables } => {
             client.post(&act(flow, "resnapshot"), &json!({ "tables": tables })).await?
         }
@@ -406,6 +407,10 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool, quiet: bool) -> Result
             FlowVerb::Resnapshot { .. } => {
                 let tables = answer["tables"].as_array().into_iter().flatten().filter_map(Value::as_str);
                 println!("reading anew: {}", tables.collect::<Vec<_>>().join(", "));
+            }
+            FlowVerb::Rewind { flow, .. } => {
+                println!("rewound: {flow} delivers again from change {}", answer["from"]);
+                println!("readers of the sink may see older states until it has caught up");
             }
             FlowVerb::Pause { flow } => println!("paused: {flow}"),
             FlowVerb::Resume { flow } => println!("resumed: {flow}"),

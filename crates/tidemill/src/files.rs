@@ -138,6 +138,10 @@ fn worded(error: &Error, path: &str, text: &str, line: u64) -> (String, String) 
             let value = if ty.starts_with(['u', 'i']) { "a whole number in its bounds" } else { *ty };
             (format!("a value of `{key}` must be {value}"), KEYS_HINT.into())
         }
+        other if key == "verify" => {
+            let hint = "minute, hour, day, month, weekday: verify: \"0 4 * * *\" is 04:00 each day";
+            (without_place(&other.to_string()), hint.into())
+        }
         other => (without_place(&other.to_string()), KEYS_HINT.into()),
     }
 }

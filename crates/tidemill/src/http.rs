@@ -1,5 +1,6 @@
 //! The REST surface: health, metrics, status, changes, and the verbs for flows. Loopback only.
 
+use crate::gauges;
 use crate::start::{Node, OpenSource, RunningSource};
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -13,6 +14,7 @@ use base::{Change, Code};
 use flow::capture::mysql::{Anew, Control};
 use flow::config::FlowConfig;
 use flow::deliver::FlowControl;
+use flow::deliver::rewind::{Refused, RewindTo, Rewound};
 use flow::formats::{Encoder, Format, Record};
 use flow::patterns::Patterns;
 use flow::preview::Previewer;
@@ -101,7 +103,12 @@ pub const ROUTES: [Route; 13] = [
         path: "/metrics",
         shown: "/metrics",
         what: "Prometheus text; [metrics.md](metrics.md) lists the names.",
-        handler: || get(|State(app): State<App>| async move { app.metrics.render() }),
+        handler: || {
+            get(|State(app): State<App>| async move {
+                gauges::look(&app.node);
+                app.metrics.render()
+            })
+        },
     },
     Route {
         method: "GET",
@@ -189,10 +196,17 @@ pub const ROUTES: [Route; 13] = [
 ];
 
 /// What `POST /api/v1/flows/{name}:{verb}` takes, and the answer.
-pub const FLOW_VERBS: [(&str, &str); 4] = [
+pub const FLOW_VERBS: [(&str, &str); 5] = [
     ("pause", "Stops after the batch in flight, also over restarts. `{\"flow\", \"done\"}`"),
     ("resume", "Goes on. `{\"flow\", \"done\"}`"),
     ("retry", "Tries the parked changes again, oldest first. `{\"delivered\", \"parked\"}`"),
+    (
+        "rewind",
+        "Delivers again from a change on, also if the flow is paused or its sink away now. Body: `{\"to\": 123}`, or `{\"to\": \
+         \"start\"}` for the oldest that the journal has. Readers of a sink that holds rows see older rows until the flow has \
+         caught up; parked changes from there on come again and are parked no longer. Refused, with the reason, where the sink cannot \
+         go back or would not end with the right rows. `{\"flow\", \"from\", \"was\"}`",
+    ),
     (
         "resnapshot",
         "Empties tables in the journal and reads them anew from the source. Body, which may be empty: \
@@ -279,11 +293,8 @@ pub fn status(node: &Node) -> Value {
         .flows
         .values()
         .map(|flow| {
-            let mut status = flow.status.get();
             let source = node.sources[&flow.from].open.as_ref();
-            let end = source.map_or(0, |open| open.journal.sealed().lsn);
-            status.lag_changes = end.saturating_sub(status.lsn);
-            status
+            flow.status.against(source.map(|open| open.journal.sealed()).unwrap_or_default())
         })
         .collect();
     json!({"name": node.name, "sources": sources, "flows": flows, "mesh": null, "runs": []})
@@ -354,6 +365,7 @@ async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Byt
                 Err(_) => gone(),
             };
         }
+        "rewind" => return rewind(name, flow, &body).await,
         "resnapshot" => return resnapshot(&app, name, flow, &body).await,
         _ => {
             return problem(
@@ -370,6 +382,44 @@ async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Byt
         Ok(Ok(())) => axum::Json(json!({"flow": name, "done": verb})).into_response(),
         Ok(Err(message)) => problem(Code::FailedPrecondition, message, "see `tidemill status`"),
         Err(_) => gone(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RewindRequest {
+    to: RewindPlace,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RewindPlace {
+    Lsn(u64),
+    Word(String),
+}
+
+async fn rewind(name: &str, flow: &crate::start::RunningFlow, body: &Bytes) -> Response {
+    let to = match serde_json::from_slice(body) {
+        Ok(RewindRequest { to: RewindPlace::Lsn(lsn) }) => RewindTo::Lsn(lsn),
+        Ok(RewindRequest { to: RewindPlace::Word(word) }) if word == "start" => RewindTo::Start,
+        _ => {
+            return problem(
+                Code::Invalid,
+                "a rewind needs to know where to",
+                "send {\"to\": 123} or {\"to\": \"start\"}",
+            );
+        }
+    };
+    let (reply, answer) = oneshot::channel();
+    let sent = flow.control.send(FlowControl::Rewind(to, reply)).await.is_ok();
+    match answer.await {
+        Ok(Ok(Rewound { from, was })) if sent => {
+            axum::Json(json!({"flow": name, "from": from, "was": was})).into_response()
+        }
+        Ok(Err(Refused { message, hint })) => {
+            problem(Code::FailedPrecondition, format!("failed to rewind flow `{name}`: {message}"), &hint)
+        }
+        _ => problem(Code::Unavailable, "the flow does not answer", "try again"),
     }
 }
 

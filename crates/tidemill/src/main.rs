@@ -6,7 +6,9 @@ mod demo;
 mod doctor;
 mod failure;
 mod files;
+mod gauges;
 mod http;
+mod import;
 mod init;
 mod preview;
 mod project;
@@ -14,6 +16,7 @@ mod push;
 mod reachable;
 mod reference;
 mod retention;
+mod scheduled;
 mod search;
 mod start;
 mod verify;
@@ -51,6 +54,11 @@ enum Command {
     Init {
         /// The folder to write to; the project folder by default. Files that are there are never overwritten.
         dir: Option<PathBuf>,
+    },
+    /// Write a project out of another tool's configuration, and say what was not taken over.
+    Import {
+        #[command(subcommand)]
+        from: import::Import,
     },
     /// Find every mistake at once.
     Check {
@@ -137,6 +145,14 @@ pub enum FlowVerb {
         /// Only these tables; all of the flow by default.
         tables: Vec<String>,
     },
+    /// Deliver again from a change on; readers see older rows until the flow has caught up.
+    Rewind {
+        /// The flow's name.
+        flow: String,
+        /// The first change that comes again: its lsn, or `start` for the oldest that the journal has.
+        #[arg(long, value_name = "LSN|start", value_parser = rewind_place)]
+        to: serde_json::Value,
+    },
     /// Try the parked changes again.
     Retry {
         /// The flow's name.
@@ -166,6 +182,15 @@ pub enum FlowVerb {
         /// The flow's name.
         flow: String,
     },
+}
+
+/// An lsn, or `start`, as the node takes it.
+fn rewind_place(text: &str) -> Result<serde_json::Value, String> {
+    match text.parse::<u64>() {
+        Ok(lsn) => Ok(lsn.into()),
+        Err(_) if text == "start" => Ok(text.into()),
+        Err(_) => Err("neither the number of a change nor `start`".to_owned()),
+    }
 }
 
 /// Freed memory goes back to the system at least this often: the allocator gives it back only when it is used.
@@ -208,6 +233,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let dir = cli.project.clone();
     match cli.command {
         Command::Init { dir: target } => init::run(&target.unwrap_or(dir), cli.quiet),
+        Command::Import { from } => import::run(from, &dir, cli.quiet),
         Command::Check { connect } => commands::check(&dir, connect, cli.json, cli.quiet).await,
         Command::Up { role, log } => {
             if let Some(other) = role.iter().find(|role| *role != "flow") {

@@ -56,8 +56,7 @@ pub struct NodeConfig {
     /// Where progress, pauses and dead letters are kept: `sqlite:./data/catalog.db`. In `data_dir` by default.
     #[serde(default)]
     pub catalog: Option<String>,
-    /// The business's time zone, as in the IANA database. For schedules and daily models: no room of this version has
-    /// any, so it is only checked.
+    /// The business's time zone, as in the IANA database, that `verify:` of flows goes by. UTC by default.
     #[serde(default)]
     pub timezone: Option<String>,
     /// The warehouse's SQL engine. Accepted so that one file serves every version: this one computes nothing.
@@ -361,6 +360,12 @@ impl Project {
                 );
                 add(path.clone(), message, "use `format: json` or `format: cloudevents`".into());
             }
+            if flow.options.mark && (flow.options.ddl != DdlPolicy::Hold || flow.options.history) {
+                let message =
+                    "`mark` needs `ddl: hold`, and no `history`: a statement carries no mark".to_owned();
+                let hint = "add `ddl: hold`, and change tables on both servers by hand".to_owned();
+                add(path.clone(), message, hint);
+            }
             if let Some(reason) = self.sinks.get(&flow.to).and_then(|sink| split_refusal(flow, sink.kind)) {
                 let message = format!("`split` is not supported by the sink `{}`: {reason}", flow.to);
                 add(path.clone(), message, "use a SQL sink, kafka, stdout, or a redis sink of rows".into());
@@ -401,6 +406,7 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
         ("snapshot_chunk_rows", !is_database && options.snapshot_chunk_rows.is_some(), false),
         ("snapshot_parallel", !is_database && options.snapshot_parallel.is_some(), false),
         ("snapshot_rows_per_second", !is_database && options.snapshot_rows_per_second.is_some(), false),
+        ("skip_marked", options.skip_marked, source.kind == SourceKind::Mysql),
         ("tls", !is_database && options.tls.is_some(), false),
         ("tls_ca", !is_database && options.tls_ca.is_some(), false),
     ];
@@ -472,6 +478,8 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
         ("id", options.id.is_some(), is_search),
         ("routing", options.routing.is_some(), is_search),
         ("mappings", !options.mappings.is_empty(), is_search),
+        ("lanes", options.lanes.is_some(), matches!(kind, SinkKind::Mysql | SinkKind::Tidb)),
+        ("mark", options.mark, matches!(kind, SinkKind::Mysql | SinkKind::Tidb)),
         ("index_settings", !options.index_settings.is_empty(), is_search),
         ("compression", options.compression != KafkaCodec::default(), is_kafka),
     ];

@@ -52,12 +52,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The last change it no longer needs: delivered, and before every parked one, which is read again at a retry.
+    /// The last change it no longer needs: delivered, and before every parked one, which is read again at a retry,
+    /// and before where it shall begin again.
     fn done(&self, identity: u64) -> u64 {
         let parked = self.catalog.oldest_parked(&self.flow).ok().flatten();
         let restart = self.catalog.restart(&self.flow).ok().flatten();
         let restart = restart.filter(|(journal, _)| *journal == identity).map_or(0, |(_, lsn)| lsn - 1);
-        parked.map_or(u64::MAX, |lsn| lsn - 1).min(self.status.get().lsn.max(restart))
+        let rewind = self.catalog.rewind(&self.flow).ok().flatten();
+        let rewind = rewind.filter(|(journal, _)| *journal == identity).map_or(u64::MAX, |(_, lsn)| lsn - 1);
+        parked.map_or(u64::MAX, |lsn| lsn - 1).min(self.status.get().lsn.max(restart)).min(rewind)
     }
 }
 
@@ -113,7 +116,8 @@ fn prune(
             );
         }
         reader.status.update(|s| s.holds_journal = holds);
-        metrics::gauge!(base::metrics::HOLDS_JOURNAL, "flow" => name.clone()).set(f64::from(u8::from(holds)));
+        metrics::gauge!(base::metrics::HOLDS_JOURNAL, &reader.status.labels())
+            .set(f64::from(u8::from(holds)));
     }
     removed += journal.prune(u64::MAX, grace)?;
     metrics::gauge!(base::metrics::JOURNAL_BYTES, "source" => source.to_owned())

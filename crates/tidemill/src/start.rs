@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::http;
 use crate::project::Project;
 use crate::retention::{self, Limits, Reader};
+use crate::scheduled;
 use base::Fault;
 use catalog::Catalog;
 use flow::capture::http::{self as http_source, HttpSource, Inbox};
@@ -72,6 +73,7 @@ pub struct Node {
     pub sources: Arc<BTreeMap<String, RunningSource>>,
     pub flows: Arc<BTreeMap<String, RunningFlow>>,
     pub catalog: Catalog,
+    pub data_dir: Arc<Path>,
 }
 
 /// Runs the project until `shutdown` turns true.
@@ -104,9 +106,16 @@ pub async fn run(
         let limits = Limits::new(&project.node.journal);
         tasks.spawn(retention::run(name.clone(), open.journal.clone(), readers, limits, shutdown.clone()));
     }
-    let node =
-        Node { name: project.node.name.clone(), sources: Arc::new(sources), flows: Arc::new(flows), catalog };
-    ready(listener.local_addr().map_err(|e| Failure::io("read the listening address", &e))?);
+    let address = listener.local_addr().map_err(|e| Failure::io("read the listening address", &e))?;
+    scheduled::spawn(project, &flows, address, &mut tasks, &shutdown);
+    let node = Node {
+        name: project.node.name.clone(),
+        sources: Arc::new(sources),
+        flows: Arc::new(flows),
+        catalog,
+        data_dir: project.node.data_dir.as_path().into(),
+    };
+    ready(address);
     let mut stop = shutdown.clone();
     let server = axum::serve(listener, http::router(node, metrics, shutdown.clone())).with_graceful_shutdown(
         async move {
@@ -205,7 +214,7 @@ fn start_flow(
     shutdown: &watch::Receiver<bool>,
 ) -> RunningFlow {
     let config = project.flows[name].clone();
-    let status = FlowStatusCell::new(name, &config.from, &config.to);
+    let status = FlowStatusCell::new(name, &config.from, &config.to, project.sinks[&config.to].kind);
     let (control, commands) = mpsc::channel(4);
     let running = RunningFlow {
         status: status.clone(),

@@ -4,6 +4,7 @@ use crate::client::NodeClient;
 use crate::commands::{load, print_table};
 use crate::failure::Failure;
 use async_trait::async_trait;
+use flow::config::{FlowConfig, SinkConfig, SourceConfig};
 use flow::verify::{Ends, Mark, TableReport, VerifyError, Watch, has_reached};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -114,6 +115,30 @@ fn names(letter: &Value) -> Vec<(String, String)> {
     keys.map(|key| (table.clone(), key.to_string())).collect()
 }
 
+/// A flow and its two ends.
+pub struct FlowEnds<'a> {
+    pub name: &'a str,
+    pub config: &'a FlowConfig,
+    pub source: &'a SourceConfig,
+    pub sink: &'a SinkConfig,
+}
+
+/// Compares the ends of a flow that a node delivers.
+pub async fn compare(
+    client: NodeClient,
+    flow: FlowEnds<'_>,
+    tables: &[String],
+    bar: Option<ProgressBar>,
+) -> Result<Vec<TableReport>, Failure> {
+    let FlowEnds { name, config, source, sink } = flow;
+    let node = Node { client, source: config.from.clone(), flow: name.to_owned(), bar };
+    // Without a node nothing moves, and what is on its way would look like a difference.
+    node.client.get("/api/v1/status").await?;
+    let failed = |error: VerifyError| Failure::of("compare", &error);
+    let mut ends = Ends::open(&config.from, source, name, sink, config, tables).await.map_err(failed)?;
+    ends.compare(&node).await.map_err(failed)
+}
+
 /// Compares the ends of a flow; fails when they differ.
 pub async fn run(dir: &Path, flow: &str, tables: &[String], json: bool, quiet: bool) -> Result<(), Failure> {
     let project = load(dir)?;
@@ -127,18 +152,9 @@ pub async fn run(dir: &Path, flow: &str, tables: &[String], json: bool, quiet: b
         let style = ProgressStyle::with_template("{msg} {bar:30} {human_pos}/{human_len} rows  eta {eta}");
         ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     });
-    let node = Node {
-        client: NodeClient::new(&project.node),
-        source: config.from.clone(),
-        flow: flow.to_owned(),
-        bar,
-    };
-    // Without a node nothing moves, and what is on its way would look like a difference.
-    node.client.get("/api/v1/status").await?;
-    let failed = |error: VerifyError| Failure::of("compare", &error);
-    let mut ends = Ends::open(&config.from, source, sink, config, tables).await.map_err(failed)?;
-    let reports = ends.compare(&node).await.map_err(failed)?;
-    if let Some(bar) = &node.bar {
+    let pair = FlowEnds { name: flow, config, source, sink };
+    let reports = compare(NodeClient::new(&project.node), pair, tables, bar.clone()).await?;
+    if let Some(bar) = &bar {
         bar.finish_and_clear();
     }
     let equal = reports.iter().all(TableReport::is_equal);
@@ -155,7 +171,7 @@ pub async fn run(dir: &Path, flow: &str, tables: &[String], json: bool, quiet: b
         return Ok(());
     }
     let differ = reports.iter().filter(|report| !report.is_equal()).count();
-    Err(Failure::new(1, format!("{differ} of {} tables differ", reports.len())).hint(format!(
+    Err(Failure::new(4, format!("{differ} of {} tables differ", reports.len())).hint(format!(
         "see `tidemill flow dead-letters {flow}`; `tidemill flow resnapshot {flow} TABLE` fills a table anew"
     )))
 }
@@ -175,6 +191,9 @@ fn show(reports: &[TableReport]) {
     for report in reports {
         if let Some(note) = &report.note {
             println!("\n{}: {note}", report.table);
+        }
+        if let Some(unchecked) = &report.unchecked {
+            println!("\n{}: {unchecked}", report.table);
         }
         for difference in &report.differences {
             println!("\n{}: {} {}", report.table, difference.kind, difference.key);

@@ -5,6 +5,7 @@
 
 mod parked;
 pub mod producer;
+pub mod rewind;
 pub mod sink;
 pub mod status;
 
@@ -15,6 +16,7 @@ use catalog::{Catalog, CatalogError, FlowProgress};
 use journal::Journal;
 use parked::{Parked, Reread};
 use producer::{BATCHES_AHEAD_MAX, ProduceError, Produced, Producer};
+use rewind::{Refused, RewindTo, Rewound};
 use sink::{Memory, OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use status::FlowStatusCell;
 use std::collections::{BTreeSet, HashSet};
@@ -54,8 +56,11 @@ pub enum FlowControl {
     LookAgain,
     /// Tries the parked changes again, oldest first; answers how many went through and how many are parked still.
     Retry(RetryReply),
+    /// Delivers again from this change on, also if the node dies before it has begun.
+    Rewind(RewindTo, RewindReply),
 }
 
+type RewindReply = oneshot::Sender<Result<Rewound, Refused>>;
 type RetryReply = oneshot::Sender<Result<(u64, u64), String>>;
 
 /// Why a flow stands still.
@@ -101,7 +106,8 @@ impl FlowError {
 
 enum End {
     Shutdown,
-    Paused,
+    /// The flow was paused, or shall begin elsewhere.
+    Anew,
 }
 
 /// Delivers until shutdown.
@@ -124,6 +130,9 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
             continue;
         }
         let (started, delivered) = (Instant::now(), flow.status.get().delivered);
+        if flow.status.get().error.is_some() {
+            metrics::counter!(base::metrics::DELIVERY_RETRIES, &flow.status.labels()).increment(1);
+        }
         // Whether it may run is for the catalog to say: one that cannot be read stops the flow.
         let end = match paused {
             Ok(_) => drive(&flow, &mut control, &mut shutdown, &mut asked).await,
@@ -131,7 +140,7 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
         };
         let error = match end {
             Ok(End::Shutdown) => return,
-            Ok(End::Paused) => continue,
+            Ok(End::Anew) => continue,
             Err(error) => error,
         };
         let passes = error.passes();
@@ -171,7 +180,18 @@ fn refuse_or_note(flow: &Flow, command: FlowControl) {
         FlowControl::Retry(reply) => {
             let _ = reply.send(Err(format!("flow `{}` is not running", flow.name)));
         }
+        FlowControl::Rewind(to, reply) => {
+            note_rewind(flow, to, reply);
+        }
     }
+}
+
+/// Whether the flow shall begin elsewhere.
+fn note_rewind(flow: &Flow, to: RewindTo, reply: RewindReply) -> bool {
+    let noted = tokio::task::block_in_place(|| rewind::note(flow, to));
+    let is_noted = noted.is_ok();
+    let _ = reply.send(noted);
+    is_noted
 }
 
 /// True on shutdown.
@@ -254,15 +274,46 @@ async fn starting_point(flow: &Flow, sink: &mut dyn Sink) -> Result<(u64, u64), 
         (None, Memory::Own | Memory::MayVanish) => None,
         (None, Memory::None) => noted(flow)?,
     };
-    let from = match (told, sink.memory()) {
-        (None, Memory::MayVanish) => first_after_loss(flow)?,
+    let rewind = rewind_asked(flow, sink, told)?;
+    let go_on = match (told, sink.memory()) {
+        (None, Memory::MayVanish) => match rewind.filter(|to| fills(flow, *to)) {
+            Some(to) => to,
+            None => first_after_loss(flow)?,
+        },
         _ => first_to_deliver(flow, told)?,
     };
+    // Retention may have removed some since it was asked for.
+    let from = rewind.map_or(go_on, |to| to.max(flow.journal.first_lsn()).min(go_on));
     tracing::debug!(flow = %flow.name, from, told = ?told, "delivery begins");
     let progress = Progress { epoch: told.map_or(0, |told| told.progress.epoch), lsn: from - 1 };
     sink.follow(Standing { journal: flow.journal.identity(), progress });
+    if rewind.is_some() {
+        sink.rewind().await?;
+        let (journal, Progress { epoch, lsn }) = (flow.journal.identity(), progress);
+        let back = FlowProgress { journal, epoch, lsn, given: Some(lsn) };
+        // First: from now on it is this that keeps the journal's retention away, and no longer the note.
+        flow.status.update(|s| s.lsn = lsn);
+        flow.catalog.finish_rewind(&flow.name, back)?;
+    }
     let given = if sink.memory() == Memory::LastChange { has.min(from - 1) } else { from - 1 };
     Ok((from, given))
+}
+
+/// From where on changes were asked for again, if the sink still is what was delivered to, from this journal.
+fn rewind_asked(flow: &Flow, sink: &dyn Sink, told: Option<Standing>) -> Result<Option<u64>, FlowError> {
+    let Some((journal, lsn)) = flow.catalog.rewind(&flow.name)? else { return Ok(None) };
+    let ours = |journal| journal == flow.journal.identity();
+    if ours(journal) && told.is_none_or(|told| ours(told.journal)) && sink.refuses_rewind().is_none() {
+        return Ok(Some(lsn));
+    }
+    tracing::warn!(flow = %flow.name, lsn, "not rewound: the flow has another sink or journal since");
+    flow.catalog.forget_rewind(&flow.name)?;
+    Ok(None)
+}
+
+/// Whether the journal holds all rows of the flow from this change on.
+fn fills(flow: &Flow, from: u64) -> bool {
+    from == 1 || restart(flow).ok().flatten().is_some_and(|anew| from <= anew)
 }
 
 /// The catalog's note, where the sink has all that it was given before it: what lies between was left out. A sink that lost
@@ -407,10 +458,15 @@ impl Delivery<'_> {
                 }
                 command = control.recv() => match command {
                     Some(FlowControl::Retry(reply)) => self.answer_retry(reply).await?,
+                    Some(FlowControl::Rewind(to, reply)) => {
+                        if note_rewind(self.flow, to, reply) {
+                            return Ok(End::Anew);
+                        }
+                    }
                     Some(other) => {
                         refuse_or_note(self.flow, other);
                         if self.flow.catalog.is_paused(&self.flow.name)? {
-                            return Ok(End::Paused);
+                            return Ok(End::Anew);
                         }
                     }
                     None => return Ok(End::Shutdown),
@@ -421,7 +477,10 @@ impl Delivery<'_> {
     }
 
     async fn deliver(&mut self, produced: Produced) -> Result<(), FlowError> {
-        let Produced { changes, failed, up_to, ends_txn, tables, ts_ms } = produced;
+        let Produced { changes, failed, up_to, ends_txn, tables, first_ts_ms, ts_ms, bytes } = produced;
+        if first_ts_ms > 0 {
+            self.flow.status.lacks_since(first_ts_ms);
+        }
         if !tables.is_empty() {
             self.sink.prepare(&tables).await?;
         }
@@ -449,8 +508,10 @@ impl Delivery<'_> {
         (self.in_part, self.passed) = (!ends_txn, None);
         self.unsettled = true;
         self.note(up_to)?;
-        metrics::counter!(base::metrics::DELIVERED_CHANGES, "flow" => self.flow.name.to_string())
-            .increment(count);
+        let labels = self.flow.status.labels();
+        metrics::counter!(base::metrics::DELIVERED_CHANGES, &labels).increment(count);
+        metrics::counter!(base::metrics::DELIVERED_BYTES, &labels).increment(bytes);
+        metrics::counter!(base::metrics::DELIVERED_BATCHES, &labels).increment(1);
         self.flow.status.update(|s| s.delivered += count);
         self.show(up_to.lsn, ts_ms);
         self.reached = up_to.lsn;
@@ -652,20 +713,17 @@ impl Delivery<'_> {
     }
 
     fn show(&self, lsn: u64, ts_ms: i64) {
-        let end = self.flow.journal.sealed().lsn;
+        let end = self.flow.journal.sealed();
         let count = self.parked.count();
+        if ts_ms > 0 {
+            self.flow.status.lacks_since(ts_ms);
+        }
         self.flow.status.advance(|s| {
             s.lsn = s.lsn.max(lsn);
-            s.lag_changes = end.saturating_sub(s.lsn);
-            s.lag_ms = if s.lag_changes == 0 || ts_ms == 0 {
-                0
-            } else {
-                now_ms().saturating_sub(ts_ms).max(0) as u64
-            };
+            s.lag_changes = end.lsn.saturating_sub(s.lsn);
             s.dead_letters = count;
         });
-        let lag = end.saturating_sub(lsn);
-        metrics::gauge!(base::metrics::DELIVERY_LAG, "flow" => self.flow.name.to_string()).set(lag as f64);
+        self.flow.status.against(end);
     }
 }
 

@@ -29,6 +29,7 @@ pub enum Reread {
 /// The parked changes of one flow.
 pub struct Parked {
     flow: Arc<str>,
+    labels: [(&'static str, String); 2],
     catalog: Catalog,
     journal: Journal,
     /// Whether the sink holds rows, which end with their table and move with its name.
@@ -43,19 +44,12 @@ pub struct Parked {
 
 impl Parked {
     pub fn open(flow: &Flow) -> Result<Self, FlowError> {
-        let kind = flow.sink_config.kind;
-        let holds_rows = match kind {
-            SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite | SinkKind::Elasticsearch => true,
-            SinkKind::Redis => {
-                !matches!(flow.config.options.r#type, Some(RedisType::Stream | RedisType::Pubsub))
-            }
-            _ => false,
-        };
         let mut parked = Self {
             flow: Arc::clone(&flow.name),
+            labels: flow.status.labels(),
             catalog: flow.catalog.clone(),
             journal: flow.journal.clone(),
-            holds_rows: holds_rows && !flow.config.options.history,
+            holds_rows: holds_rows(flow),
             held: HashMap::new(),
             count: 0,
             producer: Producer::new(flow.journal.clone(), &flow.config)?,
@@ -77,7 +71,7 @@ impl Parked {
                 self.held.entry(name).or_insert(first);
             }
         }
-        metrics::gauge!(base::metrics::DEAD_LETTERS, "flow" => self.flow.to_string()).set(self.count as f64);
+        metrics::gauge!(base::metrics::DEAD_LETTERS, &self.labels).set(self.count as f64);
         Ok(())
     }
 
@@ -117,12 +111,13 @@ impl Parked {
             change: change_text(change),
         };
         let added = self.catalog.park(&self.flow, &[letter])?;
+        metrics::counter!(base::metrics::PARKED_CHANGES, &self.labels).increment(added);
         self.count += added;
         let table = change.table.name.to_string();
         for key in keys {
             self.held.entry((table.clone(), key)).or_insert(waits_for.unwrap_or(change.lsn));
         }
-        metrics::gauge!(base::metrics::DEAD_LETTERS, "flow" => self.flow.to_string()).set(self.count as f64);
+        metrics::gauge!(base::metrics::DEAD_LETTERS, &self.labels).set(self.count as f64);
         Ok(added > 0)
     }
 
@@ -255,6 +250,17 @@ impl Parked {
     pub fn rest(&mut self) {
         (self.reader, self.chunk) = (None, None);
     }
+}
+
+/// Whether the flow's sink holds the rows that the source has, and not what happened to them.
+pub fn holds_rows(flow: &Flow) -> bool {
+    let options = &flow.config.options;
+    !options.history
+        && match flow.sink_config.kind {
+            SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite | SinkKind::Elasticsearch => true,
+            SinkKind::Redis => !matches!(options.r#type, Some(RedisType::Stream | RedisType::Pubsub)),
+            _ => false,
+        }
 }
 
 enum Found {

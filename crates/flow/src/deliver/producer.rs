@@ -42,8 +42,27 @@ pub struct Produced {
     pub ends_txn: bool,
     /// Tables that the sink shall have before these changes.
     pub tables: Vec<Arc<Table>>,
-    /// Commit time of the last change read, milliseconds.
+    /// Commit times of the first and the last change read, milliseconds; 0 when there is none.
+    pub first_ts_ms: i64,
     pub ts_ms: i64,
+    /// Bytes of the rows that became `changes`, in the journal's encoding.
+    pub bytes: u64,
+}
+
+impl Produced {
+    /// Nothing read yet.
+    fn empty(epoch: u32) -> Self {
+        Self {
+            changes: Vec::new(),
+            failed: Vec::new(),
+            up_to: Progress { epoch, lsn: 0 },
+            ends_txn: true,
+            tables: Vec::new(),
+            first_ts_ms: 0,
+            ts_ms: 0,
+            bytes: 0,
+        }
+    }
 }
 
 /// What became of a change.
@@ -123,8 +142,7 @@ impl Producer {
                 let tables = self.unprepared()?;
                 if !tables.is_empty() {
                     let up_to = Progress { epoch, lsn: reader.next_lsn() - 1 };
-                    let idle =
-                        Produced { changes: vec![], failed: vec![], up_to, ends_txn: true, tables, ts_ms: 0 };
+                    let idle = Produced { up_to, tables, ..Produced::empty(epoch) };
                     if out.blocking_send(Ok(idle)).is_err() {
                         return Ok(());
                     }
@@ -152,15 +170,7 @@ impl Producer {
         epoch: &mut u32,
         out: &mpsc::Sender<Result<Produced, ProduceError>>,
     ) -> Result<bool, ProduceError> {
-        let empty = |epoch| Produced {
-            changes: Vec::new(),
-            failed: Vec::new(),
-            up_to: Progress { epoch, lsn: 0 },
-            ends_txn: true,
-            tables: Vec::new(),
-            ts_ms: 0,
-        };
-        let mut batch = empty(*epoch);
+        let mut batch = Produced::empty(*epoch);
         let mut bytes = 0;
         while let Some(chunk) = reader.next(READ_BYTES)? {
             for change in chunk.changes() {
@@ -169,18 +179,28 @@ impl Producer {
                 let ends_txn = change.txn.as_ref().is_none_or(|txn| txn.last);
                 batch.up_to = Progress { epoch: change.epoch, lsn: change.lsn };
                 batch.ts_ms = change.ts_ms;
+                if batch.first_ts_ms == 0 {
+                    batch.first_ts_ms = change.ts_ms;
+                }
+                let before = batch.changes.len();
                 self.take(&change, &mut batch)?;
                 batch.ends_txn = ends_txn;
                 let rows = batch.changes.len();
-                bytes +=
-                    [change.before, change.after].into_iter().flatten().map(|row| row.0.len()).sum::<usize>();
+                let images = [change.before, change.after].into_iter().flatten();
+                let size = images.map(|row| row.0.len()).sum::<usize>();
+                bytes += size;
+                if rows > before {
+                    batch.bytes += size as u64;
+                }
                 let full = self.first_to == Some(change.lsn)
                     || bytes >= BATCH_BYTES_MAX
                     || rows >= self.batch_rows && (ends_txn || rows >= self.batch_rows * PARTS_AFTER_BATCHES);
                 if full {
                     bytes = 0;
                 }
-                if full && out.blocking_send(Ok(std::mem::replace(&mut batch, empty(*epoch)))).is_err() {
+                if full
+                    && out.blocking_send(Ok(std::mem::replace(&mut batch, Produced::empty(*epoch)))).is_err()
+                {
                     return Ok(true);
                 }
             }
@@ -191,7 +211,7 @@ impl Producer {
             }
             if batch.up_to.lsn > 0
                 && ends
-                && out.blocking_send(Ok(std::mem::replace(&mut batch, empty(*epoch)))).is_err()
+                && out.blocking_send(Ok(std::mem::replace(&mut batch, Produced::empty(*epoch)))).is_err()
             {
                 return Ok(true);
             }
@@ -229,6 +249,11 @@ impl Producer {
         let plan = Arc::new(plan);
         self.routes.insert(id, Route::Plan(Arc::clone(&plan)));
         Ok(Some(plan))
+    }
+
+    /// What a table's rows become in the sink; `None` for a table that is not of the flow.
+    pub fn target(&mut self, table: &Arc<Table>) -> Result<Option<Arc<Table>>, ProduceError> {
+        Ok(self.plan(table)?.map(|plan| Arc::clone(plan.table())))
     }
 
     /// Appends the change as the sink shall see it to `out`.

@@ -121,6 +121,15 @@ pub trait Sink: Send {
     /// on the sink notes `standing.journal` with its progress.
     fn follow(&mut self, standing: Standing);
 
+    /// Why this flow cannot deliver again what it has delivered, and what to do instead. `None`: it can.
+    fn refuses_rewind(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
+    /// Called after `follow` told where the flow goes on, which is before what the sink has: durable when it answers, so
+    /// that the next `open` says so too.
+    async fn rewind(&mut self) -> Result<(), SinkError>;
+
     /// Asks whether the sink answers and lets us in, and changes nothing there.
     async fn probe(&mut self) -> Result<(), SinkError>;
 

@@ -1,7 +1,10 @@
 //! What `status` shows of a flow.
 
+use super::now_ms;
 use crate::capture::status::ErrorStatus;
+use crate::config::SinkKind;
 use crate::interruptions::Interruptions;
+use journal::Sealed;
 use serde::Serialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -11,6 +14,8 @@ pub struct FlowStatus {
     pub name: String,
     pub from: String,
     pub to: String,
+    /// The kind of the sink.
+    pub kind: &'static str,
     /// `running`, `paused` or `failed`.
     pub state: &'static str,
     /// The last change that is durable in the sink.
@@ -25,6 +30,25 @@ pub struct FlowStatus {
     pub delivered: u64,
     /// Whether the journal is past its retention and kept for this flow alone.
     pub holds_journal: bool,
+    /// How the last comparison by schedule ended, since this process began.
+    pub verify: Option<VerifyStatus>,
+}
+
+/// A comparison of both ends: the sums over all tables.
+#[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
+pub struct VerifyStatus {
+    /// When it ended, in UTC.
+    pub at: String,
+    /// `null` when it failed.
+    pub equal: Option<bool>,
+    pub rows: u64,
+    pub missing: u64,
+    pub extra: u64,
+    pub different: u64,
+    pub undecided: u64,
+    pub parked: u64,
+    /// Why it failed.
+    pub error: Option<ErrorStatus>,
 }
 
 #[derive(Clone)]
@@ -35,14 +59,17 @@ struct Watched {
     interruptions: Interruptions,
     /// Where the flow was when it was interrupted.
     broke_at: u64,
+    /// The commit of the oldest change that the sink lacks, as far as it is known; `None` when it lacks none.
+    lacks_since_ms: Option<i64>,
 }
 
 impl FlowStatusCell {
-    pub fn new(name: &str, from: &str, to: &str) -> Self {
+    pub fn new(name: &str, from: &str, to: &str, kind: SinkKind) -> Self {
         let status = FlowStatus {
             name: name.to_owned(),
             from: from.to_owned(),
             to: to.to_owned(),
+            kind: kind.name(),
             state: "running",
             lsn: 0,
             lag_ms: 0,
@@ -51,12 +78,45 @@ impl FlowStatusCell {
             dead_letters: 0,
             delivered: 0,
             holds_journal: false,
+            verify: None,
         };
-        Self(Arc::new(Mutex::new(Watched { status, interruptions: Interruptions::default(), broke_at: 0 })))
+        Self(Arc::new(Mutex::new(Watched {
+            status,
+            interruptions: Interruptions::default(),
+            broke_at: 0,
+            lacks_since_ms: None,
+        })))
     }
 
     pub fn get(&self) -> FlowStatus {
         self.lock().status.clone()
+    }
+
+    /// The labels of the flow's metrics.
+    pub fn labels(&self) -> [(&'static str, String); 2] {
+        let cell = self.lock();
+        [("flow", cell.status.name.clone()), ("kind", cell.status.kind.to_owned())]
+    }
+
+    /// The status against the journal's end: how far the sink is behind, also while nothing moves.
+    pub fn against(&self, end: Sealed) -> FlowStatus {
+        let mut cell = self.lock();
+        let lag_changes = end.lsn.saturating_sub(cell.status.lsn);
+        cell.status.lag_changes = lag_changes;
+        cell.status.lag_ms = if lag_changes == 0 {
+            cell.lacks_since_ms = None;
+            0
+        } else {
+            // Before the flow has seen what waits, the newest commit says how old it is at least.
+            let since = *cell.lacks_since_ms.get_or_insert(if end.ts_ms > 0 { end.ts_ms } else { now_ms() });
+            now_ms().saturating_sub(since).max(0) as u64
+        };
+        cell.status.clone()
+    }
+
+    /// The oldest change that the sink lacks was committed then.
+    pub fn lacks_since(&self, ts_ms: i64) {
+        self.lock().lacks_since_ms = Some(ts_ms).filter(|ts| *ts > 0);
     }
 
     pub fn update(&self, change: impl FnOnce(&mut FlowStatus)) {
@@ -72,7 +132,8 @@ impl FlowStatusCell {
             let times = (times > 1).then_some(times);
             tracing::warn!(flow = name, error = message, hint, times, "delivery interrupted");
         }
-        metrics::counter!(base::metrics::DELIVERY_ERRORS, "flow" => name).increment(1);
+        let labels = [("flow", name), ("kind", cell.status.kind.to_owned())];
+        metrics::counter!(base::metrics::DELIVERY_ERRORS, &labels).increment(1);
         cell.broke_at = cell.status.lsn;
         cell.status.state = if away { "running" } else { "failed" };
         cell.status.error = Some(error);

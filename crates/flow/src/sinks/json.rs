@@ -2,22 +2,18 @@
 
 use crate::deliver::sink::OutChange;
 use crate::formats::{Record, json};
-use base::Value;
 use base::json::{put_string, put_value};
+use base::{Table, Value};
 
 /// The row's key as an object; `null` for a table without one.
 pub fn put_key(out: &mut Vec<u8>, change: &OutChange) {
     json::put_key(out, &Record::of_out(change));
 }
 
-/// A row as an object, or `null`.
-pub fn put_row(out: &mut Vec<u8>, change: &OutChange, row: Option<&[Value]>) {
-    let Some(row) = row else {
-        out.extend_from_slice(b"null");
-        return;
-    };
+/// A row as an object.
+pub fn put_row(out: &mut Vec<u8>, table: &Table, row: &[Value]) {
     out.push(b'{');
-    for (index, (column, value)) in change.table.columns.iter().zip(row).enumerate() {
+    for (index, (column, value)) in table.columns.iter().zip(row).enumerate() {
         if index > 0 {
             out.push(b',');
         }
@@ -30,9 +26,8 @@ pub fn put_row(out: &mut Vec<u8>, change: &OutChange, row: Option<&[Value]>) {
 
 /// A row as text; `None` for no row.
 pub fn row_text(change: &OutChange, row: Option<&[Value]>) -> Option<String> {
-    row?;
     let mut out = Vec::new();
-    put_row(&mut out, change, row);
+    put_row(&mut out, &change.table, row?);
     String::from_utf8(out).ok()
 }
 

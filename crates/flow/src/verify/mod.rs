@@ -1,4 +1,4 @@
-//! Whether a SQL sink holds what its source holds, while both move.
+//! Whether a sink holds what its source holds, while both move.
 //!
 //! Rows are compared as the flow would write them: read from the source by key, put through the flow's transform, and read
 //! from the sink by the same keys; then the sink's keys are looked for in the source. What differs at first sight may only
@@ -9,12 +9,12 @@
 mod copy;
 mod origin;
 
-use crate::config::{FlowConfig, SinkConfig, SinkKind, SourceConfig, SourceKind, TransformStep};
+use crate::config::{FlowConfig, SinkConfig, SourceConfig, SourceKind, TransformStep};
 use crate::patterns::Patterns;
 use crate::transform::{TablePlan, Transform};
 use async_trait::async_trait;
 use base::{Blame, Code, Column, ColumnType, Fault, Position, Retry, Table, Value, ValueRef};
-use copy::Copy;
+use copy::{Copy, Described};
 use origin::Origin;
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -114,6 +114,8 @@ pub struct TableReport {
     pub differences: Vec<Difference>,
     /// Why the table was not compared whole.
     pub note: Option<String>,
+    /// What this kind of sink cannot tell of the table; no difference.
+    pub unchecked: Option<String>,
 }
 
 impl TableReport {
@@ -134,17 +136,35 @@ pub struct Difference {
 }
 
 /// A row in the form that is compared: each column's text, `None` for NULL.
-type Cells = Vec<Option<String>>;
+pub type Cells = Vec<Option<String>>;
 
-/// A row's key: its text, and its values as the sink has them.
-#[derive(Clone, Debug)]
-struct Key {
+/// Where the sink has a row.
+#[derive(Clone, Debug, Default)]
+pub struct Key {
+    /// Tells it from all others of its table.
     text: String,
+    /// The values of the flow's key, as the sink has them. Empty when what the sink has there names no row.
     values: Vec<Value>,
+    /// The name of the document or key, where the sink has such. Empty when a row has no place there.
+    place: Vec<u8>,
+    /// The document's routing.
+    routing: Option<String>,
+}
+
+impl Key {
+    fn of_values(text: String, values: Vec<Value>) -> Self {
+        Self { text, values, ..Self::default() }
+    }
+
+    /// A row of which the sink can have nothing.
+    fn nowhere(pair: &Pair, values: Vec<Value>) -> Self {
+        let key = Self { values, ..Self::default() };
+        Self { text: format!("nowhere: {}", pair.key_json(&key)), ..key }
+    }
 }
 
 /// One table on both sides.
-struct Pair {
+pub struct Pair {
     source: Arc<Table>,
     plan: TablePlan,
     /// The flow's table as the sink declares it, column by column; `None` where it lacks one.
@@ -157,37 +177,12 @@ impl Pair {
         self.plan.table()
     }
 
-    /// A row of the flow's key.
-    fn key_of(&self, row: &[Value], in_sqlite: bool) -> Key {
-        let table = self.target();
-        let values: Vec<Value> = table.key.iter().map(|index| row[*index].clone()).collect();
-        let cells: Cells = table
-            .key
-            .iter()
-            .zip(&values)
-            .map(|(index, value)| {
-                cell(value, &table.columns[*index], self.declared[*index].as_ref(), in_sqlite)
-            })
-            .collect();
-        Key { text: text_of(&cells), values }
-    }
-
-    /// The key of a row of the sink, from its values there.
-    fn key_in_sink(&self, values: Vec<Value>, in_sqlite: bool) -> Key {
-        let table = self.target();
-        let indexes = table.key.iter().zip(&values);
-        let cells: Cells = indexes
-            .map(|(index, value)| match (&table.columns[*index], &self.declared[*index]) {
-                (own, Some(declared)) if !in_sqlite => copy::sql_cell(value, own, declared),
-                (own, declared) => cell(value, own, declared.as_ref(), in_sqlite),
-            })
-            .collect();
-        Key { text: text_of(&cells), values }
-    }
-
     /// As our change format has it.
     fn key_json(&self, key: &Key) -> Json {
         let table = self.target();
+        if key.values.is_empty() {
+            return Json::String(key.text.clone());
+        }
         let cells = table.key.iter().zip(&key.values).map(|(index, value)| {
             let column = &table.columns[*index];
             let text = base::json::value_text(value, column);
@@ -196,13 +191,9 @@ impl Pair {
         Json::Object(cells.collect())
     }
 
-    /// A row that the flow would write, as cells.
-    fn expected(&self, row: &[Value], in_sqlite: bool) -> Cells {
-        let columns = self.target().columns.iter().zip(&self.declared);
-        row.iter()
-            .zip(columns)
-            .map(|(value, (column, declared))| cell(value, column, declared.as_ref(), in_sqlite))
-            .collect()
+    /// The values of the flow's key in one of its rows.
+    fn key_values(&self, row: &[Value]) -> Vec<Value> {
+        self.target().key.iter().map(|index| row[*index].clone()).collect()
     }
 
     fn named(&self, cells: &Cells) -> BTreeMap<String, String> {
@@ -211,17 +202,25 @@ impl Pair {
     }
 }
 
+fn sink_error(error: &(dyn std::error::Error + 'static)) -> VerifyError {
+    VerifyError::Sink { message: base::error::chain(error) }
+}
+
+fn unsupported(message: String) -> VerifyError {
+    VerifyError::Unsupported {
+        message,
+        hint: "verify compares MySQL and MariaDB sources with mysql, tidb, sqlite, elasticsearch, redis and kafka sinks".into(),
+    }
+}
+
 fn text_of(cells: &Cells) -> String {
     serde_json::to_string(cells).unwrap_or_default()
 }
 
 /// A value as it would be read back from a column that the sink declares so.
-fn cell(value: &Value, column: &Column, declared: Option<&Column>, in_sqlite: bool) -> Option<String> {
+fn cell(value: &Value, column: &Column, declared: Option<&Column>) -> Option<String> {
     if *value == Value::Null {
         return None;
-    }
-    if in_sqlite {
-        return copy::sqlite_text(value, column);
     }
     let stored = declared.map(|column| &column.ty);
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -246,9 +245,10 @@ fn cell(value: &Value, column: &Column, declared: Option<&Column>, in_sqlite: bo
 /// A flow's two ends.
 pub struct Ends {
     origin: Origin,
-    copy: Copy,
+    copy: Box<dyn Copy>,
     pairs: Vec<Pair>,
-    missing_tables: Vec<(Arc<Table>, String)>,
+    /// Tables that cannot be compared: their names here and there, and why.
+    unfit: Vec<(String, String, String)>,
 }
 
 impl Ends {
@@ -256,19 +256,13 @@ impl Ends {
     pub async fn open(
         source_name: &str,
         source: &SourceConfig,
+        flow_name: &str,
         sink: &SinkConfig,
         flow: &FlowConfig,
         only: &[String],
     ) -> Result<Self, VerifyError> {
-        let unsupported = |message: String| VerifyError::Unsupported {
-            message,
-            hint: "verify compares MySQL and MariaDB sources with mysql, tidb and sqlite sinks".into(),
-        };
         if source.kind != SourceKind::Mysql {
             return Err(unsupported(format!("the source `{source_name}` cannot be compared yet")));
-        }
-        if !matches!(sink.kind, SinkKind::Mysql | SinkKind::Tidb | SinkKind::Sqlite) {
-            return Err(unsupported(format!("the sink `{}` cannot be compared yet", flow.to)));
         }
         if flow.transform.iter().any(|step| matches!(step, TransformStep::Split(_))) {
             return Err(unsupported(
@@ -291,44 +285,42 @@ impl Ends {
         let only = if only.is_empty() { &all[..] } else { only };
         let only = Patterns::new(only, &[]).map_err(|e| wrong(&e))?;
         let mut origin = Origin::connect(source).await?;
-        let mut copy = Copy::connect(sink).await?;
+        let mut copy = copy::connect(source_name, flow_name, sink, flow).await?;
         let captured = Patterns::new(&source.tables, &source.exclude).map_err(|e| wrong(&e))?;
-        let wanted =
-            |name: &base::TableName| captured.matches(name) && of_flow.matches(name) && only.matches(name);
-        let (mut pairs, mut missing_tables) = (Vec::new(), Vec::new());
-        for table in origin.tables(wanted).await? {
+        let carried = |name: &base::TableName| captured.matches(name) && of_flow.matches(name);
+        let (mut pairs, mut unfit) = (Vec::new(), Vec::new());
+        let mut chosen = Vec::new();
+        for table in origin.tables(carried, |name| only.matches(name)).await? {
             let table = Arc::new(table);
-            let plan = transform.plan(&table).map_err(|error| VerifyError::Plan {
+            let plan = transform.plan(&table);
+            if let Ok(plan) = &plan {
+                copy.note(plan.table());
+            }
+            if only.matches(&table.name) {
+                chosen.push((table, plan));
+            }
+        }
+        for (table, plan) in chosen {
+            let plan = plan.map_err(|error| VerifyError::Plan {
                 message: format!("table `{}`: {error}", table.name),
                 hint: error.hint.clone(),
             })?;
             let target = Arc::clone(plan.table());
-            let Some(declared) = copy.describe(&target).await? else {
-                missing_tables.push((table, target.name.to_string()));
-                continue;
-            };
-            let find =
-                |name: &str| declared.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name)).cloned();
-            let names = |table: &Table| -> Vec<String> {
-                let mut names: Vec<_> =
-                    table.key.iter().map(|index| table.columns[*index].name.to_lowercase()).collect();
-                names.sort();
-                names
-            };
-            let keyed = !target.key.is_empty() && names(&target) == names(&declared);
-            let columns = target.columns.iter().map(|column| find(&column.name)).collect();
-            pairs.push(Pair { source: table, plan, declared: columns, keyed });
+            match copy.describe(&target).await? {
+                Described::Unfit(why) => unfit.push((table.name.to_string(), target.name.to_string(), why)),
+                Described::Table { declared, keyed } => {
+                    pairs.push(Pair { source: table, plan, declared, keyed });
+                }
+            }
         }
-        Ok(Self { origin, copy, pairs, missing_tables })
+        Ok(Self { origin, copy, pairs, unfit })
     }
 
     /// Compares every table.
     pub async fn compare(&mut self, watch: &dyn Watch) -> Result<Vec<TableReport>, VerifyError> {
         let mut reports = Vec::new();
-        for (table, copy) in &self.missing_tables {
-            let note = Some("the sink has no such table".to_owned());
-            let table = table.name.to_string();
-            reports.push(TableReport { table, copy: copy.clone(), note, ..TableReport::default() });
+        for (table, copy, why) in self.unfit.clone() {
+            reports.push(TableReport { table, copy, note: Some(why), ..TableReport::default() });
         }
         let parked = watch.parked().await?;
         for pair in &self.pairs {
@@ -337,7 +329,8 @@ impl Ends {
                 copy: pair.target().name.to_string(),
                 ..TableReport::default()
             };
-            let mut table = OneTable { origin: &mut self.origin, copy: &mut self.copy, pair, watch, report };
+            let mut table =
+                OneTable { origin: &mut self.origin, copy: self.copy.as_mut(), pair, watch, report };
             let lacking = pair.target().columns.iter().zip(&pair.declared).find(|(_, have)| have.is_none());
             if let Some((column, _)) = lacking {
                 table.report.note = Some(format!("the sink's table has no column `{}`", column.name));
@@ -346,7 +339,8 @@ impl Ends {
             } else {
                 table.as_a_whole().await?;
             }
-            reports.push(table.report);
+            let report = table.report;
+            reports.push(TableReport { unchecked: self.copy.unchecked(pair), ..report });
         }
         Ok(reports)
     }
@@ -354,7 +348,7 @@ impl Ends {
 
 struct OneTable<'a> {
     origin: &'a mut Origin,
-    copy: &'a mut Copy,
+    copy: &'a mut dyn Copy,
     pair: &'a Pair,
     watch: &'a dyn Watch,
     report: TableReport,
@@ -390,16 +384,13 @@ impl OneTable<'_> {
             let mut expected = Vec::with_capacity(chunk.len());
             for row in &chunk {
                 if let Some(row) = self.carried(row)? {
-                    let key = self.pair.key_of(&row, self.copy.is_sqlite());
-                    expected.push((key, self.pair.expected(&row, self.copy.is_sqlite())));
+                    let key = self.copy.key(self.pair, &row);
+                    expected.push((key, self.copy.expected(self.pair, &row)));
                 }
             }
             self.report.rows += expected.len() as u64;
             for part in expected.chunks(KEYS_PER_QUERY) {
-                let keys: Vec<&Key> = part.iter().map(|(key, _)| key).collect();
-                let have = self.sink_rows(&keys).await?;
-                let differs = part.iter().filter(|(key, cells)| have.get(&key.text) != Some(cells));
-                suspects.extend(differs.map(|(key, _)| key.clone()));
+                suspects.extend(self.copy.differing(self.pair, part).await?);
             }
             if (chunk.len() as u64) < CHUNK_ROWS || suspects.len() > SUSPECTS_MAX {
                 return Ok(());
@@ -410,20 +401,15 @@ impl OneTable<'_> {
 
     /// Every key of the sink: whether the source has its row.
     async fn scan_sink(&mut self, suspects: &mut Vec<Key>) -> Result<(), VerifyError> {
-        let in_sqlite = self.copy.is_sqlite();
         let mut after = None;
         loop {
-            let (rows, next) =
-                self.copy.keys(self.pair.target(), &self.pair.declared, after, CHUNK_ROWS).await?;
-            let full = rows.len() as u64 == CHUNK_ROWS;
-            let keys: Vec<Key> =
-                rows.into_iter().map(|values| self.pair.key_in_sink(values, in_sqlite)).collect();
+            let (keys, next) = self.copy.keys(self.pair, after, CHUNK_ROWS).await?;
             for part in keys.chunks(KEYS_PER_QUERY) {
                 let part: Vec<&Key> = part.iter().collect();
                 let have = self.source_rows(&part).await?;
                 suspects.extend(part.into_iter().filter(|key| !have.contains_key(&key.text)).cloned());
             }
-            if !full || suspects.len() > SUSPECTS_MAX {
+            if next.is_none() || suspects.len() > SUSPECTS_MAX {
                 return Ok(());
             }
             after = next;
@@ -437,23 +423,16 @@ impl OneTable<'_> {
     }
 
     async fn source_rows(&mut self, keys: &[&Key]) -> Result<HashMap<String, Cells>, VerifyError> {
-        let values: Vec<&[Value]> = keys.iter().map(|key| &key.values[..]).collect();
+        let named = keys.iter().filter(|key| !key.values.is_empty());
+        let values: Vec<&[Value]> = named.map(|key| &key.values[..]).collect();
         let rows = self.origin.rows(&self.pair.source, self.pair.target(), &values).await?;
         let mut out = HashMap::with_capacity(rows.len());
         for row in rows {
             if let Some(row) = self.carried(&row)? {
-                let in_sqlite = self.copy.is_sqlite();
-                out.insert(self.pair.key_of(&row, in_sqlite).text, self.pair.expected(&row, in_sqlite));
+                out.insert(self.copy.key(self.pair, &row).text, self.copy.expected(self.pair, &row));
             }
         }
         Ok(out)
-    }
-
-    async fn sink_rows(&mut self, keys: &[&Key]) -> Result<HashMap<String, Cells>, VerifyError> {
-        let values: Vec<&[Value]> = keys.iter().map(|key| &key.values[..]).collect();
-        let rows = self.copy.rows(self.pair.target(), &self.pair.declared, &values).await?;
-        let in_sqlite = self.copy.is_sqlite();
-        Ok(rows.into_iter().map(|(key, cells)| (self.pair.key_in_sink(key, in_sqlite).text, cells)).collect())
     }
 
     /// Source, then sink when it has come so far, then source again, until each row has shown what it is.
@@ -468,7 +447,7 @@ impl OneTable<'_> {
             let first = self.source_rows(&names).await?;
             let mark = self.origin.mark().await?;
             self.watch.delivered(&mark).await?;
-            let have = self.sink_rows(&names).await?;
+            let have = self.copy.rows(self.pair, &names).await?;
             let again = self.source_rows(&names).await?;
             let mut left = Vec::new();
             for (key, agreeing) in open {
@@ -513,7 +492,8 @@ impl OneTable<'_> {
         if self.report.differences.len() < EXAMPLES_MAX {
             self.report.differences.push(Difference {
                 kind,
-                key: json,
+                // A row that is too much is found by its own name.
+                key: if kind == "extra" && !key.place.is_empty() { key.text.clone().into() } else { json },
                 source: source.map(|cells| self.pair.named(cells)),
                 sink: sink.map(|cells| self.pair.named(cells)),
             });
@@ -526,7 +506,7 @@ impl OneTable<'_> {
             let first = self.source_sum().await?;
             let mark = self.origin.mark().await?;
             self.watch.delivered(&mark).await?;
-            let sink = self.copy.sum(self.pair.target(), &self.pair.declared).await?;
+            let sink = self.copy.sum(self.pair).await?;
             if first != self.source_sum().await? {
                 continue;
             }
@@ -546,13 +526,12 @@ impl OneTable<'_> {
     }
 
     async fn source_sum(&mut self) -> Result<Sum, VerifyError> {
-        let in_sqlite = self.copy.is_sqlite();
         let mut sum = Sum::default();
-        let pair = self.pair;
+        let (pair, copy, total) = (self.pair, &mut *self.copy, &mut sum);
         self.origin
-            .each(&pair.source, |row| {
+            .each(&pair.source, move |row| {
                 if let Ok(Some(row)) = pair.plan.apply(row.view()) {
-                    sum.add(&pair.expected(&row, in_sqlite));
+                    total.add(&copy.expected(pair, &row));
                 }
             })
             .await?;
@@ -562,7 +541,7 @@ impl OneTable<'_> {
 
 /// Rows in any order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum {
+pub struct Sum {
     rows: u64,
     of_digests: u128,
 }

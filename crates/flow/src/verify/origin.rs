@@ -28,11 +28,16 @@ impl Origin {
         open.await.map_err(VerifyError::Source)
     }
 
-    /// The tables that are `wanted`, as the server has them now.
-    pub async fn tables(&mut self, wanted: impl Fn(&TableName) -> bool) -> Result<Vec<Table>, VerifyError> {
+    /// The tables that are `wanted`, as the server has them now; those that are `needed` must be readable.
+    pub async fn tables(
+        &mut self,
+        wanted: impl Fn(&TableName) -> bool,
+        needed: impl Fn(&TableName) -> bool,
+    ) -> Result<Vec<Table>, VerifyError> {
         let found = read_tables(&mut self.conn, &self.server, wanted).await.map_err(VerifyError::Source)?;
         found
             .into_iter()
+            .filter(|(name, described)| described.is_ok() || needed(name))
             .map(|(name, described)| match described {
                 Ok(live) => Ok(live.table),
                 Err(reason) => Err(VerifyError::Unsupported {

@@ -7,11 +7,13 @@ pub fn page() -> String {
     let mut out = format!(
         "# Metrics\n\n{NOTE}\n\n\
          `GET /metrics` answers Prometheus text. A metric appears once it has had a value. Labels are the names of \
-         files: `source` is one of `sources/`, `flow` one of `flows/`.\n\n\
+         files: `source` is one of `sources/`, `flow` one of `flows/`; `kind` is the kind of the flow's sink.\n\n\
          | name | kind | label | unit | meaning |\n|---|---|---|---|---|\n"
     );
     for metric in METRICS {
-        let (name, label) = (format!("`{}`", metric.name), format!("`{}`", metric.label));
+        let labels = metric.label.split(", ").filter(|label| !label.is_empty());
+        let labels: Vec<String> = labels.map(|label| format!("`{label}`")).collect();
+        let (name, label) = (format!("`{}`", metric.name), labels.join(", "));
         out.push_str(&row(&[&name, metric.kind.name(), &label, metric.unit, metric.help]));
     }
     out.push_str("\n[Operating a node](../guides/operate.md) says which of these to alarm on.\n");

@@ -10,12 +10,21 @@ const DOCUMENTS_MAX: u32 = 10_000;
 
 /// Asks the server: the status and the answer, null where it has none.
 pub async fn ask(server: &OpenSearch, method: &str, path: &str, body: Value) -> (u16, Value) {
+    try_ask(server, method, path, body).await.unwrap()
+}
+
+async fn try_ask(
+    server: &OpenSearch,
+    method: &str,
+    path: &str,
+    body: Value,
+) -> reqwest::Result<(u16, Value)> {
     let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
     let request = reqwest::Client::new().request(method, format!("{}{path}", server.url()));
     let request = if body.is_null() { request } else { request.json(&body) };
-    let answer = request.timeout(PATIENCE).send().await.unwrap();
+    let answer = request.timeout(PATIENCE).send().await?;
     let status = answer.status().as_u16();
-    (status, answer.json().await.unwrap_or_default())
+    Ok((status, answer.json().await.unwrap_or_default()))
 }
 
 pub async fn must(server: &OpenSearch, method: &str, path: &str, body: Value) -> Value {
@@ -24,11 +33,11 @@ pub async fn must(server: &OpenSearch, method: &str, path: &str, body: Value) ->
     answer
 }
 
-/// What searchers find behind an alias, by `_id`; nothing where there is no such alias.
+/// What searchers find behind an alias, by `_id`; nothing where there is no such alias, or no server.
 pub async fn documents(server: &OpenSearch, alias: &str) -> BTreeMap<String, Value> {
-    ask(server, "POST", &format!("/{alias}/_refresh"), Value::Null).await;
-    let (_, answer) =
-        ask(server, "POST", &format!("/{alias}/_search?size={DOCUMENTS_MAX}"), Value::Null).await;
+    let _ = try_ask(server, "POST", &format!("/{alias}/_refresh"), Value::Null).await;
+    let found = try_ask(server, "POST", &format!("/{alias}/_search?size={DOCUMENTS_MAX}"), Value::Null).await;
+    let (_, answer) = found.unwrap_or_default();
     let Some(hits) = answer["hits"]["hits"].as_array() else { return BTreeMap::new() };
     hits.iter().map(|hit| (hit["_id"].as_str().unwrap().to_owned(), hit["_source"].clone())).collect()
 }

@@ -4,7 +4,7 @@
 //! a partition; partitions are taken as they come. What no message can be is named by topic, partition and offset, and stops
 //! the source or is passed over, as `on_bad` says: never guessed at. See `docs/decisions/0007-kafka-source.md`.
 
-mod consumer;
+pub mod consumer;
 mod intake;
 mod plan;
 

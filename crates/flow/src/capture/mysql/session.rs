@@ -160,6 +160,7 @@ async fn session(
         xa: Xa::default(),
         queue: Arc::clone(&queue),
         refills: source.config.snapshot == SnapshotMode::Initial,
+        skip_marked: source.config.options.skip_marked,
         state: Running::default(),
     };
     let mut readers = start_readers(source, address, &server, &queue, &messages);

@@ -13,6 +13,7 @@ use super::xa::Xa;
 use crate::capture::CaptureError;
 use crate::capture::status::{PositionStatus, QuarantineStatus, SnapshotStatus, StatusCell};
 use crate::capture::writer::JournalHandle;
+use crate::marks::MARKS_TABLE;
 use crate::patterns::Patterns;
 use base::{Gtid, MariaGtid, Op, Position, RowView, SnapshotProgress, Step, Table, TableName, TableSnapshot};
 use futures_util::{FutureExt, StreamExt};
@@ -55,6 +56,8 @@ pub(super) struct OpenTxn {
     begun: bool,
     /// Whether rows or statements of captured tables were in it.
     rows: bool,
+    /// Whether a flow wrote it, and it is left out.
+    marked: bool,
 }
 
 /// What a table id of the binlog stands for.
@@ -84,6 +87,8 @@ pub struct Stream {
     pub queue: Arc<Queue>,
     /// Whether tables are read anew when a statement changed rows that are there.
     pub refills: bool,
+    /// Whether transactions that a flow marked as its own are left out.
+    pub skip_marked: bool,
     pub state: Running,
 }
 
@@ -312,7 +317,7 @@ impl Stream {
             ));
         }
         self.state.inside_payload = false;
-        self.state.txn = Some(OpenTxn { gtid, maria, ts_ms, begun: false, rows: false });
+        self.state.txn = Some(OpenTxn { gtid, maria, ts_ms, begun: false, rows: false, marked: false });
         Ok(())
     }
 
@@ -324,6 +329,7 @@ impl Stream {
             ts_ms: now_ms(),
             begun: false,
             rows: false,
+            marked: false,
         })
     }
 
@@ -604,7 +610,16 @@ impl Stream {
                 decoder
             }
         };
+        if self.skip_marked && rows.map.table == MARKS_TABLE {
+            // It is the first of its transaction's rows.
+            self.txn().marked = true;
+        }
         let Some((table, plan)) = &decoder.rows else { return Ok(()) };
+        // Rows that are left out still make those old that a snapshot has just read.
+        let marked = self.state.txn.as_ref().is_some_and(|txn| txn.marked);
+        if marked && !self.state.tracking.contains_key(&table.name) {
+            return Ok(());
+        }
         if !rows.is_full_image() {
             let reason = "a row image lacks columns: binlog_row_image was not FULL".to_owned();
             self.quarantine(&table.name, reason);
@@ -613,8 +628,10 @@ impl Stream {
         let decoded = if self.xa.is_reading() {
             self.hold_rows(rows, table, plan)
         } else {
-            self.begin();
-            self.decode(rows, table, plan).await
+            if !marked {
+                self.begin();
+            }
+            self.decode(rows, table, plan, marked).await
         };
         match decoded {
             Ok(()) => Ok(()),
@@ -631,6 +648,7 @@ impl Stream {
         rows: &RowsEvent<'_>,
         table: &Table,
         plan: &RowPlan,
+        marked: bool,
     ) -> Result<(), DecodeFailure> {
         let (op, before, after) = match rows.kind {
             RowsKind::Insert => (Op::Insert, false, true),
@@ -671,6 +689,10 @@ impl Stream {
                 if let Some((mark, tracking)) = tracking {
                     tracking.note(row_key(table, RowView(&out[start..])), mark);
                 }
+            }
+            if marked {
+                self.batch.cancel_change();
+                continue;
             }
             self.batch.finish_change();
             self.state.rows_captured += 1;

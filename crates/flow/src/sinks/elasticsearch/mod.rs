@@ -13,6 +13,7 @@ mod bulk;
 mod failure;
 mod mapping;
 pub mod plan;
+pub mod read;
 pub mod search;
 mod server;
 
@@ -596,6 +597,11 @@ impl Sink for ElasticsearchSink {
         }
         open.held.journal = journal;
         open.reached(standing.progress);
+    }
+
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        let result = self.save().await;
+        self.closing(result)
     }
 
     async fn probe(&mut self) -> Result<(), SinkError> {

@@ -96,6 +96,14 @@ struct Place {
     routing: Option<String>,
 }
 
+/// A row as it is written.
+pub struct Document {
+    pub id: String,
+    pub routing: Option<String>,
+    /// A JSON object.
+    pub text: Vec<u8>,
+}
+
 /// A text of a name: as our JSON prints the value, without quotes.
 fn as_text<'a>(value: &'a base::Value, column: &'a Column) -> Option<Cow<'a, [u8]>> {
     match value {
@@ -173,6 +181,14 @@ impl Plan {
             items.push(item);
         }
         Ok(items)
+    }
+
+    /// A row's document, for who compares. The reason completes "the row is refused: ".
+    pub fn document(&self, table: &Table, row: &[base::Value]) -> Result<Document, String> {
+        let Place { id, routing } = self.place(table, row)?;
+        let mut text = Vec::new();
+        put_document(&mut text, table, row);
+        Ok(Document { id, routing, text })
     }
 
     /// The reason completes "the row is refused: ".

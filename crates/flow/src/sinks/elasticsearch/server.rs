@@ -88,13 +88,23 @@ impl Server {
         Self { client: Client::new(endpoint, PATIENCE) }
     }
 
-    async fn ask(&mut self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, SinkError> {
+    pub async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Answer, SinkError> {
         let body = body.map(|body| ("application/json", Bytes::from(body.to_string())));
         let asked = self.client.call(method, path, HeaderMap::new(), body).await;
         asked.map_err(|error| failure::of_client(&error))
     }
 
-    async fn must(&mut self, method: Method, path: &str, body: Option<Value>) -> Result<Value, SinkError> {
+    pub async fn must(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, SinkError> {
         let answer = self.ask(method, path, body).await?;
         if answer.status.is_success() { parsed(&answer) } else { Err(of_answer(&answer)) }
     }

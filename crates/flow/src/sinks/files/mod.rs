@@ -247,6 +247,17 @@ impl Sink for FilesSink {
         (self.journal, self.progress) = (standing.journal, standing.progress);
     }
 
+    fn refuses_rewind(&self) -> Option<(&'static str, &'static str)> {
+        Some((
+            "the files say by their lines how far the flow is",
+            "read them again; or stop the node and move them away: the flow then writes them anew from the journal's start",
+        ))
+    }
+
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     async fn probe(&mut self) -> Result<(), SinkError> {
         fs::create_dir_all(&self.dir).map_err(|error| self.failure(&error))
     }

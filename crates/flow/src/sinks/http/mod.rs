@@ -206,6 +206,10 @@ impl Sink for HttpSink {
 
     fn follow(&mut self, _standing: Standing) {}
 
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     /// A request would be taken for a change: only the way there is tried.
     async fn probe(&mut self) -> Result<(), SinkError> {
         self.receiver.endpoint.try_connect().await.map_err(of_client)

@@ -7,6 +7,7 @@ mod batch;
 mod producer;
 mod progress;
 
+use crate::capture::kafka::consumer::Consumer;
 use crate::config::{FlowConfig, KafkaCodec};
 use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::formats::{Encoder, Format, Message, Record};
@@ -14,7 +15,7 @@ use crate::kafka::login;
 use crate::kafka::wire::{Cluster, WireError};
 use crate::sinks::json::reference;
 use async_trait::async_trait;
-use base::{Op, Secret, Table, TableName};
+use base::{Op, Secret, Table, TableName, Value};
 use batch::{Batch, Codec, partition_of};
 use kafka_protocol::ResponseError;
 use producer::{Failed, Place, Publisher, TopicSettings};
@@ -210,6 +211,33 @@ impl KafkaSink {
         Ok(route)
     }
 
+    /// The topic that a table's rows go to.
+    pub fn topic(&self, table: &Table) -> String {
+        self.topic_of(table).1
+    }
+
+    /// The message that says a row as it is, for who compares; `None` when the format has no word for it.
+    pub fn row_message(&self, table: &Arc<Table>, row: &[Value]) -> Option<Message> {
+        let change = OutChange {
+            epoch: 0,
+            lsn: 0,
+            op: Op::Insert,
+            table: Arc::clone(table),
+            ts_ms: 0,
+            txn: None,
+            before: None,
+            after: Some(row.to_vec()),
+            ddl: None,
+            whole: None,
+        };
+        self.messages(&change).into_iter().next()
+    }
+
+    /// Reads the cluster that this writes to.
+    pub fn consumer(&self) -> Result<Consumer, SinkError> {
+        self.cluster().map(Consumer::new)
+    }
+
     /// The messages of a change: those of its format, and tombstones where the flow asks for them.
     fn messages(&self, change: &OutChange) -> Vec<Message> {
         let record = Record::of_out(change);
@@ -372,7 +400,7 @@ impl KafkaSink {
         if due { self.note(reached).await } else { Ok(()) }
     }
 
-    fn explain(&self, error: WireError) -> SinkError {
+    pub fn explain(&self, error: WireError) -> SinkError {
         let message = format!("Kafka: {error}");
         let hint = match &error {
             WireError::Broken(_) => return SinkError::Unavailable { message },
@@ -478,6 +506,15 @@ impl Sink for KafkaSink {
         }
     }
 
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        let back = self.open.as_ref().map(|open| open.progress).unwrap_or_default();
+        let result = self.note(back).await;
+        if result.is_err() {
+            self.open = None;
+        }
+        result
+    }
+
     async fn probe(&mut self) -> Result<(), SinkError> {
         let mut cluster = self.cluster()?;
         cluster.refresh(&[]).await.map_err(|error| self.explain(error))
@@ -514,7 +551,7 @@ impl Sink for KafkaSink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::{Column, ColumnType, Generated, Value};
+    use base::{Column, ColumnType, Generated};
     use testkit::{Kafka, KafkaOptions};
 
     fn sink(url: &str) -> KafkaSink {

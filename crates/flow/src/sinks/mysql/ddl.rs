@@ -94,6 +94,10 @@ impl MySqlSink {
     pub(super) async fn apply_statement(&mut self, change: &OutChange) -> Result<(), SinkError> {
         if change.op == Op::Truncate {
             self.make_table(&change.table).await?;
+            if self.mark {
+                self.begin().await?;
+                return self.define(&format!("DELETE FROM {}", quoted_table(&change.table.name))).await;
+            }
             return self.define(&format!("TRUNCATE TABLE {}", quoted_table(&change.table.name))).await;
         }
         let Some(ddl) = change.ddl.clone() else { return Ok(()) };

@@ -161,6 +161,8 @@ struct Turn {
 struct Work<'a> {
     rows: &'a [&'a OutChange],
     starts_after: usize,
+    /// The statement that marks the transaction, where it is to be marked.
+    mark: Option<String>,
     /// The statement that notes how far the flow is.
     progress: String,
 }
@@ -205,6 +207,9 @@ impl Window<'_> {
             return Ok(false);
         }
         self.send(conn, "START TRANSACTION").await?;
+        if let Some(mark) = &work.mark {
+            self.send(conn, mark).await?;
+        }
         let strict = |name: &TableName| self.targets.get(name).is_some_and(|target| target.strict);
         for statement in statements(work.rows, self.dialect, strict) {
             if !statement.zero_labels.is_empty() || statement.sql.len() > self.statement_bytes_max {
@@ -254,9 +259,12 @@ impl MySqlSink {
         let work: Vec<Work<'_>> = segments
             .into_iter()
             .zip(&ends)
-            .map(|(segment, end)| {
+            .enumerate()
+            .map(|(index, (segment, end))| {
+                // The first connection is the flow's own.
+                let mark = self.mark.then(|| self.mark_statement(index + 1));
                 let progress = self.progress_statement(*end)?;
-                Ok(Work { rows: &rows[segment.rows], starts_after: segment.starts_after, progress })
+                Ok(Work { rows: &rows[segment.rows], starts_after: segment.starts_after, mark, progress })
             })
             .collect::<Result<_, SinkError>>()?;
         // Taken out, so that they end with whoever waits here.

@@ -13,6 +13,7 @@ mod statements;
 
 use crate::config::{DdlPolicy, FlowConfig};
 use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
+use crate::marks::MARKS_TABLE;
 use crate::sinks::json::{key_text, row_text};
 use async_trait::async_trait;
 use base::{Op, Secret, Table, TableName};
@@ -58,6 +59,7 @@ pub struct MySqlSink {
     tidb: bool,
     ddl: DdlPolicy,
     history: bool,
+    mark: bool,
     answer_wait: Duration,
     target: Target,
     lanes: Lanes,
@@ -107,6 +109,7 @@ impl MySqlSink {
             tidb,
             ddl: options.ddl,
             history: options.history,
+            mark: options.mark,
             answer_wait: ANSWER_WAIT,
             target: Target::default(),
             lanes: Lanes::new(options.lanes.unwrap_or(LANES_DEFAULT)),
@@ -142,6 +145,20 @@ impl MySqlSink {
             ),
             hint: format!("GRANT CREATE, SELECT, INSERT, UPDATE ON `{}`.* TO '{user}'@'%';", self.own),
         })
+    }
+
+    fn marks_table(&self) -> String {
+        quoted_table(&TableName::new(self.own.clone(), MARKS_TABLE))
+    }
+
+    /// The first statement of a transaction that is marked as this flow's: on a lane, or on the connection of the flow itself, 0.
+    fn mark_statement(&self, lane: usize) -> String {
+        format!(
+            "INSERT INTO {} (flow, lane, transactions) VALUES ('{}', {lane}, 1) \
+             ON DUPLICATE KEY UPDATE transactions = transactions + 1",
+            self.marks_table(),
+            self.flow.replace('\'', "''"),
+        )
     }
 
     fn progress_table(&self) -> String {
@@ -187,6 +204,14 @@ impl MySqlSink {
             found = self.look_up_progress(&mut conn).await;
         }
         let row = found.map_err(|e| self.classify(e, None))?;
+        if self.mark {
+            let table = format!(
+                "CREATE TABLE IF NOT EXISTS {} (flow VARCHAR(64) NOT NULL, lane INT UNSIGNED NOT NULL, \
+                 transactions BIGINT UNSIGNED NOT NULL, PRIMARY KEY (flow, lane))",
+                self.marks_table()
+            );
+            conn.query_drop(table).await.map_err(|e| self.classify(e, None))?;
+        }
         let told = row.map(|(journal, epoch, lsn)| Standing { journal, progress: Progress { epoch, lsn } });
         let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
         let packet: Option<usize> =
@@ -327,6 +352,9 @@ impl MySqlSink {
     async fn begin(&mut self) -> Result<(), SinkError> {
         if self.open()?.txn_rows.is_none() {
             self.run("START TRANSACTION").await?;
+            if self.mark {
+                self.run(&self.mark_statement(0)).await?;
+            }
             self.open()?.txn_rows = Some(0);
         }
         Ok(())
@@ -551,6 +579,15 @@ impl Sink for MySqlSink {
         if let Some(open) = &mut self.open {
             (open.journal, open.progress) = (standing.journal, standing.progress);
         }
+    }
+
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        let back = self.open()?.progress;
+        let result = self.commit(Some(back)).await;
+        if result.is_err() {
+            self.open = None;
+        }
+        result
     }
 
     async fn probe(&mut self) -> Result<(), SinkError> {

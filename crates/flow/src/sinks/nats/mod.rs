@@ -351,6 +351,17 @@ impl Sink for NatsSink {
         }
     }
 
+    fn refuses_rewind(&self) -> Option<(&'static str, &'static str)> {
+        Some((
+            "the last message of a JetStream stream says how far the flow is, and the server drops ids that it has seen",
+            "consumers can read the stream again from any sequence; a flow with a new name and `stream` fills another",
+        ))
+    }
+
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     async fn probe(&mut self) -> Result<(), SinkError> {
         let away =
             |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };

@@ -18,6 +18,7 @@
 mod chunk;
 mod failure;
 pub mod plan;
+pub mod read;
 pub(super) mod value;
 
 use crate::config::{FlowConfig, RedisType};
@@ -101,10 +102,7 @@ impl RedisSink {
     }
 
     async fn connection(&self) -> RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_WAIT))
-            .set_response_timeout(Some(ANSWER_WAIT));
-        Client::open(self.url.expose())?.get_multiplexed_async_connection_with_config(&config).await
+        connection(&self.url).await
     }
 
     async fn connect(&mut self) -> RedisResult<Option<Standing>> {
@@ -286,6 +284,13 @@ impl RedisSink {
     }
 }
 
+async fn connection(url: &Secret) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_WAIT))
+        .set_response_timeout(Some(ANSWER_WAIT));
+    Client::open(url.expose())?.get_multiplexed_async_connection_with_config(&config).await
+}
+
 impl Open {
     fn progress_text(&self, progress: Progress) -> String {
         format!("{:016x} {} {} {}", self.journal, self.past_epochs, progress.epoch, progress.lsn)
@@ -367,6 +372,22 @@ impl Sink for RedisSink {
             None => 0,
         };
         (open.journal, open.progress) = (standing.journal, standing.progress);
+    }
+
+    fn refuses_rewind(&self) -> Option<(&'static str, &'static str)> {
+        (self.options.kind == RedisType::Stream).then_some((
+            "the id of an entry is the number of its change, and a Redis stream takes none that is not above its last",
+            "its readers can read it again from any id; a flow with a new name and `key` fills another",
+        ))
+    }
+
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        let up_to = self.open.as_ref().map(|open| open.progress);
+        let result = self.run(&[Chunk { up_to, ..Chunk::default() }]).await;
+        if result.is_err() {
+            self.open = None;
+        }
+        result.map(|_| ())
     }
 
     async fn probe(&mut self) -> Result<(), SinkError> {

@@ -8,6 +8,7 @@ use crate::formats::{Encoder, Record};
 use crate::sinks::json::{key_text, put_row};
 use crate::sinks::template::{Bound, Template};
 use base::{Op, Table, TableName, Value};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The field of a hash, and the first member of a JSON value, that holds a row's version.
@@ -82,6 +83,20 @@ impl Options {
     pub fn holds_rows(&self) -> bool {
         !matches!(self.kind, RedisType::Stream | RedisType::Pubsub)
     }
+}
+
+/// A row as it is written, without its version.
+pub enum Image {
+    /// The fields of a hash.
+    Hash(BTreeMap<String, Vec<u8>>),
+    /// A JSON object.
+    Json(Vec<u8>),
+}
+
+/// The fields of a row's hash. NULL has none.
+fn fields_of<'a>(table: &'a Table, row: &'a [Value]) -> impl Iterator<Item = (&'a str, Vec<u8>)> {
+    let cells = table.columns.iter().zip(row);
+    cells.filter_map(|(column, value)| Some((column.name.as_str(), value::text(value, column)?.into_owned())))
 }
 
 /// Where the rows of one table go.
@@ -181,6 +196,18 @@ impl Plan {
         Some(Place { key, member })
     }
 
+    /// A row's key and what stands there, for who compares; `None` when a column of the key is NULL. For hashes and JSON.
+    pub fn image(&self, kind: RedisType, table: &Table, row: &[Value]) -> Option<(Vec<u8>, Image)> {
+        let key = self.key.render(table, row, value::text)?;
+        if kind == RedisType::Hash {
+            let fields = fields_of(table, row).map(|(name, text)| (name.to_owned(), text));
+            return Some((key, Image::Hash(fields.collect())));
+        }
+        let mut json = Vec::new();
+        put_row(&mut json, table, row);
+        Some((key, Image::Json(json)))
+    }
+
     /// Adds what a change of a row does.
     pub fn put(&self, chunk: &mut Chunk, context: &Context<'_>, change: &OutChange) -> Result<(), SinkError> {
         let refused = |reason: String| SinkError::Row { lsn: change.lsn, reason };
@@ -205,12 +232,7 @@ impl Plan {
             RedisType::Hash => {
                 let keys = vec![key.clone(), tombstone(&key), self.list.clone()];
                 let mut fields = vec![VERSION_FIELD.into(), version.clone().into_bytes()];
-                for (column, value) in table.columns.iter().zip(row) {
-                    if let Some(text) = value::text(value, column) {
-                        fields.push(column.name.clone().into_bytes());
-                        fields.push(text.into_owned());
-                    }
-                }
+                fields.extend(fields_of(table, row).flat_map(|(name, text)| [name.into(), text]));
                 let mut args = vec![version.into_bytes(), fields.len().to_string().into_bytes()];
                 args.extend(fields);
                 chunk.put(change.lsn, b"h", keys, args);
@@ -218,7 +240,7 @@ impl Plan {
             RedisType::Json => {
                 let mut value = format!("{{\"{VERSION_FIELD}\":\"{version}\",").into_bytes();
                 let mut members = Vec::new();
-                put_row(&mut members, change, Some(row));
+                put_row(&mut members, table, row);
                 value.extend_from_slice(&members[1..]);
                 let keys = vec![key.clone(), tombstone(&key), self.list.clone()];
                 chunk.put(change.lsn, b"j", keys, vec![version.into_bytes(), value]);

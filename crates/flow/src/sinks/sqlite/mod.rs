@@ -124,6 +124,11 @@ impl Sink for SqliteSink {
         }
     }
 
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        let flow = self.flow.clone();
+        self.with(move |open| note(open, &flow, open.progress)).await
+    }
+
     async fn probe(&mut self) -> Result<(), SinkError> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         if folder.is_dir() {

@@ -30,6 +30,10 @@ impl Sink for StdoutSink {
 
     fn follow(&mut self, _standing: Standing) {}
 
+    async fn rewind(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     async fn probe(&mut self) -> Result<(), SinkError> {
         Ok(())
     }

@@ -1,0 +1,50 @@
+//! What is true at the moment that somebody reads `/metrics`: a flow that stands still cannot tell how old its lag has grown.
+
+use crate::start::Node;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Sets every gauge that is a look at the node, and not the doing of a capture or a flow.
+pub fn look(node: &Node) {
+    let flag = |is: bool| f64::from(u8::from(is));
+    for (name, source) in node.sources.iter() {
+        let (status, label) = (source.status.get(), [("source", name.clone())]);
+        metrics::gauge!(base::metrics::CAPTURE_FAILED, &label).set(flag(status.state == "failed"));
+        metrics::gauge!(base::metrics::CAPTURE_INTERRUPTED, &label).set(flag(status.error.is_some()));
+    }
+    for flow in node.flows.values() {
+        let end =
+            node.sources[&flow.from].open.as_ref().map(|open| open.journal.sealed()).unwrap_or_default();
+        let (status, labels) = (flow.status.against(end), flow.status.labels());
+        metrics::gauge!(base::metrics::DELIVERY_LAG, &labels).set(status.lag_changes as f64);
+        metrics::gauge!(base::metrics::DELIVERY_LAG_SECONDS, &labels).set(status.lag_ms as f64 / 1e3);
+        metrics::gauge!(base::metrics::DELIVERY_FAILED, &labels).set(flag(status.state == "failed"));
+        metrics::gauge!(base::metrics::DELIVERY_INTERRUPTED, &labels).set(flag(status.error.is_some()));
+        metrics::gauge!(base::metrics::DELIVERY_PAUSED, &labels).set(flag(status.state == "paused"));
+    }
+    if let Some(bytes) = memory_bytes() {
+        metrics::gauge!(base::metrics::NODE_MEMORY).set(bytes as f64);
+    }
+    if let Some(bytes) = disk_free_bytes(&node.data_dir) {
+        metrics::gauge!(base::metrics::NODE_DISK_FREE).set(bytes as f64);
+    }
+}
+
+/// `VmRSS` of this process; `None` where the system has no `/proc`.
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn disk_free_bytes(folder: &Path) -> Option<u64> {
+    let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
+    let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends with a zero, and the answer has room for what the call writes.
+    let told = unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) };
+    // SAFETY: the call succeeded, so it wrote the answer.
+    let answer = (told == 0).then(|| unsafe { answer.assume_init() })?;
+    Some(answer.f_bavail * answer.f_frsize)
+}
