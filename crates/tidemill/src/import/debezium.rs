@@ -463,6 +463,18 @@ mod tests {
     use super::{column_of, plan, routed};
 
     #[test]
+    fn tables_whose_names_read_alike_keep_a_flow_each() {
+        let text = "{\"connector.class\":\"MySqlConnector\",\"database.hostname\":\"h\",
+             \"table.include.list\":\"a.b_c,a_b.c\",\"column.exclude.list\":\"a.b_c.x,a_b.c.y\"}";
+        let files = plan(text).unwrap().files();
+        for (file, table) in
+            [("flows/tidemill_a_b_c.yaml", "[\"a.b_c\"]"), ("flows/tidemill_a_b_c_2.yaml", "[\"a_b.c\"]")]
+        {
+            assert!(files[file].contains(table), "{files:?}");
+        }
+    }
+
+    #[test]
     fn a_table_with_hidden_columns_is_carried_by_no_other_flow() {
         let text = |list: &str| {
             format!(

@@ -155,20 +155,28 @@ impl Plan {
         files.insert(format!("sources/{name}.yaml"), self.source.0.clone());
         files.insert(format!("sinks/{name}.yaml"), self.sink.0.clone());
         let folder = if self.shows_too_much { "drafts" } else { "flows" };
+        let rest: Vec<String> =
+            self.include.iter().filter(|table| !self.hidden.contains_key(*table)).cloned().collect();
+        // Where every table has a flow of its own, the last one has the notes.
+        let mut main = format!("{folder}/{name}.yaml");
         for (table, steps) in &self.hidden {
             let mut text = self.head(std::slice::from_ref(table));
             let _ = writeln!(text, "transform:\n  - {}", steps.join("\n  - "));
-            files.insert(format!("{folder}/{name}_{}.yaml", slug(table)), text + &self.flow.0);
+            // `a.b_c` and `a_b.c` have one slug.
+            let mut path = format!("{folder}/{name}_{}.yaml", slug(table));
+            for number in 2.. {
+                if !files.contains_key(&path) {
+                    break;
+                }
+                path = format!("{folder}/{name}_{}_{number}.yaml", slug(table));
+            }
+            if rest.is_empty() {
+                main.clone_from(&path);
+            }
+            files.insert(path, text + &self.flow.0);
         }
-        let rest: Vec<String> =
-            self.include.iter().filter(|table| !self.hidden.contains_key(*table)).cloned().collect();
         // A flow without a list carries every table of its source.
         let shown = if self.hidden.is_empty() { &[][..] } else { &rest[..] };
-        // Where every table has a flow of its own, one of them has the notes.
-        let main = match self.hidden.keys().last().filter(|_| rest.is_empty()) {
-            Some(table) => format!("{folder}/{name}_{}.yaml", slug(table)),
-            None => format!("{folder}/{name}.yaml"),
-        };
         let flow = files.entry(main).or_insert_with(|| self.head(shown) + &self.flow.0);
         if !self.notes.is_empty() {
             flow.push_str("\n# Not taken over, or not quite:\n");
