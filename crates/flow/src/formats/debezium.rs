@@ -91,11 +91,17 @@ fn value_of(
     put_source(&mut out, source, record);
     write!(out, ",\"transaction\":null,\"op\":\"{op}\"").expect("memory");
     let ms = record.ts_ms;
-    write!(out, ",\"ts_ms\":{ms},\"ts_us\":{ms}000,\"ts_ns\":{ms}000000}}").expect("memory");
+    let (us, ns) = finer(ms);
+    write!(out, ",\"ts_ms\":{ms},\"ts_us\":{us},\"ts_ns\":{ns}}}").expect("memory");
     if schemas {
         out.push(b'}');
     }
     out
+}
+
+/// A time in microseconds and in nanoseconds.
+fn finer(ms: i64) -> (i128, i128) {
+    (i128::from(ms) * 1000, i128::from(ms) * 1_000_000)
 }
 
 fn put_source(out: &mut Vec<u8>, source: &str, record: &Record<'_>) {
@@ -105,7 +111,8 @@ fn put_source(out: &mut Vec<u8>, source: &str, record: &Record<'_>) {
     let snapshot = record.op == Op::Read;
     write!(out, ",\"ts_ms\":{ms},\"snapshot\":\"{snapshot}\",\"db\":").expect("memory");
     put_string(out, &record.table.name.db);
-    write!(out, ",\"sequence\":null,\"ts_us\":{ms}000,\"ts_ns\":{ms}000000,\"table\":").expect("memory");
+    let (us, ns) = finer(ms);
+    write!(out, ",\"sequence\":null,\"ts_us\":{us},\"ts_ns\":{ns},\"table\":").expect("memory");
     put_string(out, &record.table.name.table);
     out.extend_from_slice(b",\"server_id\":0,\"gtid\":");
     // Where there is no GTID, the transaction goes by `file:position`, and a file's name has a dot.

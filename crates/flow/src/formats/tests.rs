@@ -36,6 +36,10 @@ fn table() -> Table {
 }
 
 fn print(format: Format, op: Op) -> String {
+    print_at(format, op, 1_767_323_045_120)
+}
+
+fn print_at(format: Format, op: Op, ts_ms: i64) -> String {
     let (table, txn) = (table(), Txn { id: "u:9".into(), index: 1, last: false });
     let row = |state, total| {
         let cells = [
@@ -53,7 +57,7 @@ fn print(format: Format, op: Op) -> String {
         lsn: 7,
         op,
         table: &table,
-        ts_ms: 1_767_323_045_120,
+        ts_ms,
         txn: Some(&txn),
         before: if matches!(op, Op::Update | Op::Delete) { row(1, "-1.28") } else { None },
         after: if matches!(op, Op::Update | Op::Insert) { row(2, "-1.28") } else { None },
@@ -62,6 +66,17 @@ fn print(format: Format, op: Op) -> String {
     let mut out = Vec::new();
     Encoder::new(format, "src", false).lines(&record, &mut out);
     String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_change_of_no_known_time_is_json_in_every_format() {
+    for format in [Format::Json, Format::Debezium, Format::Maxwell, Format::Canal, Format::CloudEvents] {
+        for ts_ms in [0, -1, i64::MAX] {
+            let text = print_at(format, Op::Insert, ts_ms);
+            let parsed: Result<serde_json::Value, _> = serde_json::from_str(text.lines().next().unwrap());
+            assert!(parsed.is_ok(), "{text}");
+        }
+    }
 }
 
 #[test]

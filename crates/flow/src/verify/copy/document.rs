@@ -23,6 +23,16 @@ pub fn cells(table: &Table, object: &Map<String, Json>) -> Cells {
     table.columns.iter().map(|column| cell(column).map(Json::to_string)).collect()
 }
 
+/// Puts the documents of JSON columns in place of their texts: how these are spaced says nothing.
+pub fn parse_documents(table: &Table, object: &mut Map<String, Json>) {
+    for column in table.columns.iter().filter(|column| column.ty == ColumnType::Json) {
+        let Some(member) = object.get_mut(&column.name) else { continue };
+        if let Some(document) = member.as_str().and_then(|text| serde_json::from_str(text).ok()) {
+            *member = document;
+        }
+    }
+}
+
 /// The flow's columns of a JSON text; as one text where it is no object.
 pub fn cells_of_text(table: &Table, text: &[u8]) -> Cells {
     match serde_json::from_slice(text) {
@@ -43,7 +53,7 @@ pub fn key_values(table: &Table, object: &Map<String, Json>) -> Vec<Value> {
 
 /// A member as the value of its column.
 pub fn value(column: &Column, object: &Map<String, Json>, wire: Wire) -> Option<Value> {
-    decode(&*to_raw_value(object.get(&column.name)?).ok()?, column, wire)
+    decode(&to_raw_value(object.get(&column.name)?).ok()?, column, wire)
 }
 
 /// The same of texts as Redis has them.

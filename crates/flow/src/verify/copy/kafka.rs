@@ -3,7 +3,7 @@
 //! The topic is read from its beginning once, and on from there at each look. Of a row only prints are kept, with the place
 //! of its last message; that is read again when the row is to be shown.
 
-use super::document::{cells, described, of_key, unreadable, value};
+use super::document::{cells, described, of_key, parse_documents, unreadable, value};
 use super::{Copy, Cursor, Described, of_sink, placeless};
 use crate::capture::kafka::consumer::Consumer;
 use crate::config::{FlowConfig, SinkConfig};
@@ -46,6 +46,9 @@ struct State {
     topic: String,
     position: TopicPosition,
     rows: HashMap<Print, Last>,
+    /// Keys that rows left for others, and the lsn of the last such change. Its message is with the new key, perhaps in another
+    /// partition, whose messages come before or after those of the old key.
+    left: HashMap<Print, u64>,
     /// The last TRUNCATE: its lsn, and when its message was written.
     emptied: Option<(u64, i64)>,
     /// Keys that no row of the source was looked for by.
@@ -128,9 +131,12 @@ impl Replay {
             Op::Truncate => (Said::Emptied, None),
             Op::Delete => (Said::Gone, None),
             _ => {
-                let after = change.after.as_ref().map(object).unwrap_or_default();
+                let mut after = change.after.as_ref().map(object).unwrap_or_default();
                 let left =
                     change.before.as_ref().map(object).and_then(|before| self.left(table, &before, &after));
+                if matches!(self.format, MessageFormat::Debezium | MessageFormat::Canal) {
+                    parse_documents(table, &mut after);
+                }
                 (Said::Row(cells(table, &after)), left.filter(|left| key != Some(left)))
             }
         }
@@ -224,6 +230,7 @@ impl Replay {
             position: TopicPosition { id: live.id.clone(), next: live.earliest.clone() },
             topic,
             rows: HashMap::new(),
+            left: HashMap::new(),
             emptied: None,
             strange: Vec::new(),
         })
@@ -240,7 +247,8 @@ impl Replay {
         let key = record.key.as_deref();
         let (said, left) = self.read(&state.table, key, record.value.as_deref());
         if let Some(left) = left {
-            state.rows.remove(&print(&[&left]));
+            let at = state.left.entry(print(&[&left])).or_default();
+            *at = lsn.max(*at);
         }
         let Some(key) = key.map(|key| print(&[key])) else {
             if matches!(said, Said::Emptied) {
@@ -263,7 +271,7 @@ impl Replay {
             Said::Emptied => state.emptied = Some((lsn, at_ms)).max(state.emptied),
             Said::Nothing => {}
         }
-        if state.rows.len() > KEYS_MAX {
+        if state.rows.len() + state.left.len() > KEYS_MAX {
             return Err(VerifyError::Unsupported {
                 message: format!("the topic `{}` has more than {KEYS_MAX} keys", state.topic),
                 hint: "leave its table out with --table".into(),
@@ -320,8 +328,9 @@ impl Replay {
 impl State {
     fn last(&self, key: &Print) -> Option<&Last> {
         let last = self.rows.get(key)?;
-        let ended = self.emptied.is_some_and(|(lsn, at_ms)| last.lsn < lsn && last.at_ms <= at_ms);
-        (!ended).then_some(last)
+        let emptied = self.emptied.is_some_and(|(lsn, at_ms)| last.lsn < lsn && last.at_ms <= at_ms);
+        let left = self.left.get(key).is_some_and(|lsn| last.lsn < *lsn);
+        (!emptied && !left).then_some(last)
     }
 }
 
