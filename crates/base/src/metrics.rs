@@ -178,7 +178,7 @@ pub const METRICS: [Metric; 28] = [
         VERIFY_TIME,
         "flow",
         "seconds",
-        "When both ends were last compared by schedule, since 1970; 0 when that failed each time",
+        "When both ends were last compared by schedule, since 1970; 0 before the first time",
     ),
     gauge(
         VERIFY_DIFFERENCES,

@@ -61,6 +61,11 @@ pub fn spawn(
     if flows.is_empty() {
         return;
     }
+    for flow in &flows {
+        // So that the first failure is an increase.
+        metrics::counter!(VERIFY_FAILURES, "flow" => flow.name.clone()).absolute(0);
+        metrics::gauge!(VERIFY_TIME, "flow" => flow.name.clone()).set(0.0);
+    }
     let mut stop = shutdown.clone();
     tasks.spawn(async move {
         tokio::select! {

@@ -152,7 +152,7 @@ async fn dashboard_and_alerts_name_what_a_node_serves() {
         // Out of a BIGINT's range for 5: one change is parked.
         (
             "flows/a.yaml",
-            "from: shop\nto: file\ntransform:\n  - set: {n: \"id * 4611686018427387904\"}\n".into(),
+            "from: shop\nto: file\nverify: \"* * * * *\"\ntransform:\n  - set: {n: \"id * 4611686018427387904\"}\n".into(),
         ),
         ("flows/b.yaml", "from: shop\nto: away\n".into()),
     ]);
@@ -182,6 +182,7 @@ async fn dashboard_and_alerts_name_what_a_node_serves() {
     node.until("everything has had a value", || async {
         let text = text().await;
         text.contains("tidemill_flow_delivery_retries_total{flow=\"b\",kind=\"nats\"}")
+            && text.contains("tidemill_flow_verify_differences{flow=\"a\"}")
             && text.contains("tidemill_flow_journal_bytes{source=\"shop\"}")
             && text.contains("tidemill_flow_holds_journal{flow=\"b\",kind=\"nats\"}")
             && text.contains("tidemill_flow_capture_lag_seconds{source=\"shop\"}")
