@@ -1,5 +1,6 @@
 //! The movement of data: capture from sources into the journal, delivery from the journal to sinks.
 
+pub mod cache;
 pub mod capture;
 pub mod config;
 pub mod deliver;

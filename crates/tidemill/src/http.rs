@@ -76,7 +76,7 @@ pub struct Route {
     handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 13] = [
+pub const ROUTES: [Route; 14] = [
     Route {
         method: "GET",
         path: "/",
@@ -192,6 +192,18 @@ pub const ROUTES: [Route; 13] = [
                by default and at most 100. `{\"total\", \"more\", \"hits\": [{\"index\", \"id\", \"score\", \"source\"}]}`; `more` \
                says that `total` was not counted to its end.",
         handler: || get(crate::search::search),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/cache/{flow}/{key}",
+        shown: "/api/v1/cache/{flow}/{key}",
+        what: "A row of a flow from MySQL or MariaDB to Redis, of type `hash` or `json`: from Redis, or, if it is not there, from the \
+               source through the flow's rules, and Redis then has it too. `key` is the text that `{key}` has in the flow's `key`. \
+               Query: `table` = the source's `db.table`, if the flow does not name exactly one. `{\"key\", \"row\", \"from\", \
+               \"version\"}`, where `from`, also in the header `tidemill-from`, is `cache`, `source` or `negative`. 400 for what is no key, \
+               404 where the flow has no such row, which is remembered for 30 seconds or until it comes, 412 for a flow that cannot be \
+               asked, 503 with `Retry-After` when Redis, or the source that is needed, is away.",
+        handler: || get(crate::cache::row),
     },
 ];
 

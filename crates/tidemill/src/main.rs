@@ -1,5 +1,6 @@
 //! The command line: what a person or a script asks of Tidemill, and how it ends.
 
+mod cache;
 mod client;
 mod commands;
 mod demo;

@@ -7,6 +7,7 @@ use crate::retention::{self, Limits, Reader};
 use crate::scheduled;
 use base::Fault;
 use catalog::Catalog;
+use flow::cache::{Cache, CacheError, CacheParts};
 use flow::capture::http::{self as http_source, HttpSource, Inbox};
 use flow::capture::kafka::{self, KafkaSource};
 use flow::capture::mysql::{self, Control, MySqlSource};
@@ -64,6 +65,8 @@ pub struct RunningFlow {
     /// For a preview of its rules.
     pub config: Arc<FlowConfig>,
     pub control: mpsc::Sender<FlowControl>,
+    /// Rows by their key, or why they cannot be asked for.
+    pub cache: Arc<Result<Cache, CacheError>>,
 }
 
 /// What the HTTP surface sees of the node.
@@ -216,7 +219,18 @@ fn start_flow(
     let config = project.flows[name].clone();
     let status = FlowStatusCell::new(name, &config.from, &config.to, project.sinks[&config.to].kind);
     let (control, commands) = mpsc::channel(4);
+    let cache = match &sources[&config.from].open {
+        None => Err(CacheError::Away { message: format!("the source `{}` cannot start", config.from) }),
+        Some(open) => Cache::of(CacheParts {
+            flow: name,
+            config: &config,
+            source: &project.sources[&config.from],
+            sink: &project.sinks[&config.to],
+            journal: open.journal.clone(),
+        }),
+    };
     let running = RunningFlow {
+        cache: Arc::new(cache),
         status: status.clone(),
         from: config.from.clone(),
         tables: config.tables.clone(),

@@ -10,7 +10,7 @@ pub mod nats;
 pub mod redis;
 pub mod sqlite;
 pub mod stdout;
-mod template;
+pub(crate) mod template;
 
 use crate::config::{FlowConfig, SinkConfig, SinkKind};
 use crate::deliver::sink::{Sink, SinkError};

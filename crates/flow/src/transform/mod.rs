@@ -127,7 +127,8 @@ impl Transform {
         plan::plan(&self.steps, self.routed(&source.name), source)
     }
 
-    fn routed(&self, name: &TableName) -> TableName {
+    /// What the sink calls a table.
+    pub fn routed(&self, name: &TableName) -> TableName {
         let matching = |(from, _): &&(TableName, TableName)| {
             wildcard(&from.db, &name.db) && wildcard(&from.table, &name.table)
         };

@@ -6,8 +6,8 @@
 //! then, the sink's row, then the source's row once more. When the source's row was the same both times, the sink's must
 //! equal it; a difference that is seen twice so is one.
 
-mod copy;
-mod origin;
+pub(crate) mod copy;
+pub(crate) mod origin;
 
 use crate::config::{FlowConfig, SinkConfig, SourceConfig, SourceKind, TransformStep};
 use crate::patterns::Patterns;

@@ -12,6 +12,9 @@ use futures_util::TryStreamExt;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
+/// How long a row may be locked by a transaction of others before its read is given up: less than who asks waits.
+const LOCK_WAIT_SECONDS: u64 = 3;
+
 pub struct Origin {
     conn: Conn,
     server: Server,
@@ -23,6 +26,8 @@ impl Origin {
             let mut conn = Address::new(config)?.connect().await?;
             let (server, _) = inspect(&mut conn).await?;
             reading_session(&mut conn).await?;
+            let wait = format!("SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}");
+            conn.query_drop(wait).await.map_err(|error| statement_error("set up the session", error))?;
             Ok::<_, CaptureError>(Self { conn, server })
         };
         open.await.map_err(VerifyError::Source)
@@ -110,6 +115,19 @@ impl Origin {
             quoted(&table.name)
         );
         self.select(table, &sql, params).await
+    }
+
+    /// The row of this key, behind every commit that the binlog had when this began: a commit is in the binlog before others
+    /// see it, and its row is locked until they do. So the row is read with a lock, which is waited for.
+    pub async fn settled_row(&mut self, table: &Table, key: &[Value]) -> Result<Option<RowBuf>, VerifyError> {
+        let columns: Vec<&Column> = table.key.iter().map(|index| &table.columns[*index]).collect();
+        let (condition, params) = keys_condition(&columns, &[key]).ok_or_else(|| uncomparable(table))?;
+        let sql = format!(
+            "SELECT {} FROM {} WHERE {condition} LOCK IN SHARE MODE",
+            select_list(table, self.server.flavor()),
+            quoted(&table.name)
+        );
+        Ok(self.select(table, &sql, params).await?.pop())
     }
 
     async fn select(

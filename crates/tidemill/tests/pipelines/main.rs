@@ -6,6 +6,7 @@ mod access;
 mod answers;
 mod away;
 mod bank;
+mod cache;
 mod continuity;
 mod elasticsearch;
 mod elasticsearch_faults;

@@ -46,6 +46,9 @@ local function outdated(kind, row, tombstone, version)
   return false
 end
 
+-- Whoever read this row from the source to fill it by hand read it too early.
+local function end_lease(row) call('DEL', 'tidemill:asked:' .. row) end
+
 -- Keeps in the table's list what is there, by when it ends; 0 is never.
 local function list(keys, entry)
   call('ZADD', keys, ttl > 0 and now + ttl or 0, entry)
@@ -76,6 +79,7 @@ local operations = {
       a = a + count
       return
     end
+    end_lease(row)
     call('DEL', row)
     set_fields(row, count)
     if ttl > 0 then call('EXPIRE', row, ttl) end
@@ -85,6 +89,7 @@ local operations = {
   j = function()
     local row, tombstone, keys, version, value = key(), key(), key(), arg(), arg()
     if outdated('j', row, tombstone, version) then return end
+    end_lease(row)
     if ttl > 0 then call('SET', row, value, 'EX', ttl) else call('SET', row, value) end
     list(keys, row)
   end,
@@ -92,6 +97,7 @@ local operations = {
   d = function()
     local row, tombstone, keys, kind, version = key(), key(), key(), arg(), arg()
     if outdated(kind, row, tombstone, version) then return end
+    end_lease(row)
     call('DEL', row)
     call('SET', tombstone, version, 'EX', grave)
     call('ZREM', keys, row)
@@ -99,6 +105,8 @@ local operations = {
   -- A row under another name, when its table is renamed.
   m = function()
     local old, new, old_keys, new_keys = key(), key(), key(), key()
+    end_lease(old)
+    end_lease(new)
     if call('EXISTS', old) == 1 then call('RENAME', old, new) end
     local ends = call('ZSCORE', old_keys, old)
     call('ZREM', old_keys, old)

@@ -9,17 +9,20 @@
 //! tidemill:keys:FLOW:DB.TABLE      sorted set: every key of the table's rows, or <length>:<set><member>; scored by when
 //!                                  it ends, 0 for never. What TRUNCATE, DROP and RENAME act on.
 //! tidemill:deleted:KEY             the version at which the row of KEY ended, for TOMBSTONE_SECONDS
+//! tidemill:asked:KEY               `lease <token>` while someone reads the row of KEY from the source, then `absent <version>`
+//!                                  for a while if there is none; see `aside`. Every write to KEY removes it.
 //! ```
 //!
 //! A row carries its version, `<epoch, 10 digits>.<lsn, 20 digits>`, as the field `tidemill_version`, or as the first
 //! member of its JSON; what is older never overwrites what is newer. A journal that began anew counts its epochs behind those of
 //! the one before it (`past epochs`), so that versions keep growing.
 
+pub mod aside;
 mod chunk;
 mod failure;
 pub mod plan;
 pub mod read;
-pub(super) mod value;
+pub(crate) mod value;
 
 use crate::config::{FlowConfig, RedisType};
 use crate::deliver::sink::{Memory, OutChange, Progress, Sink, SinkBatch, SinkError, Standing};

@@ -148,7 +148,7 @@ fn parse_entry(entry: &[u8]) -> Option<(&[u8], &[u8])> {
     entry[colon + 1..].split_at_checked(length)
 }
 
-fn tombstone(key: &[u8]) -> Vec<u8> {
+pub fn tombstone(key: &[u8]) -> Vec<u8> {
     [b"tidemill:deleted:", key].concat()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Where a row is and what it looks like there is asked of the sink's own planner, so that both have one truth.
 
-mod document;
+pub(crate) mod document;
 mod elasticsearch;
 mod kafka;
 mod redis;
