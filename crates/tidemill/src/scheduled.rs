@@ -6,7 +6,6 @@ use crate::failure::Failure;
 use crate::project::Project;
 use crate::start::RunningFlow;
 use crate::verify::{FlowEnds, compare};
-use base::metrics::{VERIFY_DIFFERENCES, VERIFY_FAILURES, VERIFY_TIME};
 use flow::capture::status::ErrorStatus;
 use flow::config::{FlowConfig, SinkConfig, SourceConfig};
 use flow::deliver::status::{FlowStatusCell, VerifyStatus};
@@ -63,8 +62,8 @@ pub fn spawn(
     }
     for flow in &flows {
         // So that the first failure is an increase.
-        metrics::counter!(VERIFY_FAILURES, "flow" => flow.name.clone()).absolute(0);
-        metrics::gauge!(VERIFY_TIME, "flow" => flow.name.clone()).set(0.0);
+        metrics::counter!(base::metrics::VERIFY_FAILURES, "flow" => flow.name.clone()).absolute(0);
+        metrics::gauge!(base::metrics::VERIFY_TIME, "flow" => flow.name.clone()).set(0.0);
     }
     let mut stop = shutdown.clone();
     tasks.spawn(async move {
@@ -119,14 +118,14 @@ fn note(flow: &Scheduled, ended: Timestamp, result: Result<Vec<TableReport>, Fai
                     "the ends differ"
                 );
             }
-            metrics::gauge!(VERIFY_TIME, "flow" => name.clone()).set(ended.as_second() as f64);
-            metrics::gauge!(VERIFY_DIFFERENCES, "flow" => name).set(differences as f64);
+            metrics::gauge!(base::metrics::VERIFY_TIME, "flow" => name.clone()).set(ended.as_second() as f64);
+            metrics::gauge!(base::metrics::VERIFY_DIFFERENCES, "flow" => name).set(differences as f64);
             status
         }
         Err(failure) => {
             let (message, hint) = (failure.message, failure.hint);
             tracing::warn!(flow = name, error = message, hint, "the ends could not be compared");
-            metrics::counter!(VERIFY_FAILURES, "flow" => name).increment(1);
+            metrics::counter!(base::metrics::VERIFY_FAILURES, "flow" => name).increment(1);
             let error = Some(ErrorStatus { message, hint });
             VerifyStatus { at: at(ended), error, ..VerifyStatus::default() }
         }

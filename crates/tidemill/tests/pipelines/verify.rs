@@ -435,6 +435,45 @@ async fn topics_are_compared_while_they_change_and_each_difference_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_that_two_journals_wrote_are_compared_by_what_came_last() {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    run_all(&server, &KINDS).await;
+    let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+    let sink = format!("kind: kafka\nurl: {}\n", kafka.url());
+    let mut node = keyed(&server, &sink, "{partitions: 3}").await;
+    // High lsns: rows that leave their keys, and a table that is emptied.
+    for _ in 0..5 {
+        run_all(&server, &["UPDATE shop.users SET id = id + 5000", "UPDATE shop.users SET id = id - 5000"])
+            .await;
+    }
+    let users: Vec<(u32, String)> = server.query("SELECT id, phone FROM shop.users").await.unwrap();
+    run_all(&server, &["TRUNCATE shop.users"]).await;
+    for (id, phone) in &users {
+        run_all(&server, &[&format!("INSERT INTO shop.users VALUES ({id}, '{phone}', 1, 'again')")]).await;
+    }
+    node.wait("delivered", |s| s["flows"][0]["lag_changes"] == 0).await;
+    let (code, report) = verify(&node, "end");
+    assert_eq!(code, 0, "{report:#}");
+    let before = node.status()["sources"][0]["lsn"].as_u64().unwrap();
+    node.stop();
+    std::fs::remove_dir_all(node.path("data/journal")).unwrap();
+    node.start();
+    node.wait("the journal is another", |s| s["flows"][0]["state"] == "failed").await;
+    let (code, out, err) = node.run(&["flow", "resnapshot", "end"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let delivered = |s: &Value| s["flows"][0]["lag_changes"] == 0 && s["flows"][0]["state"] == "running";
+    node.wait("all is there again", delivered).await;
+    let (code, report) = verify(&node, "end");
+    assert_eq!(code, 0, "{report:#}");
+    run_all(&server, &["TRUNCATE shop.users", "INSERT INTO shop.users VALUES (7, 'x', 1, 'seven')"]).await;
+    node.wait("delivered", delivered).await;
+    let (code, report) = verify(&node, "end");
+    assert_eq!(code, 0, "{report:#}");
+    let after = node.status()["sources"][0]["lsn"].as_u64().unwrap();
+    assert!(after < before, "the second journal counts from 1: {after}, {before}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_compares_by_schedule_and_shows_how_it_ended() {
     let server = MySql::start(MySqlOptions::default()).await.unwrap();
     run_all(&server, &["CREATE DATABASE shop", "CREATE TABLE shop.a (id INT PRIMARY KEY, n INT)"]).await;

@@ -46,13 +46,27 @@ struct State {
     topic: String,
     position: TopicPosition,
     rows: HashMap<Print, Last>,
-    /// Keys that rows left for others, and the lsn of the last such change. Its message is with the new key, perhaps in another
-    /// partition, whose messages come before or after those of the old key.
-    left: HashMap<Print, u64>,
-    /// The last TRUNCATE: its lsn, and when its message was written.
-    emptied: Option<(u64, i64)>,
+    /// Keys that rows left for others, and the last such change. Its message is with the new key, perhaps in another partition,
+    /// whose messages come before or after those of the old key.
+    left: HashMap<Print, Ending>,
+    /// The last TRUNCATE.
+    emptied: Option<Ending>,
     /// Keys that no row of the source was looked for by.
     strange: Vec<Print>,
+}
+
+/// What ended rows that were written before it: when its message was written, and its lsn. By the time first: a journal that is
+/// made anew counts from 1 again.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Ending {
+    at_ms: i64,
+    lsn: u64,
+}
+
+impl Ending {
+    fn ends(&self, row: &Last) -> bool {
+        row.lsn < self.lsn && row.at_ms <= self.at_ms
+    }
 }
 
 /// The last message of a key.
@@ -246,13 +260,14 @@ impl Replay {
         let by_reference = header("reference").is_some();
         let key = record.key.as_deref();
         let (said, left) = self.read(&state.table, key, record.value.as_deref());
+        let ending = Ending { at_ms, lsn };
         if let Some(left) = left {
             let at = state.left.entry(print(&[&left])).or_default();
-            *at = lsn.max(*at);
+            *at = ending.max(*at);
         }
         let Some(key) = key.map(|key| print(&[key])) else {
             if matches!(said, Said::Emptied) {
-                state.emptied = Some((lsn, at_ms)).max(state.emptied);
+                state.emptied = Some(ending).max(state.emptied);
             }
             return Ok(());
         };
@@ -268,7 +283,7 @@ impl Replay {
             Said::Gone => {
                 state.rows.remove(&key);
             }
-            Said::Emptied => state.emptied = Some((lsn, at_ms)).max(state.emptied),
+            Said::Emptied => state.emptied = Some(ending).max(state.emptied),
             Said::Nothing => {}
         }
         if state.rows.len() + state.left.len() > KEYS_MAX {
@@ -328,9 +343,8 @@ impl Replay {
 impl State {
     fn last(&self, key: &Print) -> Option<&Last> {
         let last = self.rows.get(key)?;
-        let emptied = self.emptied.is_some_and(|(lsn, at_ms)| last.lsn < lsn && last.at_ms <= at_ms);
-        let left = self.left.get(key).is_some_and(|lsn| last.lsn < *lsn);
-        (!emptied && !left).then_some(last)
+        let ended = |ending: Option<&Ending>| ending.is_some_and(|ending| ending.ends(last));
+        (!ended(self.emptied.as_ref()) && !ended(self.left.get(key))).then_some(last)
     }
 }
 
