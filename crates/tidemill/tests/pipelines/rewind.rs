@@ -318,6 +318,9 @@ async fn topics_get_the_changes_again() {
             let records = kafka.messages(topic).await.unwrap();
             records.iter().map(|record| lsn(record.value.as_deref())).collect()
         };
+        // A broker shows what a transaction wrote a little after it has said that it is committed.
+        let last = node.status()["flows"][0]["lsn"].as_u64();
+        node.until("all are shown", || async { lsns().await.last().copied() == last }).await;
         let once = lsns().await;
         let from = first_lsn_of(&node, "insert");
         rewind(&node, &from.to_string()).await;
