@@ -195,7 +195,8 @@ pub struct SinkConfig {
     pub kind: SinkKind,
     /// For `mysql` and `tidb`: `mysql://user:password@host:3306[/database]`, where the database keeps Tidemill's own
     /// tables (`tidemill` by default). For `nats`: `nats://[user:password@]host:4222`, or `tls://` for TLS. For `redis`:
-    /// `redis://[user:password@]host:6379[/database]`, or `rediss://` for TLS. For `kafka`:
+    /// `redis://[user:password@]host:6379[/database]`, `redis-sentinel://host:26379,host:26379#master` or
+    /// `redis-cluster://host:6379,host:6379`, or each with `rediss` for TLS. For `kafka`:
     /// `kafka://[user:password@]host:9092[,host:9092]`, or `kafkas://` for TLS, with `?sasl=plain`, `scram-sha-256` or
     /// `scram-sha-512` at the end. For `elasticsearch`: `http://[user:password@]host:9200`, or `https://`. For `http`: where
     /// changes are sent to, `https://[user:password@]host[:port]/path`. Passwords and other secrets are references,
@@ -366,6 +367,9 @@ pub enum TransformStep {
     Lookup(LookupStep),
     /// Makes one row of each element of a list.
     Split(SplitStep),
+    /// Where tables are merged into one: adds a column of this name that tells whose the row is, as `source.db.table`, and
+    /// begins the key with it. For `mysql` and `tidb`; needs `ddl: hold`.
+    Origin(String),
     /// Makes a point of two numbers.
     GeoPoint(GeoPointStep),
     /// Tells browser, version, system and device from a `User-Agent`.

@@ -24,6 +24,7 @@ pub struct RedisOptions {
 #[derive(Debug)]
 pub struct Redis {
     server: Server,
+    bus: Option<Port>,
 }
 
 impl Redis {
@@ -41,7 +42,45 @@ impl Redis {
         arguments.extend(options.args.iter().map(OsString::from));
         let program = install.join("bin/redis-server");
         let launch = Launch { name: "redis", program, arguments, probe: Probe::Redis };
-        Ok(Redis { server: Server::start(launch, folder, port, None).await? })
+        Ok(Redis { server: Server::start(launch, folder, port, None).await?, bus: None })
+    }
+
+    /// Starts a node of a cluster that has no slots and knows no other yet.
+    pub async fn start_in_cluster() -> Result<Redis> {
+        let bus = Port::reserve()?;
+        let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port"];
+        let mut args: Vec<String> = args.map(Into::into).to_vec();
+        args.push(bus.number().to_string());
+        let redis = Redis::start(RedisOptions { args }).await?;
+        Ok(Redis { bus: Some(bus), ..redis })
+    }
+
+    /// Starts a Sentinel that watches `master` under this name and, alone as it is, promotes a replica when the master has been
+    /// silent for a second.
+    pub async fn start_sentinel(name: &str, master: &Redis) -> Result<Redis> {
+        let install = installed("redis")?;
+        let (folder, port) = (folder("sentinel")?, Port::reserve()?);
+        let data = data_dir(folder.path());
+        fs::create_dir_all(&data)?;
+        // A Sentinel writes what it learns into its own file.
+        let config = folder.path().join("sentinel.conf");
+        let text = format!(
+            "port {}\nbind 127.0.0.1\ndir {}\nsentinel monitor {name} 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds {name} 1000\nsentinel failover-timeout {name} 3000\n",
+            port.number(),
+            data.display(),
+            master.port(),
+        );
+        fs::write(&config, text)?;
+        let arguments = vec![config.into(), "--sentinel".into()];
+        let program = install.join("bin/redis-server");
+        let launch = Launch { name: "sentinel", program, arguments, probe: Probe::Redis };
+        Ok(Redis { server: Server::start(launch, folder, port, None).await?, bus: None })
+    }
+
+    /// The port that nodes of a cluster speak to each other on.
+    pub fn bus_port(&self) -> Option<u16> {
+        self.bus.as_ref().map(Port::number)
     }
 
     /// `redis://127.0.0.1:PORT`.

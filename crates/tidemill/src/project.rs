@@ -289,7 +289,14 @@ impl Project {
                 SinkKind::Mysql | SinkKind::Tidb => &["mysql://"],
                 SinkKind::Nats => &["nats://", "tls://"],
                 SinkKind::Kafka => &["kafka://", "kafkas://"],
-                SinkKind::Redis => &["redis://", "rediss://"],
+                SinkKind::Redis => &[
+                    "redis://",
+                    "rediss://",
+                    "redis-sentinel://",
+                    "rediss-sentinel://",
+                    "redis-cluster://",
+                    "rediss-cluster://",
+                ],
                 SinkKind::Elasticsearch | SinkKind::Http => &["http://", "https://"],
                 SinkKind::Sqlite | SinkKind::Files => {
                     match &mut sink.path {
@@ -334,6 +341,9 @@ impl Project {
             if let Some(sink) = self.sinks.get(&flow.to) {
                 if sink.kind == SinkKind::Redis
                     && let Err((message, hint)) = flow::sinks::redis::plan::Options::compile(&flow.options)
+                        .and_then(|options| {
+                            sink.url.as_ref().map_or(Ok(()), |url| options.check_cluster(url))
+                        })
                 {
                     add(path.clone(), message, hint);
                 }
@@ -365,6 +375,10 @@ impl Project {
                     "`mark` needs `ddl: hold`, and no `history`: a statement carries no mark".to_owned();
                 let hint = "add `ddl: hold`, and change tables on both servers by hand".to_owned();
                 add(path.clone(), message, hint);
+            }
+            if let Some(reason) = self.sinks.get(&flow.to).and_then(|sink| origin_refusal(flow, sink.kind)) {
+                let hint = "merge tables on MySQL or TiDB, with `ddl: hold`: make each change of a table there by hand";
+                add(path.clone(), format!("`origin` cannot be used here: {reason}"), hint.to_owned());
             }
             if let Some(reason) = self.sinks.get(&flow.to).and_then(|sink| split_refusal(flow, sink.kind)) {
                 let message = format!("`split` is not supported by the sink `{}`: {reason}", flow.to);
@@ -498,6 +512,21 @@ fn format_refusal(flow: &FlowConfig, kind: SinkKind) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// Why a flow cannot merge tables into one.
+fn origin_refusal(flow: &FlowConfig, kind: SinkKind) -> Option<&'static str> {
+    if !flow.transform.iter().any(|step| matches!(step, TransformStep::Origin(_))) {
+        return None;
+    }
+    if !matches!(kind, SinkKind::Mysql | SinkKind::Tidb) {
+        return Some("this sink cannot empty a part of a table");
+    }
+    if flow.options.history {
+        return Some("a history keeps changes, which have names of their own");
+    }
+    (flow.options.ddl != DdlPolicy::Hold)
+        .then_some("a statement on one of the tables would change all of them, so that it needs `ddl: hold`")
 }
 
 /// Why a kind of sink cannot keep apart the rows that one change became.

@@ -16,7 +16,7 @@ use crate::config::{FlowConfig, RedisType, SinkConfig, SinkKind, SourceConfig, S
 use crate::deliver::sink::SinkError;
 use crate::patterns::Patterns;
 use crate::sinks::redis::aside::{self, Found, Lease, Outcome, Place};
-use crate::sinks::redis::plan::{Image, Options, Plan, VERSION_FIELD, list_key};
+use crate::sinks::redis::plan::{Image, Options, Plan, VERSION_FIELD};
 use crate::sinks::redis::value;
 use crate::transform::{TablePlan, Transform};
 use crate::verify::VerifyError;
@@ -203,8 +203,8 @@ impl Cache {
             .map_err(|message| invalid(message, "see `key` of the flow"))?;
         let place = Place {
             row,
-            list: list_key(&self.flow, &target),
-            progress: format!("tidemill:progress:{}", self.flow).into_bytes(),
+            list: self.options.list_key(&self.flow, &target),
+            progress: self.options.progress_key(&self.flow).into_bytes(),
             is_hash: self.options.kind == RedisType::Hash,
             ttl_seconds: self.options.ttl_seconds,
         };
@@ -358,7 +358,8 @@ impl Cache {
         if let Some(open) = open {
             return Ok(open);
         }
-        let fresh = aside::connect(&self.url).await.map_err(of_sink)?;
+        let progress_key = self.options.progress_key(&self.flow);
+        let fresh = aside::connect(&self.url, progress_key.as_bytes()).await.map_err(of_sink)?;
         *lock(&self.redis) = Some(fresh.clone());
         Ok(fresh)
     }

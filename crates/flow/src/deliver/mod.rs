@@ -239,7 +239,7 @@ async fn drive(
         unfinished: None,
     };
     let producer = Producer::new(flow.journal.clone(), config)?.batches_of(rows);
-    let producer = producer.first_to(delivery.in_flight()?);
+    let producer = producer.first_to(delivery.in_flight()?).one_table_each(parked::holds_rows(flow));
     let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
     tokio::task::spawn_blocking(move || producer.run(from, &sender));
     delivery.show(from - 1, 0);

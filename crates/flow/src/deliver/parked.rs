@@ -127,6 +127,9 @@ impl Parked {
         if !self.holds_rows || self.count == 0 {
             return Ok(());
         }
+        if change.before.is_some() && (change.ddl.is_some() || change.op == Op::Truncate) {
+            return self.follow_merged(change);
+        }
         if ends_rows(change) {
             let name = &change.table.name;
             let forgotten = self.catalog.unpark_table(&self.flow, &name.db, &name.table, change.lsn)?;
@@ -158,6 +161,40 @@ impl Parked {
                 }
                 Reread::Excluded => self.catalog.unpark(&self.flow, row.lsn)?,
             }
+        }
+        self.recall()
+    }
+
+    /// The same for a statement on one of the tables that are merged into this one.
+    fn follow_merged(&mut self, change: &OutChange) -> Result<(), FlowError> {
+        let Some(whose) = change.before.as_deref().and_then(|row| whose(&change.table, row)) else {
+            return Ok(());
+        };
+        let ends = ends_rows(change);
+        if !ends && change.before == change.after && rename_of(change).is_none() {
+            return Ok(());
+        }
+        let name = &change.table.name;
+        let of_table =
+            |row: &ParkedRow| (&row.db, &row.table) == (&name.db, &name.table) && row.lsn < change.lsn;
+        let rows: Vec<ParkedRow> = self
+            .catalog
+            .parked_rows(&self.flow)?
+            .into_iter()
+            .filter(|row| of_table(row) && whose(row))
+            .collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if !ends {
+            return Err(FlowError::Stuck {
+                message: format!("a statement renames what {} parked changes of `{name}` are of", rows.len()),
+                hint: "mend the target and run `tidemill flow retry`, or drop them, before the names change"
+                    .into(),
+            });
+        }
+        for row in &rows {
+            self.catalog.unpark(&self.flow, row.lsn)?;
         }
         self.recall()
     }
@@ -287,6 +324,16 @@ fn ends_rows(change: &OutChange) -> bool {
         Some(ddl) => ddl.after.is_none(),
         None => change.op == Op::Truncate,
     }
+}
+
+/// Tells parked rows that are of the table that `row` names: see [`OutChange::before`].
+fn whose(table: &Table, row: &[Value]) -> Option<impl Fn(&ParkedRow) -> bool> {
+    let at = row.iter().position(|value| *value != Value::Null)?;
+    let (column, value) = (table.columns[at].name.clone(), row[at].clone());
+    Some(move |parked: &ParkedRow| {
+        let key: serde_json::Value = serde_json::from_str(&parked.key).unwrap_or_default();
+        matches!(&value, Value::Text(value) if key[&column] == value.as_str())
+    })
 }
 
 /// What a statement does to names: `None` when all stay.

@@ -5,7 +5,7 @@ use super::sink::{OutChange, Progress, WholeRow};
 use crate::config::FlowConfig;
 use crate::patterns::Patterns;
 use crate::transform::{EvalError, OutRow, TablePlan, Transform};
-use base::{Change, Ddl, Op, Table};
+use base::{Change, Ddl, Op, Table, TableName};
 use journal::{Journal, JournalError, Reader};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -92,6 +92,8 @@ pub struct Producer {
     batch_rows: usize,
     /// Where the first batch ends, unless it is full before.
     first_to: Option<u64>,
+    /// The table of the source that each table of the sink is of; `None` where several may be.
+    owners: Option<HashMap<TableName, TableName>>,
 }
 
 impl Producer {
@@ -114,7 +116,13 @@ impl Producer {
             prepared: HashSet::new(),
             batch_rows: BATCH_ROWS_DEFAULT as usize,
             first_to: None,
+            owners: None,
         })
+    }
+
+    /// Refuses two tables of the source that would be one in the sink, where their rows would overwrite each other.
+    pub fn one_table_each(self, refuse: bool) -> Self {
+        Self { owners: refuse.then(HashMap::new), ..self }
     }
 
     /// How many rows a batch has, about.
@@ -247,8 +255,34 @@ impl Producer {
             hint: error.hint.clone(),
         })?;
         let plan = Arc::new(plan);
+        self.claim(table, &plan)?;
         self.routes.insert(id, Route::Plan(Arc::clone(&plan)));
         Ok(Some(plan))
+    }
+
+    /// Notes whose rows a table of the sink has.
+    fn claim(&mut self, source: &Table, plan: &TablePlan) -> Result<(), ProduceError> {
+        let Some(owners) = self.owners.as_mut().filter(|_| plan.origin().is_none()) else { return Ok(()) };
+        let target = &plan.table().name;
+        let owner = owners.entry(target.clone()).or_insert_with(|| source.name.clone());
+        if *owner == source.name {
+            return Ok(());
+        }
+        Err(ProduceError::Plan {
+            table: source.name.to_string(),
+            message: format!("`{owner}` goes to `{target}` too, and rows with equal keys would overwrite each other"),
+            hint: "route them apart, or merge them on MySQL or TiDB by `transform: [{origin: COLUMN}]` and `ddl: hold`"
+                .into(),
+        })
+    }
+
+    /// A name that goes, in the source, lets its table of the sink go.
+    fn release(&mut self, ddl: &Ddl) {
+        let Some(before) = &ddl.before else { return };
+        let stays = ddl.after.as_ref().is_some_and(|after| after.name == before.name);
+        if let Some(owners) = self.owners.as_mut().filter(|_| !stays) {
+            owners.retain(|_, owner| *owner != before.name);
+        }
     }
 
     /// What a table's rows become in the sink; `None` for a table that is not of the flow.
@@ -281,6 +315,7 @@ impl Producer {
             whole: None,
         };
         if change.op == Op::Truncate {
+            made.before = plan.origin();
             out.push(made);
             return Ok(Converted::Passed);
         }
@@ -300,11 +335,13 @@ impl Producer {
 
     fn take_ddl(&mut self, change: &Change<'_>, batch: &mut Produced) -> Result<(), ProduceError> {
         let Some(ddl) = &change.ddl else { return Ok(()) };
-        let mut side = |table: &Option<Arc<Table>>| match table {
-            None => Ok(None),
-            Some(table) => Ok::<_, ProduceError>(self.plan(table)?.map(|plan| Arc::clone(plan.table()))),
-        };
-        let (before, after) = (side(&ddl.before)?, side(&ddl.after)?);
+        let before = ddl.before.as_ref().map(|table| self.plan(table)).transpose()?.flatten();
+        self.release(ddl);
+        let after = ddl.after.as_ref().map(|table| self.plan(table)).transpose()?.flatten();
+        let whose = |plan: &Option<Arc<TablePlan>>| plan.as_ref().and_then(|plan| plan.origin());
+        let (rows_before, rows_after) = (whose(&before), whose(&after));
+        let table = |plan: Option<Arc<TablePlan>>| plan.map(|plan| Arc::clone(plan.table()));
+        let (before, after) = (table(before), table(after));
         let Some(table) = after.clone().or_else(|| before.clone()) else { return Ok(()) };
         if let Some(source) = &ddl.after {
             self.prepared.insert((source.id, source.version));
@@ -316,8 +353,8 @@ impl Producer {
             table,
             ts_ms: change.ts_ms,
             txn: change.txn.clone(),
-            before: None,
-            after: None,
+            before: rows_before,
+            after: rows_after,
             whole: None,
             ddl: Some(Arc::new(Ddl {
                 sql: ddl.sql.clone(),
@@ -379,7 +416,7 @@ fn failed(plan: &TablePlan, change: &Change<'_>, mut made: OutChange, error: &Ev
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::{Column, ColumnType, Generated, Position, RowBuf, Step, TableName, ValueRef};
+    use base::{Column, ColumnType, Generated, Position, RowBuf, Step, ValueRef};
     use journal::sim::SimDisk;
     use journal::{Batch, Options, open};
     use std::path::Path;

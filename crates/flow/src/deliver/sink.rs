@@ -32,7 +32,8 @@ pub struct OutChange {
     pub table: Arc<Table>,
     pub ts_ms: i64,
     pub txn: Option<Txn>,
-    /// One value a column of `table`.
+    /// One value a column of `table`. Where tables are merged into one (`origin`), a truncation and a statement have here a
+    /// row that is NULL but for the column that tells whose rows they mean.
     pub before: Option<Vec<Value>>,
     pub after: Option<Vec<Value>>,
     /// For `Op::Ddl`: routed and transformed like the rows.

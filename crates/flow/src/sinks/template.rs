@@ -92,6 +92,14 @@ impl Template {
         &self.text
     }
 
+    /// What a cluster of Redis hashes of every text that this makes, where that is the same for all: the first braces, which
+    /// stand before any value or name.
+    pub fn hash_tag(&self) -> Option<&str> {
+        let Some(Part::Literal(literal)) = self.parts.first() else { return None };
+        let (_, behind) = literal.split_once('{')?;
+        behind.split_once('}').map(|(tag, _)| tag).filter(|tag| !tag.is_empty())
+    }
+
     /// Whether it names a column: then it needs a row.
     pub fn has_values(&self) -> bool {
         self.parts.iter().any(Part::is_value)

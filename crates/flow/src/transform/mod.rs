@@ -47,6 +47,7 @@ pub struct EvalError(pub String);
 /// A flow's rules.
 #[derive(Clone, Debug, Default)]
 pub struct Transform {
+    source: String,
     routes: Vec<(TableName, TableName)>,
     steps: Vec<Step>,
 }
@@ -61,6 +62,7 @@ enum Step {
     Set(Vec<(String, Expression)>),
     Process(Process),
     Split(Split),
+    Origin(String),
 }
 
 impl Transform {
@@ -112,10 +114,12 @@ impl Transform {
                 TransformStep::Columns(names) => Some(Step::Columns(names.clone())),
                 TransformStep::Rename(names) => Some(Step::Rename(names.clone())),
                 TransformStep::Mask(masks) => Some(Step::Mask(masks.clone())),
+                TransformStep::Origin(name) => Some(Step::Origin(name.clone())),
                 _ => None,
             });
         }
-        if errors.is_empty() { Ok(Self { routes, steps }) } else { Err(errors) }
+        let source = flow.from.clone();
+        if errors.is_empty() { Ok(Self { source, routes, steps }) } else { Err(errors) }
     }
 
     /// Whether rows become several.
@@ -124,7 +128,7 @@ impl Transform {
     }
 
     pub fn plan(&self, source: &Arc<Table>) -> Result<TablePlan, TransformError> {
-        plan::plan(&self.steps, self.routed(&source.name), source)
+        plan::plan(&self.steps, &self.source, self.routed(&source.name), source)
     }
 
     /// What the sink calls a table.
@@ -159,7 +163,8 @@ fn compile_process(step: &TransformStep) -> Option<Result<Step, (&'static str, S
         | TransformStep::Columns(_)
         | TransformStep::Rename(_)
         | TransformStep::Mask(_)
-        | TransformStep::Set(_) => return None,
+        | TransformStep::Set(_)
+        | TransformStep::Origin(_) => return None,
     })
 }
 

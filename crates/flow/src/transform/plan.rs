@@ -5,7 +5,7 @@ use super::mask::masked;
 use super::process::{Bound, Fate, Input, Split, SplitPlan};
 use super::{EvalError, Step, TransformError};
 use crate::config::Mask;
-use base::{Column, ColumnType, Op, RowView, Table, TableName, Value, ValueRef};
+use base::{Column, ColumnType, Generated, Op, RowView, Table, TableName, Value, ValueRef};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,7 +27,20 @@ pub struct TablePlan {
     plain: bool,
     /// Whether a row becomes several; the last column of the key is then the place among them.
     splits: bool,
+    /// Whose the rows are, where tables are merged into one; the first column of the key, where there is one.
+    origin: Option<Origin>,
 }
+
+/// A column with one value for all rows of a table.
+#[derive(Clone, Debug)]
+struct Origin {
+    /// Of [`TablePlan::table`].
+    column: usize,
+    value: Value,
+}
+
+/// Bytes of the longest name of a source, and of a database and a table with the dots between.
+const ORIGIN_CHARS_MAX: u32 = 194;
 
 #[derive(Clone, Debug)]
 enum PlannedStep {
@@ -39,6 +52,8 @@ enum PlannedStep {
     Process(Box<Bound>),
     /// The element and its place take the next two computed slots.
     Split(Box<SplitPlan>),
+    /// It takes the next computed slot.
+    Origin(Value),
 }
 
 /// How far the steps came with a row.
@@ -59,28 +74,48 @@ struct MaskedSlot {
 /// The columns between two steps.
 struct Planner<'a> {
     source: &'a Table,
+    source_name: &'a str,
     columns: Vec<(Slot, Column)>,
     computed: usize,
     steps: Vec<PlannedStep>,
     /// The place of an element, behind a `split`.
     place: Option<Slot>,
+    /// Where the name of the table is, behind an `origin`, and that name.
+    origin: Option<(Slot, Value)>,
 }
 
 pub(super) fn plan(
     steps: &[Step],
+    source_name: &str,
     name: TableName,
     source: &Arc<Table>,
 ) -> Result<TablePlan, TransformError> {
     let columns = source.columns.iter().cloned().enumerate().map(|(i, column)| (Slot::Source(i), column));
-    let mut planner =
-        Planner { source, columns: columns.collect(), computed: 0, steps: Vec::new(), place: None };
+    let mut planner = Planner {
+        source,
+        source_name,
+        columns: columns.collect(),
+        computed: 0,
+        steps: Vec::new(),
+        place: None,
+        origin: None,
+    };
     for (index, step) in steps.iter().enumerate() {
         planner.step(index, step)?;
     }
-    let Planner { columns, steps: planned, place: element, .. } = planner;
+    let Planner { columns, steps: planned, place: element, origin, .. } = planner;
     let at = |wanted: Slot| columns.iter().position(|(slot, _)| *slot == wanted);
     let place = |old: usize| at(Slot::Source(old));
-    let key: Option<Vec<usize>> = source.key.iter().map(|old| place(*old)).chain(element.map(at)).collect();
+    let lost = || TransformError {
+        path: "transform".into(),
+        message: "the column of `origin` is not among the columns".into(),
+        hint: "keep it: it tells whose a row is".into(),
+    };
+    let origin = origin.map(|(slot, value)| at(slot).map(|column| Origin { column, value }).ok_or_else(lost));
+    let origin = origin.transpose()?;
+    let whose = origin.as_ref().filter(|_| !source.key.is_empty()).map(|origin| Some(origin.column));
+    let own = source.key.iter().map(|old| place(*old));
+    let key: Option<Vec<usize>> = whose.into_iter().chain(own).chain(element.map(at)).collect();
     let key = key.ok_or_else(|| TransformError {
         path: "transform".into(),
         message: format!("the key of table `{}` is not among the columns", source.name),
@@ -110,6 +145,7 @@ pub(super) fn plan(
         columns: columns.into_iter().map(|(slot, _)| slot).collect(),
         plain,
         splits: element.is_some(),
+        origin,
     })
 }
 
@@ -187,6 +223,14 @@ impl Planner<'_> {
                 self.steps.push(PlannedStep::Process(Box::new(bound)));
             }
             Step::Split(split) => self.split(split, &path("split"))?,
+            Step::Origin(name) => self.origin(name, &path("origin"))?,
+        }
+        if self.place.is_some() && self.origin.is_some() {
+            return Err(TransformError {
+                path: path("origin"),
+                message: "rows that become several cannot be told apart by their origin".into(),
+                hint: "split in a flow of its own".into(),
+            });
         }
         Ok(())
     }
@@ -199,6 +243,30 @@ impl Planner<'_> {
             None => self.columns.push((slot, column)),
         }
         slot
+    }
+
+    fn origin(&mut self, name: &str, path: &str) -> Result<(), TransformError> {
+        if self.origin.is_some() || self.position(name).is_some() {
+            return Err(TransformError {
+                path: path.to_owned(),
+                message: format!("table `{}` has a column `{name}` already", self.source.name),
+                hint: "name one column of its own, once".into(),
+            });
+        }
+        let value = Value::Text(format!("{}.{}", self.source_name, self.source.name));
+        let slot = self.put(Column {
+            name: name.to_owned(),
+            ty: ColumnType::Text { chars_max: ORIGIN_CHARS_MAX.into() },
+            sql_type: format!("varchar({ORIGIN_CHARS_MAX})"),
+            nullable: false,
+            charset: Some("utf8mb4".into()),
+            collation: Some("utf8mb4_bin".into()),
+            generated: Generated::No,
+            invisible: false,
+        });
+        self.steps.push(PlannedStep::Origin(value.clone()));
+        self.origin = Some((slot, value));
+        Ok(())
     }
 
     fn split(&mut self, split: &Split, path: &str) -> Result<(), TransformError> {
@@ -278,7 +346,9 @@ impl Planner<'_> {
     /// A key that is hidden or computed would merge rows.
     fn refuse_key(&self, at: usize, path: impl Fn() -> String) -> Result<(), TransformError> {
         let (slot, column) = &self.columns[at];
-        if !self.source.key.iter().any(|key| *slot == Slot::Source(*key)) && self.place != Some(*slot) {
+        let own = self.source.key.iter().any(|key| *slot == Slot::Source(*key));
+        if !own && self.place != Some(*slot) && self.origin.as_ref().is_none_or(|(origin, _)| origin != slot)
+        {
             return Ok(());
         }
         Err(TransformError {
@@ -298,6 +368,14 @@ impl TablePlan {
     /// Whether a row becomes several.
     pub fn splits(&self) -> bool {
         self.splits
+    }
+
+    /// A row that is NULL but for whose it is, where tables are merged into one: it names all rows of this table.
+    pub fn origin(&self) -> Option<Vec<Value>> {
+        let origin = self.origin.as_ref()?;
+        let mut row = vec![Value::Null; self.columns.len()];
+        row[origin.column] = origin.value.clone();
+        Some(row)
     }
 
     /// One row of the source: one value a column of [`Self::table`], or `None` when a step keeps it back. For plans that do
@@ -374,6 +452,7 @@ impl TablePlan {
                     computed.extend(values);
                 }
                 PlannedStep::Split(_) => return Ok(Reached::Split(index)),
+                PlannedStep::Origin(value) => computed.push(value.clone()),
             }
         }
         Ok(Reached::End)
@@ -390,7 +469,7 @@ impl TablePlan {
         own.iter()
             .map(|index| match self.columns[*index] {
                 Slot::Source(source) => Some(row.get(source).ok()?.map_or(Value::Null, ValueRef::to_value)),
-                Slot::Computed(_) => None,
+                Slot::Computed(_) => self.origin.as_ref().map(|origin| origin.value.clone()),
             })
             .collect()
     }
@@ -399,7 +478,9 @@ impl TablePlan {
     pub fn key_only(&self, row: RowView<'_>) -> Option<Vec<Value>> {
         let value = |index: usize| match self.columns[index] {
             Slot::Source(source) => Some(row.get(source).ok()?.map_or(Value::Null, ValueRef::to_value)),
-            Slot::Computed(_) => Some(Value::Null),
+            Slot::Computed(_) => {
+                Some(self.origin.as_ref().map_or(Value::Null, |origin| origin.value.clone()))
+            }
         };
         let known = |index| if self.table.key.contains(&index) { value(index) } else { Some(Value::Null) };
         (0..self.columns.len()).map(known).collect()

@@ -306,6 +306,11 @@ impl Ends {
                 hint: error.hint.clone(),
             })?;
             let target = Arc::clone(plan.table());
+            if table.key.is_empty() && plan.origin().is_some() {
+                let why = "rows without a key that share a table with others cannot be told apart".to_owned();
+                unfit.push((table.name.to_string(), target.name.to_string(), why));
+                continue;
+            }
             match copy.describe(&target).await? {
                 Described::Unfit(why) => unfit.push((table.name.to_string(), target.name.to_string(), why)),
                 Described::Table { declared, keyed } => {
@@ -402,8 +407,12 @@ impl OneTable<'_> {
     /// Every key of the sink: whether the source has its row.
     async fn scan_sink(&mut self, suspects: &mut Vec<Key>) -> Result<(), VerifyError> {
         let mut after = None;
+        // Where tables are merged into one, the others' rows are not ours to judge.
+        let target = self.pair.target();
+        let whose = self.pair.plan.origin().zip(target.key.first()).map(|(row, at)| row[*at].clone());
         loop {
-            let (keys, next) = self.copy.keys(self.pair, after, CHUNK_ROWS).await?;
+            let (mut keys, next) = self.copy.keys(self.pair, after, CHUNK_ROWS).await?;
+            keys.retain(|key| whose.as_ref().is_none_or(|whose| key.values.first() == Some(whose)));
             for part in keys.chunks(KEYS_PER_QUERY) {
                 let part: Vec<&Key> = part.iter().collect();
                 let have = self.source_rows(&part).await?;
@@ -424,8 +433,10 @@ impl OneTable<'_> {
 
     async fn source_rows(&mut self, keys: &[&Key]) -> Result<HashMap<String, Cells>, VerifyError> {
         let named = keys.iter().filter(|key| !key.values.is_empty());
-        let values: Vec<&[Value]> = named.map(|key| &key.values[..]).collect();
-        let rows = self.origin.rows(&self.pair.source, self.pair.target(), &values).await?;
+        // The column of `origin` is not of the source.
+        let own = usize::from(self.pair.plan.origin().is_some());
+        let values: Vec<&[Value]> = named.map(|key| &key.values[own..]).collect();
+        let rows = self.origin.rows(&self.pair.source, &values).await?;
         let mut out = HashMap::with_capacity(rows.len());
         for row in rows {
             if let Some(row) = self.carried(&row)? {

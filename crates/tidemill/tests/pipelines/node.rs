@@ -249,3 +249,9 @@ pub async fn run_all(server: &SqlServer, statements: &[&str]) {
         server.exec(sql).await.unwrap();
     }
 }
+
+/// The rows of an INSERT, one of each number. (MySQL 9.7 at times loses the temporary table of a recursive query.)
+pub fn values(numbers: std::ops::Range<u32>, row: impl Fn(u32) -> String) -> String {
+    let rows: Vec<String> = numbers.map(|i| format!("({})", row(i))).collect();
+    format!("VALUES {}", rows.join(", "))
+}

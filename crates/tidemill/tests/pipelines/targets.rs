@@ -1,6 +1,6 @@
 //! SQL targets that are not a plain copy: keys of their own, statements that trade columns, transactions in parts.
 
-use crate::node::{Node, mysql_source, run_all, sqlite_rows, streams};
+use crate::node::{Node, mysql_source, run_all, sqlite_rows, streams, values};
 use mysql_async::prelude::Queryable;
 use serde_json::json;
 use testkit::{MySql, MySqlOptions, SqlServer, TiDb, TiDbOptions};
@@ -196,7 +196,7 @@ async fn a_transaction_that_is_committed_in_parts_goes_on_where_it_was() {
     })
     .await;
     node.run(&["flow", "pause", "to_db"]);
-    let many = "INSERT INTO shop.k WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30) SELECT i FROM n";
+    let many = format!("INSERT INTO shop.k {}", values(1..31, |i| i.to_string()));
     run_all(&server, &[&format!("BEGIN; {many}; INSERT INTO shop.u VALUES (1); {many}; COMMIT")]).await;
     node.wait("captured", |s| s["sources"][0]["lsn"] == 62).await;
     // The sink waits for this row in the middle of the transaction.

@@ -1,12 +1,12 @@
 //! Tables in the sink: made when missing, altered as the source's were. Every step looks first, so that running it
 //! again after a crash does no harm.
 
-use super::literal::{quoted_name, quoted_table};
+use super::literal::{put_value, quoted_name, quoted_table};
 use super::target::Dialect;
 use super::{MySqlSink, Shape, history_name};
 use crate::config::DdlPolicy;
 use crate::deliver::sink::{OutChange, SinkError};
-use base::{Column, ColumnType, Ddl, Op, Table, TableName};
+use base::{Column, ColumnType, Ddl, Op, Table, TableName, Value};
 use std::collections::HashSet;
 use std::time::Instant;
 
@@ -92,6 +92,9 @@ impl MySqlSink {
     }
 
     pub(super) async fn apply_statement(&mut self, change: &OutChange) -> Result<(), SinkError> {
+        if change.before.is_some() || change.after.is_some() {
+            return self.apply_merged(change).await;
+        }
         if change.op == Op::Truncate {
             self.make_table(&change.table).await?;
             if self.mark {
@@ -111,6 +114,46 @@ impl MySqlSink {
             }
             (None, Some(after)) => self.make_table(after).await,
             (Some(before), Some(after)) => self.alter(before, after, &ddl, change.lsn).await,
+        }
+    }
+
+    /// A statement on one of several tables that are merged into this one: it means the rows of that table alone.
+    async fn apply_merged(&mut self, change: &OutChange) -> Result<(), SinkError> {
+        let lone = |table: &Table, row: &[Value]| {
+            let at = row.iter().position(|value| *value != Value::Null).unwrap_or_default();
+            let mut value = String::new();
+            put_value(&mut value, &row[at], &table.columns[at], self.target.dialect);
+            (at, format!("{} = {value}", quoted_name(&table.columns[at].name)))
+        };
+        let ends = |table: &Table, row: &[Value]| {
+            format!("DELETE FROM {} WHERE {}", quoted_table(&table.name), lone(table, row).1)
+        };
+        let sides = change.ddl.as_ref().map(|ddl| (ddl.before.clone(), ddl.after.clone()));
+        let sql = match (sides, &change.before, &change.after) {
+            (None, Some(row), _) => ends(&change.table, row),
+            (Some((Some(before), None)), Some(row), _) => ends(&before, row),
+            (Some((Some(before), Some(after))), Some(old), Some(new)) if old != new => {
+                if before.name != after.name {
+                    let (from, to) = (&before.name, &after.name);
+                    return Err(SinkError::Blocked {
+                        message: format!(
+                            "a statement takes rows of one table from `{from}` to `{to}`, where others are"
+                        ),
+                        hint: "route both names to one table; the flow then goes on by itself".into(),
+                    });
+                }
+                let (old, new) = (lone(&before, old).1, lone(&after, new).1);
+                format!("UPDATE {} SET {new} WHERE {old}", quoted_table(&after.name))
+            }
+            _ => String::new(),
+        };
+        if !sql.is_empty() && !self.columns_of(&change.table.name).await?.is_empty() {
+            self.begin().await?;
+            self.define(&sql).await?;
+        }
+        match change.ddl.clone() {
+            Some(ddl) if ddl.after.is_some() => self.hold(&ddl).await,
+            _ => Ok(()),
         }
     }
 

@@ -16,7 +16,7 @@
 //! Of two nodes that ask, one has the lease; the other answers what it reads and fills nothing.
 
 use super::plan::{Image, VERSION_FIELD, tombstone, version};
-use super::{connection, failure, parse_progress};
+use super::{failure, parse_progress, server};
 use crate::deliver::sink::SinkError;
 use base::Secret;
 use redis::aio::MultiplexedConnection;
@@ -65,8 +65,9 @@ pub enum Outcome<'a> {
     Nothing,
 }
 
-pub async fn connect(url: &Secret) -> Result<MultiplexedConnection, SinkError> {
-    connection(url).await.map_err(|error| failure::sort(&error))
+/// A connection to the server that has the flow's progress.
+pub async fn connect(url: &Secret, progress_key: &[u8]) -> Result<MultiplexedConnection, SinkError> {
+    server::connection(url, progress_key).await.map_err(|error| failure::sort(&error))
 }
 
 fn asked(row: &[u8]) -> Vec<u8> {

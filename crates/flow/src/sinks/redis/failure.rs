@@ -14,7 +14,8 @@ pub fn sort(error: &RedisError) -> SinkError {
         (_, Some(code)) => sort_text(&format!("{code} {}", error.detail().unwrap_or_default())),
         (ErrorKind::InvalidClientConfig, _) => SinkError::Blocked {
             message: format!("Redis: {error}"),
-            hint: "write the url as redis://[user:password@]host:port[/database], or rediss:// for TLS"
+            hint: "write the url as redis://[user:password@]host:port[/database], redis-sentinel://host:port,host:port#master \
+                   or redis-cluster://host:port,host:port, with rediss for TLS"
                 .into(),
         },
         _ => SinkError::Unavailable { message: format!("Redis: {error}") },
@@ -42,9 +43,9 @@ pub fn sort_text(reply: &str) -> SinkError {
         "OOM" => away(
             ": it is at its maxmemory and evicts nothing; raise it, or free some keys, and the flow goes on by itself",
         ),
-        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => {
-            away(": this is a node of a Redis Cluster, which the sink does not follow")
-        }
+        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => away(
+            ": the slot of the flow's keys is elsewhere; with redis-cluster:// in the sink's url it is looked for",
+        ),
         "WRONGTYPE" => blocked(
             "another program has a key of ours: see DEL and TYPE for the keys that begin with `tidemill:`",
         ),

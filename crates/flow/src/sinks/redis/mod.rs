@@ -13,6 +13,9 @@
 //!                                  for a while if there is none; see `aside`. Every write to KEY removes it.
 //! ```
 //!
+//! Where all keys of a flow have one hash tag, because its template begins with it, the first two have it too: `tidemill:{TAG}:progress:FLOW`.
+//! So they are in one slot of a cluster, as a script needs them.
+//!
 //! A row carries its version, `<epoch, 10 digits>.<lsn, 20 digits>`, as the field `tidemill_version`, or as the first
 //! member of its JSON; what is older never overwrites what is newer. A journal that began anew counts its epochs behind those of
 //! the one before it (`past epochs`), so that versions keep growing.
@@ -22,6 +25,7 @@ mod chunk;
 mod failure;
 pub mod plan;
 pub mod read;
+pub mod server;
 pub(crate) mod value;
 
 use crate::config::{FlowConfig, RedisType};
@@ -32,15 +36,11 @@ use base::{Secret, Table};
 use chunk::Chunk;
 use plan::{Context, Options, Plan, Sweep, sweep};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisResult, Value};
+use redis::{RedisResult, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 const SCRIPT: &str = include_str!("apply.lua");
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
-/// A server that says nothing for so long is taken for dead; a run of the script takes milliseconds.
-const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// Runs of the script that are on their way at once.
 const PIPELINE_RUNS_MAX: usize = 8;
 /// Keys of a table that one step of TRUNCATE, DROP or RENAME takes.
@@ -93,6 +93,7 @@ impl RedisSink {
     pub fn new(flow: &str, source: &str, url: &Secret, config: &FlowConfig) -> Result<Self, SinkError> {
         let options = Options::compile(&config.options)
             .map_err(|(message, hint)| SinkError::Blocked { message, hint })?;
+        options.check_cluster(url).map_err(|(message, hint)| SinkError::Blocked { message, hint })?;
         Ok(Self {
             flow: flow.to_owned(),
             source: source.to_owned(),
@@ -105,7 +106,7 @@ impl RedisSink {
     }
 
     async fn connection(&self) -> RedisResult<MultiplexedConnection> {
-        connection(&self.url).await
+        server::connection(&self.url, self.progress_key().as_bytes()).await
     }
 
     async fn connect(&mut self) -> RedisResult<Option<Standing>> {
@@ -133,7 +134,7 @@ impl RedisSink {
     }
 
     fn progress_key(&self) -> String {
-        format!("tidemill:progress:{}", self.flow)
+        self.options.progress_key(&self.flow)
     }
 
     /// The plan of a table. One that waits to be tried again may be known by later names: it is planned each time.
@@ -285,13 +286,6 @@ impl RedisSink {
             kept += self.run(&[chunk]).await?;
         }
     }
-}
-
-async fn connection(url: &Secret) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_WAIT))
-        .set_response_timeout(Some(ANSWER_WAIT));
-    Client::open(url.expose())?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 impl Open {

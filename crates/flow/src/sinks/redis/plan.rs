@@ -7,7 +7,7 @@ use crate::deliver::sink::{OutChange, SinkError};
 use crate::formats::{Encoder, Record};
 use crate::sinks::json::{key_text, put_row};
 use crate::sinks::template::{Bound, Template};
-use base::{Op, Table, TableName, Value};
+use base::{Op, Secret, Table, TableName, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -79,6 +79,33 @@ impl Options {
         })
     }
 
+    /// In a cluster all keys of a flow must be in one slot. The message and the hint when they are not.
+    pub fn check_cluster(&self, url: &Secret) -> Result<(), (String, String)> {
+        if !super::server::is_cluster(url) || self.kind == RedisType::Pubsub || self.key.hash_tag().is_some()
+        {
+            return Ok(());
+        }
+        let message = format!(
+            "the template `{}` has no hash tag, and the keys of a flow must be in one slot of the cluster",
+            self.key.text()
+        );
+        Err((message, "begin it with one: options: {key: \"{{shop}}:{db}:{table}:{key}\"}".into()))
+    }
+
+    /// Where the progress of a flow is.
+    pub fn progress_key(&self, flow: &str) -> String {
+        format!("{}progress:{flow}", self.own_prefix())
+    }
+
+    /// The list of a table's keys.
+    pub fn list_key(&self, flow: &str, name: &TableName) -> Vec<u8> {
+        format!("{}keys:{flow}:{name}", self.own_prefix()).into_bytes()
+    }
+
+    fn own_prefix(&self) -> String {
+        self.key.hash_tag().map_or("tidemill:".to_owned(), |tag| format!("tidemill:{{{tag}}}:"))
+    }
+
     /// Whether rows are kept, which end with their table and move with its name.
     pub fn holds_rows(&self) -> bool {
         !matches!(self.kind, RedisType::Stream | RedisType::Pubsub)
@@ -131,11 +158,6 @@ pub fn version(past_epochs: u64, epoch: u32, lsn: u64) -> String {
     format!("{:010}.{lsn:020}", past_epochs + u64::from(epoch))
 }
 
-/// The list of a table's keys.
-pub fn list_key(flow: &str, name: &TableName) -> Vec<u8> {
-    format!("tidemill:keys:{flow}:{name}").into_bytes()
-}
-
 /// A member in the list of a table's keys: it must be told from the key of its set again.
 fn member_entry(key: &[u8], member: &[u8]) -> Vec<u8> {
     [key.len().to_string().as_bytes(), b":", key, member].concat()
@@ -178,7 +200,7 @@ impl Plan {
             key: bind(&options.key)?,
             member: if set { Some(bind(&options.member)?) } else { None },
             score,
-            list: list_key(flow, &table.name),
+            list: options.list_key(flow, &table.name),
         })
     }
 

@@ -33,7 +33,9 @@ impl Reader {
     ) -> Result<Self, SinkError> {
         let options =
             Options::compile(options).map_err(|(message, hint)| SinkError::Blocked { message, hint })?;
-        let connection = super::connection(url).await.map_err(|error| failure::sort(&error))?;
+        let key = options.progress_key(flow);
+        let connection =
+            super::server::connection(url, key.as_bytes()).await.map_err(|error| failure::sort(&error))?;
         Ok(Self { flow: flow.to_owned(), source: source.to_owned(), options, connection })
     }
 

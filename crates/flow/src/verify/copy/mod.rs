@@ -14,7 +14,7 @@ use crate::config::{FlowConfig, SinkConfig, SinkKind};
 use crate::deliver::sink::SinkError;
 use async_trait::async_trait;
 use base::{Column, RowBuf, Table, Value};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Where the next keys begin.
@@ -111,12 +111,10 @@ fn placeless() -> VerifyError {
 fn described(table: &Table, live: Option<&Table>) -> Described {
     let Some(live) = live else { return Described::Unfit("the sink has no such table".to_owned()) };
     let find = |name: &str| live.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name)).cloned();
-    let names = |table: &Table| -> Vec<String> {
-        let mut names: Vec<_> =
-            table.key.iter().map(|index| table.columns[*index].name.to_lowercase()).collect();
-        names.sort();
-        names
+    let names = |table: &Table| -> HashSet<String> {
+        table.key.iter().map(|index| table.columns[*index].name.to_lowercase()).collect()
     };
-    let keyed = !table.key.is_empty() && names(table) == names(live);
+    // A narrower key of the target names rows of ours all the more.
+    let keyed = !table.key.is_empty() && !live.key.is_empty() && names(live).is_subset(&names(table));
     Described::Table { declared: table.columns.iter().map(|column| find(&column.name)).collect(), keyed }
 }
