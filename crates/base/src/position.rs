@@ -166,6 +166,9 @@ pub struct TableSnapshot {
     /// Why this table's changes are not captured; its rows need a new snapshot once the cause is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantined: Option<String>,
+    /// Whether the source's `tables` leave it out: what changed since is not in the journal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
 }
 
 /// How far the snapshot of a source has come, by `db.table`.

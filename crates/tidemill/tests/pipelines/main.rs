@@ -25,6 +25,7 @@ mod merge;
 mod node;
 mod observe;
 mod parked;
+mod patterns;
 mod process;
 mod processing;
 mod random;

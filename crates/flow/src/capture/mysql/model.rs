@@ -275,7 +275,9 @@ impl Model {
         };
         let needs_snapshot = match (&before, &live) {
             (Some(before), Some(live)) => changes_rows(before, &table, live, &[]),
-            _ => false,
+            // No statement told of it: what was there before this row is not in the journal.
+            (None, Some(_)) => true,
+            (_, None) => false,
         };
         let after = self.put(table);
         Ok(Ok(ddl("", before, Some(after), &[], needs_snapshot)))

@@ -6,6 +6,7 @@ use super::model::Model;
 use super::schema::{list_tables, read_tables};
 use super::snapshot::{CHUNK_ROWS_DEFAULT, Queue, RateLimit, Reader, binlog_end};
 use super::stream::{HEARTBEAT, Running, Stream};
+use super::window::Mark;
 use super::xa::Xa;
 use crate::capture::reach::Reach;
 use crate::capture::status::StatusCell;
@@ -17,6 +18,7 @@ use base::{GtidSet, MariaGtidSet, Position, SnapshotProgress, Step, TableName, T
 use journal::{Batch, State};
 use mysql_async::prelude::Queryable;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, GnoInterval, Sid};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -66,7 +68,7 @@ pub async fn run(
 ) -> Result<(), CaptureError> {
     let address = Address::new(&source.config)?;
     let mut backoff = BACKOFF_MIN;
-    let mut told = false;
+    let mut told = Told::default();
     loop {
         if *shutdown.borrow() {
             return Ok(());
@@ -101,6 +103,17 @@ pub async fn run(
     }
 }
 
+/// What is looked at once, when capture starts.
+#[derive(Default)]
+struct Told {
+    /// Whether the tables that capture reaches were told.
+    reach: bool,
+    /// Whether the source's `tables` were compared with those of the last run.
+    patterns: bool,
+    /// The server's tables when they were.
+    names: Vec<TableName>,
+}
+
 /// A resnapshot that is asked for while capture stands before something it cannot pass: the position moves to now, so
 /// every table is read anew, in a new epoch.
 async fn begin_again(
@@ -127,7 +140,7 @@ async fn session(
     address: &Address,
     control: &mut mpsc::Receiver<Control>,
     shutdown: &mut watch::Receiver<bool>,
-    told: &mut bool,
+    told: &mut Told,
 ) -> Result<(), CaptureError> {
     let state = source.handle.reset().await?;
     let mut conn = address.connect().await?;
@@ -137,9 +150,19 @@ async fn session(
     }
     let mut lookup = address.connect().await?;
     let state = begin(source, &server, &mut conn, &mut lookup, state).await?;
-    if !std::mem::replace(told, true) {
-        source.reach.warn(&list_tables(&mut lookup).await?);
+    if !told.reach || !told.patterns {
+        let names = list_tables(&mut lookup).await?;
+        if !std::mem::replace(&mut told.reach, true) {
+            source.reach.warn(&names);
+        }
+        told.names = names;
     }
+    // A statement that makes one of these tables may be ahead of the stream: what no statement told of is known later.
+    let admits_at = match told.patterns || moves(source, &state, &told.names).is_none() {
+        true => None,
+        false => Some(Mark::of(&current_position(&mut lookup, &server).await?)),
+    };
+    told.patterns |= admits_at.is_none();
     let position = state.position.clone().expect("begin gives a position");
     let events = open_stream(conn, &position, server_id(source, state.identity)).await?;
     let (messages, received) = mpsc::channel(MESSAGES_MAX);
@@ -161,6 +184,7 @@ async fn session(
         queue: Arc::clone(&queue),
         refills: source.config.snapshot == SnapshotMode::Initial,
         skip_marked: source.config.options.skip_marked,
+        admits_at,
         state: Running::default(),
     };
     let mut readers = start_readers(source, address, &server, &queue, &messages);
@@ -171,6 +195,10 @@ async fn session(
         error = reader_failure(&mut readers) => return Err(error),
     };
     drop(readers);
+    if ended.is_none() && stream.admits_at.is_some() && !*shutdown.borrow() {
+        follow_patterns(source, &server, &mut stream.lookup, &told.names).await?;
+        told.patterns = true;
+    }
     if let Some(Control::Resnapshot { tables, reply }) = ended {
         let answer = resnapshot(source, &stream.model, &tables).await;
         let _ = reply.send(answer.map_err(|e| base::error::chain(&e)));
@@ -300,6 +328,71 @@ async fn restart(
     source.handle.append(batch).await?;
     source.handle.flush().await?;
     source.handle.reset().await
+}
+
+/// What `tables` leaves out since the last run, and the tables that it takes in. `None` when all is as it was.
+fn moves(
+    source: &MySqlSource,
+    state: &State,
+    names: &[TableName],
+) -> Option<(SnapshotProgress, HashSet<TableName>)> {
+    let captured = |name: &str| {
+        name.split_once('.').is_some_and(|(db, table)| source.patterns.matches(&TableName::new(db, table)))
+    };
+    let tables = &state.snapshot.tables;
+    let gone = tables.iter().filter(|(name, known)| !known.left && !captured(name));
+    let gone = gone.map(|(name, known)| {
+        (name.clone(), TableSnapshot { done: true, cursor: None, left: true, ..known.clone() })
+    });
+    let gone = SnapshotProgress { tables: gone.collect() };
+    let reads = source.config.snapshot == SnapshotMode::Initial;
+    let is_new = |name: &&TableName| {
+        reads && source.patterns.matches(name) && tables.get(&name.to_string()).is_none_or(|known| known.left)
+    };
+    let news: HashSet<TableName> = names.iter().filter(is_new).cloned().collect();
+    (!gone.tables.is_empty() || !news.is_empty()).then_some((gone, news))
+}
+
+/// Tables that `tables` takes in since the last run are read like those of a first snapshot, also those that it had left out for
+/// a while; those that it leaves out are noted.
+async fn follow_patterns(
+    source: &MySqlSource,
+    server: &Server,
+    lookup: &mut Conn,
+    names: &[TableName],
+) -> Result<(), CaptureError> {
+    let state = source.handle.reset().await?;
+    let Some((mut progress, news)) = moves(source, &state, names) else { return Ok(()) };
+    let mut model = Model::from_state(&state.tables, &source.flows);
+    let mut batch = Batch::new(state.next_lsn);
+    batch.begin("", now_ms());
+    let live = match news.is_empty() {
+        true => BTreeMap::new(),
+        false => read_tables(lookup, server, |name| news.contains(name)).await?,
+    };
+    for (name, described) in live {
+        let fresh = match described {
+            Ok(live) => {
+                tracing::info!(source = %source.name, table = %name, "a table is captured from now on, and read");
+                let known = model.get(&name);
+                let table = model.put(live.table);
+                batch.schema(&table);
+                if known.is_some() {
+                    batch.truncate(&table);
+                }
+                TableSnapshot::default()
+            }
+            Err(reason) => {
+                tracing::error!(source = %source.name, table = %name, reason, "table quarantined");
+                TableSnapshot { quarantined: Some(reason), ..TableSnapshot::default() }
+            }
+        };
+        progress.tables.insert(name.to_string(), fresh);
+    }
+    batch.snapshot(&progress);
+    batch.commit(&Step::Stay);
+    source.handle.append(batch).await?;
+    source.handle.flush().await
 }
 
 /// Where the server stands now.

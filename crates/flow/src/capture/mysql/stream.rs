@@ -89,6 +89,8 @@ pub struct Stream {
     pub refills: bool,
     /// Whether transactions that a flow marked as its own are left out.
     pub skip_marked: bool,
+    /// Where the session ends, so that tables that are new among the source's are taken in.
+    pub admits_at: Option<Mark>,
     pub state: Running,
 }
 
@@ -167,6 +169,12 @@ impl Stream {
             let between = self.state.txn.is_none();
             if between && std::mem::take(&mut self.xa.rows_missed) {
                 return self.read_all_anew().await.map(Some);
+            }
+            if between && self.admits_at.as_ref().is_some_and(|mark| mark.reached_by(&self.position)) {
+                self.store_position();
+                self.flush().await?;
+                self.handle.flush().await?;
+                return Ok(None);
             }
             tokio::select! {
                 item = events.next() => {

@@ -44,6 +44,18 @@ pub fn file_order(file: &str) -> (u64, &str) {
 }
 
 impl Mark {
+    /// All that a position has behind it.
+    pub fn of(position: &Position) -> Self {
+        match position {
+            Position::MySql { gtids: Some(gtids), .. } => Self::Gtids(gtids.clone()),
+            Position::MariaDb { gtids, .. } => Self::Maria(gtids.clone()),
+            other => {
+                let (file, pos) = other.file_pos().unwrap_or_default();
+                Self::File { file: file.to_owned(), pos }
+            }
+        }
+    }
+
     /// Whether everything processed is in the mark.
     pub fn covers(&self, processed: &Position) -> bool {
         match (self, processed) {

@@ -152,6 +152,10 @@ impl MySqlSink {
             self.define(&sql).await?;
         }
         match change.ddl.clone() {
+            Some(ddl) if ddl.before.is_none() && ddl.after.is_some() => {
+                self.make_table(&change.table).await?;
+                self.hold(&ddl).await
+            }
             Some(ddl) if ddl.after.is_some() => self.hold(&ddl).await,
             _ => Ok(()),
         }
@@ -171,7 +175,12 @@ impl MySqlSink {
             return Ok(());
         }
         Err(SinkError::Blocked {
-            message: format!("a statement is held (`ddl: hold`): {}", ddl.sql),
+            message: match (ddl.sql.as_str(), &ddl.after) {
+                ("", Some(after)) => {
+                    format!("the sink lacks columns of `{}`, or the table (`ddl: hold`)", after.name)
+                }
+                (sql, _) => format!("a statement is held (`ddl: hold`): {sql}"),
+            },
             hint: "make the same change in the sink by hand; the flow then goes on by itself".into(),
         })
     }
