@@ -10,6 +10,7 @@ mod elasticsearch;
 mod idle;
 mod kafka;
 mod report;
+mod sinks;
 mod tidemill;
 mod usage;
 
@@ -42,6 +43,10 @@ usage: cargo xtask bench NAME [ARGS]
     --updates N        (1000000)
     --table-rows N     rows of each of the eight tables (100000)
     --not-durable      targets that do not sync their commits
+    --no-save          without a file in bench/results
+  sinks              one backlog into MySQL, Kafka, Redis and OpenSearch at once, and with the last of them frozen
+    --rows N           rows of the backlog (300000)
+    --runs N           how often (2)
     --no-save          without a file in bench/results
   idle               memory at rest, and the time from process start to the first new change with many tables
     --tables N         (1000)
@@ -107,6 +112,15 @@ async fn run(words: &[String]) -> Result<()> {
             };
             flags.end()?;
             apply::run(&options).await
+        }
+        "sinks" => {
+            let options = sinks::Options {
+                rows: flags.value("--rows", 300_000)?,
+                runs: flags.value("--runs", 2)?,
+                save: !flags.has("--no-save"),
+            };
+            flags.end()?;
+            sinks::run(&options).await
         }
         "idle" => {
             let tables = flags.value("--tables", 1000)?;

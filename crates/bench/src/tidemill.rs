@@ -107,8 +107,13 @@ impl Tidemill {
             if wanted(&status) {
                 return Ok(status);
             }
-            let place =
-                |status: &Value| (status["sources"][0]["lsn"].clone(), status["flows"][0]["lsn"].clone());
+            let place = |status: &Value| -> Vec<Value> {
+                let flows = status["flows"].as_array().into_iter().flatten();
+                flows
+                    .chain(&status["sources"].as_array().cloned().unwrap_or_default())
+                    .map(|it| it["lsn"].clone())
+                    .collect()
+            };
             if place(&status) != place(&seen) {
                 moved = Instant::now();
             }

@@ -10,11 +10,12 @@ use crate::servers;
 use crate::step::{cargo, loud, step};
 
 /// What each benchmark needs, and the peers that it measures when they can be had.
-const NEEDS: [(&str, &[&str], &[&str]); 7] = [
+const NEEDS: [(&str, &[&str], &[&str]); 8] = [
     ("capture", &["mysql"], &["kafka", "debezium"]),
     ("kafka", &["mysql", "kafka"], &["debezium"]),
     ("elasticsearch", &["mysql", "opensearch"], &[]),
     ("apply", &["mysql"], &[]),
+    ("sinks", &["mysql", "kafka", "redis", "opensearch"], &[]),
     ("idle", &["mysql", "nats"], &[]),
     ("debezium-corpus", &["mysql", "kafka", "debezium"], &[]),
     ("soak", &["mysql", "mariadb", "nats"], &[]),

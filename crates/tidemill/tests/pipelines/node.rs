@@ -19,6 +19,8 @@ pub struct Node {
     port: Port,
     child: Option<Child>,
     env: Vec<(String, String)>,
+    /// Longest wait for anything.
+    pub patience: Duration,
 }
 
 impl Node {
@@ -26,7 +28,7 @@ impl Node {
     pub fn new(files: &[(&str, String)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = Port::reserve().unwrap();
-        let node = Self { dir, port, child: None, env: Vec::new() };
+        let node = Self { dir, port, child: None, env: Vec::new(), patience: PATIENCE };
         let listen = format!("name: test\nlisten: {{http: \"{}\"}}\n", node.address());
         node.write("tidemill.yaml", &listen);
         for (name, text) in files {
@@ -114,7 +116,7 @@ impl Node {
 
     /// Waits until `wanted` holds for the status.
     pub async fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.patience;
         loop {
             let status = self.status();
             if wanted(&status) {
@@ -127,7 +129,7 @@ impl Node {
 
     /// Waits until `holds` answers true.
     pub async fn until<F: Future<Output = bool>>(&self, what: &str, mut holds: impl FnMut() -> F) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.patience;
         while !holds().await {
             assert!(
                 Instant::now() < end,

@@ -130,6 +130,13 @@ async fn write_one(
             }
             _ => return Err(failure::of_answer(&answer)),
         };
+        if failure::never_fits(&reason) {
+            if items.len() > 1 {
+                return Ok(Some(items));
+            }
+            refusals.extend(items.iter().map(|item| (item.lsn, reason.clone())));
+            return Ok(None);
+        }
         if send == SENDS_MAX {
             let count = items.len();
             return Err(away(format!("no room for {count} documents after {SENDS_MAX} times: {reason}")));

@@ -86,6 +86,18 @@ pub fn judge_item(status: u16, fault: Option<&Fault>) -> Verdict {
     }
 }
 
+/// Whether the server has no room for what it was sent though nothing else is under way: the part of its heap that writes may take
+/// (`indexing_pressure.memory.limit`) is smaller.
+pub fn never_fits(reason: &str) -> bool {
+    let number = |name: &str| -> Option<u64> {
+        let (_, rest) = reason.split_once(name)?;
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    number("_operation_bytes=")
+        .zip(number("max_coordinating_and_primary_bytes="))
+        .is_some_and(|(own, most)| own > most)
+}
+
 /// A whole request that did not succeed.
 pub fn of_answer(answer: &Answer) -> SinkError {
     let fault = fault_of(answer);
@@ -134,6 +146,18 @@ mod tests {
 
     fn fault(kind: &str) -> Fault {
         Fault { kind: kind.into(), ..Fault::default() }
+    }
+
+    #[test]
+    fn what_is_larger_than_all_the_room_never_fits() {
+        let reason = |own: u64| {
+            format!(
+                "rejected_execution_exception: rejected execution of coordinating operation [coordinating_and_primary_bytes=0, \
+                 replica_bytes=0, all_bytes=0, coordinating_operation_bytes={own}, max_coordinating_and_primary_bytes=51897958]"
+            )
+        };
+        assert!(never_fits(&reason(100_000_255)));
+        assert!(!never_fits(&reason(1000)) && !never_fits("full"));
     }
 
     #[test]
