@@ -343,8 +343,8 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool, quiet: bool) -> Result
         return preview::run(dir, flow, query, *offline, json).await;
     }
     // It reads both ends itself; every other verb is asked of the node.
-    if let FlowVerb::Verify { flow, tables } = &verb {
-        return verify::run(dir, flow, tables, json, quiet).await;
+    if let FlowVerb::Verify { flow, tables, repair } = &verb {
+        return verify::run(dir, flow, tables, *repair, json, quiet).await;
     }
     let client = NodeClient::new(&load_node(dir)?);
     let act = |flow: &str, verb: &str| format!("/api/v1/flows/{flow}:{verb}");

@@ -208,7 +208,7 @@ pub const ROUTES: [Route; 14] = [
 ];
 
 /// What `POST /api/v1/flows/{name}:{verb}` takes, and the answer.
-pub const FLOW_VERBS: [(&str, &str); 5] = [
+pub const FLOW_VERBS: [(&str, &str); 6] = [
     ("pause", "Stops after the batch in flight, also over restarts. `{\"flow\", \"done\"}`"),
     ("resume", "Goes on. `{\"flow\", \"done\"}`"),
     ("retry", "Tries the parked changes again, oldest first. `{\"delivered\", \"parked\"}`"),
@@ -223,6 +223,13 @@ pub const FLOW_VERBS: [(&str, &str); 5] = [
         "resnapshot",
         "Empties tables in the journal and reads them anew from the source. Body, which may be empty: \
          `{\"tables\": [\"shop.orders\"]}`; all tables of the flow by default. `{\"tables\"}`",
+    ),
+    (
+        "repair",
+        "Journals rows of a MySQL or MariaDB source again, as they are now, for every flow that carries them: `flow verify --repair` \
+         asks for it. Body: `{\"table\": \"shop.orders\", \"keys\": [{\"id\": 1}], \"deletes\": false}`, at most 1000 keys; \
+         with `deletes`, keys that the source has not are journaled as deleted. Refused while the table is read anew. Answered when \
+         all of it is durable. `{\"rows\", \"deleted\", \"lsn\"}`",
     ),
 ];
 
@@ -379,6 +386,7 @@ async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Byt
         }
         "rewind" => return rewind(name, flow, &body).await,
         "resnapshot" => return resnapshot(&app, name, flow, &body).await,
+        "repair" => return crate::repair::repair(&app, flow, &body).await,
         _ => {
             return problem(
                 Code::NotFound,

@@ -16,6 +16,7 @@ mod project;
 mod push;
 mod reachable;
 mod reference;
+mod repair;
 mod retention;
 mod scheduled;
 mod search;
@@ -159,13 +160,16 @@ pub enum FlowVerb {
         /// The flow's name.
         flow: String,
     },
-    /// Compare the sink with the source, row by row, while both move. Exit status 1 when they differ.
+    /// Compare the sink with the source, row by row, while both move. Exit status 4 when they differ.
     Verify {
         /// The flow's name.
         flow: String,
         /// Only source tables that match, as `db.table` with `*` and `?`; may be repeated.
         #[arg(long = "table", value_name = "PATTERN")]
         tables: Vec<String>,
+        /// Journal rows that differ again, as the source has them now, so that the flow delivers them.
+        #[arg(long)]
+        repair: bool,
     },
     /// Show rows before and after the flow's rules, from the newest changes on, without disturbing the flow.
     Preview {

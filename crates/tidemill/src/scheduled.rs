@@ -10,11 +10,12 @@ use flow::capture::status::ErrorStatus;
 use flow::config::{FlowConfig, SinkConfig, SourceConfig};
 use flow::deliver::status::{FlowStatusCell, VerifyStatus};
 use flow::schedule::Schedule;
-use flow::verify::TableReport;
+use flow::verify::{Mend, TableReport};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -66,15 +67,16 @@ pub fn spawn(
         metrics::gauge!(base::metrics::VERIFY_TIME, "flow" => flow.name.clone()).set(0.0);
     }
     let mut stop = shutdown.clone();
+    let data_dir = project.node.data_dir.clone();
     tasks.spawn(async move {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => {}
-            () = run(&mut flows, &zone, address) => {}
+            () = run(&mut flows, &zone, address, &data_dir) => {}
         }
     });
 }
 
-async fn run(flows: &mut [Scheduled], zone: &TimeZone, address: SocketAddr) {
+async fn run(flows: &mut [Scheduled], zone: &TimeZone, address: SocketAddr, data_dir: &Path) {
     loop {
         let due = flows.iter_mut().filter(|flow| flow.next.is_some()).min_by(|a, b| a.next.cmp(&b.next));
         let Some(flow) = due else { return };
@@ -85,8 +87,8 @@ async fn run(flows: &mut [Scheduled], zone: &TimeZone, address: SocketAddr) {
             continue;
         }
         let Scheduled { name, config, source, sink, .. } = &*flow;
-        let result =
-            compare(NodeClient::at(address), FlowEnds { name, config, source, sink }, &[], None).await;
+        let ends = FlowEnds { name, config, source, sink, data_dir };
+        let result = compare(NodeClient::at(address), ends, &[], &Mend::Nothing, None).await;
         let ended = Timestamp::now();
         note(flow, ended, result);
         // What was due meanwhile is not made up for.

@@ -10,6 +10,7 @@ use catalog::Catalog;
 use flow::cache::{Cache, CacheError, CacheParts};
 use flow::capture::http::{self as http_source, HttpSource, Inbox};
 use flow::capture::kafka::{self, KafkaSource};
+use flow::capture::mysql::repair::{self, Repair};
 use flow::capture::mysql::{self, Control, MySqlSource};
 use flow::capture::reach::Reach;
 use flow::capture::sqlite::{self, SqliteSource};
@@ -44,6 +45,8 @@ pub struct RunningSource {
 pub struct OpenSource {
     pub journal: Journal,
     pub control: mpsc::Sender<Control>,
+    /// Where rows are asked for that are to be journaled again, of a source that can.
+    pub repairs: Option<mpsc::Sender<Repair>>,
     /// Where changes are pushed to, of a source that takes them.
     pub push: Option<PushDoor>,
 }
@@ -172,7 +175,7 @@ fn start_source(
     let reach = Reach::new(name, &config, &project.flows);
     let name: Arc<str> = name.into();
     let (stop, cell) = (shutdown.clone(), status.clone());
-    let mut push = None;
+    let (mut push, mut repairs) = (None, None);
     match config.kind {
         SourceKind::Mysql => {
             let flows = project.flows.values().filter(|flow| *flow.from == *name).map(|flow| {
@@ -182,8 +185,10 @@ fn start_source(
             });
             let flows = flows.collect();
             let source = MySqlSource { name, config, patterns, handle, status: cell, flows, reach };
+            let (sender, requests) = mpsc::channel(repair::REQUESTS_MAX);
+            repairs = Some(sender);
             tasks.spawn(async move {
-                if let Err(error) = mysql::run(source, commands, stop).await {
+                if let Err(error) = mysql::run(source, commands, requests, stop).await {
                     tracing::error!(error = base::error::chain(&error), "capture ended");
                 }
             });
@@ -205,7 +210,7 @@ fn start_source(
             tasks.spawn(async move { http_source::run(source, commands, stop).await });
         }
     }
-    Ok(RunningSource { status, open: Some(OpenSource { journal, control, push }) })
+    Ok(RunningSource { status, open: Some(OpenSource { journal, control, repairs, push }) })
 }
 
 fn start_flow(

@@ -3,14 +3,17 @@
 use crate::client::NodeClient;
 use crate::commands::{load, print_table};
 use crate::failure::Failure;
+use crate::project::Project;
 use async_trait::async_trait;
-use flow::config::{FlowConfig, SinkConfig, SourceConfig};
-use flow::verify::{Ends, Mark, TableReport, VerifyError, Watch, has_reached};
+use flow::config::{FlowConfig, SinkConfig, SourceConfig, SourceKind};
+use flow::verify::{Ends, Known, Mark, Mend, SourceEnd, TableReport, VerifyError, Watch, has_reached};
 use indicatif::{ProgressBar, ProgressStyle};
+use journal::RealDisk;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Time between two looks at the node's status.
@@ -36,6 +39,17 @@ impl Node {
         };
         Ok((find("sources", &self.source), find("flows", &self.flow)))
     }
+
+    /// Fails when nothing has moved for too long, with the error of one of `ends`, the last of which is the flow.
+    fn check_moves(&self, moved: Instant, paused: bool, ends: &[&Value]) -> Result<(), VerifyError> {
+        if !paused && moved.elapsed() <= STALL_MAX {
+            return Ok(());
+        }
+        let error = ends.iter().find_map(|end| end["error"]["message"].as_str());
+        let state = ends.last().and_then(|flow| flow["state"].as_str()).unwrap_or("unknown");
+        let why = error.map_or_else(|| format!("it is {state}"), str::to_owned);
+        Err(VerifyError::Stalled { message: format!("the flow `{}` does not deliver: {why}", self.flow) })
+    }
 }
 
 #[async_trait]
@@ -48,9 +62,7 @@ impl Watch for Node {
         let mut wanted = None;
         loop {
             let (source, flow) = self.status().await?;
-            let position = &source["position"];
-            let text = |name: &str| position[name].as_str();
-            if has_reached(mark, text("gtid"), text("file"), position["pos"].as_u64().unwrap_or(0)) {
+            if has_reached(mark, &source["position"]) {
                 looks += 1;
                 if looks == 2 {
                     wanted = source["lsn"].as_u64();
@@ -65,14 +77,31 @@ impl Watch for Node {
             }
             // Someone paused it, and it may stay so.
             let paused = wanted.is_some() && flow["state"] == "paused";
-            if paused || moved.elapsed() > STALL_MAX {
-                let error = [&source, &flow].into_iter().find_map(|end| end["error"]["message"].as_str());
-                let state = flow["state"].as_str().unwrap_or("unknown");
-                let why = error.map_or_else(|| format!("it is {state}"), str::to_owned);
-                return Err(VerifyError::Stalled {
-                    message: format!("the flow `{}` does not deliver: {why}", self.flow),
-                });
+            self.check_moves(moved, paused, &[&source, &flow])?;
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    async fn repair(&self, table: &str, keys: &[Value], deletes: bool) -> Result<u64, VerifyError> {
+        let failed = |message: String| VerifyError::Repair { table: table.to_owned(), message };
+        let path = format!("/api/v1/flows/{}:repair", self.flow);
+        let body = json!({"table": table, "keys": keys, "deletes": deletes});
+        let answer = self.client.post(&path, &body).await.map_err(|failure| failed(failure.message))?;
+        answer["lsn"].as_u64().ok_or_else(|| failed("the node does not say where they are".to_owned()))
+    }
+
+    async fn delivered_to(&self, lsn: u64) -> Result<(), VerifyError> {
+        let mut moved = Instant::now();
+        let mut seen = Value::Null;
+        loop {
+            let (_, flow) = self.status().await?;
+            if flow["lsn"].as_u64() >= Some(lsn) {
+                return Ok(());
             }
+            if flow["lsn"] != seen {
+                (seen, moved) = (flow["lsn"].clone(), Instant::now());
+            }
+            self.check_moves(moved, flow["state"] == "paused", &[&flow])?;
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
@@ -121,26 +150,48 @@ pub struct FlowEnds<'a> {
     pub config: &'a FlowConfig,
     pub source: &'a SourceConfig,
     pub sink: &'a SinkConfig,
+    /// Where the node keeps its files.
+    pub data_dir: &'a Path,
 }
 
-/// Compares the ends of a flow that a node delivers.
+impl FlowEnds<'_> {
+    /// What its source's journal knows; a journal that cannot be read knows nothing, and the node tells why.
+    fn known(&self) -> Known {
+        let dir = self.data_dir.join("journal").join(&self.config.from);
+        let journal = journal::open_read_only(Arc::new(RealDisk), &dir);
+        let tables = journal.map(|journal| journal.state().tables.into_values().collect());
+        Known { tables: tables.unwrap_or_default(), scratch: self.data_dir.to_owned() }
+    }
+}
+
+/// Compares the ends of a flow that a node delivers, and mends what differs where that is asked for.
 pub async fn compare(
     client: NodeClient,
     flow: FlowEnds<'_>,
     tables: &[String],
+    mend: &Mend,
     bar: Option<ProgressBar>,
 ) -> Result<Vec<TableReport>, Failure> {
-    let FlowEnds { name, config, source, sink } = flow;
+    let known = flow.known();
+    let FlowEnds { name, config, source, sink, .. } = flow;
     let node = Node { client, source: config.from.clone(), flow: name.to_owned(), bar };
     // Without a node nothing moves, and what is on its way would look like a difference.
     node.client.get("/api/v1/status").await?;
     let failed = |error: VerifyError| Failure::of("compare", &error);
-    let mut ends = Ends::open(&config.from, source, name, sink, config, tables).await.map_err(failed)?;
-    ends.compare(&node).await.map_err(failed)
+    let source = SourceEnd { name: &config.from, config: source, known };
+    let mut ends = Ends::open(source, name, sink, config, tables, &node).await.map_err(failed)?;
+    ends.compare(&node, mend).await.map_err(failed)
 }
 
 /// Compares the ends of a flow; fails when they differ.
-pub async fn run(dir: &Path, flow: &str, tables: &[String], json: bool, quiet: bool) -> Result<(), Failure> {
+pub async fn run(
+    dir: &Path,
+    flow: &str,
+    tables: &[String],
+    repair: bool,
+    json: bool,
+    quiet: bool,
+) -> Result<(), Failure> {
     let project = load(dir)?;
     let Some(config) = project.flows.get(flow) else {
         let names: Vec<_> = project.flows.keys().map(String::as_str).collect();
@@ -152,8 +203,9 @@ pub async fn run(dir: &Path, flow: &str, tables: &[String], json: bool, quiet: b
         let style = ProgressStyle::with_template("{msg} {bar:30} {human_pos}/{human_len} rows  eta {eta}");
         ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     });
-    let pair = FlowEnds { name: flow, config, source, sink };
-    let reports = compare(NodeClient::new(&project.node), pair, tables, bar.clone()).await?;
+    let pair = FlowEnds { name: flow, config, source, sink, data_dir: &project.node.data_dir };
+    let mend = if repair { mend(&project, flow)? } else { Mend::Nothing };
+    let reports = compare(NodeClient::new(&project.node), pair, tables, &mend, bar.clone()).await?;
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }
@@ -161,7 +213,7 @@ pub async fn run(dir: &Path, flow: &str, tables: &[String], json: bool, quiet: b
     if json {
         println!("{}", json!({"flow": flow, "equal": equal, "tables": reports}));
     } else {
-        show(&reports);
+        show(&reports, repair);
     }
     if reports.is_empty() {
         return Err(Failure::new(2, "no table of the source is carried by this flow")
@@ -171,19 +223,38 @@ pub async fn run(dir: &Path, flow: &str, tables: &[String], json: bool, quiet: b
         return Ok(());
     }
     let differ = reports.iter().filter(|report| !report.is_equal()).count();
-    Err(Failure::new(4, format!("{differ} of {} tables differ", reports.len())).hint(format!(
-        "see `tidemill flow dead-letters {flow}`; `tidemill flow resnapshot {flow} TABLE` fills a table anew"
-    )))
+    let mended = if repair { "still " } else { "" };
+    let mut ways = vec![format!("see `tidemill flow dead-letters {flow}`")];
+    if !repair && source.kind == SourceKind::Mysql {
+        ways.push(format!("`tidemill flow verify {flow} --repair` delivers again what differs"));
+    }
+    ways.push(format!("`tidemill flow resnapshot {flow} TABLE` fills a table anew"));
+    Err(Failure::new(4, format!("{differ} of {} tables {mended}differ", reports.len())).hint(ways.join("; ")))
 }
 
-fn show(reports: &[TableReport]) {
-    let heads = ["TABLE", "COPY", "ROWS", "MISSING", "EXTRA", "DIFFERENT", "UNDECIDED", "PARKED", ""];
-    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+/// What a repair of the flow can do.
+fn mend(project: &Project, flow: &str) -> Result<Mend, Failure> {
+    let config = &project.flows[flow];
+    if project.sources[&config.from].kind != SourceKind::Mysql {
+        let message = format!("the source `{}` has no row that could be read again by its key", config.from);
+        let hint = format!("`tidemill flow resnapshot {flow}` reads the source anew");
+        return Err(Failure::new(2, message).hint(hint));
+    }
+    let others = project.flows.iter().filter(|(name, _)| *name != flow);
+    let others = others.map(|(name, other)| (name.as_str(), other));
+    Ok(Mend::of(config, &project.sinks[&config.to], others))
+}
+
+fn show(reports: &[TableReport], repair: bool) {
+    let heads = ["TABLE", "COPY", "ROWS", "MISSING", "EXTRA", "DIFFERENT", "UNDECIDED", "PARKED"];
+    let heads = heads.into_iter().chain(repair.then_some("REPAIRED")).chain([""]);
+    let mut rows = vec![heads.map(str::to_owned).collect::<Vec<_>>()];
     for report in reports {
         let numbers =
             [report.rows, report.missing, report.extra, report.different, report.undecided, report.parked];
         let mut row = vec![report.table.clone(), report.copy.clone()];
         row.extend(numbers.map(|number| number.to_string()));
+        row.extend(repair.then(|| report.repaired.to_string()));
         row.push(if report.is_equal() { "equal" } else { "differs" }.to_owned());
         rows.push(row);
     }
@@ -195,8 +266,16 @@ fn show(reports: &[TableReport]) {
         if let Some(unchecked) = &report.unchecked {
             println!("\n{}: {unchecked}", report.table);
         }
+        if let Some(unrepaired) = &report.unrepaired {
+            println!("\n{}: {unrepaired}", report.table);
+        }
         for difference in &report.differences {
-            println!("\n{}: {} {}", report.table, difference.kind, difference.key);
+            let state = match (repair, difference.repaired) {
+                (false, _) => "",
+                (true, true) => ", repaired",
+                (true, false) => ", and still so",
+            };
+            println!("\n{}: {} {}{state}", report.table, difference.kind, difference.key);
             let (source, sink) = (&difference.source, &difference.sink);
             let names = source.as_ref().or(sink.as_ref()).into_iter().flat_map(|row| row.keys());
             for name in names {

@@ -21,6 +21,7 @@ use crate::sinks::redis::value;
 use crate::transform::{TablePlan, Transform};
 use crate::verify::VerifyError;
 use crate::verify::origin::Origin;
+use crate::verify::origin::database::Database;
 use base::{Secret, TableName};
 use journal::Journal;
 use redis::aio::MultiplexedConnection;
@@ -94,7 +95,7 @@ pub struct Cache {
     only: Option<String>,
     journal: Journal,
     redis: Mutex<Option<MultiplexedConnection>>,
-    idle: Mutex<Vec<Origin>>,
+    idle: Mutex<Vec<Database>>,
     reads: Semaphore,
     flights: Mutex<HashMap<Vec<u8>, Arc<OnceCell<Flown>>>>,
 }
@@ -295,13 +296,13 @@ impl Cache {
         // One that stood idle may have been closed by the server meanwhile.
         let (mut origin, used) = match idle {
             Some(origin) => (origin, true),
-            None => (Origin::connect(&self.config).await.map_err(|e| away(&e))?, false),
+            None => (Database::connect(&self.config).await.map_err(|e| away(&e))?, false),
         };
-        let mut found = origin.tables(|other| other == name, |_| true).await;
+        let mut found = origin.tables(&|other| other == name, &|_| true).await;
         if found.is_err() && used {
             lock(&self.idle).clear();
-            origin = Origin::connect(&self.config).await.map_err(|e| away(&e))?;
-            found = origin.tables(|other| other == name, |_| true).await;
+            origin = Database::connect(&self.config).await.map_err(|e| away(&e))?;
+            found = origin.tables(&|other| other == name, &|_| true).await;
         }
         let Some(table) = found.map_err(|e| away(&e))?.pop().map(Arc::new) else {
             return Ok(None);

@@ -8,7 +8,7 @@ pub mod mysql;
 pub mod reach;
 pub mod sqlite;
 pub mod status;
-mod tables;
+pub(crate) mod tables;
 pub mod writer;
 
 use base::{Blame, Code, Fault, Retry};

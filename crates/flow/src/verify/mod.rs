@@ -8,21 +8,27 @@
 
 pub(crate) mod copy;
 pub(crate) mod origin;
+mod repair;
 
-use crate::config::{FlowConfig, SinkConfig, SourceConfig, SourceKind, TransformStep};
+use crate::capture::mysql::window;
+use crate::config::{FlowConfig, SinkConfig, SourceConfig, TransformStep};
 use crate::patterns::Patterns;
 use crate::transform::{TablePlan, Transform};
 use async_trait::async_trait;
 use base::{Blame, Code, Column, ColumnType, Fault, Position, Retry, Table, Value, ValueRef};
 use copy::{Copy, Described};
-use origin::Origin;
+use kafka_protocol::records::Record;
+use origin::{Doubt, Origin};
+use repair::Found;
 use serde::Serialize;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-pub use crate::capture::mysql::window::Mark;
+pub use origin::Known;
+pub use repair::Mend;
 
 /// Rows of the source that are compared at once.
 const CHUNK_ROWS: u64 = 1000;
@@ -34,6 +40,9 @@ const LOOKS_MAX: u32 = 12;
 const LOOKS_AGREEING: u32 = 2;
 /// Differing rows of a table that are looked at again; more say that the table is no copy.
 const SUSPECTS_MAX: usize = 100_000;
+/// How long brokers may bring nothing new before the end that they told: a transaction that is open is ended by the flow
+/// within seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Differences of a table that are told with both rows.
 const EXAMPLES_MAX: usize = 20;
 
@@ -50,6 +59,18 @@ pub enum VerifyError {
     /// The flow does not deliver.
     #[error("{message}")]
     Stalled { message: String },
+    #[error("failed to repair table `{table}`: {message}")]
+    Repair { table: String, message: String },
+    #[error("failed to keep the topics' rows in the data folder: {message}")]
+    Scratch { message: String },
+}
+
+/// How far a source was at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mark {
+    Server(window::Mark),
+    /// By topic and partition: the offset of the next record.
+    Offsets(BTreeMap<String, Vec<i64>>),
 }
 
 impl Fault for VerifyError {
@@ -57,12 +78,14 @@ impl Fault for VerifyError {
         match self {
             Self::Unsupported { .. } | Self::Plan { .. } => Code::Invalid,
             Self::Source(_) | Self::Sink { .. } | Self::Stalled { .. } => Code::Unavailable,
+            Self::Scratch { .. } | Self::Repair { .. } => Code::FailedPrecondition,
         }
     }
 
     fn blame(&self) -> Blame {
         match self {
             Self::Unsupported { .. } | Self::Plan { .. } => Blame::Client,
+            Self::Scratch { .. } => Blame::Us,
             _ => Blame::Upstream,
         }
     }
@@ -76,6 +99,8 @@ impl Fault for VerifyError {
             Self::Unsupported { hint, .. } | Self::Plan { hint, .. } => Some(hint.clone()),
             Self::Stalled { .. } => Some("see `tidemill status`".into()),
             Self::Source(error) => error.hint.clone(),
+            Self::Scratch { .. } => Some("is there room in `data_dir`, and may it be written?".into()),
+            Self::Repair { .. } => Some("nothing is lost: repeat it when the cause is gone".into()),
             Self::Sink { .. } => None,
         }
     }
@@ -89,6 +114,13 @@ pub trait Watch: Send + Sync {
 
     /// The keys of rows that have a parked change, as `(table in the sink, key as JSON)`.
     async fn parked(&self) -> Result<HashSet<(String, String)>, VerifyError>;
+
+    /// Has rows of a source's table journaled again, by their keys, and those that it has not as deleted if `deletes`. Up to
+    /// which lsn they are.
+    async fn repair(&self, table: &str, keys: &[Json], deletes: bool) -> Result<u64, VerifyError>;
+
+    /// Waits until the sink has all up to this lsn.
+    async fn delivered_to(&self, lsn: u64) -> Result<(), VerifyError>;
 
     /// Rows of the source have been compared: of this table, of about so many.
     fn progress(&self, table: &str, rows: u64, of: u64);
@@ -110,6 +142,10 @@ pub struct TableReport {
     pub undecided: u64,
     /// Rows that differ and have a parked change: see `tidemill flow dead-letters`.
     pub parked: u64,
+    /// Rows that differed, and were repaired: the counts are of what still differs.
+    pub repaired: u64,
+    /// Why rows were left as they are.
+    pub unrepaired: Option<String>,
     /// Some of the differences.
     pub differences: Vec<Difference>,
     /// Why the table was not compared whole.
@@ -130,6 +166,8 @@ impl TableReport {
 pub struct Difference {
     pub kind: &'static str,
     pub key: Json,
+    /// Whether the row is as it should be by now.
+    pub repaired: bool,
     /// By column, as they are compared; `null` where there is no row.
     pub source: Option<BTreeMap<String, String>>,
     pub sink: Option<BTreeMap<String, String>>,
@@ -137,6 +175,19 @@ pub struct Difference {
 
 /// A row in the form that is compared: each column's text, `None` for NULL.
 pub type Cells = Vec<Option<String>>;
+
+/// The records of a part of a partition that must be read. Where a message says nothing of other keys than its own, those that
+/// a later one of their key follows need not be: to read a message takes far longer than to fetch it.
+fn decisive(records: &[Record], alone: bool) -> impl Iterator<Item = &Record> {
+    let mut last: HashMap<&[u8], i64> = HashMap::new();
+    for record in records.iter().filter(|record| alone && record.value.is_some()) {
+        last.extend(record.key.as_deref().map(|key| (key, record.offset)));
+    }
+    records.iter().filter(move |record| {
+        let newest = record.key.as_deref().and_then(|key| last.get(key));
+        record.value.is_none() || newest.is_none_or(|newest| record.offset >= *newest)
+    })
+}
 
 /// Where the sink has a row.
 #[derive(Clone, Debug, Default)]
@@ -177,6 +228,13 @@ impl Pair {
         self.plan.table()
     }
 
+    /// The key as the source has it: a flow keeps its columns in their order and may rename them, and the column of `origin` is
+    /// not of the source.
+    fn source_key<'a>(&self, key: &'a Key) -> &'a [Value] {
+        let whose = usize::from(self.plan.origin().is_some()).min(key.values.len());
+        &key.values[whose..]
+    }
+
     /// As our change format has it.
     fn key_json(&self, key: &Key) -> Json {
         let table = self.target();
@@ -209,7 +267,7 @@ fn sink_error(error: &(dyn std::error::Error + 'static)) -> VerifyError {
 fn unsupported(message: String) -> VerifyError {
     VerifyError::Unsupported {
         message,
-        hint: "verify compares MySQL and MariaDB sources with mysql, tidb, sqlite, elasticsearch, redis and kafka sinks".into(),
+        hint: "verify compares mysql and kafka sources with mysql, tidb, sqlite, elasticsearch, redis and kafka sinks".into(),
     }
 }
 
@@ -242,9 +300,16 @@ fn cell(value: &Value, column: &Column, declared: Option<&Column>) -> Option<Str
     })
 }
 
+/// A flow's source.
+pub struct SourceEnd<'a> {
+    pub name: &'a str,
+    pub config: &'a SourceConfig,
+    pub known: Known,
+}
+
 /// A flow's two ends.
 pub struct Ends {
-    origin: Origin,
+    origin: Box<dyn Origin>,
     copy: Box<dyn Copy>,
     pairs: Vec<Pair>,
     /// Tables that cannot be compared: their names here and there, and why.
@@ -254,16 +319,14 @@ pub struct Ends {
 impl Ends {
     /// Connects to both ends and pairs their tables; `only` chooses among the source's, all when empty.
     pub async fn open(
-        source_name: &str,
-        source: &SourceConfig,
+        source: SourceEnd<'_>,
         flow_name: &str,
         sink: &SinkConfig,
         flow: &FlowConfig,
         only: &[String],
+        watch: &dyn Watch,
     ) -> Result<Self, VerifyError> {
-        if source.kind != SourceKind::Mysql {
-            return Err(unsupported(format!("the source `{source_name}` cannot be compared yet")));
-        }
+        let SourceEnd { name: source_name, config: source, known } = source;
         if flow.transform.iter().any(|step| matches!(step, TransformStep::Split(_))) {
             return Err(unsupported(
                 "`split` makes several rows of one, which are not compared yet".to_owned(),
@@ -284,13 +347,14 @@ impl Ends {
         let of_flow = Patterns::new(of_flow, &[]).map_err(|e| wrong(&e))?;
         let only = if only.is_empty() { &all[..] } else { only };
         let only = Patterns::new(only, &[]).map_err(|e| wrong(&e))?;
-        let mut origin = Origin::connect(source).await?;
-        let mut copy = copy::connect(source_name, flow_name, sink, flow).await?;
         let captured = Patterns::new(&source.tables, &source.exclude).map_err(|e| wrong(&e))?;
-        let carried = |name: &base::TableName| captured.matches(name) && of_flow.matches(name);
+        let carried = move |name: &base::TableName| captured.matches(name) && of_flow.matches(name);
+        let mut copy = copy::connect(source_name, flow_name, sink, flow).await?;
+        let mut origin =
+            origin::connect(source_name, source, known, Box::new(carried.clone()), watch).await?;
         let (mut pairs, mut unfit) = (Vec::new(), Vec::new());
         let mut chosen = Vec::new();
-        for table in origin.tables(carried, |name| only.matches(name)).await? {
+        for table in origin.tables(&carried, &|name| only.matches(name)).await? {
             let table = Arc::new(table);
             let plan = transform.plan(&table);
             if let Ok(plan) = &plan {
@@ -311,6 +375,10 @@ impl Ends {
                 unfit.push((table.name.to_string(), target.name.to_string(), why));
                 continue;
             }
+            if let Some(why) = origin.unfit(&table) {
+                unfit.push((table.name.to_string(), target.name.to_string(), why));
+                continue;
+            }
             match copy.describe(&target).await? {
                 Described::Unfit(why) => unfit.push((table.name.to_string(), target.name.to_string(), why)),
                 Described::Table { declared, keyed } => {
@@ -321,8 +389,8 @@ impl Ends {
         Ok(Self { origin, copy, pairs, unfit })
     }
 
-    /// Compares every table.
-    pub async fn compare(&mut self, watch: &dyn Watch) -> Result<Vec<TableReport>, VerifyError> {
+    /// Compares every table, and mends what differs where that is asked for.
+    pub async fn compare(&mut self, watch: &dyn Watch, mend: &Mend) -> Result<Vec<TableReport>, VerifyError> {
         let mut reports = Vec::new();
         for (table, copy, why) in self.unfit.clone() {
             reports.push(TableReport { table, copy, note: Some(why), ..TableReport::default() });
@@ -334,34 +402,64 @@ impl Ends {
                 copy: pair.target().name.to_string(),
                 ..TableReport::default()
             };
-            let mut table =
-                OneTable { origin: &mut self.origin, copy: self.copy.as_mut(), pair, watch, report };
+            let (origin, copy) = (self.origin.as_mut(), self.copy.as_mut());
+            let mut table = OneTable {
+                origin,
+                copy,
+                pair,
+                watch,
+                report,
+                doubts: BTreeMap::new(),
+                mend,
+                found: Vec::new(),
+                told: Vec::new(),
+                is_retelling: false,
+                left_out: 0,
+            };
             let lacking = pair.target().columns.iter().zip(&pair.declared).find(|(_, have)| have.is_none());
             if let Some((column, _)) = lacking {
                 table.report.note = Some(format!("the sink's table has no column `{}`", column.name));
             } else if pair.keyed {
                 table.by_key(&parked).await?;
+                table.repair(&parked).await?;
             } else {
                 table.as_a_whole().await?;
             }
-            let report = table.report;
-            reports.push(TableReport { unchecked: self.copy.unchecked(pair), ..report });
+            let (report, doubts) = (table.report, table.doubts);
+            let told = doubts.into_iter().map(|(doubt, rows)| format!("{rows} rows {}", doubt.tell()));
+            let mut unchecked: Vec<String> = told.collect();
+            unchecked.extend(self.origin.unchecked());
+            unchecked.extend(self.copy.unchecked(pair));
+            let unchecked = (!unchecked.is_empty()).then(|| unchecked.join("; "));
+            reports.push(TableReport { unchecked, ..report });
         }
         Ok(reports)
     }
 }
 
 struct OneTable<'a> {
-    origin: &'a mut Origin,
+    origin: &'a mut dyn Origin,
     copy: &'a mut dyn Copy,
     pair: &'a Pair,
     watch: &'a dyn Watch,
     report: TableReport,
+    /// Rows that differ, and may.
+    doubts: BTreeMap<Doubt, u64>,
+    mend: &'a Mend,
+    /// Rows that differ, kept to be mended.
+    found: Vec<Found>,
+    /// Whose differences the report tells.
+    told: Vec<String>,
+    /// Whether the report has its differences.
+    is_retelling: bool,
+    /// Rows that are too much and that the source has: the flow leaves them out.
+    left_out: u64,
 }
 
 impl OneTable<'_> {
     async fn by_key(&mut self, parked: &HashSet<(String, String)>) -> Result<(), VerifyError> {
         let mut suspects: Vec<Key> = Vec::new();
+        self.origin.renew().await?;
         self.scan_source(&mut suspects).await?;
         self.scan_sink(&mut suspects).await?;
         let mut seen = HashSet::new();
@@ -433,9 +531,7 @@ impl OneTable<'_> {
 
     async fn source_rows(&mut self, keys: &[&Key]) -> Result<HashMap<String, Cells>, VerifyError> {
         let named = keys.iter().filter(|key| !key.values.is_empty());
-        // The column of `origin` is not of the source.
-        let own = usize::from(self.pair.plan.origin().is_some());
-        let values: Vec<&[Value]> = named.map(|key| &key.values[own..]).collect();
+        let values: Vec<&[Value]> = named.map(|key| self.pair.source_key(key)).collect();
         let rows = self.origin.rows(&self.pair.source, &values).await?;
         let mut out = HashMap::with_capacity(rows.len());
         for row in rows {
@@ -455,10 +551,12 @@ impl OneTable<'_> {
         let mut open: Vec<(&Key, u32)> = keys.iter().map(|key| (key, 0)).collect();
         for _ in 0..LOOKS_MAX {
             let names: Vec<&Key> = open.iter().map(|(key, _)| *key).collect();
+            self.origin.renew().await?;
             let first = self.source_rows(&names).await?;
             let mark = self.origin.mark().await?;
             self.watch.delivered(&mark).await?;
             let have = self.copy.rows(self.pair, &names).await?;
+            self.origin.renew().await?;
             let again = self.source_rows(&names).await?;
             let mut left = Vec::new();
             for (key, agreeing) in open {
@@ -469,7 +567,7 @@ impl OneTable<'_> {
                     if agreeing + 1 < LOOKS_AGREEING {
                         left.push((key, agreeing + 1));
                     } else {
-                        self.tell(key, source, sink, parked);
+                        self.tell(key, source, sink, parked)?;
                     }
                 }
             }
@@ -488,11 +586,18 @@ impl OneTable<'_> {
         source: Option<&Cells>,
         sink: Option<&Cells>,
         parked: &HashSet<(String, String)>,
-    ) {
+    ) -> Result<(), VerifyError> {
         let json = self.pair.key_json(key);
         if parked.contains(&(self.report.copy.clone(), json.to_string())) {
             self.report.parked += 1;
-            return;
+            return Ok(());
+        }
+        let (missing, extra) = (sink.is_none(), source.is_none());
+        if let Some(doubt) =
+            self.origin.doubt(&self.pair.source, self.pair.source_key(key), missing, extra)?
+        {
+            *self.doubts.entry(doubt).or_default() += 1;
+            return Ok(());
         }
         let (kind, count) = match (source, sink) {
             (Some(_), None) => ("missing", &mut self.report.missing),
@@ -500,15 +605,21 @@ impl OneTable<'_> {
             (Some(_), Some(_)) => ("different", &mut self.report.different),
         };
         *count += 1;
-        if self.report.differences.len() < EXAMPLES_MAX {
+        if *self.mend != Mend::Nothing {
+            self.found.push(Found { key: key.clone(), extra });
+        }
+        if !self.is_retelling && self.report.differences.len() < EXAMPLES_MAX {
+            self.told.push(key.text.clone());
             self.report.differences.push(Difference {
                 kind,
+                repaired: false,
                 // A row that is too much is found by its own name.
                 key: if kind == "extra" && !key.place.is_empty() { key.text.clone().into() } else { json },
                 source: source.map(|cells| self.pair.named(cells)),
                 sink: sink.map(|cells| self.pair.named(cells)),
             });
         }
+        Ok(())
     }
 
     /// A table whose rows cannot be told apart: the sums of both sides.
@@ -539,13 +650,12 @@ impl OneTable<'_> {
     async fn source_sum(&mut self) -> Result<Sum, VerifyError> {
         let mut sum = Sum::default();
         let (pair, copy, total) = (self.pair, &mut *self.copy, &mut sum);
-        self.origin
-            .each(&pair.source, move |row| {
-                if let Ok(Some(row)) = pair.plan.apply(row.view()) {
-                    total.add(&copy.expected(pair, &row));
-                }
-            })
-            .await?;
+        let mut take = move |row: base::RowBuf| {
+            if let Ok(Some(row)) = pair.plan.apply(row.view()) {
+                total.add(&copy.expected(pair, &row));
+            }
+        };
+        self.origin.each(&pair.source, &mut take).await?;
         Ok(sum)
     }
 }
@@ -577,15 +687,25 @@ impl Sum {
     }
 }
 
-/// Whether capture has come to `mark`, by what `status` says of its position.
-pub fn has_reached(mark: &Mark, gtid: Option<&str>, file: Option<&str>, pos: u64) -> bool {
-    let (server, file) = (String::new(), file.unwrap_or_default().to_owned());
-    let position = match (mark, gtid) {
-        (Mark::Maria(_), Some(text)) => match text.parse() {
+/// Whether capture has come to `mark`, by the position that `status` shows of it.
+pub fn has_reached(mark: &Mark, shown: &Json) -> bool {
+    let mark = match mark {
+        Mark::Server(mark) => mark,
+        Mark::Offsets(wanted) => {
+            let own = |topic: &str, partition: usize| shown["offsets"][topic][partition].as_i64();
+            return wanted.iter().all(|(topic, offsets)| {
+                offsets.iter().enumerate().all(|(partition, next)| own(topic, partition) >= Some(*next))
+            });
+        }
+    };
+    let (server, file) = (String::new(), shown["file"].as_str().unwrap_or_default().to_owned());
+    let pos = shown["pos"].as_u64().unwrap_or(0);
+    let position = match (mark, shown["gtid"].as_str()) {
+        (window::Mark::Maria(_), Some(text)) => match text.parse() {
             Ok(gtids) => Position::MariaDb { server, gtids, file, pos },
             Err(_) => return false,
         },
-        (Mark::Gtids(_), Some(text)) => match text.parse() {
+        (window::Mark::Gtids(_), Some(text)) => match text.parse() {
             Ok(gtids) => Position::MySql { server, gtids: Some(gtids), file, pos },
             Err(_) => return false,
         },
@@ -611,7 +731,10 @@ fn key_params<'v>(
 }
 
 /// `(a, b) IN ((?, ?), …)`.
-fn keys_condition(columns: &[&Column], keys: &[&[Value]]) -> Option<(String, Vec<mysql_async::Value>)> {
+pub(crate) fn keys_condition(
+    columns: &[&Column],
+    keys: &[&[Value]],
+) -> Option<(String, Vec<mysql_async::Value>)> {
     let sides: Vec<String> =
         columns.iter().map(|column| crate::capture::mysql::snapshot::key_side(column)).collect();
     let mut params = Vec::new();
@@ -623,4 +746,43 @@ fn keys_condition(columns: &[&Column], keys: &[&[Value]]) -> Option<(String, Vec
         params.extend(operands.iter().filter_map(|(_, param)| param.clone()));
     }
     Some((format!("({}) IN ({})", sides.join(", "), tuples.join(", ")), params))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use kafka_protocol::records::{NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, TimestampType};
+
+    #[test]
+    fn of_messages_that_say_nothing_of_other_keys_the_last_of_each_is_read() {
+        let record = |(offset, (key, value)): (usize, (Option<&'static str>, Option<&'static str>))| Record {
+            transactional: false,
+            control: false,
+            partition_leader_epoch: 0,
+            producer_id: NO_PRODUCER_ID,
+            producer_epoch: NO_PRODUCER_EPOCH,
+            timestamp_type: TimestampType::Creation,
+            offset: offset as i64,
+            sequence: NO_SEQUENCE,
+            timestamp: 0,
+            delete_horizon: false,
+            key: key.map(Bytes::from),
+            value: value.map(Bytes::from),
+            headers: Default::default(),
+        };
+        let said = [
+            (Some("a"), Some("1")),
+            (Some("b"), Some("2")),
+            (None, Some("emptied")),
+            (Some("a"), Some("deleted")),
+            (Some("a"), None),
+            (None, Some("emptied")),
+            (Some("c"), None),
+        ];
+        let records: Vec<Record> = said.into_iter().enumerate().map(record).collect();
+        let offsets = |alone| decisive(&records, alone).map(|record| record.offset).collect::<Vec<_>>();
+        assert_eq!(offsets(true), [1, 2, 3, 4, 5, 6], "what deletes a row stands before its tombstone");
+        assert_eq!(offsets(false), [0, 1, 2, 3, 4, 5, 6]);
+    }
 }

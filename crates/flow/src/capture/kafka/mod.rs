@@ -6,7 +6,7 @@
 
 pub mod consumer;
 mod intake;
-mod plan;
+pub mod plan;
 
 use super::mysql::{Anew, Control};
 use super::status::{PositionStatus, SnapshotStatus, SourceStatus, StatusCell};
@@ -99,14 +99,14 @@ pub fn idle_patterns<'a>(config: &'a SourceConfig, topics: &[String]) -> Vec<&'a
     config.topics.iter().filter(matches).map(String::as_str).collect()
 }
 
-fn wanted(config: &SourceConfig, topic: &str) -> bool {
+pub fn wanted(config: &SourceConfig, topic: &str) -> bool {
     // Tidemill's own notes are no changes.
     topic != crate::sinks::kafka::PROGRESS_TOPIC
         && config.topics.iter().any(|pattern| wildcard(pattern, topic))
         && !topic.starts_with("__")
 }
 
-fn consumer(config: &SourceConfig) -> Result<Consumer, CaptureError> {
+pub fn consumer(config: &SourceConfig) -> Result<Consumer, CaptureError> {
     let url = config.url.clone().unwrap_or_else(|| Secret::new(String::new()));
     let (seeds, security) = login::parse_url(&url).map_err(|message| {
         CaptureError::fatal(message, "write kafka://host:9092, several hosts with commas; kafkas:// for TLS")
@@ -114,7 +114,7 @@ fn consumer(config: &SourceConfig) -> Result<Consumer, CaptureError> {
     Ok(Consumer::new(Cluster::new(seeds, security)))
 }
 
-fn explain(error: WireError) -> CaptureError {
+pub fn explain(error: WireError) -> CaptureError {
     let message = format!("Kafka: {error}");
     match &error {
         WireError::Broken(_) | WireError::Hanging { .. } => CaptureError::unavailable(message),

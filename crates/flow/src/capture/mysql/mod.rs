@@ -3,6 +3,7 @@
 pub mod check;
 pub mod connect;
 mod model;
+pub mod repair;
 pub mod schema;
 mod session;
 pub(crate) mod snapshot;

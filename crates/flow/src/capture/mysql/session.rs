@@ -3,6 +3,7 @@
 use super::check::{Server, inspect_for, refuse};
 use super::connect::{Address, execute, statement_error};
 use super::model::Model;
+use super::repair::Repair;
 use super::schema::{list_tables, read_tables};
 use super::snapshot::{CHUNK_ROWS_DEFAULT, Queue, RateLimit, Reader, binlog_end};
 use super::stream::{HEARTBEAT, Running, Stream};
@@ -64,6 +65,7 @@ pub struct MySqlSource {
 pub async fn run(
     source: MySqlSource,
     mut control: mpsc::Receiver<Control>,
+    mut repairs: mpsc::Receiver<Repair>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), CaptureError> {
     let address = Address::new(&source.config)?;
@@ -74,7 +76,7 @@ pub async fn run(
             return Ok(());
         }
         let started = tokio::time::Instant::now();
-        let end = session(&source, &address, &mut control, &mut shutdown, &mut told).await;
+        let end = session(&source, &address, &mut control, &mut repairs, &mut shutdown, &mut told).await;
         let Err(error) = end else {
             if *shutdown.borrow() {
                 return Ok(());
@@ -89,9 +91,15 @@ pub async fn run(
         source.status.interrupted(&error);
         let pause = if waits { BACKOFF_FATAL } else { backoff };
         backoff = (backoff * 2).min(BACKOFF_MAX);
+        while let Ok(repair) = repairs.try_recv() {
+            let _ = repair.reply.send(Err(base::error::chain(&error)));
+        }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = shutdown.changed() => return Ok(()),
+            Some(repair) = repairs.recv() => {
+                let _ = repair.reply.send(Err(base::error::chain(&error)));
+            }
             Some(Control::Resnapshot { reply, .. }) = control.recv() => {
                 let answer = match waits {
                     true => begin_again(&source, &address, &error).await,
@@ -139,6 +147,7 @@ async fn session(
     source: &MySqlSource,
     address: &Address,
     control: &mut mpsc::Receiver<Control>,
+    repairs: &mut mpsc::Receiver<Repair>,
     shutdown: &mut watch::Receiver<bool>,
     told: &mut Told,
 ) -> Result<(), CaptureError> {
@@ -167,6 +176,7 @@ async fn session(
     let events = open_stream(conn, &position, server_id(source, state.identity)).await?;
     let (messages, received) = mpsc::channel(MESSAGES_MAX);
     let queue = Arc::new(unread(&state.snapshot));
+    let reader = reader(source, address, &server, &queue, &messages);
     let mut stream = Stream {
         name: Arc::clone(&source.name),
         address: address.clone(),
@@ -182,16 +192,17 @@ async fn session(
         server: server.clone(),
         xa: Xa::default(),
         queue: Arc::clone(&queue),
+        reader: reader.clone(),
         refills: source.config.snapshot == SnapshotMode::Initial,
         skip_marked: source.config.options.skip_marked,
         admits_at,
         state: Running::default(),
     };
-    let mut readers = start_readers(source, address, &server, &queue, &messages);
+    let mut readers = start_readers(source, &reader);
     // Held open, so that a stream without a snapshot does not see its readers as gone.
     let _messages = messages;
     let ended = tokio::select! {
-        ended = stream.run(events, received, control, shutdown) => ended?,
+        ended = stream.run(events, received, control, repairs, shutdown) => ended?,
         error = reader_failure(&mut readers) => return Err(error),
     };
     drop(readers);
@@ -229,23 +240,27 @@ fn unread(progress: &SnapshotProgress) -> Queue {
     queue
 }
 
-fn start_readers(
+fn reader(
     source: &MySqlSource,
     address: &Address,
     server: &Server,
     queue: &Arc<Queue>,
     messages: &mpsc::Sender<super::snapshot::Message>,
-) -> JoinSet<Result<(), CaptureError>> {
+) -> Reader {
     let options = &source.config.options;
-    let mut readers = JoinSet::new();
-    let reader = Reader {
+    Reader {
         address: address.clone(),
         server: server.clone(),
         queue: Arc::clone(queue),
         stream: messages.clone(),
         limit: Arc::new(RateLimit::new(options.snapshot_rows_per_second)),
         chunk_rows: options.snapshot_chunk_rows.unwrap_or(CHUNK_ROWS_DEFAULT).clamp(1, 100_000),
-    };
+    }
+}
+
+fn start_readers(source: &MySqlSource, reader: &Reader) -> JoinSet<Result<(), CaptureError>> {
+    let options = &source.config.options;
+    let mut readers = JoinSet::new();
     for _ in 0..options.snapshot_parallel.unwrap_or(PARALLEL_DEFAULT).clamp(1, 16) {
         readers.spawn(reader.clone().run());
     }

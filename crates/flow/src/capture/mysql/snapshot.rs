@@ -3,10 +3,12 @@
 
 use super::check::Server;
 use super::connect::{Address, execute, reading_session, statement_error};
+use super::repair::{Look, Looked};
 use super::schema::{quote_name, quote_text};
 use super::window::Mark;
 use crate::capture::CaptureError;
-use base::{Position, RowBuf, RowView, RowWriter, Table, TableName, ValueRef};
+use crate::verify::keys_condition;
+use base::{Column, Position, RowBuf, RowView, RowWriter, Table, TableName, Value, ValueRef};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use futures_util::TryStreamExt;
@@ -43,6 +45,17 @@ pub enum Message {
     Refused {
         table: TableName,
         reason: String,
+    },
+    /// Rows of `table` are about to be read by their keys; or why they cannot be.
+    Look {
+        table: TableName,
+        reply: oneshot::Sender<Result<Look, String>>,
+    },
+    Looked(Box<Looked>),
+    /// Nothing was read.
+    LookEnded {
+        table: TableName,
+        number: u64,
     },
 }
 
@@ -254,18 +267,26 @@ impl Reader {
     ) -> Result<(Mark, Vec<RowBuf>, Mark), CaptureError> {
         let low = self.visible_mark(conn, &begin.processed).await?;
         let rows = self.select(conn, &begin.table, begin.cursor.as_deref(), limit).await?;
-        let high = if self.server.mariadb {
-            execute(conn, &["COMMIT"]).await?;
-            low.clone()
-        } else {
-            current_mark(conn, &self.server).await?
-        };
+        let high = self.high_mark(conn, &low).await?;
         Ok((low, rows, high))
+    }
+
+    /// Ends what `visible_mark` began.
+    pub(super) async fn high_mark(&self, conn: &mut Conn, low: &Mark) -> Result<Mark, CaptureError> {
+        if self.server.mariadb {
+            execute(conn, &["COMMIT"]).await?;
+            return Ok(low.clone());
+        }
+        current_mark(conn, &self.server).await
     }
 
     /// Waits until everything that was streamed can be seen by SELECT. On MariaDB this opens the transaction that the
     /// chunk is read in, whose view has an exact position.
-    async fn visible_mark(&self, conn: &mut Conn, processed: &Position) -> Result<Mark, CaptureError> {
+    pub(super) async fn visible_mark(
+        &self,
+        conn: &mut Conn,
+        processed: &Position,
+    ) -> Result<Mark, CaptureError> {
         let deadline = Instant::now() + VISIBILITY_WAIT_MAX;
         let mut pause = Duration::from_micros(200);
         loop {
@@ -314,6 +335,35 @@ impl Reader {
         }
         let order: Vec<_> = table.key.iter().map(|i| quote_name(&table.columns[*i].name)).collect();
         sql.push_str(&format!(" ORDER BY {} LIMIT {limit}", order.join(", ")));
+        self.fetch(conn, table, sql, params).await
+    }
+
+    /// The rows of these keys, whose values are in the key's order.
+    pub(super) async fn select_keys(
+        &self,
+        conn: &mut Conn,
+        table: &Table,
+        keys: &[&[Value]],
+    ) -> Result<Vec<RowBuf>, CaptureError> {
+        let columns: Vec<&Column> = table.key.iter().map(|index| &table.columns[*index]).collect();
+        let (condition, params) = keys_condition(&columns, keys).ok_or_else(|| {
+            CaptureError::fatal(
+                format!("table `{}` has a key that cannot be looked up", table.name),
+                "run `tidemill flow resnapshot`",
+            )
+        })?;
+        let list = select_list(table, self.server.flavor());
+        let sql = format!("SELECT {list} FROM {} WHERE {condition}", quoted(&table.name));
+        self.fetch(conn, table, sql, params).await
+    }
+
+    async fn fetch(
+        &self,
+        conn: &mut Conn,
+        table: &Table,
+        mut sql: String,
+        params: Vec<Param>,
+    ) -> Result<Vec<RowBuf>, CaptureError> {
         if !self.server.gtids {
             // Waits for transactions that are in the binlog and about to become visible; see `window`.
             sql.push_str(" LOCK IN SHARE MODE");
@@ -321,6 +371,7 @@ impl Reader {
         let what = format!("read table `{}`", table.name);
         let fail = |e| statement_error(&what, e);
         let mut rows = Vec::new();
+        let params = if params.is_empty() { mysql_async::Params::Empty } else { params.into() };
         let mut result = conn.exec_iter(sql, params).await.map_err(fail)?;
         if let Some(mut stream) = result.stream::<Row>().await.map_err(fail)? {
             while let Some(row) = stream.try_next().await.map_err(fail)? {
@@ -402,7 +453,7 @@ impl Reader {
 }
 
 /// Whether a statement failed because the table or a column is no more, or is another, or is in long use.
-fn is_redefined(error: &CaptureError) -> bool {
+pub(super) fn is_redefined(error: &CaptureError) -> bool {
     let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<mysql_async::Error>());
     matches!(cause, Some(mysql_async::Error::Server(e)) if matches!(e.code, 1049 | 1054 | 1146 | 1205 | 1412))
 }

@@ -2,12 +2,14 @@
 //! chunks all pass here, and a chunk enters only between transactions.
 
 mod chunks;
+mod repairs;
 
 use super::check::Server;
 use super::connect::Address;
 use super::model::Model;
+use super::repair::{Looked, Repair};
 use super::session::Control;
-use super::snapshot::{Begin, Chunk, Keyless, Message, Queue, row_key};
+use super::snapshot::{Begin, Chunk, Keyless, Message, Queue, Reader, row_key};
 use super::window::{Mark, Tracking, TxnMark, Verdict};
 use super::xa::Xa;
 use crate::capture::CaptureError;
@@ -26,6 +28,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 /// A batch goes to the disk's thread at this size, or when the source pauses.
 const BATCH_BYTES: usize = 512 << 10;
@@ -83,6 +86,8 @@ pub struct Stream {
     /// For reading definitions while the stream runs.
     pub lookup: Conn,
     pub xa: Xa,
+    /// For rows that are read again by their keys.
+    pub reader: Reader,
     /// Where tables that must be read anew wait for a reader.
     pub queue: Arc<Queue>,
     /// Whether tables are read anew when a statement changed rows that are there.
@@ -108,6 +113,11 @@ pub struct Running {
     id_text: String,
     tracking: HashMap<TableName, Tracking>,
     pending: Vec<Chunk>,
+    /// Tables of which rows are read by their keys: what `tracking` notes of them is for that.
+    looks: HashMap<TableName, u64>,
+    looks_begun: u64,
+    looked: Vec<Looked>,
+    repairs: JoinSet<()>,
     keyless: Vec<(Arc<Table>, Keyless)>,
     inside_payload: bool,
     /// MariaDB: the transaction has an end of its own, whatever statements are in it.
@@ -128,6 +138,7 @@ impl Stream {
         mut events: BinlogStream,
         mut messages: mpsc::Receiver<Message>,
         control: &mut mpsc::Receiver<Control>,
+        repairs: &mut mpsc::Receiver<Repair>,
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<Option<Control>, CaptureError> {
         let mut reader = EventReader::new(self.server.flavor());
@@ -186,6 +197,7 @@ impl Stream {
                     self.emit_ready().await?;
                 }
                 Some(command) = control.recv(), if between => return Ok(Some(command)),
+                Some(repair) = repairs.recv() => self.begin_repair(repair),
                 _ = ticks.tick() => {
                     if heard.elapsed() > SILENCE_MAX {
                         let seconds = SILENCE_MAX.as_secs();

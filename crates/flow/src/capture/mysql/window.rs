@@ -135,6 +135,11 @@ impl Tracking {
         }
     }
 
+    /// Whether nothing at all changed since.
+    pub fn is_quiet(&self, low: &Mark) -> bool {
+        !self.overflowed && self.keys.values().all(|txn| low.contains(txn))
+    }
+
     /// Whether the chunk's row under `key` is still the newest we know.
     pub fn is_current(&self, key: &[u8], low: &Mark) -> bool {
         self.keys.get(key).is_none_or(|txn| low.contains(txn))

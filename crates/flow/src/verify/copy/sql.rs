@@ -8,7 +8,7 @@ use crate::capture::mysql::schema::{quote_name, read_tables};
 use crate::capture::mysql::snapshot::{encode, push_after_key, quoted, select_list};
 use crate::config::SinkConfig;
 use crate::sinks::mysql::{CONNECT_TIMEOUT, KEEPALIVE};
-use crate::verify::origin::uncomparable;
+use crate::verify::origin::database::uncomparable;
 use crate::verify::{Cells, Key, Pair, Sum, VerifyError, cell, keys_condition, sink_error, text_of};
 use async_trait::async_trait;
 use base::{Column, ColumnType, RowBuf, Table, TableName, Value};

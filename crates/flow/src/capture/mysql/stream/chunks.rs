@@ -8,7 +8,8 @@ const KEYLESS_WAIT_MAX: Duration = Duration::from_secs(60);
 
 impl Stream {
     pub(super) fn snapshot_runs(&self) -> bool {
-        !self.state.tracking.is_empty() || !self.state.pending.is_empty() || !self.progress.is_done()
+        let reading = !self.state.tracking.is_empty() || !self.state.pending.is_empty();
+        reading || !self.state.looked.is_empty() || !self.progress.is_done()
     }
 
     pub(super) async fn answer(&mut self, message: Message) -> Result<(), CaptureError> {
@@ -18,6 +19,9 @@ impl Stream {
             Message::Refused { table, reason } => {
                 self.quarantine_between(&table, reason);
             }
+            Message::Look { table, reply } => self.start_look(table, reply),
+            Message::Looked(looked) => self.state.looked.push(*looked),
+            Message::LookEnded { table, number } => drop(self.end_look(&table, number)),
         }
         Ok(())
     }
@@ -29,6 +33,7 @@ impl Stream {
         self.seal(Step::Stay);
         self.state.decoders.clear();
         self.state.tracking.remove(name);
+        self.state.looks.remove(name);
     }
 
     async fn start_chunk(
@@ -39,12 +44,16 @@ impl Stream {
         let progress = self.progress.tables.get(&name.to_string()).cloned().unwrap_or_default();
         let table = self.model.get(&name).filter(|_| !progress.done && progress.quarantined.is_none());
         let Some(table) = table else {
-            self.state.tracking.remove(&name);
+            if !self.state.looks.contains_key(&name) {
+                self.state.tracking.remove(&name);
+            }
             let _ = reply.send(None);
             return Ok(());
         };
         let processed = self.position.clone();
         if !table.key.is_empty() {
+            // A look at the same table ends: what it noted is gone.
+            self.state.looks.remove(&name);
             self.state.tracking.insert(name, Tracking::default());
             let begin = Begin { table, processed, cursor: progress.cursor, keyless: None };
             let _ = reply.send(Some(begin));
@@ -75,6 +84,7 @@ impl Stream {
                 index += 1;
             }
         }
+        self.emit_looked().await?;
         let mut index = 0;
         while index < self.state.keyless.len() {
             if self.state.keyless[index].1.mark.reached_by(&self.position) {

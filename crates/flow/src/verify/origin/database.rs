@@ -1,13 +1,15 @@
-//! The source's side: its tables and rows, as a snapshot reads them.
+//! MySQL and MariaDB: tables and rows, as a snapshot reads them.
 
-use super::{Mark, VerifyError, keys_condition};
+use super::{Choice, Origin};
 use crate::capture::CaptureError;
 use crate::capture::mysql::check::{Server, inspect};
 use crate::capture::mysql::connect::{Address, reading_session, statement_error};
 use crate::capture::mysql::schema::read_tables;
 use crate::capture::mysql::snapshot::{current_mark, encode, push_after_key, quoted, row_key, select_list};
 use crate::config::SourceConfig;
-use base::{Column, RowBuf, Table, TableName, Value};
+use crate::verify::{Mark, VerifyError, keys_condition};
+use async_trait::async_trait;
+use base::{Column, RowBuf, Table, Value};
 use futures_util::TryStreamExt;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
@@ -15,12 +17,12 @@ use mysql_async::{Conn, Row};
 /// How long a row may be locked by a transaction of others before its read is given up: less than who asks waits.
 const LOCK_WAIT_SECONDS: u64 = 3;
 
-pub struct Origin {
+pub struct Database {
     conn: Conn,
     server: Server,
 }
 
-impl Origin {
+impl Database {
     pub async fn connect(config: &SourceConfig) -> Result<Self, VerifyError> {
         let open = async {
             let mut conn = Address::new(config)?.connect().await?;
@@ -31,84 +33,6 @@ impl Origin {
             Ok::<_, CaptureError>(Self { conn, server })
         };
         open.await.map_err(VerifyError::Source)
-    }
-
-    /// The tables that are `wanted`, as the server has them now; those that are `needed` must be readable.
-    pub async fn tables(
-        &mut self,
-        wanted: impl Fn(&TableName) -> bool,
-        needed: impl Fn(&TableName) -> bool,
-    ) -> Result<Vec<Table>, VerifyError> {
-        let found = read_tables(&mut self.conn, &self.server, wanted).await.map_err(VerifyError::Source)?;
-        found
-            .into_iter()
-            .filter(|(name, described)| described.is_ok() || needed(name))
-            .map(|(name, described)| match described {
-                Ok(live) => Ok(live.table),
-                Err(reason) => Err(VerifyError::Unsupported {
-                    message: format!("table `{name}` cannot be read: {reason}"),
-                    hint: "leave it out with --table".into(),
-                }),
-            })
-            .collect()
-    }
-
-    pub async fn estimate(&mut self, table: &Table) -> Result<u64, VerifyError> {
-        let sql = "SELECT COALESCE(table_rows, 0) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?";
-        let params = (&table.name.db, &table.name.table);
-        let found: Result<Option<u64>, _> = self.conn.exec_first(sql, params).await;
-        Ok(found.map_err(|e| failed(table, e))?.unwrap_or(0))
-    }
-
-    /// What a read that ended before now may have seen.
-    pub async fn mark(&mut self) -> Result<Mark, VerifyError> {
-        if self.server.mariadb {
-            // The view's own position: opened for it alone.
-            let begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
-            self.conn.query_drop("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await.map_err(session)?;
-            self.conn.query_drop(begin).await.map_err(session)?;
-        }
-        let mark = current_mark(&mut self.conn, &self.server).await.map_err(VerifyError::Source);
-        if self.server.mariadb {
-            self.conn.query_drop("COMMIT").await.map_err(session)?;
-        }
-        mark
-    }
-
-    /// The next rows by key.
-    pub async fn chunk(
-        &mut self,
-        table: &Table,
-        after: Option<&RowBuf>,
-        limit: u64,
-    ) -> Result<Vec<RowBuf>, VerifyError> {
-        let mut sql =
-            format!("SELECT {} FROM {}", select_list(table, self.server.flavor()), quoted(&table.name));
-        let mut params = Vec::new();
-        if let Some(row) = after {
-            sql.push_str(" WHERE ");
-            let key = RowBuf(row_key(table, row.view()));
-            push_after_key(&mut sql, &mut params, table, &key).map_err(VerifyError::Source)?;
-        }
-        let order: Vec<_> = table.key.iter().map(|i| name_of(&table.columns[*i])).collect();
-        sql.push_str(&format!(" ORDER BY {} LIMIT {limit}", order.join(", ")));
-        self.select(table, &sql, params).await
-    }
-
-    /// The rows of these keys, whose values are in the order of the flow's table's key.
-    pub async fn rows(&mut self, table: &Table, keys: &[&[Value]]) -> Result<Vec<RowBuf>, VerifyError> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        // A flow keeps the key's columns in their order; it may rename them.
-        let columns: Vec<&Column> = table.key.iter().map(|index| &table.columns[*index]).collect();
-        let (condition, params) = keys_condition(&columns, keys).ok_or_else(|| uncomparable(table))?;
-        let sql = format!(
-            "SELECT {} FROM {} WHERE {condition}",
-            select_list(table, self.server.flavor()),
-            quoted(&table.name)
-        );
-        self.select(table, &sql, params).await
     }
 
     /// The row of this key, behind every commit that the binlog had when this began: a commit is in the binlog before others
@@ -135,9 +59,85 @@ impl Origin {
         let flavor = self.server.flavor();
         rows.iter().map(|row| encode(row, table, flavor).map_err(VerifyError::Source)).collect()
     }
+}
 
-    /// Every row once, in any order, of one moment.
-    pub async fn each(&mut self, table: &Table, mut take: impl FnMut(RowBuf)) -> Result<(), VerifyError> {
+#[async_trait]
+impl Origin for Database {
+    async fn tables(&mut self, wanted: Choice<'_>, needed: Choice<'_>) -> Result<Vec<Table>, VerifyError> {
+        let found = read_tables(&mut self.conn, &self.server, wanted).await.map_err(VerifyError::Source)?;
+        found
+            .into_iter()
+            .filter(|(name, described)| described.is_ok() || needed(name))
+            .map(|(name, described)| match described {
+                Ok(live) => Ok(live.table),
+                Err(reason) => Err(VerifyError::Unsupported {
+                    message: format!("table `{name}` cannot be read: {reason}"),
+                    hint: "leave it out with --table".into(),
+                }),
+            })
+            .collect()
+    }
+
+    async fn estimate(&mut self, table: &Table) -> Result<u64, VerifyError> {
+        let sql = "SELECT COALESCE(table_rows, 0) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?";
+        let params = (&table.name.db, &table.name.table);
+        let found: Result<Option<u64>, _> = self.conn.exec_first(sql, params).await;
+        Ok(found.map_err(|e| failed(table, e))?.unwrap_or(0))
+    }
+
+    async fn mark(&mut self) -> Result<Mark, VerifyError> {
+        if self.server.mariadb {
+            // The view's own position: opened for it alone.
+            let begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
+            self.conn.query_drop("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await.map_err(session)?;
+            self.conn.query_drop(begin).await.map_err(session)?;
+        }
+        let mark = current_mark(&mut self.conn, &self.server).await.map_err(VerifyError::Source);
+        if self.server.mariadb {
+            self.conn.query_drop("COMMIT").await.map_err(session)?;
+        }
+        mark.map(Mark::Server)
+    }
+
+    async fn chunk(
+        &mut self,
+        table: &Table,
+        after: Option<&RowBuf>,
+        limit: u64,
+    ) -> Result<Vec<RowBuf>, VerifyError> {
+        let mut sql =
+            format!("SELECT {} FROM {}", select_list(table, self.server.flavor()), quoted(&table.name));
+        let mut params = Vec::new();
+        if let Some(row) = after {
+            sql.push_str(" WHERE ");
+            let key = RowBuf(row_key(table, row.view()));
+            push_after_key(&mut sql, &mut params, table, &key).map_err(VerifyError::Source)?;
+        }
+        let order: Vec<_> = table.key.iter().map(|i| name_of(&table.columns[*i])).collect();
+        sql.push_str(&format!(" ORDER BY {} LIMIT {limit}", order.join(", ")));
+        self.select(table, &sql, params).await
+    }
+
+    async fn rows(&mut self, table: &Table, keys: &[&[Value]]) -> Result<Vec<RowBuf>, VerifyError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A flow keeps the key's columns in their order; it may rename them.
+        let columns: Vec<&Column> = table.key.iter().map(|index| &table.columns[*index]).collect();
+        let (condition, params) = keys_condition(&columns, keys).ok_or_else(|| uncomparable(table))?;
+        let sql = format!(
+            "SELECT {} FROM {} WHERE {condition}",
+            select_list(table, self.server.flavor()),
+            quoted(&table.name)
+        );
+        self.select(table, &sql, params).await
+    }
+
+    async fn each(
+        &mut self,
+        table: &Table,
+        take: &mut (dyn FnMut(RowBuf) + Send),
+    ) -> Result<(), VerifyError> {
         let flavor = self.server.flavor();
         let sql = format!("SELECT {} FROM {}", select_list(table, flavor), quoted(&table.name));
         let mut result = self.conn.exec_iter(sql, ()).await.map_err(|e| failed(table, e))?;
