@@ -26,6 +26,11 @@ pub struct SourceConfig {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub url: Option<Secret>,
+    /// For `kafka` with `format: avro`: the schema registry, by the interface of Confluent's, which Apicurio and Karapace have
+    /// too: `http://[user:password@]host:8081[/path]`, or `https://`. Apicurio's path is `/apis/ccompat/v7`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub schema_registry: Option<Secret>,
     /// For `sqlite`: the database file, relative to the project. Its tables go by the file's name without its ending:
     /// `shop.db` has `shop.orders`.
     #[serde(default)]
@@ -167,7 +172,7 @@ pub struct SourceOptions {
     pub tls: Option<TlsMode>,
     /// For `tls: verify`: a PEM file with the only authorities that are trusted; the public ones by default.
     pub tls_ca: Option<PathBuf>,
-    /// `kafka` and `http`: the shape of the messages.
+    /// `kafka` and `http`: the shape of the messages; `avro` for `kafka` only.
     pub format: MessageFormat,
     /// `mysql`: leave out what a flow with `mark: true` wrote into this server, so that two servers can feed each other.
     pub skip_marked: bool,
@@ -204,6 +209,11 @@ pub struct SinkConfig {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub url: Option<Secret>,
+    /// For `kafka` with flows in `format: avro`: the schema registry, by the interface of Confluent's, which Apicurio and
+    /// Karapace have too: `http://[user:password@]host:8081[/path]`, or `https://`. Apicurio's path is `/apis/ccompat/v7`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub schema_registry: Option<Secret>,
     /// For `sqlite` the database file, for `files` the folder; relative to the project.
     #[serde(default)]
     pub path: Option<PathBuf>,
@@ -410,7 +420,7 @@ pub struct FlowOptions {
     /// `stdout`, `files`, `nats`, `kafka`, `http`, and streams and channels of `redis`: the shape of a message; see
     /// change-format.md. `files` finds its progress in its last
     /// line, and takes those that name the lsn: `json` and `cloudevents`. `nats` and `redis` need one message a change, and take all but
-    /// `debezium`.
+    /// `debezium`. `avro` is for `kafka` only, with a `schema_registry` in the sink's file.
     pub format: Format,
     /// `stdout`, `kafka` with `format: debezium`: put the schema beside each key and value.
     pub schemas: bool,
@@ -446,7 +456,7 @@ pub struct FlowOptions {
     #[schemars(extend("default" = {}))]
     pub topic_config: BTreeMap<String, String>,
     /// `kafka`: after a delete, and at the old key of a row that got another, a message without a value, so that a compacted
-    /// topic forgets the row. `debezium` has them always.
+    /// topic forgets the row. `debezium` and `avro` have them always.
     pub tombstones: bool,
     /// `kafka`: rows and progress in one transaction; consumers read with `isolation.level=read_committed`.
     pub exactly_once: bool,

@@ -12,6 +12,7 @@ mod marks;
 pub mod patterns;
 pub mod preview;
 pub mod schedule;
+pub mod schema_registry;
 pub mod sinks;
 mod tls;
 pub mod transform;

@@ -26,6 +26,7 @@ fn config() -> SourceConfig {
     SourceConfig {
         kind: SourceKind::Sqlite,
         url: None,
+        schema_registry: None,
         path: None,
         topics: vec![],
         tables: vec!["shop.*".into()],

@@ -66,6 +66,9 @@ pub struct KafkaRecord {
     pub offset: i64,
     pub key: Option<String>,
     pub value: Option<String>,
+    /// The same as they are, for what is no text.
+    pub key_bytes: Option<Bytes>,
+    pub value_bytes: Option<Bytes>,
     pub headers: Vec<(String, String)>,
 }
 
@@ -273,6 +276,8 @@ fn visible(partition: i32, records: Vec<Record>) -> impl Iterator<Item = KafkaRe
         offset: record.offset,
         key: record.key.as_ref().map(text),
         value: record.value.as_ref().map(text),
+        key_bytes: record.key.clone(),
+        value_bytes: record.value.clone(),
         headers: record
             .headers
             .iter()

@@ -698,6 +698,9 @@ impl ChangeLister {
             .transpose()?;
         let reader = journal.reader(from.max(1)).map_err(|e| base::error::chain(&e))?;
         let left = query.limit.unwrap_or(u64::MAX);
+        if !query.format.is_text() {
+            return Err(format!("`{}` is no text: only topics have it", query.format.name()));
+        }
         let encoder = Encoder::new(query.format, source, query.schemas);
         let printer: Printer = Box::new(move |change, out| {
             if patterns.as_ref().is_some_and(|patterns| !patterns.matches(&change.table.name)) {

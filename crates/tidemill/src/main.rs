@@ -251,9 +251,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         }
         Command::Status => commands::status(&dir, cli.json).await,
         Command::Tail { source, table, from, format, schemas, limit, offline } => {
-            let format = Format::parse(&format).ok_or_else(|| {
+            let format = Format::parse_text(&format).ok_or_else(|| {
                 Failure::new(2, format!("there is no format `{format}`"))
-                    .hint(format!("there are: {}", Format::ALL.map(Format::name).join(", ")))
+                    .hint(format!("there are: {}", Format::TEXTS.map(Format::name).join(", ")))
             })?;
             let from = from.unwrap_or_else(|| if offline { "start".into() } else { "now".into() });
             let query = http::ChangesQuery { from, table, limit, follow: false, format, schemas };

@@ -252,7 +252,14 @@ impl Project {
                     if let Err((reason, hint)) =
                         resolve(&mut source.url, &["kafka://", "kafkas://"], references)
                     {
-                        add(path, reason, hint.unwrap_or_else(|| "url: kafka://127.0.0.1:9092".into()));
+                        add(
+                            path.clone(),
+                            reason,
+                            hint.unwrap_or_else(|| "url: kafka://127.0.0.1:9092".into()),
+                        );
+                    }
+                    if let Err((message, hint)) = registry(&mut source.schema_registry, references) {
+                        add(path, message, hint);
                     }
                 }
                 SourceKind::Http => {
@@ -310,6 +317,9 @@ impl Project {
             if let Err((reason, hint)) = resolve(&mut sink.url, schemes, references) {
                 add(path, reason, hint.unwrap_or_else(|| format!("url: {}127.0.0.1:PORT", schemes[0])));
                 continue;
+            }
+            if let Err((message, hint)) = registry(&mut sink.schema_registry, references) {
+                add(path.clone(), message, hint);
             }
             if sink.kind == SinkKind::Http && references == References::Resolve {
                 let found = resolve_all(sink.headers.values_mut().chain(&mut sink.secrets))
@@ -370,6 +380,24 @@ impl Project {
                 );
                 add(path.clone(), message, "use `format: json` or `format: cloudevents`".into());
             }
+            if flow.options.format == Format::Avro
+                && let Some(sink) = self.sinks.get(&flow.to)
+                && sink.kind == SinkKind::Kafka
+            {
+                if sink.schema_registry.is_none() {
+                    let message = format!(
+                        "`format: avro` needs a schema registry, and the sink `{}` has none",
+                        flow.to
+                    );
+                    let hint = format!("add `schema_registry: http://host:8081` to sinks/{}.yaml", flow.to);
+                    add(path.clone(), message, hint);
+                }
+                if flow.options.key.is_some() {
+                    let message =
+                        "`key` is not supported with `format: avro`: the key is a record of the table's key";
+                    add(path.clone(), message.into(), "remove `key`, or choose another format".into());
+                }
+            }
             if flow.options.mark && (flow.options.ddl != DdlPolicy::Hold || flow.options.history) {
                 let message =
                     "`mark` needs `ddl: hold`, and no `history`: a statement carries no mark".to_owned();
@@ -412,6 +440,7 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
         ("declare", !source.declare.is_empty(), !is_database),
         ("format", options.format != MessageFormat::default(), !is_database),
         ("secrets", !source.secrets.is_empty(), is_http),
+        ("schema_registry", source.schema_registry.is_some(), is_kafka),
         ("url", is_http && source.url.is_some(), false),
         ("on_gap", is_http && source.on_gap != OnGap::default(), false),
         ("path", !is_database && source.path.is_some(), false),
@@ -427,6 +456,14 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
     for (name, ..) in given.into_iter().filter(|(_, given, known)| *given && !known) {
         let hint = "remove it, or see docs/reference/config.md for whose it is".to_owned();
         out.push((format!("`{name}` means nothing to this kind of source"), hint));
+    }
+    if source.options.format == MessageFormat::Avro && is_http {
+        let message = "`format: avro` is for sources of kafka only".to_owned();
+        out.push((message, "push JSON: `format: debezium` has the same members".to_owned()));
+    }
+    if source.options.format == MessageFormat::Avro && is_kafka && source.schema_registry.is_none() {
+        let message = "`format: avro` needs a schema registry".to_owned();
+        out.push((message, "add `schema_registry: http://host:8081`".to_owned()));
     }
     for (table, declared) in &source.declare {
         if let Err(error) = Patterns::new(std::slice::from_ref(table), &[]) {
@@ -451,6 +488,7 @@ fn idle_keys(sink: &SinkConfig) -> Vec<&'static str> {
         ("headers", !sink.headers.is_empty(), is_http),
         ("secrets", !sink.secrets.is_empty(), is_http),
         ("timeout", sink.timeout.is_some(), is_http),
+        ("schema_registry", sink.schema_registry.is_some(), sink.kind == SinkKind::Kafka),
     ];
     given.into_iter().filter(|(_, given, known)| *given && !known).map(|(name, ..)| name).collect()
 }
@@ -504,6 +542,8 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
 fn format_refusal(flow: &FlowConfig, kind: SinkKind) -> Option<&'static str> {
     let format = flow.options.format;
     match kind {
+        SinkKind::Kafka => None,
+        _ if format == Format::Avro => Some("it is for topics of Kafka, whose schemas are in a registry"),
         SinkKind::Files if !format.tells_lsn() => {
             Some("it finds its progress in its last line, and this format does not name the lsn")
         }
@@ -617,6 +657,22 @@ fn resolve(url: &mut Option<Secret>, schemes: &[&str], references: References) -
     }
     *secret = Secret::new(text);
     Ok(())
+}
+
+/// The same for a schema registry, which need not be there. `Err` is what is wrong, and a hint.
+fn registry(url: &mut Option<Secret>, references: References) -> Result<(), (String, String)> {
+    if url.is_none() {
+        return Ok(());
+    }
+    let hint = "schema_registry: http://user:${env:REGISTRY_PASSWORD}@127.0.0.1:8081";
+    resolve(url, &["http://", "https://"], references).map_err(|(message, own)| {
+        (message.replace("`url`", "`schema_registry`"), own.unwrap_or_else(|| hint.to_owned()))
+    })?;
+    if references == References::Leave {
+        return Ok(());
+    }
+    let read = url.as_ref().map(flow::schema_registry::Registry::new).transpose();
+    read.map(|_| ()).map_err(|message| (format!("`schema_registry`: {message}"), hint.to_owned()))
 }
 
 const SECRETS_HINT: &str = "write ${env:NAME} or ${file:PATH}";

@@ -26,7 +26,7 @@ usage: cargo xtask CHORE
   test [NAME…]       install the servers that the tests use, then run every test, or those whose path holds NAME
   check              what CI asks of the sources: format, tidiness, lints, fresh reference pages
   servers [NAME…]    install real servers into the user's cache: mysql, mariadb, nats, redis, kafka, tidb,
-                     opensearch; when named, also the peer of benchmarks: debezium
+                     opensearch, registry; when named, also the peer of benchmarks: debezium
   docs [--check]     write docs/reference, or fail when it is stale
   tidy               the rules of the house that no compiler checks
   bench NAME [ARGS]  run a benchmark: capture, idle, soak; `bench help` lists their arguments

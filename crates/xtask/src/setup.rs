@@ -19,9 +19,9 @@ const NEEDED: [(&str, &str, &str); 10] = [
         "servers: mysql, mariadb, redis",
     ),
     ("pip", "python3-pip", "servers: nats"),
-    ("java", "openjdk-17-jre-headless", "servers: kafka, opensearch (Java 17 or newer)"),
+    ("java", "openjdk-17-jre-headless", "servers: kafka, opensearch, registry (Java 17 or newer)"),
     ("javac", "openjdk-17-jdk-headless", "servers: opensearch"),
-    ("mvn", "maven", "servers: kafka, opensearch"),
+    ("mvn", "maven", "servers: kafka, opensearch, registry"),
     (
         "go",
         "golang-go",

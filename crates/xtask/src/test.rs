@@ -10,13 +10,14 @@ use crate::servers;
 use crate::step::{cargo, loud, step, workspace};
 
 /// What a test that starts a server has in its source, and the server's name.
-const STARTS: [(&str, &str); 6] = [
+const STARTS: [(&str, &str); 7] = [
     ("MySql::start", "mysql"),
     ("MariaDb::start", "mariadb"),
     ("Nats::start", "nats"),
     ("TiDb::start", "tidb"),
     ("Redis::start", "redis"),
     ("OpenSearch::start", "opensearch"),
+    ("Registry::start", "registry"),
 ];
 
 /// The crate with the test that loads and runs each folder of `examples/`, and that test's file.

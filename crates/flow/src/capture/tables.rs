@@ -439,7 +439,7 @@ fn with_six_digits(ty: &ColumnType) -> ColumnType {
 
 /// How values of a column are read that nobody describes: as they look.
 fn open_wire(format: MessageFormat, ty: &ColumnType) -> Wire {
-    if format == MessageFormat::Debezium { Wire::Json } else { format.wire(ty) }
+    if matches!(format, MessageFormat::Debezium | MessageFormat::Avro) { Wire::Json } else { format.wire(ty) }
 }
 
 /// Type texts, and that a key is never NULL.

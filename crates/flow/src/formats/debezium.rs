@@ -16,31 +16,51 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use num_bigint::BigInt;
 use std::io::Write;
 
+/// What `source.version` says.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 const MICROS: i64 = 1_000_000;
 
-/// A change of a key is a delete, a tombstone and an insert. DDL has no message.
-pub fn messages(source: &str, record: &Record<'_>, schemas: bool) -> Vec<Message> {
-    let topic = topic(source, record);
-    let make = |key: Option<&Image<'_>>, value: Option<(&str, Option<&Image<'_>>, Option<&Image<'_>>)>| {
-        let key = key.and_then(|row| key_of(&topic, record, row, schemas));
-        let value =
-            value.map(|(op, before, after)| value_of(source, &topic, record, op, before, after, schemas));
-        Message { topic: topic.clone(), key, value }
-    };
+/// One message of a change: the row whose key it has, and what it says; one that says nothing is a tombstone.
+pub(super) struct Part<'r, 'a> {
+    pub key: Option<&'r Image<'a>>,
+    pub envelope: Option<Envelope<'r, 'a>>,
+}
+
+/// What a message says of a row.
+pub(super) struct Envelope<'r, 'a> {
+    pub op: &'static str,
+    pub before: Option<&'r Image<'a>>,
+    pub after: Option<&'r Image<'a>>,
+}
+
+/// The messages of a change. A change of a key is a delete, a tombstone and an insert. DDL has no message.
+pub(super) fn parts<'r, 'a>(record: &'r Record<'a>) -> Vec<Part<'r, 'a>> {
     let (before, after) = (record.before.as_ref(), record.after.as_ref());
+    let says = |op, before, after| Some(Envelope { op, before, after });
+    let part = |key, envelope| Part { key, envelope };
     match record.op {
-        Op::Read => vec![make(after, Some(("r", None, after)))],
-        Op::Insert => vec![make(after, Some(("c", None, after)))],
+        Op::Read => vec![part(after, says("r", None, after))],
+        Op::Insert => vec![part(after, says("c", None, after))],
         Op::Update if key_changed(record) => vec![
-            make(before, Some(("d", before, None))),
-            make(before, None),
-            make(after, Some(("c", None, after))),
+            part(before, says("d", before, None)),
+            part(before, None),
+            part(after, says("c", None, after)),
         ],
-        Op::Update => vec![make(after, Some(("u", before, after)))],
-        Op::Delete => vec![make(before, Some(("d", before, None))), make(before, None)],
-        Op::Truncate => vec![make(None, Some(("t", None, None)))],
+        Op::Update => vec![part(after, says("u", before, after))],
+        Op::Delete => vec![part(before, says("d", before, None)), part(before, None)],
+        Op::Truncate => vec![part(None, says("t", None, None))],
         Op::Ddl => vec![],
     }
+}
+
+pub fn messages(source: &str, record: &Record<'_>, schemas: bool) -> Vec<Message> {
+    let topic = topic(source, record);
+    let message = |part: Part<'_, '_>| Message {
+        topic: topic.clone(),
+        key: part.key.and_then(|row| key_of(&topic, record, row, schemas)),
+        value: part.envelope.map(|envelope| value_of(source, &topic, record, &envelope, schemas)),
+    };
+    parts(record).into_iter().map(message).collect()
 }
 
 fn key_changed(record: &Record<'_>) -> bool {
@@ -69,11 +89,10 @@ fn value_of(
     source: &str,
     topic: &str,
     record: &Record<'_>,
-    op: &str,
-    before: Option<&Image<'_>>,
-    after: Option<&Image<'_>>,
+    envelope: &Envelope<'_, '_>,
     schemas: bool,
 ) -> Vec<u8> {
+    let Envelope { op, before, after } = envelope;
     let mut out = Vec::new();
     if schemas {
         out.extend_from_slice(b"{\"schema\":");
@@ -100,33 +119,48 @@ fn value_of(
 }
 
 /// A time in microseconds and in nanoseconds.
-fn finer(ms: i64) -> (i128, i128) {
+pub(super) fn finer(ms: i64) -> (i128, i128) {
     (i128::from(ms) * 1000, i128::from(ms) * 1_000_000)
 }
 
+/// Where a change comes from, as far as a change knows it.
+pub(super) struct Origin<'r> {
+    pub gtid: Option<&'r str>,
+    pub file: &'r str,
+    pub offset: u64,
+    /// The place among the transaction's changes.
+    pub row: u64,
+    pub snapshot: bool,
+}
+
+pub(super) fn origin<'r>(record: &'r Record<'_>) -> Origin<'r> {
+    // Where there is no GTID, the transaction goes by `file:position`, and a file's name has a dot.
+    let id = record.txn.map_or("", |txn| &txn.id);
+    let place = id.rsplit_once(':').filter(|(file, _)| file.contains('.'));
+    let place = place.and_then(|(file, offset)| Some((file, offset.parse::<u64>().ok()?)));
+    let gtid = (place.is_none() && !id.is_empty()).then_some(id);
+    let (file, offset) = place.unwrap_or_default();
+    let row = record.txn.map_or(0, |txn| txn.index);
+    Origin { gtid, file, offset, row, snapshot: record.op == Op::Read }
+}
+
 fn put_source(out: &mut Vec<u8>, source: &str, record: &Record<'_>) {
-    let (version, ms) = (env!("CARGO_PKG_VERSION"), record.ts_ms);
-    write!(out, "{{\"version\":\"{version}\",\"connector\":\"mysql\",\"name\":").expect("memory");
+    let Origin { gtid, file, offset, row, snapshot } = origin(record);
+    let ms = record.ts_ms;
+    write!(out, "{{\"version\":\"{VERSION}\",\"connector\":\"mysql\",\"name\":").expect("memory");
     put_string(out, source);
-    let snapshot = record.op == Op::Read;
     write!(out, ",\"ts_ms\":{ms},\"snapshot\":\"{snapshot}\",\"db\":").expect("memory");
     put_string(out, &record.table.name.db);
     let (us, ns) = finer(ms);
     write!(out, ",\"sequence\":null,\"ts_us\":{us},\"ts_ns\":{ns},\"table\":").expect("memory");
     put_string(out, &record.table.name.table);
     out.extend_from_slice(b",\"server_id\":0,\"gtid\":");
-    // Where there is no GTID, the transaction goes by `file:position`, and a file's name has a dot.
-    let id = record.txn.map_or("", |txn| &txn.id);
-    let place = id.rsplit_once(':').filter(|(file, _)| file.contains('.'));
-    let place = place.and_then(|(file, offset)| Some((file, offset.parse::<u64>().ok()?)));
-    match place {
-        None if !id.is_empty() => put_string(out, id),
-        _ => out.extend_from_slice(b"null"),
+    match gtid {
+        Some(gtid) => put_string(out, gtid),
+        None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"file\":");
-    let (file, offset) = place.unwrap_or_default();
     put_string(out, file);
-    let row = record.txn.map_or(0, |txn| txn.index);
     write!(out, ",\"pos\":{offset},\"row\":{row},\"thread\":null,\"query\":null}}").expect("memory");
 }
 
@@ -158,7 +192,7 @@ fn put_cell(out: &mut Vec<u8>, column: &Column, value: ValueRef<'_>, snapshot: b
         ValueRef::Float(v) if schema::kind(column) == Kind::Double => put_double(out, f64::from(v)),
         ValueRef::Float(v) => put_float(out, v),
         ValueRef::Double(v) => put_double(out, v),
-        ValueRef::Decimal(v) => put_decimal(out, v),
+        ValueRef::Decimal(v) => put_bytes(out, &unscaled(v)),
         ValueRef::Date(v) => put_or_zero(out, column, days_of(v)),
         ValueRef::Time(v) => put_int(out, v),
         ValueRef::DateTime(v) => put_or_zero(out, column, datetime(column, v)),
@@ -205,19 +239,19 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 fn put_bits(out: &mut Vec<u8>, column: &Column, value: u64) {
     match column.ty {
         ColumnType::Bit { bits: 1 } => write!(out, "{}", value != 0).expect("memory"),
-        ColumnType::Bit { bits } => {
-            let bytes = usize::from(bits).div_ceil(8).min(8);
-            put_bytes(out, &value.to_le_bytes()[..bytes]);
-        }
+        ColumnType::Bit { bits } => put_bytes(out, &value.to_le_bytes()[..bytes_of_bits(bits)]),
         _ => put_int(out, value as i64),
     }
 }
 
+pub(super) fn bytes_of_bits(bits: u8) -> usize {
+    usize::from(bits).div_ceil(8).min(8)
+}
+
 /// The unscaled number in two's complement, big end first, as short as it goes.
-fn put_decimal(out: &mut Vec<u8>, text: &str) {
+pub(super) fn unscaled(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'.').collect();
-    let number = BigInt::parse_bytes(&digits, 10).unwrap_or_default();
-    put_bytes(out, &number.to_signed_bytes_be());
+    BigInt::parse_bytes(&digits, 10).unwrap_or_default().to_signed_bytes_be()
 }
 
 /// A day that no calendar has is NULL, or 1970-01-01 where the column cannot be NULL.
@@ -228,13 +262,13 @@ fn put_or_zero(out: &mut Vec<u8>, column: &Column, value: Option<i64>) {
     }
 }
 
-fn days_of(date: Date) -> Option<i64> {
+pub(super) fn days_of(date: Date) -> Option<i64> {
     let days = days_of_date(date);
     (value::date_of_days(days) == date && date.month > 0).then_some(days)
 }
 
 /// Milliseconds up to three fraction digits, else microseconds.
-fn datetime(column: &Column, value: DateTime) -> Option<i64> {
+pub(super) fn datetime(column: &Column, value: DateTime) -> Option<i64> {
     let days = days_of(value.date)?;
     let seconds = i64::from(value.hour) * 3600 + i64::from(value.minute) * 60 + i64::from(value.second);
     let micros = (days * 86_400 + seconds) * MICROS + i64::from(value.micro);
@@ -244,31 +278,54 @@ fn datetime(column: &Column, value: DateTime) -> Option<i64> {
     })
 }
 
-fn put_timestamp(out: &mut Vec<u8>, column: &Column, micros: i64, snapshot: bool) {
+/// The zero timestamp of a column that cannot be NULL.
+pub(super) const TIMESTAMP_NONE: &str = "1970-01-01T00:00:00Z";
+
+/// `None` is the zero timestamp.
+pub(super) fn timestamp(column: &Column, micros: i64, snapshot: bool) -> Option<String> {
     let fsp = if let ColumnType::Timestamp { fsp } = column.ty { fsp } else { 0 };
     if micros == value::TIMESTAMP_ZERO {
-        let zero: &[u8] = if column.nullable { b"null" } else { b"\"1970-01-01T00:00:00Z\"" };
-        out.extend_from_slice(zero);
-        return;
+        return None;
     }
     let text = format_timestamp(micros, fsp);
     if snapshot && fsp > 0 {
         let short = text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');
-        return put_string(out, &format!("{short}Z"));
+        return Some(format!("{short}Z"));
     }
-    put_string(out, &text);
+    Some(text)
+}
+
+fn put_timestamp(out: &mut Vec<u8>, column: &Column, micros: i64, snapshot: bool) {
+    match timestamp(column, micros, snapshot) {
+        Some(text) => put_string(out, &text),
+        None if column.nullable => out.extend_from_slice(b"null"),
+        None => put_string(out, TIMESTAMP_NONE),
+    }
+}
+
+/// The SRID, and the WKB behind it.
+pub(super) fn geometry(stored: &[u8]) -> (u32, &[u8]) {
+    let (srid, wkb) = stored.split_at(stored.len().min(4));
+    (srid.try_into().map_or(0, u32::from_le_bytes), wkb)
+}
+
+/// The coordinates of a point: order of bytes, type, and the two of them.
+pub(super) fn point(wkb: &[u8]) -> (f64, f64) {
+    let number = |at: usize| {
+        let bytes: [u8; 8] = wkb.get(at..at + 8).and_then(|b| b.try_into().ok()).unwrap_or_default();
+        f64::from_le_bytes(bytes)
+    };
+    (number(5), number(13))
 }
 
 fn put_geometry(out: &mut Vec<u8>, column: &Column, stored: &[u8]) {
-    let (srid, wkb) = stored.split_at(stored.len().min(4));
-    let srid = srid.try_into().map_or(0, u32::from_le_bytes);
+    let (srid, wkb) = geometry(stored);
     out.push(b'{');
     if schema::kind(column) == Kind::Point {
-        // Order of bytes, type, and the two coordinates.
-        for (name, at) in [("x", 5), ("y", 13)] {
-            let bytes: [u8; 8] = wkb.get(at..at + 8).and_then(|b| b.try_into().ok()).unwrap_or_default();
+        let (x, y) = point(wkb);
+        for (name, number) in [("x", x), ("y", y)] {
             write!(out, "\"{name}\":").expect("memory");
-            put_double(out, f64::from_le_bytes(bytes));
+            put_double(out, number);
             out.push(b',');
         }
     }
@@ -281,7 +338,7 @@ fn put_geometry(out: &mut Vec<u8>, column: &Column, stored: &[u8]) {
 }
 
 /// JSON without the spaces that MySQL prints after `,` and `:`.
-fn without_spaces(json: &str) -> String {
+pub(super) fn without_spaces(json: &str) -> String {
     let (mut out, mut quoted, mut escaped) = (String::with_capacity(json.len()), false, false);
     for c in json.chars() {
         if c == ' ' && !quoted {

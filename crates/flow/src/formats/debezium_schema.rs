@@ -97,7 +97,7 @@ fn put_field(out: &mut Vec<u8>, column: &Column) {
         Kind::Double => (plain("double"), String::new()),
         Kind::String => (plain("string"), String::new()),
         Kind::Bytes => (plain("bytes"), String::new()),
-        Kind::Named(base, name) => (plain(base), format!("{}{}", named(name), parameters(column))),
+        Kind::Named(base, name) => (plain(base), format!("{}{}", named(name), put_parameters(column))),
         Kind::Point => {
             (POINT.to_owned(), named("io.debezium.data.geometry.Point") + ",\"doc\":\"Geometry (POINT)\"")
         }
@@ -119,7 +119,12 @@ fn named(name: &str) -> String {
     format!(",\"name\":\"{name}\",\"version\":1")
 }
 
-fn parameters(column: &Column) -> String {
+fn put_parameters(column: &Column) -> String {
+    parameters(column).map_or_else(String::new, |object| format!(",\"parameters\":{object}"))
+}
+
+/// What the name of a type does not say of it, as an object.
+pub fn parameters(column: &Column) -> Option<String> {
     let text = match &column.ty {
         ColumnType::Decimal { precision, scale } => {
             format!("\"scale\":\"{scale}\",\"connect.decimal.precision\":\"{precision}\"")
@@ -130,9 +135,9 @@ fn parameters(column: &Column) -> String {
             put_string(&mut list, &labels.join(","));
             format!("\"allowed\":{}", String::from_utf8_lossy(&list))
         }
-        _ => return String::new(),
+        _ => return None,
     };
-    format!(",\"parameters\":{{{text}}}")
+    Some(format!("{{{text}}}"))
 }
 
 const POINT: &str = r#""type":"struct","fields":[{"type":"double","optional":false,"field":"x"},{"type":"double","optional":false,"field":"y"},{"type":"bytes","optional":true,"field":"wkb"},{"type":"int32","optional":true,"field":"srid"}]"#;

@@ -4,6 +4,7 @@
 //! A change makes no message, one, or several: a delete in `debezium` is two. [`Encoder::messages`] gives them to sinks with
 //! keys and topics; [`Encoder::lines`] writes them one a line.
 
+pub mod avro;
 mod canal;
 mod cloudevents;
 mod debezium;
@@ -34,10 +35,13 @@ pub enum Format {
     Canal,
     /// CloudEvents 1.0, structured, around our own.
     CloudEvents,
+    /// Debezium's envelope in Avro, with its schemas in a registry. For topics of Kafka only.
+    Avro,
 }
 
 impl Format {
-    pub const ALL: [Self; 5] = [Self::Json, Self::Debezium, Self::Maxwell, Self::Canal, Self::CloudEvents];
+    /// Those that are text.
+    pub const TEXTS: [Self; 5] = [Self::Json, Self::Debezium, Self::Maxwell, Self::Canal, Self::CloudEvents];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -46,11 +50,23 @@ impl Format {
             Self::Maxwell => "maxwell",
             Self::Canal => "canal",
             Self::CloudEvents => "cloudevents",
+            Self::Avro => "avro",
         }
     }
 
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
+    /// One that is text.
+    pub fn parse_text(name: &str) -> Option<Self> {
+        Self::TEXTS.into_iter().find(|format| format.name() == name)
+    }
+
+    /// Whether a message is a line of text.
+    pub const fn is_text(self) -> bool {
+        !matches!(self, Self::Avro)
+    }
+
+    /// Whether a delete is two messages, of which the second is a tombstone.
+    pub const fn has_tombstones(self) -> bool {
+        matches!(self, Self::Debezium | Self::Avro)
     }
 
     /// Whether each message names its epoch and lsn, so that a reader can tell a repeat.
@@ -70,7 +86,7 @@ pub struct Message {
     pub value: Option<Vec<u8>>,
 }
 
-/// Writes the changes of one source in one format.
+/// Writes the changes of one source in one format; `avro`, which needs the ids of its schemas, is in [`avro`].
 #[derive(Clone, Debug)]
 pub struct Encoder {
     pub format: Format,
@@ -104,6 +120,7 @@ impl Encoder {
             Format::Canal => canal::put(out, record),
             Format::CloudEvents => cloudevents::put(out, &self.source, record),
             Format::Debezium => unreachable!("a change in `debezium` is several messages"),
+            Format::Avro => unreachable!("a message in `avro` has the ids of its schemas"),
         }
         true
     }

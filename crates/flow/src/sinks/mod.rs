@@ -38,7 +38,7 @@ pub fn build(
         }
         SinkKind::Kafka => {
             let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
-            Box::new(kafka::KafkaSink::new(flow_name, source, url, flow))
+            Box::new(kafka::KafkaSink::new(flow_name, source, url, sink.schema_registry.as_ref(), flow)?)
         }
         SinkKind::Nats => {
             let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;

@@ -5,7 +5,9 @@ use crate::node::{Node, assert_dense, mysql_source, run_all, sqlite_rows};
 use crate::random::Rng;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use testkit::{Kafka, KafkaCompression, KafkaOptions, MySql, MySqlOptions, SqlServer};
+use testkit::{
+    Kafka, KafkaCompression, KafkaOptions, MySql, MySqlOptions, Registry, RegistryOptions, SqlServer,
+};
 
 const TABLE: &str = "CREATE TABLE shop.types (id INT PRIMARY KEY, bu BIGINT UNSIGNED, i INT UNSIGNED, t TINYINT, n DECIMAL(20,5), \
     big DECIMAL(65,30), f FLOAT, d DOUBLE, dt DATE, ti TIME(3), d0 DATETIME, d6 DATETIME(6), ts TIMESTAMP(3) NULL, y YEAR, \
@@ -57,7 +59,10 @@ async fn rows_come_back_through_kafka_as_they_were_in_every_format() {
         Kafka::start(KafkaOptions { settings: vec!["num.partitions=3".into()], ..Default::default() })
             .await
             .unwrap();
+    let registry = Registry::start(RegistryOptions::default()).await.unwrap();
+    let in_avro = format!("schema_registry: {}\n{DECLARED_BESIDE}", registry.url());
     let copies = [
+        ("avro", "avro", "", &in_avro[..]),
         ("json", "json", "", DECLARED),
         ("debezium", "debezium", "", DECLARED),
         ("schemas", "debezium", "schemas: true, ", DECLARED_BESIDE),
@@ -66,7 +71,10 @@ async fn rows_come_back_through_kafka_as_they_were_in_every_format() {
     ];
     let mut node = Node::new(&[
         ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
-        ("sinks/broker.yaml", format!("kind: kafka\nurl: {}\n", kafka.url())),
+        (
+            "sinks/broker.yaml",
+            format!("kind: kafka\nurl: {}\nschema_registry: {}\n", kafka.url(), registry.url()),
+        ),
         ("sinks/db.yaml", format!("kind: mysql\nurl: {}\n", server.url())),
     ]);
     for (name, format, schemas, declare) in copies {

@@ -4,6 +4,7 @@
 
 mod access;
 mod answers;
+mod avro;
 mod away;
 mod bank;
 mod cache;

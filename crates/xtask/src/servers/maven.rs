@@ -3,15 +3,43 @@
 //! Maven resolves a project file of ours that has nothing but dependencies. Its own download cache is the user's.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::step::{need, quiet, step};
 
 /// The plugin that copies; named so that a new release does not change what is installed.
 const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+
+/// The same plugin's goal for one file. This release takes it without its project file's parent, which a mirror may lack.
+const GET: &str = "org.apache.maven.plugins:maven-dependency-plugin:2.8:get";
+
+/// Fetches one `group:artifact:version:type:classifier`, and nothing that it depends on, into a repository of `work`.
+pub fn fetch(artifact: &str, work: &Path) -> Result<PathBuf> {
+    need("java", "apt-get install openjdk-17-jre-headless")?;
+    need("mvn", "apt-get install maven")?;
+    let repository = work.join("repository");
+    step(&format!("download {artifact} (about 110 MB)"), || {
+        quiet(
+            Command::new("mvn")
+                .args(["--batch-mode", "--no-transfer-progress", "--quiet", GET, "-Dtransitive=false"])
+                .arg(format!("-Dartifact={artifact}"))
+                .arg(format!("-Dmaven.repo.local={}", repository.display()))
+                .current_dir(work),
+        )
+    })?;
+    Ok(repository.join(path_of(artifact)?))
+}
+
+/// Where a repository has an artifact.
+fn path_of(artifact: &str) -> Result<PathBuf> {
+    let [group, name, version, kind, classifier] =
+        artifact.split(':').collect::<Vec<_>>().try_into().ok().context("not five words")?;
+    let folder = Path::new(&group.replace('.', "/")).join(name).join(version);
+    Ok(folder.join(format!("{name}-{version}-{classifier}.{kind}")))
+}
 
 /// Fills `install/lib` with the jars of these `group:artifact:version` and of what they depend on when they run.
 pub fn copy_jars(artifacts: &[&str], install: &Path, work: &Path) -> Result<()> {
@@ -50,7 +78,7 @@ fn pom(artifacts: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::pom;
+    use super::{path_of, pom};
 
     #[test]
     fn a_project_file_names_each_artifact() {
@@ -61,5 +89,11 @@ mod tests {
             )
         );
         assert_eq!(text.matches("<dependency>").count(), 2);
+    }
+
+    #[test]
+    fn an_artifact_has_its_place_in_a_repository() {
+        let path = path_of("org.example:server:1.2:tar.gz:all").unwrap();
+        assert_eq!(path.to_str(), Some("org/example/server/1.2/server-1.2-all.tar.gz"));
     }
 }

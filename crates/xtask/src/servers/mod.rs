@@ -9,6 +9,7 @@
 //!   NAME/template/   mysql, mariadb: an initialised data folder to copy
 //!   NAME/lib/        kafka, opensearch, debezium: jars, which the machine's own Java runs
 //!   NAME/classes/    opensearch: our program that starts the node
+//!   NAME/            registry: the application as its archive has it
 //!   NAME.work/       downloads and build caches, removed after a success
 //!   NAME.lock        held while NAME is installed
 //! ```
@@ -25,6 +26,7 @@ mod mysql;
 mod nats;
 mod opensearch;
 mod redis;
+mod registry;
 mod tidb;
 
 use std::env;
@@ -46,7 +48,7 @@ struct Recipe {
     peer: bool,
 }
 
-const RECIPES: [Recipe; 8] = [
+const RECIPES: [Recipe; 9] = [
     Recipe { name: "mysql", version: mysql::VERSION, install: mysql::install, peer: false },
     Recipe { name: "mariadb", version: mariadb::VERSION, install: mariadb::install, peer: false },
     Recipe { name: "nats", version: nats::VERSION, install: nats::install, peer: false },
@@ -54,6 +56,7 @@ const RECIPES: [Recipe; 8] = [
     Recipe { name: "redis", version: redis::VERSION, install: redis::install, peer: false },
     Recipe { name: "kafka", version: kafka::VERSION, install: kafka::install, peer: false },
     Recipe { name: "opensearch", version: opensearch::VERSION, install: opensearch::install, peer: false },
+    Recipe { name: "registry", version: registry::VERSION, install: registry::install, peer: false },
     Recipe { name: "debezium", version: debezium::VERSION, install: debezium::install, peer: true },
 ];
 

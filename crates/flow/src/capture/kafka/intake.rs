@@ -4,6 +4,7 @@
 use super::KafkaSource;
 use super::consumer::{Fetched, Live};
 use super::plan::Topics;
+use super::unpack::{NotUnpacked, Unpacked, Unpacker};
 use crate::capture::CaptureError;
 use crate::capture::tables::{Prepared, Tables};
 use crate::capture::writer::JournalHandle;
@@ -29,6 +30,8 @@ pub struct Intake {
     patterns: Arc<Patterns>,
     handle: JournalHandle,
     tables: Tables,
+    /// For messages that are no text.
+    unpacker: Option<Unpacker>,
     batch: Batch,
     skipped: u64,
     /// By partition: where its records end, and where those end that may be read.
@@ -45,7 +48,13 @@ struct Open {
 }
 
 impl Intake {
-    pub fn new(source: &KafkaSource, tables: Tables, next_lsn: u64, skipped: u64) -> Self {
+    pub fn new(
+        source: &KafkaSource,
+        tables: Tables,
+        unpacker: Option<Unpacker>,
+        next_lsn: u64,
+        skipped: u64,
+    ) -> Self {
         let config: &SourceConfig = &source.config;
         Self {
             source: Arc::clone(&source.name),
@@ -54,6 +63,7 @@ impl Intake {
             patterns: Arc::clone(&source.patterns),
             handle: source.handle.clone(),
             tables,
+            unpacker,
             batch: source.handle.batch(next_lsn),
             skipped,
             ends: HashMap::new(),
@@ -152,13 +162,30 @@ impl Intake {
         slot: &mut i64,
     ) -> Result<bool, CaptureError> {
         let source = Arc::clone(&self.source);
-        let message = Incoming {
-            source: &source,
-            topic: &part.topic,
-            key: record.key.as_deref(),
-            value: record.value.as_deref(),
+        let (unpacked, key, value);
+        let known = match &mut self.unpacker {
+            None => {
+                (key, value) = (record.key.as_deref(), record.value.as_deref());
+                Ok(())
+            }
+            Some(unpacker) => {
+                let told = match unpacker.unpack(record).await {
+                    Ok(told) => Ok(told),
+                    Err(NotUnpacked::Bad(reason)) => Err(reason),
+                    Err(NotUnpacked::Unasked(error)) => {
+                        self.close(part, open, record.offset, slot);
+                        return Err(error);
+                    }
+                };
+                let failed = told.as_ref().err().cloned();
+                unpacked = told.unwrap_or_else(|_| Unpacked::default());
+                (key, value) = (unpacked.key.as_deref(), unpacked.value.as_deref());
+                failed.map_or(Ok(()), Err)
+            }
         };
-        let prepared = decode(self.format, message).and_then(|changes| self.prepare(changes));
+        let message = Incoming { source: &source, topic: &part.topic, key, value };
+        let prepared =
+            known.and_then(|()| decode(self.format, message)).and_then(|changes| self.prepare(changes));
         let changes = match prepared {
             Ok(changes) => changes,
             Err(reason) => {

@@ -7,6 +7,7 @@
 pub mod consumer;
 mod intake;
 pub mod plan;
+pub mod unpack;
 
 use super::mysql::{Anew, Control};
 use super::status::{PositionStatus, SnapshotStatus, SourceStatus, StatusCell};
@@ -14,6 +15,7 @@ use super::tables::Tables;
 use super::writer::JournalHandle;
 use super::{CaptureError, CaptureErrorKind};
 use crate::config::{OnGap, SourceConfig};
+use crate::formats::decode::MessageFormat;
 use crate::kafka::login;
 use crate::kafka::wire::{Cluster, WireError};
 use crate::patterns::{Patterns, wildcard};
@@ -27,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
+use unpack::Unpacker;
 
 /// How often topics and partitions are looked for.
 const DISCOVER_INTERVAL: Duration = Duration::from_secs(5);
@@ -90,6 +93,9 @@ pub async fn list_topics(config: &SourceConfig) -> Result<Vec<(String, usize)>, 
     let names = consumer.discover(|topic| wanted(config, topic)).await.map_err(explain)?;
     // Offsets tell whether we may read.
     let live = consumer.live(&names).await.map_err(explain)?;
+    if let Some(mut unpacker) = unpacker(config)? {
+        unpacker.probe().await?;
+    }
     Ok(live.into_iter().map(|(name, now)| (name, now.earliest.len())).collect())
 }
 
@@ -112,6 +118,12 @@ pub fn consumer(config: &SourceConfig) -> Result<Consumer, CaptureError> {
         CaptureError::fatal(message, "write kafka://host:9092, several hosts with commas; kafkas:// for TLS")
     })?;
     Ok(Consumer::new(Cluster::new(seeds, security)))
+}
+
+/// What reads messages that are no text.
+pub fn unpacker(config: &SourceConfig) -> Result<Option<Unpacker>, CaptureError> {
+    let packed = config.options.format == MessageFormat::Avro;
+    packed.then(|| Unpacker::new(config.schema_registry.as_ref(), "source")).transpose()
 }
 
 pub fn explain(error: WireError) -> CaptureError {
@@ -145,7 +157,8 @@ async fn session(
     let state = source.handle.reset().await?;
     let config = &source.config;
     let tables = Tables::new(config.options.format, config.declare.clone(), state.tables.into_values());
-    let mut intake = Intake::new(source, tables, state.next_lsn, *skipped);
+    let unpacker = unpacker(config)?;
+    let mut intake = Intake::new(source, tables, unpacker, state.next_lsn, *skipped);
     intake.note_ends(&live);
     warn_idle(source, &topics, idle);
     let (mut discovered, mut stale_since) = (Instant::now(), None);

@@ -33,6 +33,8 @@ pub enum MessageFormat {
     Debezium,
     /// Maxwell's row messages.
     Maxwell,
+    /// Debezium's envelope in Avro, with its schemas in a registry. For topics of Kafka only.
+    Avro,
     /// Canal's flat messages.
     Canal,
     /// Each message is a row as it is now, a JSON object; one without a value deletes the row of its key. Tables go by the
@@ -45,6 +47,7 @@ impl MessageFormat {
         match self {
             Self::Json => "json",
             Self::Debezium => "debezium",
+            Self::Avro => "avro",
             Self::Maxwell => "maxwell",
             Self::Canal => "canal",
             Self::Plain => "plain",
@@ -54,7 +57,7 @@ impl MessageFormat {
     /// How it writes the values of a column that no schema describes.
     pub fn wire(self, ty: &base::ColumnType) -> Wire {
         match self {
-            Self::Debezium => Wire::debezium(ty),
+            Self::Debezium | Self::Avro => Wire::debezium(ty),
             Self::Canal => Wire::Canal,
             Self::Json | Self::Maxwell | Self::Plain => Wire::Json,
         }
@@ -99,7 +102,8 @@ pub enum Told<'a> {
     Connect(&'a RawValue),
 }
 
-/// The changes of one message: none for what holds no row, such as a tombstone. `Err` says what is wrong with it.
+/// The changes of one message: none for what holds no row, such as a tombstone. `Err` says what is wrong with it. One in
+/// `avro` comes as [`super::avro::decode`] tells it.
 pub fn decode<'a>(format: MessageFormat, message: Incoming<'a>) -> Result<Vec<Decoded<'a>>, String> {
     if format == MessageFormat::Plain {
         return plain::decode(message).map(|decoded| decoded.into_iter().collect());
@@ -108,7 +112,9 @@ pub fn decode<'a>(format: MessageFormat, message: Incoming<'a>) -> Result<Vec<De
     let value = cells::parse(value, "value")?;
     match format {
         MessageFormat::Json => own::decode(&value).map(|decoded| decoded.into_iter().collect()),
-        MessageFormat::Debezium => debezium::decode(message.key, value).map(|one| one.into_iter().collect()),
+        MessageFormat::Debezium | MessageFormat::Avro => {
+            debezium::decode(message.key, value).map(|one| one.into_iter().collect())
+        }
         MessageFormat::Maxwell => maxwell::decode(message.key, &value).map(|one| one.into_iter().collect()),
         MessageFormat::Canal => canal::decode(&value),
         MessageFormat::Plain => Ok(Vec::new()),

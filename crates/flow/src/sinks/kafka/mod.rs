@@ -10,9 +10,10 @@ mod progress;
 use crate::capture::kafka::consumer::Consumer;
 use crate::config::{FlowConfig, KafkaCodec};
 use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
-use crate::formats::{Encoder, Format, Message, Record};
+use crate::formats::{Encoder, Format, Message, Record, avro};
 use crate::kafka::login;
 use crate::kafka::wire::{Cluster, WireError};
+use crate::schema_registry::{Registry, RegistryError};
 use crate::sinks::json::reference;
 use async_trait::async_trait;
 use base::{Op, Secret, Table, TableName, Value};
@@ -54,6 +55,8 @@ pub struct KafkaSink {
     exactly_once: bool,
     transaction_age_max: Duration,
     codec: Codec,
+    /// Not in `open`: what it said stays true.
+    registry: Option<Registry>,
     open: Option<Open>,
 }
 
@@ -72,11 +75,15 @@ struct Open {
     routes: HashMap<(u32, u32), Arc<Route>>,
     /// What each topic would be called if Kafka took every name, and the table that it is of.
     topics: HashMap<String, (String, TableName)>,
+    /// `avro`: what each table's records are called, and the table.
+    records: HashMap<String, TableName>,
 }
 
 struct Route {
     topic: String,
     partitions: usize,
+    /// `avro`: what the registry calls the table's schemas.
+    schemas: Option<avro::Ids>,
 }
 
 /// Batches that wait, by partition, each in order.
@@ -142,9 +149,20 @@ impl KeyTemplate {
 }
 
 impl KafkaSink {
-    pub fn new(flow: &str, source: &str, url: &Secret, config: &FlowConfig) -> Self {
+    /// `Err` says what is wrong with the registry's URL.
+    pub fn new(
+        flow: &str,
+        source: &str,
+        url: &Secret,
+        registry: Option<&Secret>,
+        config: &FlowConfig,
+    ) -> Result<Self, SinkError> {
         let options = &config.options;
-        Self {
+        let registry = registry.map(Registry::new).transpose().map_err(|message| SinkError::Blocked {
+            message,
+            hint: "write schema_registry: http://host:8081, or https:// for TLS".into(),
+        })?;
+        Ok(Self {
             flow: flow.to_owned(),
             source: source.to_owned(),
             url: url.clone(),
@@ -164,8 +182,9 @@ impl KafkaSink {
                 KafkaCodec::Gzip => Codec::Gzip,
                 KafkaCodec::Zstd => Codec::Zstd,
             },
+            registry,
             open: None,
-        }
+        })
     }
 
     fn cluster(&self) -> Result<Cluster, SinkError> {
@@ -204,11 +223,39 @@ impl KafkaSink {
         }
         let made = open.publisher.partitions(&topic, &self.settings).await;
         let partitions = made.map_err(|error| self.explain(error))?;
-        let route = Arc::new(Route { topic, partitions });
+        let schemas = if self.encoder.format == Format::Avro {
+            Some(self.register(&topic, table).await?)
+        } else {
+            None
+        };
+        let route = Arc::new(Route { topic, partitions, schemas });
         if let Some(open) = &mut self.open {
             open.routes.insert((table.id, table.version), Arc::clone(&route));
         }
         Ok(route)
+    }
+
+    /// Tells the registry the schemas of a table's messages, under the names that go by its topic.
+    async fn register(&mut self, topic: &str, table: &Table) -> Result<avro::Ids, SinkError> {
+        let schemas = avro::schemas(&self.source, table).map_err(|message| SinkError::Blocked {
+            message,
+            hint: "give one of them another name by the step `rename` of the flow's `transform`".into(),
+        })?;
+        let Some(open) = &mut self.open else { return Err(self.explain(WireError::broken("not connected"))) };
+        let first = open.records.entry(schemas.namespace.clone()).or_insert_with(|| table.name.clone());
+        if *first != table.name {
+            return Err(one_record(&schemas.namespace, first, &table.name));
+        }
+        let registry = self.registry.as_mut().ok_or_else(|| SinkError::Blocked {
+            message: "`format: avro` needs a schema registry".into(),
+            hint: "add `schema_registry: http://host:8081` to the sink's file".into(),
+        })?;
+        let key = match &schemas.key {
+            Some(key) => Some(registry.id_of(&format!("{topic}-key"), key).await.map_err(of_registry)?),
+            None => None,
+        };
+        let value = registry.id_of(&format!("{topic}-value"), &schemas.value).await.map_err(of_registry)?;
+        Ok(avro::Ids { key, value })
     }
 
     /// The topic that a table's rows go to.
@@ -230,7 +277,7 @@ impl KafkaSink {
             ddl: None,
             whole: None,
         };
-        self.messages(&change).into_iter().next()
+        self.messages(&change, None).ok()?.into_iter().next()
     }
 
     /// Reads the cluster that this writes to.
@@ -239,16 +286,20 @@ impl KafkaSink {
     }
 
     /// The messages of a change: those of its format, and tombstones where the flow asks for them.
-    fn messages(&self, change: &OutChange) -> Vec<Message> {
+    fn messages(&self, change: &OutChange, schemas: Option<avro::Ids>) -> Result<Vec<Message>, SinkError> {
         let record = Record::of_out(change);
+        if let Some(ids) = schemas {
+            let refused = |reason| SinkError::Row { lsn: change.lsn, reason };
+            return avro::messages(&self.source, &record, ids).map_err(refused);
+        }
         let mut messages = self.encoder.messages(&record);
         if let Some(template) = &self.key {
             for message in messages.iter_mut().filter(|message| message.key.is_some()) {
                 message.key = template.of(&record).or(message.key.take());
             }
         }
-        if !self.tombstones || self.encoder.format == Format::Debezium || change.table.key.is_empty() {
-            return messages;
+        if !self.tombstones || self.encoder.format.has_tombstones() || change.table.key.is_empty() {
+            return Ok(messages);
         }
         let tombstone = |key| Message { topic: String::new(), key: Some(key), value: None };
         let old = || {
@@ -268,12 +319,22 @@ impl KafkaSink {
             }
             _ => {}
         }
-        messages
+        Ok(messages)
     }
 
     async fn send(&mut self, changes: &[&OutChange]) -> Result<(), SinkError> {
         let mut pending = Pending::default();
         let mut last: Option<((u32, u32), Arc<Route>)> = None;
+        if self.encoder.format == Format::Avro {
+            // All schemas before the first row: one that is missing then leaves nothing half sent.
+            let mut known = None;
+            for change in changes {
+                let id = (change.table.id, change.table.version);
+                if known.replace(id) != Some(id) {
+                    self.route(&change.table).await?;
+                }
+            }
+        }
         for (index, change) in changes.iter().enumerate() {
             let id = (change.table.id, change.table.version);
             let route = match &last {
@@ -285,7 +346,7 @@ impl KafkaSink {
             if let Some(txn) = &change.txn {
                 headers.push(("txn", txn.id.as_bytes()));
             }
-            for message in self.messages(change) {
+            for message in self.messages(change, route.schemas)? {
                 let partition = message.key.as_deref().map_or(0, |key| partition_of(key, route.partitions));
                 pending.push((&route.topic, partition as i32), index, &message, &headers);
             }
@@ -332,6 +393,16 @@ impl KafkaSink {
 
     /// In place of a row that is larger than its topic takes: where it can be had.
     fn by_reference(&self, change: &OutChange, refused: &Batch) -> Result<Batch, SinkError> {
+        if self.encoder.format == Format::Avro {
+            // A reference is no record of the table's schema: who reads Avro could not read it.
+            return Err(SinkError::Row {
+                lsn: change.lsn,
+                reason: format!(
+                    "its topic takes no message of {} bytes: raise max.message.bytes, then retry it",
+                    refused.bytes()
+                ),
+            });
+        }
         let value = reference(&self.source, change, refused.bytes());
         let key = refused.first_key();
         let (epoch, lsn) = (change.epoch.to_string(), change.lsn.to_string());
@@ -457,6 +528,28 @@ impl KafkaSink {
     }
 }
 
+fn of_registry(error: RegistryError) -> SinkError {
+    match error {
+        RegistryError::Away(_) => SinkError::Unavailable { message: error.to_string() },
+        RegistryError::Refused { ref hint, .. } => {
+            SinkError::Blocked { hint: hint.clone(), message: error.to_string() }
+        }
+    }
+}
+
+/// The schemas of two tables would have one name, and programs that are made of schemas would take one for the other.
+fn one_record(record: &str, first: &TableName, second: &TableName) -> SinkError {
+    SinkError::Blocked {
+        message: format!(
+            "the rows of `{first}` and `{second}` would both be called `{record}`: Avro takes ASCII letters, digits and `_`"
+        ),
+        hint: format!(
+            "give one of them another name by `route: {{\"{second}\": \"{}.NAME\"}}`, or a flow of its own",
+            second.db
+        ),
+    }
+}
+
 /// Rows of two tables with equal keys would overwrite each other in one topic, though the template keeps them apart.
 fn one_topic(topic: &str, first: &TableName, second: &TableName) -> SinkError {
     SinkError::Blocked {
@@ -495,6 +588,7 @@ impl Sink for KafkaSink {
             began_at: None,
             routes: HashMap::new(),
             topics: HashMap::new(),
+            records: HashMap::new(),
         });
         Ok(told)
     }
@@ -517,7 +611,11 @@ impl Sink for KafkaSink {
 
     async fn probe(&mut self) -> Result<(), SinkError> {
         let mut cluster = self.cluster()?;
-        cluster.refresh(&[]).await.map_err(|error| self.explain(error))
+        cluster.refresh(&[]).await.map_err(|error| self.explain(error))?;
+        match &mut self.registry {
+            Some(registry) => registry.probe().await.map_err(of_registry),
+            None => Ok(()),
+        }
     }
 
     async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
@@ -529,7 +627,9 @@ impl Sink for KafkaSink {
 
     async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
         let result = self.apply_batch(batch).await;
-        if result.is_err() {
+        // What is stored is known when one row is refused, unless it is a part of a transaction.
+        let known = !self.exactly_once && matches!(result, Err(SinkError::Row { .. }));
+        if result.is_err() && !known {
             // Only a new `open` knows what is stored.
             self.open = None;
         }
@@ -557,7 +657,7 @@ mod tests {
     fn sink(url: &str) -> KafkaSink {
         let text = "{from: shop, to: broker, options: {exactly_once: true, partitions: 1}}";
         let config = serde_saphyr::from_str(text).unwrap();
-        KafkaSink::new("copy", "shop", &Secret::new(url.to_owned()), &config)
+        KafkaSink::new("copy", "shop", &Secret::new(url.to_owned()), None, &config).unwrap()
     }
 
     /// A row in the middle of a transaction of the source.

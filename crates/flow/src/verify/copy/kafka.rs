@@ -6,9 +6,10 @@
 use super::document::{cells, described, of_key, parse_documents, unreadable, value};
 use super::{Copy, Cursor, Described, of_sink, placeless};
 use crate::capture::kafka::consumer::Consumer;
+use crate::capture::kafka::unpack::{NotUnpacked, Unpacker};
 use crate::config::{FlowConfig, SinkConfig};
-use crate::formats::Format;
 use crate::formats::decode::{Incoming, MessageFormat, cells::Cells as Members, decode};
+use crate::formats::{Format, avro};
 use crate::kafka::wire::WireError;
 use crate::sinks::kafka::KafkaSink;
 use crate::verify::{Cells, Key, Pair, SILENCE_MAX, Sum, VerifyError, decisive, sink_error, unsupported};
@@ -30,6 +31,8 @@ pub struct Replay {
     source: String,
     sink: KafkaSink,
     format: MessageFormat,
+    /// For messages that are no text.
+    unpacker: Option<Unpacker>,
     /// Whether a message's key is made of other columns than the table's key.
     named: bool,
     consumer: Consumer,
@@ -104,13 +107,24 @@ impl Replay {
                 let why = "messages in cloudevents are not compared yet";
                 return Err(unsupported(format!("the sink `{}`: {why}", flow.to)));
             }
+            // Told in the words of `debezium`, without schemas.
+            Format::Avro => MessageFormat::Debezium,
         };
+        let packed = flow.options.format == Format::Avro;
+        let registry = sink.schema_registry.as_ref();
+        let unpacker = packed.then(|| Unpacker::new(registry, "sink")).transpose();
+        let unpacker = unpacker.map_err(|error| sink_error(&error))?;
+        let mut told = flow.clone();
+        if packed {
+            told.options.format = Format::Debezium;
+        }
+        let flow = &told;
         let url = sink.url.as_ref().ok_or_else(placeless)?;
-        let sink = KafkaSink::new(flow_name, source, url, flow);
+        let sink = KafkaSink::new(flow_name, source, url, None, flow).map_err(of_sink)?;
         let consumer = sink.consumer().map_err(of_sink)?;
         let named = flow.options.key.is_some();
         let (source, topics) = (source.to_owned(), HashMap::new());
-        Ok(Self { source, sink, format, named, consumer, topics, state: None })
+        Ok(Self { source, sink, format, unpacker, named, consumer, topics, state: None })
     }
 
     fn failed(&self, error: WireError) -> VerifyError {
@@ -213,8 +227,9 @@ impl Replay {
             for part in round.parts {
                 // A row that gets another key is a delete and an insert in Debezium's shape.
                 let alone = self.format == MessageFormat::Debezium && !self.named;
-                for record in decisive(&part.records, alone) {
-                    self.take(&mut state, part.partition, record)?;
+                let records: Vec<Record> = decisive(&part.records, alone).cloned().collect();
+                for record in self.unpacked(records).await? {
+                    self.take(&mut state, part.partition, &record)?;
                 }
                 let next = &mut state.position.next[part.partition as usize];
                 if part.next > *next {
@@ -231,6 +246,21 @@ impl Replay {
             }
         }
         Ok(self.state.insert(state))
+    }
+
+    /// The messages as text. One that cannot be read stays as it is, and is no row of the source.
+    async fn unpacked(&mut self, mut records: Vec<Record>) -> Result<Vec<Record>, VerifyError> {
+        let Some(unpacker) = &mut self.unpacker else { return Ok(records) };
+        for record in &mut records {
+            for part in [&mut record.key, &mut record.value].into_iter().flatten() {
+                match unpacker.payload(part).await {
+                    Ok(text) => *part = text.into(),
+                    Err(NotUnpacked::Bad(_)) => {}
+                    Err(NotUnpacked::Unasked(error)) => return Err(sink_error(&error)),
+                }
+            }
+        }
+        Ok(records)
     }
 
     async fn begin(&mut self, table: &Arc<Table>) -> Result<State, VerifyError> {
@@ -317,7 +347,7 @@ impl Replay {
                 if !passed.is_empty() {
                     moved = Instant::now();
                 }
-                for record in part.records {
+                for record in self.unpacked(part.records).await? {
                     if open.contains(&(part.partition, record.offset)) {
                         out.insert((part.partition, record.offset), record);
                     }
@@ -358,6 +388,9 @@ impl Copy for Replay {
         let mut others = self.topics.iter().filter(|(name, other)| **name != table.name && **other == topic);
         if let Some((other, _)) = others.next() {
             return Ok(Described::Unfit(format!("its messages are in one topic with those of `{other}`")));
+        }
+        if self.unpacker.is_some() && !avro::keeps_names(table) {
+            return Ok(Described::Unfit("its columns have other names in Avro".to_owned()));
         }
         let found = self.consumer.discover(|name| name == topic).await.map_err(|error| self.failed(error))?;
         if found.is_empty() {

@@ -8,7 +8,8 @@ use super::store::{Entry, Found, Store, key_of, key_of_row};
 use super::{Choice, Doubt, Known, Origin};
 use crate::capture::kafka::consumer::{Consumer, Fetched, Live};
 use crate::capture::kafka::plan::{self, Plan};
-use crate::capture::kafka::{consumer, explain, wanted};
+use crate::capture::kafka::unpack::{NotUnpacked, Unpacker};
+use crate::capture::kafka::{consumer, explain, unpacker, wanted};
 use crate::capture::tables::{Prepared, Tables};
 use crate::config::{KafkaStart, SourceConfig};
 use crate::formats::decode::value::{Wire, decode as decode_value};
@@ -18,7 +19,6 @@ use crate::patterns::Patterns;
 use crate::verify::{Mark, SILENCE_MAX, VerifyError, Watch, decisive};
 use async_trait::async_trait;
 use base::{Op, RowBuf, Table, TableName, Value};
-use kafka_protocol::records::Record;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub struct Topics {
     places: HashMap<TableName, BTreeSet<Arc<str>>>,
     parts: HashMap<(Arc<str>, u32), i64>,
     numbers: HashMap<TableName, i64>,
+    /// For messages that are no text.
+    unpacker: Option<Unpacker>,
     /// Tables whose messages tell different keys.
     mixed: BTreeSet<TableName>,
     unreadable: u64,
@@ -77,6 +79,7 @@ impl Topics {
             places: HashMap::new(),
             parts: HashMap::new(),
             numbers: HashMap::new(),
+            unpacker: unpacker(config).map_err(VerifyError::Source)?,
             mixed: BTreeSet::new(),
             unreadable: 0,
             store: Store::new(&known.scratch)?,
@@ -135,7 +138,7 @@ impl Topics {
             }
             self.store.begin()?;
             for part in &round.parts {
-                self.take(part)?;
+                self.take(part).await?;
                 let next = self
                     .position
                     .get_mut(&*part.topic)
@@ -167,14 +170,30 @@ impl Topics {
         live.iter().filter_map(of).collect()
     }
 
-    fn take(&mut self, part: &Fetched) -> Result<(), VerifyError> {
+    async fn take(&mut self, part: &Fetched) -> Result<(), VerifyError> {
         let count = self.parts.len() as i64;
         let number = *self.parts.entry((Arc::clone(&part.topic), part.partition)).or_insert(count);
         // A row that gets another key is a delete and an insert in Debezium's shape.
         let keyed = self.config.declare.values().all(|declared| declared.key.is_empty());
-        let alone = self.config.options.format == MessageFormat::Debezium && keyed;
+        let format = self.config.options.format;
+        let alone = matches!(format, MessageFormat::Debezium | MessageFormat::Avro) && keyed;
         for record in decisive(&part.records, alone) {
-            match self.prepare(&part.topic, record) {
+            let unpacked;
+            let (key, value) = match &mut self.unpacker {
+                None => (record.key.as_deref(), record.value.as_deref()),
+                Some(unpacker) => match unpacker.unpack(record).await {
+                    Ok(told) => {
+                        unpacked = told;
+                        (unpacked.key.as_deref(), unpacked.value.as_deref())
+                    }
+                    Err(NotUnpacked::Bad(_)) => {
+                        self.unreadable += 1;
+                        continue;
+                    }
+                    Err(NotUnpacked::Unasked(error)) => return Err(VerifyError::Source(error)),
+                },
+            };
+            match self.prepare(&part.topic, key, value) {
                 Ok(changes) => {
                     self.tables.keep();
                     for change in &changes {
@@ -192,8 +211,13 @@ impl Topics {
     }
 
     /// The changes of a message that are of interest.
-    fn prepare(&mut self, topic: &str, record: &Record) -> Result<Vec<Prepared>, String> {
-        let (source, key, value) = (&self.source, record.key.as_deref(), record.value.as_deref());
+    fn prepare(
+        &mut self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<Vec<Prepared>, String> {
+        let source = &self.source;
         let changes = decode(self.config.options.format, Incoming { source, topic, key, value })?;
         let mut out = Vec::with_capacity(changes.len());
         for change in changes {
