@@ -57,6 +57,10 @@ pub const DELIVERY_LAG: &str = "tidemill_flow_delivery_lag_changes";
 pub const DELIVERY_ERRORS: &str = "tidemill_flow_delivery_errors_total";
 pub const DEAD_LETTERS: &str = "tidemill_flow_dead_letters";
 pub const HOLDS_JOURNAL: &str = "tidemill_flow_holds_journal";
+pub const MIRROR_LAG: &str = "tidemill_flow_mirror_lag_changes";
+pub const MIRROR_ROWS: &str = "tidemill_flow_mirror_rows";
+pub const MIRROR_BYTES: &str = "tidemill_flow_mirror_bytes";
+pub const MIRROR_FAILED: &str = "tidemill_flow_mirror_failed";
 pub const VERIFY_TIME: &str = "tidemill_flow_verify_time_seconds";
 pub const VERIFY_DIFFERENCES: &str = "tidemill_flow_verify_differences";
 pub const VERIFY_FAILURES: &str = "tidemill_flow_verify_failures_total";
@@ -73,7 +77,7 @@ const fn gauge(name: &'static str, label: &'static str, unit: &'static str, help
 const FLOW: &str = "flow, kind";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 28] = [
+pub const METRICS: [Metric; 32] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -119,6 +123,20 @@ pub const METRICS: [Metric; 28] = [
         "1 while capture stands still, for any reason: the source is away, or it has failed",
     ),
     gauge(JOURNAL_BYTES, "source", "bytes", "Size of the source's journal on disk"),
+    gauge(MIRROR_LAG, "source", "changes", "Changes in the journal that the source's mirror lacks"),
+    gauge(MIRROR_ROWS, "source", "rows", "Rows that the source's mirror has"),
+    gauge(
+        MIRROR_BYTES,
+        "source",
+        "bytes",
+        "Size of the source's mirror on disk, without what is not yet taken into its file",
+    ),
+    gauge(
+        MIRROR_FAILED,
+        "source",
+        "0 or 1",
+        "1 while the source's mirror stands still: see its error in the status",
+    ),
     counter(
         DELIVERED_CHANGES,
         FLOW,

@@ -49,6 +49,12 @@ pub struct SourceConfig {
     /// Tables to leave out, in the same form.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// For `mysql` and `sqlite`: tables of which the node keeps the latest row of each key beside the journal, as `db.table`
+    /// with `*` and `?`. Those that flows join (`nest`, `lookup` with `table`) are kept without being named. A table
+    /// needs a key.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub mirror: Vec<String>,
     /// Whether a new source is read whole before its changes.
     #[serde(default)]
     pub snapshot: SnapshotMode,
@@ -478,6 +484,11 @@ pub struct FlowOptions {
     /// `elasticsearch`: settings of indexes that are made: `{number_of_shards: 3}`.
     #[schemars(extend("default" = {}))]
     pub index_settings: BTreeMap<String, serde_json::Value>,
+    /// `elasticsearch`: rows of other tables inside each document, by the name of the field: `{orders: {from: shop.orders, on:
+    /// {user_id: id}}}`. The flow then names one table in `tables`, without wildcards; its source keeps a mirror of all
+    /// these tables, and the flow waits until they are whole there.
+    #[schemars(extend("default" = {}))]
+    pub nest: BTreeMap<String, NestConfig>,
     /// Rows of one write to the sink, at most; 1 to 100000. 1024 by default, 8192 for `kafka`, 4096 for `mysql`, `tidb` and
     /// `elasticsearch`, 100 for `http`, where it is the most that one request holds.
     pub batch_rows: Option<u32>,
@@ -488,6 +499,39 @@ pub struct FlowOptions {
     /// `mysql`, `tidb`: mark every transaction as the flow's own, for a source of that server with `skip_marked`. Statements
     /// carry no mark, so that it needs `ddl: hold`, and a table is emptied by DELETE.
     pub mark: bool,
+}
+
+/// Rows of another table inside a document.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NestConfig {
+    /// The table whose rows are put in: a `db.table` that the source captures, with a key.
+    pub from: String,
+    /// Which of its rows: its columns, and the columns of the document's table that they equal, as the source has both:
+    /// `{user_id: id}`. Texts are equal when their bytes are; NULL equals nothing.
+    pub on: BTreeMap<String, String>,
+    /// How they are put in.
+    #[serde(default)]
+    pub r#as: NestAs,
+    /// The columns that are put in; all by default.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub columns: Vec<String>,
+    /// A document with more of them is parked, 1 to 10000.
+    #[serde(default)]
+    #[schemars(extend("default" = crate::nest::ROWS_DEFAULT))]
+    pub max: Option<u32>,
+}
+
+/// How rows are put into a document.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NestAs {
+    /// A list of objects in the order of their keys, each searched by itself (`type: nested`).
+    #[default]
+    Nested,
+    /// The only one, or null. A document with several is parked.
+    Object,
 }
 
 /// How messages are compressed.

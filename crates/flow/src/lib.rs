@@ -9,6 +9,8 @@ mod http_client;
 mod interruptions;
 mod kafka;
 mod marks;
+pub mod mirror;
+pub mod nest;
 pub mod patterns;
 pub mod preview;
 pub mod schedule;

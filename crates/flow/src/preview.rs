@@ -8,6 +8,7 @@
 use crate::config::FlowConfig;
 use crate::deliver::producer::{Converted, ProduceError, Producer};
 use crate::deliver::sink::OutChange;
+use crate::mirror::Mirror;
 use crate::patterns::Patterns;
 use base::json::{put_row, put_string, put_value};
 use base::{Change, Op, RowView, Table, Value};
@@ -25,7 +26,8 @@ pub struct Previewer {
 }
 
 impl Previewer {
-    pub fn new(journal: &Journal, flow: &FlowConfig) -> Result<Self, ProduceError> {
+    /// `mirror` is that of the flow's source, if it is at hand.
+    pub fn new(journal: &Journal, flow: &FlowConfig, mirror: Option<&Mirror>) -> Result<Self, ProduceError> {
         let all = ["*.*".to_owned()];
         let tables = if flow.tables.is_empty() { &all[..] } else { &flow.tables };
         let patterns = Patterns::new(tables, &[]).map_err(|error| ProduceError::Plan {
@@ -33,7 +35,7 @@ impl Previewer {
             message: error.to_string(),
             hint: "write db.table".into(),
         })?;
-        Ok(Self { producer: Producer::new(journal.clone(), flow)?, patterns })
+        Ok(Self { producer: Producer::new(journal.clone(), flow, mirror)?, patterns })
     }
 
     /// The lsn from which on the journal has the newest `rows` changes of the flow's tables; less where it has fewer, or

@@ -31,6 +31,7 @@ fn config() -> SourceConfig {
         topics: vec![],
         tables: vec!["shop.*".into()],
         exclude: vec![],
+        mirror: Vec::new(),
         snapshot: SnapshotMode::Initial,
         on_gap: OnGap::Fail,
         start: KafkaStart::default(),

@@ -208,6 +208,24 @@ pub fn print_status(status: &Value) {
     }
     print_table(&rows);
     println!();
+    let mut rows = vec![["MIRROR OF", "STATE", "LSN", "LAG", "ROWS", "TABLES"].map(str::to_owned).to_vec()];
+    for s in status["sources"].as_array().into_iter().flatten().filter(|s| s["mirror"].is_object()) {
+        let mirror = &s["mirror"];
+        let tables = mirror["tables"].as_array().map_or(&[][..], Vec::as_slice);
+        let whole = tables.iter().filter(|table| table["whole"] == true).count();
+        rows.push(vec![
+            text(&s["name"]),
+            text(&mirror["state"]),
+            text(&mirror["lsn"]),
+            changes(&mirror["lag_changes"]),
+            text(&mirror["rows"]),
+            format!("{whole} of {} whole", tables.len()),
+        ]);
+    }
+    if rows.len() > 1 {
+        print_table(&rows);
+        println!();
+    }
     let mut rows = vec![["FLOW", "STATE", "FROM", "TO", "LSN", "LAG", "PARKED"].map(str::to_owned).to_vec()];
     for f in status["flows"].as_array().into_iter().flatten() {
         let lag = changes(&f["lag_changes"]);

@@ -12,6 +12,14 @@ pub fn look(node: &Node) {
         let (status, label) = (source.status.get(), [("source", name.clone())]);
         metrics::gauge!(base::metrics::CAPTURE_FAILED, &label).set(flag(status.state == "failed"));
         metrics::gauge!(base::metrics::CAPTURE_INTERRUPTED, &label).set(flag(status.error.is_some()));
+        let Some(open) = &source.open else { continue };
+        if let Some(mirror) = &open.mirror {
+            let status = mirror.status(open.journal.sealed().lsn);
+            metrics::gauge!(base::metrics::MIRROR_LAG, &label).set(status.lag_changes as f64);
+            metrics::gauge!(base::metrics::MIRROR_ROWS, &label).set(status.rows as f64);
+            metrics::gauge!(base::metrics::MIRROR_BYTES, &label).set(status.bytes as f64);
+            metrics::gauge!(base::metrics::MIRROR_FAILED, &label).set(flag(status.state == "failed"));
+        }
     }
     for flow in node.flows.values() {
         let end =

@@ -16,6 +16,7 @@ use flow::config::FlowConfig;
 use flow::deliver::FlowControl;
 use flow::deliver::rewind::{Refused, RewindTo, Rewound};
 use flow::formats::{Encoder, Format, Record};
+use flow::mirror::Mirror;
 use flow::patterns::Patterns;
 use flow::preview::Previewer;
 use journal::Journal;
@@ -114,7 +115,7 @@ pub const ROUTES: [Route; 14] = [
         method: "GET",
         path: "/api/v1/status",
         shown: "/api/v1/status",
-        what: "Sources (state, error, epoch, lsn, position, lag, snapshot, quarantined tables) and flows (state, error, \
+        what: "Sources (state, error, epoch, lsn, position, lag, snapshot, quarantined tables, mirror) and flows (state, error, \
                lsn, lag, dead letters), as `tidemill status --json` prints them.",
         handler: || get(|State(app): State<App>| async move { axum::Json(status(&app.node)) }),
     },
@@ -305,6 +306,8 @@ pub fn status(node: &Node) -> Value {
             let mut status = source.status.get();
             status.lsn = sealed.lsn;
             status.epoch = sealed.epoch;
+            let mirror = source.open.as_ref().and_then(|open| open.mirror.as_ref());
+            status.mirror = mirror.map(|mirror| mirror.status(sealed.lsn));
             status
         })
         .collect();
@@ -604,8 +607,10 @@ async fn preview(
         return too_many_readers();
     };
     let (config, journal) = (Arc::clone(&flow.config), source.journal.clone());
+    let mirror = source.mirror.clone();
+    let begun = move || ChangeLister::preview(&config, &journal, mirror.as_ref(), &query);
     // The newest changes are looked for on the disk.
-    let lister = tokio::task::spawn_blocking(move || ChangeLister::preview(&config, &journal, &query)).await;
+    let lister = tokio::task::spawn_blocking(begun).await;
     match lister {
         Ok(Ok(lister)) => stream(&app, place, lister),
         Ok(Err(message)) => problem(Code::FailedPrecondition, message, "see `tidemill check`"),
@@ -715,8 +720,13 @@ impl ChangeLister {
     }
 
     /// Prints what a flow's rules make of the newest changes. Blocking.
-    pub fn preview(flow: &FlowConfig, journal: &Journal, query: &PreviewQuery) -> Result<Self, String> {
-        let mut previewer = Previewer::new(journal, flow).map_err(|e| base::error::chain(&e))?;
+    pub fn preview(
+        flow: &FlowConfig,
+        journal: &Journal,
+        mirror: Option<&Mirror>,
+        query: &PreviewQuery,
+    ) -> Result<Self, String> {
+        let mut previewer = Previewer::new(journal, flow, mirror).map_err(|e| base::error::chain(&e))?;
         let newest = query.limit.unwrap_or(PREVIEW_CHANGES);
         let from = previewer.first_of_newest(journal, newest).map_err(|e| base::error::chain(&e))?;
         let reader = journal.reader(from).map_err(|e| base::error::chain(&e))?;

@@ -37,7 +37,7 @@ async fn from_disk(dir: &Path, flow: &str, query: PreviewQuery, json: bool) -> R
     let journal = journal::open_read_only(Arc::new(RealDisk), &project.journal_dir(&config.from))
         .map_err(|e| Failure::of("open the journal", &e))?;
     let query = PreviewQuery { follow: false, ..query };
-    let lister = ChangeLister::preview(config, &journal, &query)
+    let lister = ChangeLister::preview(config, &journal, None, &query)
         .map_err(|message| Failure::new(1, format!("failed to preview: {message}")))?;
     tokio::task::spawn_blocking(move || lister.run(None, |lines| show(&lines, json)))
         .await

@@ -8,7 +8,8 @@ use flow::config::{
 };
 use flow::formats::Format;
 use flow::formats::decode::{self, MessageFormat};
-use flow::patterns::Patterns;
+use flow::mirror::MirrorConfig;
+use flow::patterns::{BadPattern, Patterns};
 use flow::transform::Transform;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -244,6 +245,10 @@ impl Project {
             for (message, hint) in source_problems(source) {
                 add(path.clone(), message, hint);
             }
+            let mirror = MirrorConfig::of(name, source, &self.flows);
+            for (message, hint) in mirror_problems(source, mirror) {
+                add(path.clone(), message, hint);
+            }
             match source.kind {
                 SourceKind::Kafka => {
                     if source.tables.is_empty() {
@@ -412,6 +417,9 @@ impl Project {
                 let message = format!("`split` is not supported by the sink `{}`: {reason}", flow.to);
                 add(path.clone(), message, "use a SQL sink, kafka, stdout, or a redis sink of rows".into());
             }
+            for (message, hint) in flow::nest::check(flow) {
+                add(path.clone(), message, hint);
+            }
             for error in Transform::compile(flow).err().filter(|_| readable).unwrap_or_default() {
                 let hint = error.hint.clone();
                 add(path.clone(), error.to_string(), hint);
@@ -480,6 +488,28 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
     out
 }
 
+/// Why a source cannot have the mirror that it, or a flow of it, asks for.
+fn mirror_problems(
+    source: &SourceConfig,
+    mirror: Result<Option<MirrorConfig>, BadPattern>,
+) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    match mirror {
+        Err(error) => out.push((error.to_string(), "for example: mirror: [\"shop.users\"]".to_owned())),
+        Ok(None) => {}
+        Ok(Some(_)) if !matches!(source.kind, SourceKind::Mysql | SourceKind::Sqlite) => out.push((
+            "this kind of source has no `mirror`: its tables cannot be read anew".to_owned(),
+            "remove it, and `nest` and `lookup` with `table` from its flows".to_owned(),
+        )),
+        Ok(Some(_)) if source.snapshot == SnapshotMode::Never => out.push((
+            "a `mirror` needs whole tables, and with `snapshot: never` none is read".to_owned(),
+            "set snapshot: initial".to_owned(),
+        )),
+        Ok(Some(_)) => {}
+    }
+    out
+}
+
 /// Keys of a sink's file that its kind does not know.
 fn idle_keys(sink: &SinkConfig) -> Vec<&'static str> {
     let is_http = sink.kind == SinkKind::Http;
@@ -530,6 +560,7 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
         ("id", options.id.is_some(), is_search),
         ("routing", options.routing.is_some(), is_search),
         ("mappings", !options.mappings.is_empty(), is_search),
+        ("nest", !options.nest.is_empty(), is_search),
         ("lanes", options.lanes.is_some(), matches!(kind, SinkKind::Mysql | SinkKind::Tidb)),
         ("mark", options.mark, matches!(kind, SinkKind::Mysql | SinkKind::Tidb)),
         ("index_settings", !options.index_settings.is_empty(), is_search),
@@ -589,19 +620,19 @@ fn place_lookups(dir: &Path, flow: &mut FlowConfig) -> Vec<(usize, String, Strin
     let mut outside = Vec::new();
     for (index, step) in flow.transform.iter_mut().enumerate() {
         let TransformStep::Lookup(step) = step else { continue };
-        let plain =
-            step.file.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        let whole = below(dir, &step.file);
+        let Some(file) = step.file.clone() else { continue };
+        let plain = file.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let whole = below(dir, &file);
         // A link may lead out as well.
         let real = |path: &Path| fs::canonicalize(path).ok();
         let escapes = real(&whole).zip(real(dir)).is_some_and(|(file, dir)| !file.starts_with(dir));
         if plain && !escapes {
-            step.file = whole;
+            step.file = Some(whole);
             continue;
         }
-        let message = format!("the file `{}` is outside of the project's folder", step.file.display());
+        let message = format!("the file `{}` is outside of the project's folder", file.display());
         outside.push((index, message, "put it into the project: file: lookups/status.csv".to_owned()));
-        step.file = PathBuf::new();
+        step.file = Some(PathBuf::new());
     }
     outside
 }

@@ -9,6 +9,7 @@
 use crate::project::JournalConfig;
 use catalog::Catalog;
 use flow::deliver::status::FlowStatusCell;
+use flow::mirror::Mirror;
 use journal::{Journal, JournalError, Retention};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -43,15 +44,45 @@ impl Limits {
     }
 }
 
+/// Who reads a journal.
+#[derive(Clone)]
+pub enum Reader {
+    Flow(FlowReader),
+    Mirror(Mirror),
+}
+
 /// A flow that reads a journal.
 #[derive(Clone)]
-pub struct Reader {
+pub struct FlowReader {
     pub flow: String,
     pub status: FlowStatusCell,
     pub catalog: Catalog,
 }
 
 impl Reader {
+    fn done(&self, identity: u64) -> u64 {
+        match self {
+            Self::Flow(flow) => flow.done(identity),
+            Self::Mirror(mirror) => mirror.reached().lsn,
+        }
+    }
+
+    /// Notes whether the journal is kept for this one alone. Answers whether it was before, and its name.
+    fn holds(&self, holds: bool) -> (bool, String) {
+        match self {
+            Self::Flow(reader) => {
+                let had = reader.status.get().holds_journal;
+                reader.status.update(|s| s.holds_journal = holds);
+                metrics::gauge!(base::metrics::HOLDS_JOURNAL, &reader.status.labels())
+                    .set(f64::from(u8::from(holds)));
+                (had, format!("flow {}", reader.flow))
+            }
+            Self::Mirror(mirror) => (mirror.holds_journal(holds), "the mirror".to_owned()),
+        }
+    }
+}
+
+impl FlowReader {
     /// The last change it no longer needs: delivered, and before every parked one, which is read again at a retry,
     /// and before where it shall begin again.
     fn done(&self, identity: u64) -> u64 {
@@ -105,19 +136,17 @@ fn prune(
     let mut removed = journal.prune(done + 1, normal)?;
     let held = journal.is_past(normal)?;
     for reader in readers {
-        let (name, done) = (&reader.flow, reader.done(identity));
+        let done = reader.done(identity);
         let holds = held && journal.second_lsn().is_some_and(|second| done + 1 < second);
-        if holds && !reader.status.get().holds_journal {
+        let (held_before, name) = reader.holds(holds);
+        if holds && !held_before {
             tracing::warn!(
                 source,
-                flow = name,
+                reader = name,
                 lsn = done,
-                "the journal is past its retention and is kept for this flow alone: at twice the limit it loses changes"
+                "the journal is past its retention and is kept for this reader alone: at twice the limit it loses changes"
             );
         }
-        reader.status.update(|s| s.holds_journal = holds);
-        metrics::gauge!(base::metrics::HOLDS_JOURNAL, &reader.status.labels())
-            .set(f64::from(u8::from(holds)));
     }
     removed += journal.prune(u64::MAX, grace)?;
     metrics::gauge!(base::metrics::JOURNAL_BYTES, "source" => source.to_owned())

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::http;
 use crate::project::Project;
-use crate::retention::{self, Limits, Reader};
+use crate::retention::{self, FlowReader, Limits, Reader};
 use crate::scheduled;
 use base::Fault;
 use catalog::Catalog;
@@ -19,6 +19,7 @@ use flow::capture::writer::JournalHandle;
 use flow::config::{FlowConfig, SinkConfig, SnapshotMode, SourceKind};
 use flow::deliver::status::FlowStatusCell;
 use flow::deliver::{self, Flow, FlowControl};
+use flow::mirror::{self, Mirror, MirrorConfig, MirrorParts};
 use flow::patterns::Patterns;
 use flow::webhook;
 use journal::{Journal, JournalError, RealDisk};
@@ -49,6 +50,8 @@ pub struct OpenSource {
     pub repairs: Option<mpsc::Sender<Repair>>,
     /// Where changes are pushed to, of a source that takes them.
     pub push: Option<PushDoor>,
+    /// The latest rows of its tables, where someone wants them.
+    pub mirror: Option<Mirror>,
 }
 
 /// Where changes are pushed to, and whose signatures are asked for.
@@ -108,7 +111,8 @@ pub async fn run(
     }
     for (name, source) in &sources {
         let Some(open) = &source.open else { continue };
-        let readers = readers_of(name, &flows, &catalog);
+        let mut readers = readers_of(name, &flows, &catalog);
+        readers.extend(open.mirror.clone().map(Reader::Mirror));
         let limits = Limits::new(&project.node.journal);
         tasks.spawn(retention::run(name.clone(), open.journal.clone(), readers, limits, shutdown.clone()));
     }
@@ -173,6 +177,7 @@ fn start_source(
         Arc::new(Patterns::new(&config.tables, &config.exclude).expect("checked with the project"));
     let (control, commands) = mpsc::channel(4);
     let reach = Reach::new(name, &config, &project.flows);
+    let mirror = start_mirror(project, name, &journal, &control, tasks, shutdown)?;
     let name: Arc<str> = name.into();
     let (stop, cell) = (shutdown.clone(), status.clone());
     let (mut push, mut repairs) = (None, None);
@@ -210,7 +215,40 @@ fn start_source(
             tasks.spawn(async move { http_source::run(source, commands, stop).await });
         }
     }
-    Ok(RunningSource { status, open: Some(OpenSource { journal, control, repairs, push }) })
+    Ok(RunningSource { status, open: Some(OpenSource { journal, control, repairs, push, mirror }) })
+}
+
+/// The mirror of a source, where the source or one of its flows asks for one.
+fn start_mirror(
+    project: &Project,
+    name: &str,
+    journal: &Journal,
+    control: &mpsc::Sender<Control>,
+    tasks: &mut JoinSet<()>,
+    shutdown: &watch::Receiver<bool>,
+) -> Result<Option<Mirror>, Failure> {
+    let config = MirrorConfig::of(name, &project.sources[name], &project.flows);
+    let Some(config) = config.expect("checked with the project") else { return Ok(None) };
+    let folder = project.node.data_dir.join("mirror");
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .map_err(|e| Failure::io(&format!("make {}", folder.display()), &e))?;
+    let parts = MirrorParts {
+        source: name.to_owned(),
+        path: folder.join(format!("{name}.db")),
+        journal: journal.clone(),
+        control: control.clone(),
+        config,
+    };
+    let (mirror, follower) = mirror::prepare(parts, shutdown.clone());
+    tasks.spawn(async move {
+        if let Err(error) = tokio::task::spawn_blocking(move || follower.run()).await {
+            tracing::error!(%error, "a mirror ended");
+        }
+    });
+    Ok(Some(mirror))
 }
 
 fn start_flow(
@@ -259,6 +297,7 @@ fn start_flow(
         journal: open.journal.clone(),
         catalog: catalog.clone(),
         status,
+        mirror: open.mirror.clone(),
     };
     tasks.spawn(deliver::run(flow, commands, shutdown.clone()));
     running
@@ -266,10 +305,9 @@ fn start_flow(
 
 fn readers_of(source: &str, flows: &BTreeMap<String, RunningFlow>, catalog: &Catalog) -> Vec<Reader> {
     let own = flows.iter().filter(|(_, flow)| flow.from == source);
-    own.map(|(name, flow)| Reader {
-        flow: name.clone(),
-        status: flow.status.clone(),
-        catalog: catalog.clone(),
+    own.map(|(name, flow)| {
+        let (status, catalog) = (flow.status.clone(), catalog.clone());
+        Reader::Flow(FlowReader { flow: name.clone(), status, catalog })
     })
     .collect()
 }

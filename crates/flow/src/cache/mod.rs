@@ -153,6 +153,10 @@ impl Cache {
         }
         let transform = Transform::compile(config)
             .map_err(|errors| wrong(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
+        if transform.reads_mirror() {
+            let message = "`lookup` in a table answers by the mirror at the time of delivery".to_owned();
+            return Err(unfit(message, "name a flow without it"));
+        }
         if transform.splits() {
             return Err(unfit("`split` makes several rows of one".into(), "name a flow without `split`"));
         }

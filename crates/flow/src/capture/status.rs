@@ -3,6 +3,7 @@
 use super::{CaptureError, CaptureErrorKind};
 use crate::config::SnapshotMode;
 use crate::interruptions::Interruptions;
+use crate::mirror::MirrorStatus;
 use base::{Position, TopicPosition};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -85,6 +86,9 @@ pub struct SourceStatus {
     pub skipped_messages: Option<u64>,
     pub snapshot: SnapshotStatus,
     pub quarantined: Vec<QuarantineStatus>,
+    /// The latest rows that are kept beside the journal, where someone wants them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorStatus>,
 }
 
 /// Of an error that passes by itself.
@@ -123,6 +127,7 @@ impl StatusCell {
                 holds_stream: None,
             },
             quarantined: Vec::new(),
+            mirror: None,
         };
         let (interruptions, broke_at) = (Interruptions::default(), PositionStatus::default());
         Self(Arc::new(Mutex::new(Watched { status, interruptions, broke_at })))

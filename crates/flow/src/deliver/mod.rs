@@ -3,6 +3,7 @@
 //! A flow never loses a change: it waits for a sink that is away, parks what a sink refuses with the reason, holds later
 //! changes of the same row behind it, and carries everything else on.
 
+mod nested;
 mod parked;
 pub mod producer;
 pub mod rewind;
@@ -11,6 +12,8 @@ pub mod status;
 
 use crate::capture::status::ErrorStatus;
 use crate::config::{FlowConfig, SinkConfig};
+use crate::mirror::Mirror;
+use crate::nest::NestError;
 use crate::sinks;
 use catalog::{Catalog, CatalogError, FlowProgress};
 use journal::Journal;
@@ -45,6 +48,8 @@ pub struct Flow {
     pub journal: Journal,
     pub catalog: Catalog,
     pub status: FlowStatusCell,
+    /// The mirror of its source, where there is one.
+    pub mirror: Option<Mirror>,
 }
 
 /// What an operator asks of a running flow.
@@ -81,7 +86,12 @@ impl FlowError {
         use base::Fault;
         match self {
             Self::Sink(SinkError::Blocked { hint, .. }) | Self::Stuck { hint, .. } => Some(hint.clone()),
-            Self::Produce(ProduceError::Plan { hint, .. }) => Some(hint.clone()),
+            Self::Produce(
+                ProduceError::Plan { hint, .. } | ProduceError::Nest(NestError::Plan { hint, .. }),
+            ) => Some(hint.clone()),
+            Self::Produce(ProduceError::Nest(_)) => {
+                Some("see the source's `mirror` in `tidemill status --json`".to_owned())
+            }
             Self::Produce(ProduceError::Journal(error)) => error.hint(),
             Self::Catalog(error) => error.hint(),
             Self::Sink(SinkError::Unavailable { .. } | SinkError::Later { .. }) => Some(
@@ -238,7 +248,7 @@ async fn drive(
         given,
         unfinished: None,
     };
-    let producer = Producer::new(flow.journal.clone(), config)?.batches_of(rows);
+    let producer = Producer::new(flow.journal.clone(), config, flow.mirror.as_ref())?.batches_of(rows);
     let producer = producer.first_to(delivery.in_flight()?).one_table_each(parked::holds_rows(flow));
     let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
     tokio::task::spawn_blocking(move || producer.run(from, &sender));

@@ -52,7 +52,7 @@ impl Parked {
             holds_rows: holds_rows(flow),
             held: HashMap::new(),
             count: 0,
-            producer: Producer::new(flow.journal.clone(), &flow.config)?,
+            producer: Producer::new(flow.journal.clone(), &flow.config, flow.mirror.as_ref())?,
             reader: None,
             chunk: None,
         };

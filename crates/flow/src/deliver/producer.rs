@@ -1,8 +1,12 @@
 //! The reading half of a flow: journal → patterns → transform → batches, on a thread of its own, a few batches ahead of
 //! the sink.
 
+use super::nested::Renders;
 use super::sink::{OutChange, Progress, WholeRow};
 use crate::config::FlowConfig;
+use crate::mirror::Mirror;
+use crate::mirror::read::ReadError;
+use crate::nest::{NestError, Touched};
 use crate::patterns::Patterns;
 use crate::transform::{EvalError, OutRow, TablePlan, Transform};
 use base::{Change, Ddl, Op, Table, TableName};
@@ -16,7 +20,7 @@ pub const BATCH_ROWS_DEFAULT: u32 = 1024;
 /// A source transaction longer than this many batches is handed on in parts.
 const PARTS_AFTER_BATCHES: usize = 8;
 /// Rows of a batch take at most this in the journal, and one row more: also in the middle of a transaction.
-const BATCH_BYTES_MAX: usize = 8 << 20;
+pub(super) const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Bytes asked of the journal at once.
 const READ_BYTES: usize = 1 << 20;
 /// Batches ready ahead of the sink.
@@ -31,6 +35,14 @@ pub enum ProduceError {
     Plan { table: String, message: String, hint: String },
     #[error("a row image of `{0}` is malformed")]
     Malformed(String),
+    #[error("failed to join rows of other tables")]
+    Nest(#[from] NestError),
+}
+
+impl From<ReadError> for ProduceError {
+    fn from(error: ReadError) -> Self {
+        Self::Nest(error.into())
+    }
 }
 
 /// What the sink's half takes.
@@ -51,7 +63,7 @@ pub struct Produced {
 
 impl Produced {
     /// Nothing read yet.
-    fn empty(epoch: u32) -> Self {
+    pub(super) fn empty(epoch: u32) -> Self {
         Self {
             changes: Vec::new(),
             failed: Vec::new(),
@@ -85,25 +97,39 @@ enum Route {
 
 pub struct Producer {
     journal: Journal,
-    transform: Transform,
+    pub(super) transform: Transform,
     patterns: Patterns,
     routes: HashMap<(u32, u32), Route>,
-    prepared: HashSet<(u32, u32)>,
+    pub(super) prepared: HashSet<(u32, u32)>,
     batch_rows: usize,
     /// Where the first batch ends, unless it is full before.
     first_to: Option<u64>,
     /// The table of the source that each table of the sink is of; `None` where several may be.
     owners: Option<HashMap<TableName, TableName>>,
+    /// For a flow whose documents hold rows of other tables.
+    pub(super) renders: Option<Renders>,
+    /// Whether its rules look rows up in other tables.
+    pub(super) reads_mirror: bool,
 }
 
 impl Producer {
-    pub fn new(journal: Journal, config: &FlowConfig) -> Result<Self, ProduceError> {
+    /// `mirror` is that of the flow's source, for flows that join other tables.
+    pub fn new(journal: Journal, config: &FlowConfig, mirror: Option<&Mirror>) -> Result<Self, ProduceError> {
         let wrong =
             |message: String, hint: String| ProduceError::Plan { table: "the flow".into(), message, hint };
         let transform = Transform::compile(config).map_err(|errors| {
             let text: Vec<_> = errors.iter().map(ToString::to_string).collect();
             wrong(text.join("; "), "run `tidemill check`".into())
         })?;
+        let reads_mirror = transform.reads_mirror();
+        match mirror {
+            Some(mirror) => transform.attach(mirror),
+            None if reads_mirror => {
+                let message = "the mirror of the source is not at hand".to_owned();
+                return Err(wrong(message, "ask the running node".into()));
+            }
+            None => {}
+        }
         let all = ["*.*".to_owned()];
         let include = if config.tables.is_empty() { &all[..] } else { &config.tables };
         let patterns =
@@ -117,6 +143,8 @@ impl Producer {
             batch_rows: BATCH_ROWS_DEFAULT as usize,
             first_to: None,
             owners: None,
+            renders: Renders::new(config, mirror)?,
+            reads_mirror,
         })
     }
 
@@ -147,7 +175,7 @@ impl Producer {
                 if self.read_on(&mut reader, &mut epoch, out)? {
                     return Ok(());
                 }
-                let tables = self.unprepared()?;
+                let tables = self.unprepared(reader.next_lsn() - 1, out)?;
                 if !tables.is_empty() {
                     let up_to = Progress { epoch, lsn: reader.next_lsn() - 1 };
                     let idle = Produced { up_to, tables, ..Produced::empty(epoch) };
@@ -181,9 +209,16 @@ impl Producer {
         let mut batch = Produced::empty(*epoch);
         let mut bytes = 0;
         while let Some(chunk) = reader.next(READ_BYTES)? {
+            if !self.look(chunk.last_lsn(), out)? {
+                return Ok(true);
+            }
             for change in chunk.changes() {
                 let change = change?;
                 *epoch = change.epoch;
+                let touched = self.touched(&change)?;
+                if matches!(touched, Touched::All) && self.give_all(&change, &mut batch, out)? {
+                    return Ok(true);
+                }
                 let ends_txn = change.txn.as_ref().is_none_or(|txn| txn.last);
                 batch.up_to = Progress { epoch: change.epoch, lsn: change.lsn };
                 batch.ts_ms = change.ts_ms;
@@ -191,7 +226,7 @@ impl Producer {
                     batch.first_ts_ms = change.ts_ms;
                 }
                 let before = batch.changes.len();
-                self.take(&change, &mut batch)?;
+                self.take(&change, touched, &mut batch)?;
                 batch.ends_txn = ends_txn;
                 let rows = batch.changes.len();
                 let images = [change.before, change.after].into_iter().flatten();
@@ -206,9 +241,7 @@ impl Producer {
                 if full {
                     bytes = 0;
                 }
-                if full
-                    && out.blocking_send(Ok(std::mem::replace(&mut batch, Produced::empty(*epoch)))).is_err()
-                {
+                if full && self.hand_on(&mut batch, out)? {
                     return Ok(true);
                 }
             }
@@ -217,17 +250,40 @@ impl Producer {
             if ends {
                 bytes = 0;
             }
-            if batch.up_to.lsn > 0
-                && ends
-                && out.blocking_send(Ok(std::mem::replace(&mut batch, Produced::empty(*epoch)))).is_err()
-            {
+            if batch.up_to.lsn > 0 && ends && self.hand_on(&mut batch, out)? {
                 return Ok(true);
             }
+            self.end_look()?;
         }
-        Ok(batch.up_to.lsn > 0 && out.blocking_send(Ok(batch)).is_err())
+        let ended = batch.up_to.lsn > 0 && self.hand_on(&mut batch, out)?;
+        self.end_look()?;
+        Ok(ended)
     }
 
-    fn take(&mut self, change: &Change<'_>, batch: &mut Produced) -> Result<(), ProduceError> {
+    /// Gives a batch to the sink's half; true when nobody listens any more.
+    pub(super) fn hand_on(
+        &mut self,
+        batch: &mut Produced,
+        out: &mpsc::Sender<Result<Produced, ProduceError>>,
+    ) -> Result<bool, ProduceError> {
+        if self.renders.is_some() {
+            return self.hand_on_rendered(batch, out);
+        }
+        let (next, lsn) = (Produced::empty(batch.up_to.epoch), batch.up_to.lsn);
+        self.end_look()?;
+        let sent = out.blocking_send(Ok(std::mem::replace(batch, next)));
+        Ok(sent.is_err() || !self.look(lsn, out)?)
+    }
+
+    fn take(
+        &mut self,
+        change: &Change<'_>,
+        touched: Touched,
+        batch: &mut Produced,
+    ) -> Result<(), ProduceError> {
+        if self.renders.is_some() {
+            return self.take_rendered(change, touched, batch);
+        }
         if change.op == Op::Ddl {
             return self.take_ddl(change, batch);
         }
@@ -237,7 +293,7 @@ impl Producer {
         Ok(())
     }
 
-    fn plan(&mut self, table: &Arc<Table>) -> Result<Option<Arc<TablePlan>>, ProduceError> {
+    pub(super) fn plan(&mut self, table: &Arc<Table>) -> Result<Option<Arc<TablePlan>>, ProduceError> {
         let id = (table.id, table.version);
         if let Some(route) = self.routes.get(&id) {
             return Ok(match route {
@@ -297,6 +353,9 @@ impl Producer {
         tables: &mut Vec<Arc<Table>>,
         out: &mut Vec<OutChange>,
     ) -> Result<Converted, ProduceError> {
+        if self.renders.is_some() {
+            return self.convert_rendered(change, tables, out);
+        }
         let Some(plan) = self.plan(&change.table)? else { return Ok(Converted::Foreign) };
         let table = Arc::clone(plan.table());
         if self.prepared.insert((change.table.id, change.table.version)) {
@@ -313,6 +372,7 @@ impl Producer {
             after: None,
             ddl: None,
             whole: None,
+            again: false,
         };
         if change.op == Op::Truncate {
             made.before = plan.origin();
@@ -333,15 +393,18 @@ impl Producer {
         }
     }
 
-    fn take_ddl(&mut self, change: &Change<'_>, batch: &mut Produced) -> Result<(), ProduceError> {
+    pub(super) fn take_ddl(&mut self, change: &Change<'_>, batch: &mut Produced) -> Result<(), ProduceError> {
         let Some(ddl) = &change.ddl else { return Ok(()) };
-        let before = ddl.before.as_ref().map(|table| self.plan(table)).transpose()?.flatten();
+        let plan_before = ddl.before.as_ref().map(|table| self.plan(table)).transpose()?.flatten();
         self.release(ddl);
-        let after = ddl.after.as_ref().map(|table| self.plan(table)).transpose()?.flatten();
-        let whose = |plan: &Option<Arc<TablePlan>>| plan.as_ref().and_then(|plan| plan.origin());
-        let (rows_before, rows_after) = (whose(&before), whose(&after));
-        let table = |plan: Option<Arc<TablePlan>>| plan.map(|plan| Arc::clone(plan.table()));
-        let (before, after) = (table(before), table(after));
+        let plan_after = ddl.after.as_ref().map(|table| self.plan(table)).transpose()?.flatten();
+        let whose = |plan: Option<Arc<TablePlan>>| plan.and_then(|plan| plan.origin());
+        let (rows_before, rows_after) = (whose(plan_before), whose(plan_after));
+        let mut side = |table: &Option<Arc<Table>>| match table {
+            None => Ok(None),
+            Some(table) => self.shape(table),
+        };
+        let (before, after) = (side(&ddl.before)?, side(&ddl.after)?);
         let Some(table) = after.clone().or_else(|| before.clone()) else { return Ok(()) };
         if let Some(source) = &ddl.after {
             self.prepared.insert((source.id, source.version));
@@ -356,6 +419,7 @@ impl Producer {
             before: rows_before,
             after: rows_after,
             whole: None,
+            again: false,
             ddl: Some(Arc::new(Ddl {
                 sql: ddl.sql.clone(),
                 before,
@@ -367,17 +431,23 @@ impl Producer {
     }
 
     /// Tables of the flow that had no row yet.
-    fn unprepared(&mut self) -> Result<Vec<Arc<Table>>, ProduceError> {
+    fn unprepared(
+        &mut self,
+        lsn: u64,
+        listener: &mpsc::Sender<Result<Produced, ProduceError>>,
+    ) -> Result<Vec<Arc<Table>>, ProduceError> {
         let mut out = Vec::new();
         for table in self.journal.state().tables.values() {
             if self.prepared.contains(&(table.id, table.version)) {
                 continue;
             }
-            self.prepared.insert((table.id, table.version));
-            if let Some(plan) = self.plan(table)? {
-                out.push(Arc::clone(plan.table()));
+            if self.renders.is_some() && self.plan(table)?.is_some() && !self.look(lsn, listener)? {
+                return Ok(out);
             }
+            self.prepared.insert((table.id, table.version));
+            out.extend(self.shape(table)?);
         }
+        self.end_look()?;
         Ok(out)
     }
 }
@@ -450,7 +520,7 @@ mod tests {
         batch.commit(&Step::Full(Box::new(Position::Sqlite { change_id: 0 })));
         writer.append(batch).unwrap();
         writer.seal().unwrap();
-        let producer = Producer::new(journal, &FlowConfig::probe("x")).unwrap();
+        let producer = Producer::new(journal, &FlowConfig::probe("x"), None).unwrap();
         let (sender, mut batches) = mpsc::channel(1);
         tokio::task::spawn_blocking(move || producer.run(1, &sender));
         let mut seen = 0;

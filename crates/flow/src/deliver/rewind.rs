@@ -108,7 +108,7 @@ struct Look {
 }
 
 fn look(flow: &Flow, from: u64) -> Result<Look, FlowError> {
-    let mut producer = Producer::new(flow.journal.clone(), &flow.config)?;
+    let mut producer = Producer::new(flow.journal.clone(), &flow.config, flow.mirror.as_ref())?;
     let mut reader = flow.journal.reader(from).map_err(super::ProduceError::from)?;
     let tables = flow.journal.state().tables;
     let mut emptied = HashSet::new();

@@ -41,6 +41,9 @@ pub struct OutChange {
     /// Where rows of the source become several: the row of the source that this one is of. All of one change have one lsn,
     /// stand side by side in one batch, and are parked and tried again together.
     pub whole: Option<Arc<WholeRow>>,
+    /// A row that is written once more because of what happened elsewhere, beside others of one lsn: when it is refused, it is
+    /// left as it is.
+    pub again: bool,
 }
 
 /// A row of the source by its key, before and after: values of the first columns of the table's key.

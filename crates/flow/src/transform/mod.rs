@@ -11,10 +11,12 @@ pub use expr::function_names;
 pub use plan::{OutRow, TablePlan};
 
 use crate::config::{FlowConfig, Mask, TransformStep};
+use crate::mirror::Mirror;
+use crate::mirror::read::ReadError;
 use crate::patterns::wildcard;
 use base::{Table, TableName};
 use expr::{Expression, Refusal};
-use process::{Process, Split};
+use process::{Lookup, Process, Split};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -120,6 +122,34 @@ impl Transform {
         }
         let source = flow.from.clone();
         if errors.is_empty() { Ok(Self { source, routes, steps }) } else { Err(errors) }
+    }
+
+    /// The lookups in other tables of the source.
+    fn table_lookups(&self) -> impl Iterator<Item = &Lookup> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Process(process) => process.table_lookup(),
+            _ => None,
+        })
+    }
+
+    /// Whether rows get columns of other tables of the source.
+    pub fn reads_mirror(&self) -> bool {
+        self.table_lookups().next().is_some()
+    }
+
+    /// Lookups read this mirror from now on. Without one they have no answer.
+    pub fn attach(&self, mirror: &Mirror) {
+        self.table_lookups().for_each(|lookup| lookup.attach(mirror));
+    }
+
+    /// Begins a look at the mirror at or behind a change; waits for it until `gone` says that nobody wants it.
+    pub fn look<F: Future<Output = ()>>(&self, lsn: u64, gone: impl Fn() -> F) -> Result<(), ReadError> {
+        self.table_lookups().try_for_each(|lookup| lookup.look(lsn, gone()))
+    }
+
+    /// Ends it.
+    pub fn end_look(&self) -> Result<(), ReadError> {
+        self.table_lookups().try_for_each(Lookup::end)
     }
 
     /// Whether rows become several.

@@ -82,6 +82,8 @@ struct Planner<'a> {
     place: Option<Slot>,
     /// Where the name of the table is, behind an `origin`, and that name.
     origin: Option<(Slot, Value)>,
+    /// Whether there are columns of another table's rows.
+    looked_up: bool,
 }
 
 pub(super) fn plan(
@@ -99,6 +101,7 @@ pub(super) fn plan(
         steps: Vec::new(),
         place: None,
         origin: None,
+        looked_up: false,
     };
     for (index, step) in steps.iter().enumerate() {
         planner.step(index, step)?;
@@ -168,6 +171,7 @@ impl Planner<'_> {
         let path = |verb: &str| format!("transform[{index}].{verb}");
         match step {
             Step::Filter(expression) => {
+                self.refuse_behind_lookup(|| path("filter"))?;
                 let bound = expression.bind_condition(&self.scope());
                 let condition = bound.map_err(|refusal| TransformError::refused(path("filter"), refusal))?;
                 self.steps.push(PlannedStep::Filter(condition));
@@ -209,6 +213,16 @@ impl Planner<'_> {
             }
             Step::Process(process) => {
                 let path = || path(process.verb);
+                if process.table_lookup().is_some() {
+                    self.looked_up = true;
+                    if self.source.key.is_empty() {
+                        return Err(TransformError {
+                            path: path(),
+                            message: format!("table `{}` has no key, so its rows are known by their columns", self.source.name),
+                            hint: "what is looked up may change between a row's insert and its delete: give the table a primary key".into(),
+                        });
+                    }
+                }
                 let bound = process.bind(|name| {
                     let (slot, column) = &self.columns[self.find(name, path)?];
                     Ok((*slot, column))
@@ -222,7 +236,10 @@ impl Planner<'_> {
                 }
                 self.steps.push(PlannedStep::Process(Box::new(bound)));
             }
-            Step::Split(split) => self.split(split, &path("split"))?,
+            Step::Split(split) => {
+                self.refuse_behind_lookup(|| path("split"))?;
+                self.split(split, &path("split"))?;
+            }
             Step::Origin(name) => self.origin(name, &path("origin"))?,
         }
         if self.place.is_some() && self.origin.is_some() {
@@ -340,6 +357,18 @@ impl Planner<'_> {
             path: path(),
             message: format!("table `{}` has no column `{name}`", self.source.name),
             hint: "name a column the table has, or split the flow by table".into(),
+        })
+    }
+
+    /// Whether a row passes must not depend on when it is asked.
+    fn refuse_behind_lookup(&self, path: impl Fn() -> String) -> Result<(), TransformError> {
+        if !self.looked_up {
+            return Ok(());
+        }
+        Err(TransformError {
+            path: path(),
+            message: "it stands behind a `lookup` in a table, whose answer changes: a row that was delivered could not be taken back".into(),
+            hint: "put it before the lookup".into(),
         })
     }
 

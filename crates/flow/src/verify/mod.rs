@@ -332,6 +332,17 @@ impl Ends {
                 "`split` makes several rows of one, which are not compared yet".to_owned(),
             ));
         }
+        if !flow.options.nest.is_empty() {
+            return Err(unsupported(
+                "`nest` puts rows of several tables into a document, which are not compared yet".to_owned(),
+            ));
+        }
+        if crate::mirror::is_read_by(flow) {
+            return Err(unsupported(
+                "a `lookup` in a table answers by the time of delivery, which cannot be asked again"
+                    .to_owned(),
+            ));
+        }
         if flow.options.history {
             return Err(unsupported("a history holds changes, not rows".to_owned()));
         }

@@ -5,6 +5,7 @@ use crate::node::{Node, mysql_source, run_all, sqlite_rows};
 use apache_avro::types::Value as Avro;
 use apache_avro::{Schema, from_avro_datum};
 use serde_json::{Value, json};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use testkit::{Kafka, KafkaOptions, MySql, MySqlOptions, Registry, RegistryOptions};
 
@@ -42,9 +43,9 @@ async fn read(kafka: &Kafka, registry: &Registry, topic: &str) -> Vec<(i32, Opti
             };
             assert_eq!(bytes[0], 0, "the magic byte");
             let id = u32::from_be_bytes(bytes[1..5].try_into().unwrap());
-            if !schemas.contains_key(&id) {
+            if let Entry::Vacant(place) = schemas.entry(id) {
                 let told = get(&format!("{}/schemas/ids/{id}", registry.url())).await;
-                schemas.insert(id, Schema::parse_str(told["schema"].as_str().unwrap()).unwrap());
+                place.insert(Schema::parse_str(told["schema"].as_str().unwrap()).unwrap());
             }
             let mut rest = &bytes[5..];
             parts.push(Some(from_avro_datum(&schemas[&id], &mut rest, None).unwrap()));

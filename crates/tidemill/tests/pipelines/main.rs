@@ -23,6 +23,8 @@ mod kafka_source;
 mod kill;
 mod large;
 mod merge;
+mod mirror;
+mod nest;
 mod node;
 mod observe;
 mod parked;

@@ -249,3 +249,54 @@ async fn mistakes_in_steps_are_told_before_anything_runs() {
     let (code, _, err) = node.run(&["check"]);
     assert!(code == 2 && err.contains("outside of the project"), "{err}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_gets_columns_of_another_tables_row_as_it_is_at_delivery() {
+    let steps = "  - lookup: {column: user_id, table: web.users, key: id, columns: {name: text, city: \"varchar(20)\"}, \
+                 default: {name: nobody}}\n";
+    let tables = [
+        "CREATE TABLE web.users (id BIGINT UNSIGNED PRIMARY KEY, name VARCHAR(20), city VARCHAR(20))",
+        "CREATE TABLE web.logs (id INT PRIMARY KEY, user_id INT)",
+        "INSERT INTO web.users VALUES (1, 'ann', 'Wien'), (2, 'bob', NULL)",
+        "INSERT INTO web.logs VALUES (1, 1), (2, 2), (3, 3), (4, NULL)",
+    ];
+    let (server, mut node) = flow(&tables, &format!("{steps}tables: [web.logs]\n")).await;
+    let (code, out, err) = node.run(&["check"]);
+    assert_eq!(code, 0, "{out}{err}");
+    node.start();
+    let all = "SELECT id, user_id, name, city FROM logs ORDER BY id";
+    let first = [
+        &["1", "1", "ann", "Wien"][..],
+        &["2", "2", "bob", "NULL"],
+        &["3", "3", "nobody", "NULL"],
+        &["4", "NULL", "nobody", "NULL"],
+    ];
+    rows_become(&node, all, &first).await;
+    // What is looked up is of the same moment or later: one transaction makes both rows.
+    server.exec("BEGIN; INSERT INTO web.logs VALUES (5, 9); INSERT INTO web.users VALUES (9, 'zoe', 'Linz'); COMMIT").await.unwrap();
+    let fifth = &["5", "9", "zoe", "Linz"][..];
+    rows_become(&node, all, &[&first[..], &[fifth]].concat()).await;
+    // A later change is not carried over by itself, and is seen by the next change of the row.
+    server.exec("UPDATE web.users SET name = 'eve' WHERE id = 1").await.unwrap();
+    server.exec("INSERT INTO web.logs VALUES (6, 1)").await.unwrap();
+    let sixth = &["6", "1", "eve", "Wien"][..];
+    rows_become(&node, all, &[&first[..], &[fifth, sixth]].concat()).await;
+    server.exec("UPDATE web.logs SET user_id = 2 WHERE id = 1").await.unwrap();
+    server.exec("DELETE FROM web.logs WHERE id = 2").await.unwrap();
+    let moved = &["1", "2", "bob", "NULL"][..];
+    rows_become(&node, all, &[&[moved], &first[2..], &[fifth, sixth]].concat()).await;
+    let shown = preview(&node, &["--limit", "1"]);
+    assert_eq!(shown[0]["outcome"], "passes", "{shown:?}");
+    let (code, _, err) = node.run(&["flow", "verify", "logs"]);
+    assert!(code == 2 && err.contains("lookup"), "{code} {err}");
+    node.write(
+        "flows/logs.yaml",
+        &format!("from: web\nto: copy\ntransform:\n{steps}  - filter: \"city = 'Wien'\"\n"),
+    );
+    node.stop();
+    node.start();
+    node.wait("a filter behind it is refused", |s| {
+        s["flows"][0]["error"]["message"].to_string().contains("behind a `lookup`")
+    })
+    .await;
+}

@@ -34,6 +34,11 @@ pub fn is_point(column: &Column) -> bool {
 }
 
 fn field(column: &Column) -> Value {
+    if let Some(rows) = crate::nest::rows_of(column) {
+        let fields = rows.columns.iter().map(|column| (column.name.clone(), field(column)));
+        let kind = if rows.is_list { "nested" } else { "object" };
+        return json!({"type": kind, "properties": fields.collect::<Map<_, _>>()});
+    }
     match &column.ty {
         ColumnType::TinyInt { .. }
         | ColumnType::SmallInt { .. }

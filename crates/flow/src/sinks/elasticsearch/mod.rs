@@ -82,6 +82,9 @@ fn endpoint(url: &Secret) -> Result<Endpoint, String> {
 #[derive(Default)]
 struct Passed {
     written: HashSet<u64>,
+    /// Changes whose documents are written once more because of what happened elsewhere: one that is refused was told of at
+    /// its own change.
+    again: HashSet<u64>,
     refusals: Refusals,
 }
 
@@ -149,7 +152,9 @@ impl ElasticsearchSink {
 
     async fn write(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
         let open = self.open()?;
-        if !batch.redrive && batch.up_to.lsn <= open.held.lsn {
+        // A change that touches many documents comes in parts, of which all but the last move nothing.
+        let known = |change: &OutChange| change.lsn <= open.held.lsn;
+        if !batch.redrive && batch.up_to.lsn <= open.held.lsn && batch.changes.iter().all(known) {
             return Ok(());
         }
         if open.held.generation >= plan::GENERATIONS_MAX {
@@ -158,6 +163,7 @@ impl ElasticsearchSink {
         }
         let mut passed = std::mem::take(&mut open.passed);
         let done = open.held.lsn;
+        passed.again = batch.changes.iter().filter(|change| change.again).map(|change| change.lsn).collect();
         let mut items = Vec::new();
         for change in batch.changes.iter().filter(|change| batch.redrive || change.lsn > done) {
             if let Some(step) = step(change) {
@@ -198,6 +204,15 @@ impl ElasticsearchSink {
         let lsns: Vec<u64> = items.iter().map(|item| item.lsn).collect();
         let open = self.open()?;
         passed.refusals.extend(bulk::write(&mut open.server.client, items).await?);
+        for lsn in &passed.again {
+            if let Some(reason) = passed.refusals.remove(lsn) {
+                tracing::warn!(
+                    lsn,
+                    reason,
+                    "a document that is written once more was refused; it stays as it is"
+                );
+            }
+        }
         let Some((lsn, reason)) = passed.refusals.pop_first() else { return Ok(()) };
         passed
             .written

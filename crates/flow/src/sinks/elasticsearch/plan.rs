@@ -226,7 +226,7 @@ fn refusal(name: &str) -> Option<&'static str> {
 }
 
 /// A row as a document: as our JSON prints it, but for points.
-fn put_document(out: &mut Vec<u8>, table: &Table, row: &[base::Value]) {
+pub fn put_document(out: &mut Vec<u8>, table: &Table, row: &[base::Value]) {
     out.push(b'{');
     for (index, (column, value)) in table.columns.iter().zip(row).enumerate() {
         if index > 0 {

@@ -276,6 +276,7 @@ impl KafkaSink {
             after: Some(row.to_vec()),
             ddl: None,
             whole: None,
+            again: false,
         };
         self.messages(&change, None).ok()?.into_iter().next()
     }
@@ -686,6 +687,7 @@ mod tests {
             after: Some(vec![Value::Int(lsn as i64)]),
             ddl: None,
             whole: None,
+            again: false,
         };
         let (source, flow, up_to) = ("shop".into(), "copy".into(), Progress { epoch: 1, lsn });
         SinkBatch { source, flow, changes: vec![change], up_to, ends_txn: false, redrive: false }

@@ -317,6 +317,7 @@ pub(super) mod tests {
             after,
             ddl: None,
             whole: None,
+            again: false,
         }
     }
 

@@ -93,7 +93,7 @@ pub struct JsonColumn {
     pub r#type: Option<String>,
 }
 
-/// Adds columns from a file that is beside the flow, by the value of a column.
+/// Adds columns from a file that is beside the flow, or from another table of the source, by the value of a column.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LookupStep {
@@ -101,12 +101,19 @@ pub struct LookupStep {
     pub column: String,
     /// A file in the project's folder: `.csv` with a header line, or `.json` with a list of objects. Read when the flow
     /// begins to deliver: at a start, after `flow pause` and `flow resume`, and after an error.
-    pub file: PathBuf,
-    /// The file's column that holds the values.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+    /// In place of a file: a `db.table` of the source, of which the node then keeps a mirror. What counts is its row at the
+    /// time of delivery; when it changes later, rows that were delivered stay as they are. Needs a table with a key on both
+    /// sides, and no `filter` and no `split` behind it.
+    #[serde(default)]
+    pub table: Option<String>,
+    /// The column of the file or table that holds the values. Of a table, one of its own type of values (numbers, texts), and of
+    /// several rows the first by their key counts.
     pub key: String,
-    /// The file's columns that are added, with their types: `{label: text, rank: int}`.
+    /// The columns that are added, with their types: `{label: text, rank: int}`.
     pub columns: BTreeMap<String, String>,
-    /// What columns hold where the file has no such value; NULL by default.
+    /// What columns hold where there is no such value; NULL by default.
     #[serde(default)]
     pub default: BTreeMap<String, String>,
 }

@@ -428,7 +428,7 @@ mod tests {
     fn planned(example: &Example, folder: &Path) -> (TablePlan, RowBuf) {
         let mut step: TransformStep = serde_saphyr::from_str(example.step).expect(example.step);
         if let TransformStep::Lookup(step) = &mut step {
-            step.file = folder.join(&step.file);
+            step.file = step.file.take().map(|file| folder.join(file));
         }
         let flow = FlowConfig { transform: vec![step], ..FlowConfig::probe("x") };
         let mut id = Typed::Int.column("id");

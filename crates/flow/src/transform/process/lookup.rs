@@ -1,11 +1,16 @@
-//! `lookup`: rows of a file of the project by one of its columns. Read whole, once, when the flow's rules are compiled.
+//! `lookup`: rows of a file of the project by one of its columns, read whole, once, when the flow's rules are compiled; or rows
+//! of another table of the source, read of its mirror for each row.
 
 use super::config::LookupStep;
 use super::typed::{TYPES, Typed};
-use base::{Column, Value};
+use crate::mirror::Mirror;
+use crate::mirror::key;
+use crate::mirror::read::{MirrorReader, ReadError};
+use crate::transform::mask;
+use base::{Column, ColumnType, TableName, Value, ValueRef};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A file is no larger than this: it is held in memory, once a flow.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -13,9 +18,30 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// A `lookup` step, compiled.
 #[derive(Clone, Debug)]
 pub struct Lookup {
-    rows: Arc<HashMap<String, Vec<Value>>>,
+    rows: Rows,
     default: Vec<Value>,
     pub columns: Vec<Column>,
+}
+
+#[derive(Clone, Debug)]
+enum Rows {
+    File(Arc<HashMap<String, Vec<Value>>>),
+    Table(Arc<OfTable>),
+}
+
+/// Rows of another table.
+struct OfTable {
+    table: TableName,
+    key: String,
+    columns: Vec<(String, Typed)>,
+    /// `None` where the rules are only checked.
+    reader: Mutex<Option<MirrorReader>>,
+}
+
+impl std::fmt::Debug for OfTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OfTable").field("table", &self.table).finish_non_exhaustive()
+    }
 }
 
 impl Lookup {
@@ -40,16 +66,128 @@ impl Lookup {
             .iter()
             .map(|(name, ty)| step.default.get(*name).map_or(Ok(Value::Null), |text| ty.read(text)));
         let default = default.collect::<Result<_, _>>().map_err(|reason| format!("`default`: {reason}"))?;
-        let shown = step.file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let in_file = |reason: String| format!("the file `{shown}`: {reason}");
-        let rows = read(&step.file, &step.key, &types).map_err(in_file)?;
         let columns = types.iter().map(|(name, ty)| ty.column(name)).collect();
-        Ok(Self { rows: Arc::new(rows), default, columns })
+        let file = match (&step.file, &step.table) {
+            (Some(file), None) => file,
+            (None, Some(table)) => {
+                let table = OfTable::new(table, step, &types)?;
+                return Ok(Self { rows: Rows::Table(Arc::new(table)), default, columns });
+            }
+            _ => return Err("it needs either `file` or `table`".to_owned()),
+        };
+        let shown = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let in_file = |reason: String| format!("the file `{shown}`: {reason}");
+        let rows = read(file, &step.key, &types).map_err(in_file)?;
+        Ok(Self { rows: Rows::File(Arc::new(rows)), default, columns })
     }
 
-    pub fn apply(&self, key: Option<&str>, out: &mut Vec<Value>) {
-        let found = key.and_then(|key| self.rows.get(key));
-        out.extend(found.unwrap_or(&self.default).iter().cloned());
+    /// Whether it reads the mirror of the flow's source.
+    pub fn is_of_table(&self) -> bool {
+        matches!(self.rows, Rows::Table(_))
+    }
+
+    /// From now on it reads this mirror.
+    pub fn attach(&self, mirror: &Mirror) {
+        if let Rows::Table(of) = &self.rows {
+            *of.lock() = Some(MirrorReader::new(mirror.clone()));
+        }
+    }
+
+    /// Begins a look at the mirror at or behind a change; waits for it.
+    pub fn look(&self, lsn: u64, gone: impl Future<Output = ()>) -> Result<(), ReadError> {
+        let Rows::Table(of) = &self.rows else { return Ok(()) };
+        match &mut *of.lock() {
+            Some(reader) => reader.look(lsn, std::slice::from_ref(&of.table), gone),
+            None => Ok(()),
+        }
+    }
+
+    pub fn end(&self) -> Result<(), ReadError> {
+        let Rows::Table(of) = &self.rows else { return Ok(()) };
+        of.lock().as_mut().map_or(Ok(()), MirrorReader::end)
+    }
+
+    /// `key` is the value as text, `value` as it is.
+    pub fn apply(&self, key: Option<&str>, value: ValueRef<'_>, out: &mut Vec<Value>) -> Result<(), String> {
+        match &self.rows {
+            Rows::File(rows) => {
+                let found = key.and_then(|key| rows.get(key));
+                out.extend(found.unwrap_or(&self.default).iter().cloned());
+            }
+            Rows::Table(of) => match of.find(value)? {
+                Some(found) => out.extend(found),
+                None => out.extend(self.default.iter().cloned()),
+            },
+        }
+        Ok(())
+    }
+}
+
+impl OfTable {
+    fn new(table: &str, step: &LookupStep, types: &[(&str, Typed)]) -> Result<Self, String> {
+        let name = table.split_once('.').filter(|_| !table.contains(['*', '?']));
+        let (db, own) = name.ok_or_else(|| format!("`{table}` is no table: write db.table"))?;
+        Ok(Self {
+            table: TableName::new(db, own),
+            key: step.key.clone(),
+            columns: types.iter().map(|(name, ty)| ((*name).to_owned(), ty.clone())).collect(),
+            reader: Mutex::new(None),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<MirrorReader>> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The columns of the row whose key has this value.
+    fn find(&self, value: ValueRef<'_>) -> Result<Option<Vec<Value>>, String> {
+        let mut reader = self.lock();
+        let reader = reader.as_mut().ok_or("the mirror of the source is not at hand")?;
+        let told = |error: ReadError| base::error::chain(&error);
+        let is_single = !reader.is_looking();
+        if is_single && !reader.look_now(0, std::slice::from_ref(&self.table)).map_err(told)? {
+            return Err("the mirror of the source is not whole now".to_owned());
+        }
+        let found = self.read(reader, value);
+        if is_single {
+            reader.end().map_err(told)?;
+        }
+        found
+    }
+
+    fn read(&self, reader: &mut MirrorReader, value: ValueRef<'_>) -> Result<Option<Vec<Value>>, String> {
+        let told = |error: ReadError| base::error::chain(&error);
+        let Some(table) = reader.table(&self.table).map_err(told)? else { return Ok(None) };
+        let lacks = |name: &str| format!("`{}` has no column `{name}`", self.table);
+        let by = std::slice::from_ref(&self.key);
+        let access = table.access(by).ok_or_else(|| lacks(&self.key))?;
+        let Some(joined) = key::joined([Some(value)]) else { return Ok(None) };
+        let Some(row) = reader.linked(&table, &access, &joined, 1).map_err(told)?.pop() else {
+            return Ok(None);
+        };
+        let mut out = Vec::with_capacity(self.columns.len());
+        for (name, ty) in &self.columns {
+            let Some(at) = row.table.column_index(name) else {
+                // A row from before the column was added.
+                if table.table.column_index(name).is_none() {
+                    return Err(lacks(name));
+                }
+                out.push(Value::Null);
+                continue;
+            };
+            let labels = match &row.table.columns[at].ty {
+                ColumnType::Enum { labels } | ColumnType::Set { labels } => &labels[..],
+                _ => &[],
+            };
+            let value = row.view().get(at).map_err(|error| error.to_string())?;
+            out.push(match value.filter(|value| *value != ValueRef::Null) {
+                None => Value::Null,
+                Some(value) => {
+                    ty.read(&mask::text(value, labels)).map_err(|reason| format!("`{name}`: {reason}"))?
+                }
+            });
+        }
+        Ok(Some(out))
     }
 }
 

@@ -15,6 +15,7 @@ mod patterns;
 mod split;
 mod typed;
 
+pub use lookup::Lookup;
 pub use patterns::PATTERNS as GROK_PATTERNS;
 pub use split::{Split, SplitPlan};
 pub use typed::TYPES;
@@ -146,6 +147,14 @@ impl Process {
         Self::new("user_agent", &[&step.column], Function::UserAgent, OnError::Park, columns)
     }
 
+    /// The lookup in another table that it is, if it is one.
+    pub fn table_lookup(&self) -> Option<&Lookup> {
+        match &*self.function {
+            Function::Lookup(lookup) => Some(lookup).filter(|lookup| lookup.is_of_table()),
+            _ => None,
+        }
+    }
+
     /// The columns it makes, in the order of its values.
     pub fn columns(&self) -> &[Column] {
         &self.columns
@@ -199,8 +208,7 @@ impl Bound {
     fn answer(&self, row: Row<'_>, out: &mut Vec<Value>) -> Result<(), String> {
         let first = self.inputs[0].text(row)?;
         if let Function::Lookup(lookup) = &*self.function {
-            lookup.apply(first.as_deref(), out);
-            return Ok(());
+            return lookup.apply(first.as_deref(), row.get(self.inputs[0].slot), out);
         }
         // NULL in, NULL out.
         let Some(text) = first else {
