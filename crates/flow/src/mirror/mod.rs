@@ -144,6 +144,7 @@ pub struct Mirror(Arc<Shared>);
 struct Shared {
     source: String,
     path: PathBuf,
+    journal: Journal,
     reached: watch::Sender<Reached>,
     status: Mutex<MirrorStatus>,
 }
@@ -163,6 +164,11 @@ impl Mirror {
 
     fn path(&self) -> &Path {
         &self.0.path
+    }
+
+    /// Whether the journal has a table of this name at its end, also one that has no row yet.
+    fn is_in_journal(&self, name: &TableName) -> bool {
+        self.0.journal.state().tables.values().any(|table| table.name == *name)
     }
 
     fn lock(&self) -> MutexGuard<'_, MirrorStatus> {
@@ -249,7 +255,13 @@ pub fn prepare(parts: MirrorParts, shutdown: watch::Receiver<bool>) -> (Mirror, 
     let MirrorParts { source, path, journal, control, config } = parts;
     let status = MirrorStatus { state: "filling", ..MirrorStatus::default() };
     let (reached, _) = watch::channel(Reached::default());
-    let mirror = Mirror(Arc::new(Shared { source, path, reached, status: Mutex::new(status) }));
+    let mirror = Mirror(Arc::new(Shared {
+        source,
+        path,
+        journal: journal.clone(),
+        reached,
+        status: Mutex::new(status),
+    }));
     let follower = Follower {
         mirror: mirror.clone(),
         journal,
@@ -392,11 +404,9 @@ impl Follower {
         (state.next_lsn - 1, ids.collect())
     }
 
-    /// Takes in tables that have no row yet. Those whose rows have passed were asked for when the mirror was opened.
+    /// At the end of the journal: takes in tables that have no row yet. Those whose rows have passed were asked for when the mirror
+    /// was opened.
     fn register(&self, store: &mut Store) -> Result<(), MirrorError> {
-        if store.looked && store.tables().all(|held| held.anew.is_none()) {
-            return Ok(());
-        }
         for table in self.wanted() {
             if !store.has(table.id) {
                 store.add(&table, Some(0))?;

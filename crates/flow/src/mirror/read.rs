@@ -141,7 +141,13 @@ impl MirrorReader {
     /// Whether all of these tables that the source has are whole.
     fn state(&mut self, tables: &[TableName]) -> Result<bool, ReadError> {
         for name in tables {
-            let Some(found) = self.table(name)? else { continue };
+            let Some(found) = self.table(name)? else {
+                // One that the journal speaks of and the mirror does not know yet may have rows in a moment.
+                if self.mirror.is_in_journal(name) {
+                    return Ok(false);
+                }
+                continue;
+            };
             if let Some(reason) = found.refused {
                 self.end()?;
                 return Err(ReadError::Refused { table: name.to_string(), reason });

@@ -67,6 +67,8 @@ const TAKEN: &[&str] = &[
     "value.converter",
     "key.converter.schemas.enable",
     "value.converter.schemas.enable",
+    "key.converter.schema.registry.url",
+    "value.converter.schema.registry.url",
     "tombstones.on.delete",
     "transforms",
     "message.key.columns",
@@ -264,8 +266,12 @@ fn flow(plan: &mut Plan, get: &Get<'_>, prefix: &str) {
     plan.flow.0.push_str("options:\n");
     let mut put = |key: &str, value: &str| plan.flow.put(&format!("  {key}"), value);
     put("topic", &super::quoted(&topic));
-    put("format", format);
+    let registry =
+        get("value.converter.schema.registry.url").or_else(|| get("key.converter.schema.registry.url"));
+    let packed = format == "debezium" && is_avro(get("value.converter")) && registry.is_some();
+    put("format", if packed { "avro" } else { format });
     if format == "debezium"
+        && !packed
         && get("value.converter.schemas.enable") != Some("false")
         && is_json(get("value.converter"))
     {
@@ -278,11 +284,34 @@ fn flow(plan: &mut Plan, get: &Get<'_>, prefix: &str) {
     if format == "debezium" && get("tombstones.on.delete") == Some("false") {
         plan.note("tombstones.on.delete", "the `debezium` format has a tombstone behind every delete");
     }
+    if let Some(urls) = registry.filter(|_| packed) {
+        let (first, others) = urls.split_once(',').unwrap_or((urls, ""));
+        let (scheme, rest) = first.trim().split_once("://").unwrap_or(("http", first.trim()));
+        let (login, host) = rest.rsplit_once('@').map_or((None, rest), |(login, host)| (Some(login), host));
+        plan.sink.put_text("schema_registry", &format!("{scheme}://{host}"));
+        let mut note = |why: &str| plan.note("value.converter.schema.registry.url", why);
+        if login.is_some() {
+            note(
+                "its user and password are secrets: write http://USER:${env:REGISTRY_PASSWORD}@host into the sink's file",
+            );
+        }
+        if !others.is_empty() {
+            note("one registry is asked: the first is taken");
+        }
+        if !is_avro(get("key.converter")) {
+            plan.note("key.converter", "keys are Avro where values are");
+        }
+        return;
+    }
     for converter in ["key.converter", "value.converter"] {
         if let Some(class) = get(converter).filter(|class| !is_json(Some(class))) {
             plan.note(converter, format!("`{class}`: messages are JSON"));
         }
     }
+}
+
+fn is_avro(converter: Option<&str>) -> bool {
+    converter.is_some_and(|class| class.ends_with(".AvroConverter"))
 }
 
 fn is_json(converter: Option<&str>) -> bool {
@@ -472,6 +501,27 @@ mod tests {
         {
             assert!(files[file].contains(table), "{files:?}");
         }
+    }
+
+    #[test]
+    fn avro_converters_become_the_format_and_the_registry_and_secrets_stay_out() {
+        let text = |url: &str| {
+            format!(
+                "{{\"connector.class\":\"MySqlConnector\",\"database.hostname\":\"h\",
+                 \"key.converter\":\"io.confluent.connect.avro.AvroConverter\",
+                 \"value.converter\":\"io.confluent.connect.avro.AvroConverter\",
+                 \"key.converter.schema.registry.url\":\"{url}\",\"value.converter.schema.registry.url\":\"{url}\"}}"
+            )
+        };
+        let plan_of = |url: &str| plan(&text(url)).unwrap();
+        let plain = plan_of("http://registry:8081");
+        assert!(!plain.notes.iter().any(|(what, _)| what.contains("converter")), "{:?}", plain.notes);
+        let files = plain.files();
+        assert!(files["flows/tidemill.yaml"].contains("format: avro"), "{files:?}");
+        assert!(files["sinks/tidemill.yaml"].contains("http://registry:8081"), "{files:?}");
+        let secret = plan_of("https://me:hush@one:8081,http://two:8081");
+        let told = format!("{:?} {:?}", secret.files(), secret.notes);
+        assert!(!told.contains("hush") && told.contains("https://one:8081"), "{told}");
     }
 
     #[test]

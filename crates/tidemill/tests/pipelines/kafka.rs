@@ -309,6 +309,34 @@ async fn a_reference_in_place_of_a_row_that_left_its_key_has_the_new_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_leaves_a_key_of_the_flows_choice_ends_there() {
+    let server = shop().await;
+    let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+    let options = "format: debezium, topic: all, partitions: 1, key: \"{table}:{name}:{id}\"";
+    let node = node(&server, &kafka.url(), &[("a", options)]);
+    node.wait("the snapshot is delivered", |s| s["flows"][0]["lsn"] == 2).await;
+    run_all(
+        &server,
+        &[
+            "UPDATE shop.users SET name = 'other' WHERE id = 1",
+            "UPDATE shop.users SET id = 9, name = 'moved' WHERE id = 2",
+        ],
+    )
+    .await;
+    node.wait("all is delivered", |s| s["flows"][0]["lsn"] == 4).await;
+    let all = kafka.messages("all").await.unwrap();
+    // The newest of each key, as compaction leaves them: what a row left has none.
+    let mut newest = BTreeMap::new();
+    for record in &all {
+        newest.insert(record.key.clone().unwrap(), record.value.clone());
+    }
+    let kept: Vec<_> =
+        newest.iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.as_str()).collect();
+    assert_eq!(kept, ["users:moved:9", "users:other:1"], "{all:?}");
+    assert_eq!(newest.len(), 4, "{newest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn brokers_that_allow_only_short_transactions_are_told() {
     let server = shop().await;
     let settings = vec!["transaction.max.timeout.ms=300000".into()];

@@ -236,7 +236,10 @@ async fn a_mirror_follows_statements_and_reads_rows_by_their_own_definition() {
     server.exec("RENAME TABLE shop.t TO shop.u").await.unwrap();
     server.exec("DROP TABLE shop.gone").await.unwrap();
     node.until("the table has its new name", || async { mirrored(&node, "u", "id").len() == 1 }).await;
-    assert!(mirrored(&node, "t", "id").is_empty() && mirrored(&node, "gone", "id").is_empty());
+    node.until("nothing is left of the others", || async {
+        mirrored(&node, "t", "id").is_empty() && mirrored(&node, "gone", "id").is_empty()
+    })
+    .await;
     let status = settled(&node).await;
     let names: Vec<_> =
         mirror(&status)["tables"].as_array().unwrap().iter().map(|t| t["table"].clone()).collect();

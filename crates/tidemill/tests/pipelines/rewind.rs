@@ -45,7 +45,7 @@ async fn at_end(node: &Node) -> Value {
     .await;
     node.wait("everything is delivered", |s| {
         let (flow, source) = (&s["flows"][0], &s["sources"][0]);
-        flow["lsn"] == source["lsn"] && source["lsn"] != 0 && flow["error"].is_null()
+        flow["lsn"].is_u64() && flow["lsn"] == source["lsn"] && source["lsn"] != 0 && flow["error"].is_null()
     })
     .await
 }

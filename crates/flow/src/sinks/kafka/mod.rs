@@ -295,8 +295,27 @@ impl KafkaSink {
         }
         let mut messages = self.encoder.messages(&record);
         if let Some(template) = &self.key {
-            for message in messages.iter_mut().filter(|message| message.key.is_some()) {
-                message.key = template.of(&record).or(message.key.take());
+            let mut old = record.clone();
+            old.after = None;
+            let moves = change.op == Op::Update && change.before.is_some();
+            if moves
+                && self.encoder.format.has_tombstones()
+                && messages.len() == 1
+                && template.of(&old) != template.of(&record)
+            {
+                // In this shape a row that gets another key, also one of the flow's choice, goes and comes.
+                let (mut gone, mut come) = (old.clone(), record.clone());
+                (gone.op, come.op, come.before) = (Op::Delete, Op::Insert, None);
+                messages = self.encoder.messages(&gone);
+                messages.extend(self.encoder.messages(&come));
+            }
+            // What stands before the last message is of the key that the row had.
+            let last = messages.len().saturating_sub(1);
+            for (index, message) in
+                messages.iter_mut().enumerate().filter(|(_, message)| message.key.is_some())
+            {
+                let of = if moves && index < last { &old } else { &record };
+                message.key = template.of(of).or(message.key.take());
             }
         }
         if !self.tombstones || self.encoder.format.has_tombstones() || change.table.key.is_empty() {
