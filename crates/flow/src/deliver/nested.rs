@@ -359,19 +359,8 @@ impl Producer {
 }
 
 fn blank(change: &Change<'_>, table: Arc<Table>) -> OutChange {
-    OutChange {
-        epoch: change.epoch,
-        lsn: change.lsn,
-        op: if matches!(change.op, Op::Read | Op::Insert) { change.op } else { Op::Update },
-        table,
-        ts_ms: change.ts_ms,
-        txn: change.txn.clone(),
-        before: None,
-        after: None,
-        ddl: None,
-        whole: None,
-        again: false,
-    }
+    let op = if matches!(change.op, Op::Read | Op::Insert) { change.op } else { Op::Update };
+    OutChange { op, ..OutChange::of(change, table) }
 }
 
 fn is_blank(change: &OutChange) -> bool {

@@ -361,19 +361,7 @@ impl Producer {
         if self.prepared.insert((change.table.id, change.table.version)) {
             tables.push(Arc::clone(&table));
         }
-        let mut made = OutChange {
-            epoch: change.epoch,
-            lsn: change.lsn,
-            op: change.op,
-            table,
-            ts_ms: change.ts_ms,
-            txn: change.txn.clone(),
-            before: None,
-            after: None,
-            ddl: None,
-            whole: None,
-            again: false,
-        };
+        let mut made = OutChange::of(change, table);
         if change.op == Op::Truncate {
             made.before = plan.origin();
             out.push(made);
@@ -410,22 +398,15 @@ impl Producer {
             self.prepared.insert((source.id, source.version));
         }
         batch.changes.push(OutChange {
-            epoch: change.epoch,
-            lsn: change.lsn,
-            op: Op::Ddl,
-            table,
-            ts_ms: change.ts_ms,
-            txn: change.txn.clone(),
             before: rows_before,
             after: rows_after,
-            whole: None,
-            again: false,
             ddl: Some(Arc::new(Ddl {
                 sql: ddl.sql.clone(),
                 before,
                 after,
                 column_renames: ddl.column_renames.clone(),
             })),
+            ..OutChange::of(change, table)
         });
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What a sink is. A sink is told whole batches in order and answers only when they are durable on its side.
 
 use async_trait::async_trait;
-use base::{Ddl, Op, Table, Txn, Value};
+use base::{Change, Ddl, Op, Table, Txn, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,25 @@ pub struct OutChange {
 pub struct WholeRow {
     pub before: Option<Vec<Value>>,
     pub after: Option<Vec<Value>>,
+}
+
+impl OutChange {
+    /// A change without its rows, as of `table`.
+    pub fn of(change: &Change<'_>, table: Arc<Table>) -> Self {
+        Self {
+            epoch: change.epoch,
+            lsn: change.lsn,
+            op: change.op,
+            table,
+            ts_ms: change.ts_ms,
+            txn: change.txn.clone(),
+            before: None,
+            after: None,
+            ddl: None,
+            whole: None,
+            again: false,
+        }
+    }
 }
 
 /// Changes in journal order.

@@ -1,8 +1,8 @@
 //! Applications that read through the cache are never shown what is older than what was delivered, and neither keeps Redis.
 
-use crate::node::{Node, PATIENCE, mysql_source, run_all};
+use crate::node::{Node, mysql_source, run_all};
 use crate::random::Rng;
-use redis::FromRedisValue;
+use crate::redis::{ask, client};
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -14,20 +14,6 @@ use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, Redis, RedisOptions,
 const ROWS: u64 = 6;
 const WRITES: u64 = 600;
 const READERS: u64 = 4;
-
-async fn client(redis: &Redis) -> MultiplexedConnection {
-    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
-    let client = redis::Client::open(redis.url()).unwrap();
-    client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
-}
-
-async fn ask<T: FromRedisValue>(client: &MultiplexedConnection, words: &[&str]) -> T {
-    let mut command = redis::cmd(words[0]);
-    words[1..].iter().for_each(|word| {
-        command.arg(*word);
-    });
-    command.query_async(&mut client.clone()).await.unwrap()
-}
 
 /// Status, `tidemill-from`, body.
 async fn get(node: &Node, path: &str) -> (u16, String, Value) {

@@ -14,22 +14,26 @@ const BREAKS: u64 = 10;
 /// What a hash or a JSON string begins with: not of the source.
 const VERSION: &str = "tidemill_version";
 
-async fn client(redis: &Redis) -> MultiplexedConnection {
+pub async fn client(redis: &Redis) -> MultiplexedConnection {
     client_of(&redis.url()).await.unwrap()
 }
 
-async fn client_of(url: &str) -> RedisResult<MultiplexedConnection> {
+pub async fn client_of(url: &str) -> RedisResult<MultiplexedConnection> {
     // The server shares a busy machine with the test; the library would give up after half a second.
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
     redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
-async fn ask<T: FromRedisValue>(client: &MultiplexedConnection, words: &[&str]) -> T {
+pub async fn try_ask<T: FromRedisValue>(client: &MultiplexedConnection, words: &[&str]) -> RedisResult<T> {
     let mut command = redis::cmd(words[0]);
     words[1..].iter().for_each(|word| {
         command.arg(*word);
     });
-    command.query_async(&mut client.clone()).await.unwrap()
+    command.query_async(&mut client.clone()).await
+}
+
+pub async fn ask<T: FromRedisValue>(client: &MultiplexedConnection, words: &[&str]) -> T {
+    try_ask(client, words).await.unwrap()
 }
 
 async fn keys(client: &MultiplexedConnection, pattern: &str) -> Vec<String> {

@@ -1,20 +1,14 @@
 //! Redis behind Sentinels and in a cluster: the flow goes where its keys are, and what a failover lost comes again.
 
-use crate::node::{Node, PATIENCE, mysql_source, run_all};
+use crate::node::{Node, mysql_source, run_all};
+use crate::redis::{client_of, try_ask};
 use redis::{FromRedisValue, RedisResult};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use testkit::{MySql, MySqlOptions, Redis, RedisOptions};
 
 async fn ask<T: FromRedisValue>(server: &Redis, words: &[&str]) -> RedisResult<T> {
-    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
-    let client = redis::Client::open(server.url())?;
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-    let mut command = redis::cmd(words[0]);
-    words[1..].iter().for_each(|word| {
-        command.arg(*word);
-    });
-    command.query_async(&mut connection).await
+    try_ask(&client_of(&server.url()).await?, words).await
 }
 
 async fn shop(rows: u32) -> MySql {

@@ -2,6 +2,7 @@
 
 use crate::elasticsearch::must;
 use crate::node::{Node, mysql_source, run_all};
+use crate::redis::{ask, client_of};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::process::{Command, Stdio};
@@ -129,15 +130,8 @@ async fn documents_and_keys_are_repaired_whatever_version_someone_gave_them() {
     drop(node);
 
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
-    let client = redis::Client::open(redis.url()).unwrap();
-    let connection = client.get_multiplexed_async_connection().await.unwrap();
-    let run = async |words: &[&str]| {
-        let mut command = redis::cmd(words[0]);
-        words[1..].iter().for_each(|word| {
-            command.arg(*word);
-        });
-        command.query_async::<redis::Value>(&mut connection.clone()).await.unwrap()
-    };
+    let client = client_of(&redis.url()).await.unwrap();
+    let run = async |words: &[&str]| ask::<redis::Value>(&client, words).await;
     let node = start(&server, &format!("kind: redis\nurl: {}\n", redis.url()), "", &[]).await;
     run(&["DEL", "copy:users:10"]).await;
     run(&["HSET", "copy:users:11", "note", "spoilt"]).await;

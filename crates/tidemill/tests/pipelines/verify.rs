@@ -2,6 +2,7 @@
 
 use crate::elasticsearch::must;
 use crate::node::{Node, mysql_source, run_all, values};
+use crate::redis::{ask, client_of};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -338,15 +339,8 @@ async fn keys_are_compared_while_they_change_and_each_difference_is_found() {
     let server = Arc::new(MySql::start(MySqlOptions::default()).await.unwrap());
     make_kinds(&server).await;
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
-    let client = redis::Client::open(redis.url()).unwrap();
-    let connection = client.get_multiplexed_async_connection().await.unwrap();
-    let run = async |words: &[&str]| {
-        let mut command = redis::cmd(words[0]);
-        words[1..].iter().for_each(|word| {
-            command.arg(*word);
-        });
-        command.query_async::<redis::Value>(&mut connection.clone()).await.unwrap()
-    };
+    let client = client_of(&redis.url()).await.unwrap();
+    let run = async |words: &[&str]| ask::<redis::Value>(&client, words).await;
     for shape in ["hash", "json"] {
         let node =
             keyed(&server, &format!("kind: redis\nurl: {}\n", redis.url()), &format!("{{type: {shape}}}"))
