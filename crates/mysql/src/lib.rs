@@ -6,6 +6,7 @@
 pub mod binlog;
 pub mod charset;
 pub mod ddl;
+pub mod protocol;
 pub mod schema;
 pub mod select;
 

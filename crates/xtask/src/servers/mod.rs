@@ -25,6 +25,7 @@ mod maven;
 mod mysql;
 mod nats;
 mod opensearch;
+mod peers;
 mod redis;
 mod registry;
 mod tidb;
@@ -48,7 +49,7 @@ struct Recipe {
     peer: bool,
 }
 
-const RECIPES: [Recipe; 9] = [
+const RECIPES: [Recipe; 11] = [
     Recipe { name: "mysql", version: mysql::VERSION, install: mysql::install, peer: false },
     Recipe { name: "mariadb", version: mariadb::VERSION, install: mariadb::install, peer: false },
     Recipe { name: "nats", version: nats::VERSION, install: nats::install, peer: false },
@@ -58,6 +59,8 @@ const RECIPES: [Recipe; 9] = [
     Recipe { name: "opensearch", version: opensearch::VERSION, install: opensearch::install, peer: false },
     Recipe { name: "registry", version: registry::VERSION, install: registry::install, peer: false },
     Recipe { name: "debezium", version: debezium::VERSION, install: debezium::install, peer: true },
+    Recipe { name: "haproxy", version: peers::HAPROXY, install: peers::haproxy, peer: true },
+    Recipe { name: "sysbench", version: peers::SYSBENCH, install: peers::sysbench, peer: true },
 ];
 
 /// Every server's name, in the order they are installed.

@@ -1,0 +1,20 @@
+//! What the benchmark of the mesh is measured with and against: HAProxy and sysbench of Debian 12.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::debian;
+
+pub const HAPROXY: &str = "haproxy 2.6 from bookworm, recipe 1";
+pub const SYSBENCH: &str = "sysbench 1.0.20 from bookworm, recipe 1";
+
+pub fn haproxy(install: &Path, work: &Path) -> Result<()> {
+    debian::unpack("bookworm", &["haproxy"], &install.join("root"), work)?;
+    debian::write_launcher(install, "haproxy", "usr/sbin/haproxy", "")
+}
+
+pub fn sysbench(install: &Path, work: &Path) -> Result<()> {
+    debian::unpack("bookworm", &["sysbench"], &install.join("root"), work)?;
+    debian::write_launcher(install, "sysbench", "usr/bin/sysbench", "")
+}
