@@ -62,6 +62,8 @@ pub struct Answer {
     /// The end that is told once `pending` has passed.
     ending: Option<End>,
     rows: u64,
+    /// Of the last header.
+    sequence: u8,
     /// Statement id, parameters, of a prepared statement.
     prepared: Option<(u32, u16)>,
 }
@@ -76,12 +78,17 @@ impl Answer {
             Command::Statistics => Phase::Statistics,
             _ => Phase::Single,
         };
-        Self { phase, capabilities, pending: 0, continued: false, ending: None, rows: 0, prepared: None }
+        Self { phase, capabilities, pending: 0, continued: false, ending: None, rows: 0, sequence: 0, prepared: None }
     }
 
     /// Rows so far.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// The number of a packet that could follow what has been consumed; `None` within a packet.
+    pub fn next_sequence(&self) -> Option<u8> {
+        (self.pending == 0 && !self.continued).then_some(self.sequence.wrapping_add(1))
     }
 
     /// Statement id and number of parameters, once they were told.
@@ -106,7 +113,9 @@ impl Answer {
                 return (at, Step::Done(end));
             }
             let Some(length) = header(bytes, at) else { return (at, Step::More) };
+            let sequence = bytes[at + HEADER_BYTES - 1];
             if self.continued {
+                self.sequence = sequence;
                 at += HEADER_BYTES;
                 self.pass(length);
                 continue;
@@ -116,10 +125,12 @@ impl Answer {
                 if length > 0 {
                     return (at, Step::More);
                 }
+                self.sequence = sequence;
                 at += HEADER_BYTES;
                 continue;
             };
             if self.is_plain(mark, length) {
+                self.sequence = sequence;
                 at += HEADER_BYTES;
                 self.pass(length);
                 if let Some(end) = self.after_plain(&payload) {
@@ -131,6 +142,7 @@ impl Answer {
                 return (at, Step::More);
             }
             let step = self.decide(mark, &bytes[payload.clone()], payload);
+            self.sequence = sequence;
             at += HEADER_BYTES;
             self.pass(length);
             match step {

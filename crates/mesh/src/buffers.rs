@@ -1,0 +1,66 @@
+//! Buffers that sessions lease while bytes are in their hands, and give back when they are idle.
+//!
+//! Each thread keeps a few that are free; how many bytes are out in the whole process is counted, for the limit and for the
+//! metric. Nothing here waits or fails: who may have a buffer is decided when a session is let in.
+
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// One buffer: what HAProxy takes too, and more than any packet that has to be seen whole.
+pub const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Free buffers that a thread keeps; more go back to the allocator.
+const FREE_MAX: usize = 64;
+
+/// Bytes of all buffers that are leased now.
+static LEASED: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer, until it is dropped.
+#[derive(Debug)]
+pub struct Lease(Option<Box<[u8]>>);
+
+impl Lease {
+    pub fn take() -> Self {
+        LEASED.fetch_add(BUFFER_BYTES, Ordering::Relaxed);
+        let free = FREE.with_borrow_mut(Vec::pop);
+        Self(Some(free.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice())))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        LEASED.fetch_sub(BUFFER_BYTES, Ordering::Relaxed);
+        let Some(buffer) = self.0.take() else { return };
+        // A thread that ends has no list any more: then the buffer just goes.
+        let _ = FREE.try_with(|free| {
+            if let Ok(mut free) = free.try_borrow_mut()
+                && free.len() < FREE_MAX
+            {
+                free.push(buffer);
+            }
+        });
+    }
+}
+
+impl Deref for Lease {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.0.as_deref().expect("it is there until it is dropped")
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.0.as_deref_mut().expect("it is there until it is dropped")
+    }
+}
+
+/// Bytes of all buffers that are leased now.
+pub fn leased_bytes() -> usize {
+    LEASED.load(Ordering::Relaxed)
+}

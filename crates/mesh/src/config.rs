@@ -1,0 +1,403 @@
+//! `mesh.yaml`: where clients come in, and which servers stand behind.
+
+use base::{ByteSize, Secret};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The SQL proxy.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MeshConfig {
+    /// Where clients connect.
+    pub listeners: Vec<ListenerConfig>,
+    /// The servers, by the name of their group.
+    pub groups: BTreeMap<String, GroupConfig>,
+    /// What the mesh may use.
+    #[serde(default)]
+    #[schemars(extend("default" = {}))]
+    pub limits: LimitsConfig,
+    /// Count calls, rows, errors and times of each statement with its literals left out.
+    #[serde(default = "yes")]
+    #[schemars(extend("default" = true))]
+    pub digests: bool,
+    /// Threads that carry sessions; each session stays on one. As many as there are processors by default.
+    #[serde(default)]
+    pub threads: Option<usize>,
+}
+
+/// One port.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerConfig {
+    /// Its name in status and metrics.
+    pub name: String,
+    /// Where it listens.
+    #[schemars(with = "String")]
+    pub bind: SocketAddr,
+    /// The groups whose clients come in here. Of several, the one that lists the user under `users` or the database under
+    /// `databases` serves it; the first, where none does.
+    pub tenants: Vec<String>,
+    /// Offer TLS to clients. Without it their connections are plain.
+    #[serde(default)]
+    pub tls: Option<ListenerTls>,
+    /// Let in nobody without TLS.
+    #[serde(default)]
+    #[schemars(extend("default" = false))]
+    pub tls_required: bool,
+}
+
+/// The certificate that clients see.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTls {
+    /// PEM: the certificate, then those between it and its authority.
+    pub cert: PathBuf,
+    /// PEM: its private key.
+    pub key: PathBuf,
+}
+
+/// Servers that hold the same data.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupConfig {
+    /// `mysql` for MySQL and MariaDB, or `tidb`.
+    #[serde(default)]
+    #[schemars(extend("default" = "mysql"))]
+    pub kind: GroupKind,
+    /// The servers.
+    pub backends: Vec<BackendConfig>,
+    /// `auto` finds the writer by `read_only`, which needs `monitor`; `static` goes by each backend's `role`.
+    #[serde(default)]
+    #[schemars(extend("default" = "auto"))]
+    pub topology: Topology,
+    /// The account that asks the servers for their role and their lag. It needs no right but to log in; for the lag of a
+    /// replica `REPLICATION CLIENT` (MariaDB: `REPLICA MONITOR`).
+    #[serde(default)]
+    pub monitor: Option<MonitorConfig>,
+    /// `relay`: the server itself checks the client, which then stays on that server. `vault`: the mesh checks the client by
+    /// `users` and logs in as it, so that a session can use several servers. `mapped`: the same, logging in as `account`.
+    #[serde(default)]
+    #[schemars(extend("default" = "relay"))]
+    pub auth: AuthMode,
+    /// Who may come in, with `vault` and `mapped`.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub users: Vec<UserConfig>,
+    /// Whom the mesh logs in as, with `mapped`.
+    #[serde(default)]
+    pub account: Option<UserConfig>,
+    /// Databases whose clients are of this group, where a listener has several.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub databases: BTreeSet<String>,
+    /// Send statements that surely only read, outside of transactions, to replicas.
+    #[serde(default)]
+    #[schemars(extend("default" = false))]
+    pub read_write_split: bool,
+    /// What reads on replicas see. `session`: all that this session wrote; `service`: all that any session of this mesh
+    /// wrote; `off`: what the replica has.
+    #[serde(default)]
+    #[schemars(extend("default" = "session"))]
+    pub consistency: Consistency,
+    /// How one of several servers is chosen.
+    #[serde(default)]
+    #[schemars(extend("default" = "least_busy"))]
+    pub balance: Balance,
+    /// Share connections to the servers between sessions. Without it each session has its own.
+    #[serde(default)]
+    pub pool: Option<PoolConfig>,
+    /// TLS to the servers.
+    #[serde(default)]
+    #[schemars(extend("default" = "off"))]
+    pub tls: BackendTls,
+    /// For `tls: verify`: a PEM file with the only authorities that are trusted; the system's by default.
+    #[serde(default)]
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// Which dialect and which habits.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupKind {
+    /// MySQL or MariaDB: one writer, any number of replicas.
+    #[default]
+    Mysql,
+    /// TiDB: every server reads and writes.
+    Tidb,
+}
+
+/// One server.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackendConfig {
+    /// `host:port`.
+    pub addr: String,
+    /// With `topology: static`.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// With `balance: weighted`: its share, from 1 to 1000.
+    #[serde(default = "one")]
+    #[schemars(extend("default" = 1))]
+    pub weight: u32,
+}
+
+/// What a server is for.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reads and writes.
+    Writer,
+    /// Reads.
+    Replica,
+}
+
+/// How roles are known.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Topology {
+    /// By asking the servers.
+    #[default]
+    Auto,
+    /// As declared.
+    Static,
+}
+
+/// The account of the probes.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MonitorConfig {
+    pub user: String,
+    /// `${env:NAME}` or `${file:PATH}`.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub password: Secret,
+}
+
+/// Who proves the client's password.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMode {
+    /// The server.
+    #[default]
+    Relay,
+    /// The mesh, which then logs in as the client.
+    Vault,
+    /// The mesh, which then logs in as `account`.
+    Mapped,
+}
+
+/// A name and its password.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserConfig {
+    pub name: String,
+    /// `${env:NAME}` or `${file:PATH}`.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub password: Secret,
+}
+
+/// What reads on replicas see.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Consistency {
+    /// What the replica has.
+    Off,
+    /// All that this session wrote.
+    #[default]
+    Session,
+    /// All that any session of this mesh wrote.
+    Service,
+}
+
+/// How one of several servers is chosen.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// The one with less to do, of two drawn by lot.
+    #[default]
+    LeastBusy,
+    /// One after the other.
+    RoundRobin,
+    /// By lot, by their `weight`.
+    Weighted,
+}
+
+/// Connections that are shared.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolConfig {
+    /// Connections to each server at most, from 1 to 10000. A session that finds none free waits for up to 10 s.
+    #[serde(default = "pool_max")]
+    #[schemars(extend("default" = 64))]
+    pub max: u32,
+    /// Connections that stay when nobody uses them.
+    #[serde(default = "pool_idle")]
+    #[schemars(extend("default" = 8))]
+    pub idle: u32,
+}
+
+/// TLS to a server.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendTls {
+    /// Never.
+    #[default]
+    Off,
+    /// Always, whoever signed its certificate.
+    Require,
+    /// Always, and the certificate must name the host and be signed by an authority we trust.
+    Verify,
+}
+
+/// What the mesh may use.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Memory of buffers, statements and statistics. A client that comes when it is used up gets error 1040.
+    #[schemars(with = "Option<String>", extend("default" = "512MiB"))]
+    pub memory: Option<ByteSize>,
+    /// Sessions at once; one more gets error 1040.
+    #[schemars(extend("default" = 10_000))]
+    pub sessions: Option<usize>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn pool_max() -> u32 {
+    64
+}
+
+fn pool_idle() -> u32 {
+    8
+}
+
+impl MeshConfig {
+    /// What is wrong with it, each with what to do; nothing of it is used unless the list is empty.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut add = |message: String, hint: &str| found.push((message, hint.to_owned()));
+        if self.listeners.is_empty() {
+            add("`listeners` is empty, so no client can come".into(), "listeners: [{name: shop, bind: 127.0.0.1:7400, tenants: [shop]}]");
+        }
+        if let Some(threads) = self.threads.filter(|threads| !(1..=256).contains(threads)) {
+            add(format!("`threads: {threads}` is not between 1 and 256"), "leave it out for one per processor");
+        }
+        let mut names = BTreeSet::new();
+        for listener in &self.listeners {
+            let name = &listener.name;
+            if !names.insert(name) {
+                add(format!("two listeners are named `{name}`"), "give each a name of its own");
+            }
+            if listener.tenants.is_empty() {
+                add(format!("listener `{name}` has no `tenants`"), "tenants: [NAME OF A GROUP]");
+            }
+            for tenant in listener.tenants.iter().filter(|tenant| !self.groups.contains_key(*tenant)) {
+                let known: Vec<_> = self.groups.keys().map(String::as_str).collect();
+                add(
+                    format!("listener `{name}`: there is no group `{tenant}`"),
+                    &format!("groups are: {}", known.join(", ")),
+                );
+            }
+            if listener.tls_required && listener.tls.is_none() {
+                add(format!("listener `{name}`: `tls_required` without `tls`"), "tls: {cert: ./cert.pem, key: ./key.pem}");
+            }
+        }
+        for (name, group) in &self.groups {
+            for (message, hint) in group.problems() {
+                add(format!("group `{name}`: {message}"), &hint);
+            }
+        }
+        found
+    }
+}
+
+impl GroupConfig {
+    fn problems(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut add = |message: String, hint: &str| found.push((message, hint.to_owned()));
+        if self.backends.is_empty() {
+            add("`backends` is empty".into(), "backends: [{addr: 127.0.0.1:3306}]");
+        }
+        let mut addresses = BTreeSet::new();
+        for backend in &self.backends {
+            let address = &backend.addr;
+            if !addresses.insert(address) {
+                add(format!("`{address}` is there twice"), "give one of them a `weight` instead");
+            }
+            let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
+            if port.is_none_or(|port| port.parse::<u16>().is_err()) {
+                add(format!("`{address}` is not `host:port`"), "for example: addr: 127.0.0.1:3306");
+            }
+            if !(1..=1000).contains(&backend.weight) {
+                add(format!("`{address}`: a weight of {} is not between 1 and 1000", backend.weight), "weight: 1");
+            }
+            if backend.role.is_some() && self.topology == Topology::Auto {
+                add(
+                    format!("`{address}` has a `role`, and `topology: auto` finds roles itself"),
+                    "write `topology: static`, or leave `role` out",
+                );
+            }
+        }
+        let writers = self.backends.iter().filter(|backend| backend.role != Some(Role::Replica)).count();
+        if self.topology == Topology::Static && writers == 0 && !self.backends.is_empty() {
+            add("no backend has `role: writer`".into(), "role: writer on the server that takes writes");
+        }
+        if self.topology == Topology::Auto
+            && self.monitor.is_none()
+            && self.kind == GroupKind::Mysql
+            && self.backends.len() > 1
+        {
+            add(
+                "`topology: auto` with several backends needs `monitor`, to ask each whether it is read-only".into(),
+                "monitor: {user: mesh_monitor, password: \"${env:MESH_MONITOR_PASSWORD}\"}, or topology: static with a role on each",
+            );
+        }
+        match self.auth {
+            AuthMode::Relay => {
+                if !self.users.is_empty() || self.account.is_some() {
+                    add("`users` and `account` mean nothing with `auth: relay`".into(), "auth: vault");
+                }
+                if self.pool.is_some() {
+                    add(
+                        "`pool` needs passwords, to log in for whoever comes next, and `auth: relay` has none".into(),
+                        "auth: vault, with `users`",
+                    );
+                }
+            }
+            AuthMode::Vault | AuthMode::Mapped => {
+                if self.users.is_empty() {
+                    add("nobody may come in: `users` is empty".into(), "users: [{name: shop, password: \"${env:SHOP_PASSWORD}\"}]");
+                }
+                if self.auth == AuthMode::Mapped && self.account.is_none() {
+                    add("`auth: mapped` needs `account`".into(), "account: {name: mesh, password: \"${env:MESH_PASSWORD}\"}");
+                }
+                if self.auth == AuthMode::Vault && self.account.is_some() {
+                    add("`account` means nothing with `auth: vault`".into(), "auth: mapped");
+                }
+            }
+        }
+        let mut names = BTreeSet::new();
+        for user in self.users.iter().filter(|user| !names.insert(&user.name)) {
+            add(format!("two users are named `{}`", user.name), "keep one of them");
+        }
+        if let Some(pool) = self.pool
+            && (!(1..=10_000).contains(&pool.max) || pool.idle > pool.max)
+        {
+            add("`pool.max` is not between 1 and 10000, or less than `pool.idle`".into(), "pool: {max: 64, idle: 8}");
+        }
+        if self.tls_ca.is_some() && self.tls != BackendTls::Verify {
+            add("`tls_ca` means nothing without `tls: verify`".into(), "tls: verify");
+        }
+        found
+    }
+}

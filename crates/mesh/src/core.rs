@@ -1,0 +1,86 @@
+//! The threads that carry sessions. A session, with both its sockets, stays on the one it was given to.
+
+use crate::error::{MeshError, SessionError};
+use crate::session::{self, Newcomer};
+use crate::shared::{Listener, Shared};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+/// Accepted sockets that wait for a thread; a full queue holds the acceptor back, and then the kernel's own queue.
+const NEWCOMERS_MAX: usize = 256;
+
+/// A socket on its way to a thread.
+struct Handed {
+    stream: std::net::TcpStream,
+    listener: Arc<Listener>,
+}
+
+/// One thread.
+#[derive(Debug)]
+pub struct Core {
+    newcomers: mpsc::Sender<Handed>,
+    sessions: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Core {
+    /// # Errors
+    /// When the system gives no thread, or the thread no event queue.
+    pub fn start(index: usize, shared: Arc<Shared>) -> Result<Self, MeshError> {
+        let (newcomers, queue) = mpsc::channel(NEWCOMERS_MAX);
+        let sessions = Arc::new(AtomicUsize::new(0));
+        let counted = sessions.clone();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MeshError::Thread)?;
+        let thread = std::thread::Builder::new()
+            .name(format!("mesh-{index}"))
+            .spawn(move || runtime.block_on(carry(queue, shared, counted)))
+            .map_err(MeshError::Thread)?;
+        Ok(Self { newcomers, sessions, thread })
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Gives a socket to this thread; waits while its queue is full.
+    pub async fn give(&self, stream: std::net::TcpStream, listener: Arc<Listener>) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        // The thread ends only when the mesh does.
+        let _ = self.newcomers.send(Handed { stream, listener }).await;
+    }
+
+    /// Lets the thread end its sessions and waits for it.
+    pub fn stop(self) {
+        drop(self.newcomers);
+        let _ = self.thread.join();
+    }
+}
+
+async fn carry(mut queue: mpsc::Receiver<Handed>, shared: Arc<Shared>, sessions: Arc<AtomicUsize>) {
+    while let Some(Handed { stream, listener }) = queue.recv().await {
+        let (shared, sessions) = (shared.clone(), sessions.clone());
+        tokio::spawn(async move {
+            let result = match TcpStream::from_std(stream) {
+                Ok(stream) => one(Newcomer { stream, listener, shared: shared.clone() }).await,
+                Err(error) => Err(SessionError::Client(error)),
+            };
+            if let Err(error) = result {
+                tracing::debug!(reason = error.reason(), error = crate::monitor::causes(&error), "a session ended");
+            }
+            sessions.fetch_sub(1, Ordering::Relaxed);
+            shared.counters.open.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+async fn one(newcomer: Newcomer) -> Result<(), SessionError> {
+    let shared = newcomer.shared.clone();
+    let session = session::enter(newcomer).await.inspect_err(|_| {
+        shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+    })?;
+    session.serve().await
+}

@@ -1,0 +1,299 @@
+//! The servers of a group as they are known now, and which of them a session gets.
+
+use crate::config::{Balance, BackendConfig, GroupConfig, GroupKind, Role, Topology};
+use crate::lot;
+use crate::tls::Connector;
+use arc_swap::ArcSwapOption;
+use mysql::protocol::{Capabilities, Greeting};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What a server says of itself in its greeting, which is what clients are told in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    pub version: Vec<u8>,
+    pub capabilities: Capabilities,
+    pub collation: u8,
+    pub plugin: Vec<u8>,
+}
+
+impl Profile {
+    pub fn of(greeting: &Greeting) -> Self {
+        Self {
+            version: greeting.version.clone(),
+            capabilities: greeting.capabilities,
+            collation: greeting.collation,
+            plugin: greeting.plugin.clone(),
+        }
+    }
+}
+
+/// One server, as long as some snapshot names it.
+#[derive(Debug)]
+pub struct Backend {
+    pub address: String,
+    pub weight: u32,
+    up: AtomicBool,
+    /// No new sessions; those that are there stay.
+    draining: AtomicBool,
+    role: AtomicU8,
+    /// Behind the writer, in milliseconds; -1 where it is not known.
+    lag_ms: AtomicI64,
+    /// Connections of sessions to it now.
+    connections: AtomicUsize,
+    /// Probes and logins that failed one after the other.
+    failures: AtomicU32,
+    profile: ArcSwapOption<Profile>,
+    /// Why it is down.
+    trouble: Mutex<Option<String>>,
+}
+
+const WRITER: u8 = 0;
+const REPLICA: u8 = 1;
+
+impl Backend {
+    pub fn new(config: &BackendConfig, declared: Role) -> Self {
+        let backend = Self {
+            address: config.addr.clone(),
+            weight: config.weight,
+            up: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            role: AtomicU8::new(WRITER),
+            lag_ms: AtomicI64::new(-1),
+            connections: AtomicUsize::new(0),
+            failures: AtomicU32::new(0),
+            profile: ArcSwapOption::empty(),
+            trouble: Mutex::new(None),
+        };
+        backend.set_role(declared);
+        backend
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Whether it takes new sessions.
+    pub fn is_open(&self) -> bool {
+        self.is_up() && !self.draining.load(Ordering::Relaxed)
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Relaxed);
+    }
+
+    pub fn role(&self) -> Role {
+        if self.role.load(Ordering::Relaxed) == WRITER { Role::Writer } else { Role::Replica }
+    }
+
+    /// Whether that is another one than before.
+    pub fn set_role(&self, role: Role) -> bool {
+        let number = if role == Role::Writer { WRITER } else { REPLICA };
+        self.role.swap(number, Ordering::Relaxed) != number
+    }
+
+    pub fn lag_ms(&self) -> Option<u64> {
+        u64::try_from(self.lag_ms.load(Ordering::Relaxed)).ok()
+    }
+
+    pub fn set_lag_ms(&self, lag: Option<u64>) {
+        self.lag_ms.store(lag.and_then(|lag| i64::try_from(lag).ok()).unwrap_or(-1), Ordering::Relaxed);
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub fn profile(&self) -> Option<Arc<Profile>> {
+        self.profile.load_full()
+    }
+
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().map(|trouble| trouble.clone()).unwrap_or_default()
+    }
+
+    /// It answered. Whether it was down before.
+    pub fn answered(&self, profile: Option<Profile>) -> bool {
+        if let Some(profile) = profile
+            && self.profile.load().as_deref() != Some(&profile)
+        {
+            self.profile.store(Some(Arc::new(profile)));
+        }
+        self.failures.store(0, Ordering::Relaxed);
+        if let Ok(mut trouble) = self.trouble.lock() {
+            *trouble = None;
+        }
+        !self.up.swap(true, Ordering::Relaxed)
+    }
+
+    /// It did not. Whether it was up before; `at_once` or after `FAILURES_MAX` in a row it is down.
+    pub fn failed(&self, reason: &str, at_once: bool) -> bool {
+        /// One lost probe is no death; two are a second at the pace of the monitor.
+        const FAILURES_MAX: u32 = 2;
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Ok(mut trouble) = self.trouble.lock() {
+            *trouble = Some(reason.to_owned());
+        }
+        (at_once || failures >= FAILURES_MAX) && self.up.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Counts a connection for as long as it is kept.
+#[derive(Debug)]
+pub struct Occupied(Arc<Backend>);
+
+impl Occupied {
+    pub fn new(backend: Arc<Backend>) -> Self {
+        backend.connections.fetch_add(1, Ordering::Relaxed);
+        Self(backend)
+    }
+
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.0
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Servers that hold the same data.
+#[derive(Debug)]
+pub struct Group {
+    pub name: String,
+    pub config: GroupConfig,
+    pub backends: Vec<Arc<Backend>>,
+    pub connector: Option<Connector>,
+    turn: AtomicUsize,
+}
+
+impl Group {
+    pub fn new(name: String, config: GroupConfig, connector: Option<Connector>) -> Self {
+        let backends = config
+            .backends
+            .iter()
+            .map(|backend| {
+                let role = match (config.kind, config.topology) {
+                    (GroupKind::Mysql, Topology::Static) => backend.role.unwrap_or(Role::Writer),
+                    // Of several whose role nobody has told yet, none is a writer.
+                    (GroupKind::Mysql, Topology::Auto) if config.backends.len() > 1 => Role::Replica,
+                    _ => Role::Writer,
+                };
+                Arc::new(Backend::new(backend, role))
+            })
+            .collect();
+        Self { name, config, backends, connector, turn: AtomicUsize::new(0) }
+    }
+
+    /// What clients are told before it is known who they are: what every server can do that answers.
+    pub fn profile(&self) -> Option<Profile> {
+        let mut known = self.backends.iter().filter(|backend| backend.is_up()).filter_map(|backend| backend.profile());
+        let mut profile = known.next()?.as_ref().clone();
+        for other in known {
+            profile.capabilities = profile.capabilities & other.capabilities;
+        }
+        Some(profile)
+    }
+
+    /// A server for `role`, other than those in `tried`. A replica's work is done by a writer where there is no replica.
+    pub fn pick(&self, role: Role, tried: &[String]) -> Option<Arc<Backend>> {
+        let open = |backend: &&Arc<Backend>| backend.is_open() && !tried.contains(&backend.address);
+        let of = |role: Role| -> Vec<&Arc<Backend>> {
+            self.backends.iter().filter(open).filter(|backend| backend.role() == role).collect()
+        };
+        let mut candidates = of(role);
+        if candidates.is_empty() && role == Role::Replica {
+            candidates = of(Role::Writer);
+        }
+        let chosen = match (candidates.len(), self.config.balance) {
+            (0, _) => return None,
+            (1, _) => 0,
+            (count, Balance::RoundRobin) => self.turn.fetch_add(1, Ordering::Relaxed) % count,
+            (_, Balance::Weighted) => by_weight(&candidates),
+            (count, Balance::LeastBusy) => {
+                let (one, other) = (lot::below(count), lot::below(count));
+                if candidates[other].connections() < candidates[one].connections() { other } else { one }
+            }
+        };
+        Some(candidates[chosen].clone())
+    }
+}
+
+fn by_weight(candidates: &[&Arc<Backend>]) -> usize {
+    let total: usize = candidates.iter().map(|backend| backend.weight as usize).sum();
+    let mut drawn = lot::below(total.max(1));
+    for (index, backend) in candidates.iter().enumerate() {
+        match drawn.checked_sub(backend.weight as usize) {
+            Some(rest) => drawn = rest,
+            None => return index,
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(text: &str) -> Group {
+        let config: GroupConfig = serde_json::from_str(text).unwrap();
+        let group = Group::new("shop".into(), config, None);
+        for backend in &group.backends {
+            backend.answered(None);
+        }
+        group
+    }
+
+    const THREE: &str = r#"{"topology": "static", "balance": "BALANCE", "backends": [
+        {"addr": "a:1", "role": "writer"}, {"addr": "b:1", "role": "replica", "weight": 3}, {"addr": "c:1", "role": "replica"}]}"#;
+
+    #[test]
+    fn reads_go_to_replicas_and_to_the_writer_when_there_are_none() {
+        let group = group(&THREE.replace("BALANCE", "round_robin"));
+        let mut seen = [0; 2];
+        for _ in 0..10 {
+            assert_eq!(group.pick(Role::Writer, &[]).unwrap().address, "a:1");
+            match group.pick(Role::Replica, &[]).unwrap().address.as_str() {
+                "b:1" => seen[0] += 1,
+                "c:1" => seen[1] += 1,
+                other => panic!("{other} is no replica"),
+            }
+        }
+        assert_eq!(seen, [5, 5]);
+        group.backends[1].set_draining(true);
+        assert!(group.backends[2].failed("gone", true));
+        assert_eq!(group.pick(Role::Replica, &[]).unwrap().address, "a:1");
+        assert!(group.pick(Role::Writer, &["a:1".to_owned()]).is_none());
+    }
+
+    #[test]
+    fn the_less_busy_of_two_and_the_heavier_get_more() {
+        let busy = group(&THREE.replace("BALANCE", "least_busy"));
+        let held: Vec<_> = (0..100)
+            .map(|_| Occupied::new(busy.pick(Role::Replica, &[]).unwrap()))
+            .collect();
+        let (b, c) = (busy.backends[1].connections(), busy.backends[2].connections());
+        assert!(b.abs_diff(c) < 20, "{b} and {c}");
+        drop(held);
+        assert_eq!(busy.backends[1].connections(), 0);
+        let weighted = group(&THREE.replace("BALANCE", "weighted"));
+        let heavy = (0..400).filter(|_| weighted.pick(Role::Replica, &[]).unwrap().address == "b:1").count();
+        assert!((230..370).contains(&heavy), "{heavy} of 400");
+    }
+
+    #[test]
+    fn one_lost_probe_is_no_death_and_two_are() {
+        let group = group(&THREE.replace("BALANCE", "least_busy"));
+        let backend = &group.backends[0];
+        assert!(!backend.failed("late", false) && backend.is_up());
+        assert!(backend.failed("late", false) && !backend.is_up());
+        assert_eq!(backend.trouble().as_deref(), Some("late"));
+        assert!(backend.answered(None) && backend.is_up() && backend.trouble().is_none());
+    }
+}

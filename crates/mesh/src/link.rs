@@ -1,0 +1,327 @@
+//! A connection to a server: how it is made, and small questions over it.
+
+use crate::error::SessionError;
+use crate::group::{Backend, Group, Occupied};
+use crate::wire::Wire;
+use base::Secret;
+use mysql::protocol::{
+    Answer, AuthSwitch, CACHING_SHA2, CLEAR, Capabilities, Command, FieldReader, Greeting, LoginRequest, NATIVE,
+    ServerError, Status, Step, encrypt_for, fast_sha2, native, packet,
+};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// A server that does not take a connection within this is away.
+pub const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// From the connection to the end of the login.
+pub const LOGIN_MAX: Duration = Duration::from_secs(10);
+/// Steps of a login: the longest exchange that is known takes four.
+const LOGIN_STEPS_MAX: usize = 16;
+
+/// A server's connection that has logged in.
+#[derive(Debug)]
+pub struct Link {
+    pub wire: Wire,
+    pub capabilities: Capabilities,
+    /// The server's own number of the connection, for KILL.
+    pub connection_id: u32,
+    occupied: Occupied,
+}
+
+impl Link {
+    pub fn new(wire: Wire, capabilities: Capabilities, connection_id: u32, backend: Arc<Backend>) -> Self {
+        Self { wire, capabilities, connection_id, occupied: Occupied::new(backend) }
+    }
+
+    pub fn backend(&self) -> &Arc<Backend> {
+        self.occupied.backend()
+    }
+
+    /// Asks something small; its rows as texts.
+    ///
+    /// # Errors
+    /// The server's, and those of the connection, after which it must not be used again.
+    pub async fn ask(&mut self, sql: &str) -> Result<Table, SessionError> {
+        self.send(Command::Query, sql.as_bytes()).await?;
+        let mut answer = Answer::to(Command::Query, self.capabilities);
+        let mut all = Vec::new();
+        loop {
+            let (consumed, step) = answer.advance(self.wire.held());
+            let started = all.len();
+            all.extend_from_slice(&self.wire.held()[..consumed]);
+            self.wire.consume(consumed);
+            match step {
+                Step::Done(end) if end.error => {
+                    let payload = &all[started..][end.payload];
+                    let error = ServerError::read(payload).map_err(|_| self.garbled("error"))?;
+                    return Err(SessionError::Server { address: self.backend().address.clone(), error });
+                }
+                Step::Done(_) => return Ok(Table::read(&all, self.capabilities)),
+                Step::File => return Err(self.garbled("answer")),
+                Step::More => {
+                    if all.len() > SMALL_BYTES_MAX || self.wire.fill().await.map_err(|e| self.lost(e))? == 0 {
+                        return Err(self.lost(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a command of one packet.
+    pub async fn send(&mut self, command: Command, argument: &[u8]) -> Result<(), SessionError> {
+        let code = match command {
+            Command::InitDatabase => 2,
+            Command::ResetConnection => 0x1f,
+            _ => 3,
+        };
+        let mut payload = vec![code];
+        if command == Command::Query && self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
+            // No parameters, in one set of them.
+            payload.extend_from_slice(&[0, 1]);
+        }
+        payload.extend_from_slice(argument);
+        self.wire.write_all(&packet(0, &payload)).await.map_err(|e| self.lost(e))
+    }
+
+    /// Reads the answer to one command that has no rows, and throws it away but for its end.
+    pub async fn settled(&mut self, command: Command) -> Result<Option<Status>, SessionError> {
+        let mut answer = Answer::to(command, self.capabilities);
+        loop {
+            let (consumed, step) = answer.advance(self.wire.held());
+            if let Step::Done(end) = &step
+                && end.error
+            {
+                let error = ServerError::read(&self.wire.held()[end.payload.clone()]).map_err(|_| self.garbled("error"))?;
+                self.wire.consume(consumed);
+                return Err(SessionError::Server { address: self.backend().address.clone(), error });
+            }
+            self.wire.consume(consumed);
+            match step {
+                Step::Done(end) => return Ok(end.status),
+                Step::File => return Err(self.garbled("answer")),
+                Step::More => {
+                    if self.wire.fill().await.map_err(|e| self.lost(e))? == 0 {
+                        return Err(self.lost(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn lost(&self, source: io::Error) -> SessionError {
+        SessionError::Backend { address: self.backend().address.clone(), source }
+    }
+
+    fn garbled(&self, what: &'static str) -> SessionError {
+        SessionError::Garbled { address: self.backend().address.clone(), what }
+    }
+}
+
+/// Answers to questions of our own are a few rows; more is none of ours.
+const SMALL_BYTES_MAX: usize = 256 * 1024;
+
+/// The answer to a question of our own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    columns: Vec<String>,
+    rows: Vec<Vec<Option<String>>>,
+}
+
+impl Table {
+    /// The packets of a text result: a count, its definitions, rows, an end.
+    fn read(bytes: &[u8], capabilities: Capabilities) -> Self {
+        let mut packets = Vec::new();
+        let mut rest = FieldReader::new(bytes);
+        while let Ok(header) = rest.take(4) {
+            let Ok(payload) = rest.take(mysql::protocol::payload_bytes(header)) else { break };
+            packets.push(payload);
+        }
+        let first = packets.first().filter(|first| first.first() != Some(&0));
+        let count = first.and_then(|first| FieldReader::new(first).integer().ok()).unwrap_or(0);
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let (Some(definitions), true) = (packets.get(1..count.saturating_add(1)), count > 0) else {
+            return Self::default();
+        };
+        let before = 1 + count + usize::from(!capabilities.has(Capabilities::DEPRECATE_EOF));
+        let rows = packets.get(before..packets.len().saturating_sub(1)).unwrap_or_default();
+        Self {
+            columns: definitions.iter().map(|definition| column_name(definition)).collect(),
+            rows: rows.iter().map(|row| cells(row, count)).collect(),
+        }
+    }
+
+    /// The first row's value of a column; `None` where there is no such row or column, or it is NULL.
+    pub fn first(&self, column: &str) -> Option<&str> {
+        let index = self.columns.iter().position(|name| name.eq_ignore_ascii_case(column))?;
+        self.rows.first()?.get(index)?.as_deref()
+    }
+
+    /// The only value of a row of one column.
+    pub fn only(&self) -> Option<&str> {
+        self.rows.first()?.first()?.as_deref()
+    }
+}
+
+/// The fifth text of a definition: after catalogue, schema, table and original table.
+fn column_name(definition: &[u8]) -> String {
+    let mut fields = FieldReader::new(definition);
+    let name = (0..5).filter_map(|_| fields.bytes().ok()).nth(4);
+    String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
+}
+
+fn cells(row: &[u8], count: usize) -> Vec<Option<String>> {
+    let mut fields = FieldReader::new(row);
+    let cell = |_| {
+        if fields.rest().first() == Some(&0xfb) {
+            let _ = fields.u8();
+            return None;
+        }
+        fields.bytes().ok().map(|text| String::from_utf8_lossy(text).into_owned())
+    };
+    (0..count).map(cell).collect()
+}
+
+/// Who logs in, and how the session is to be.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub user: Vec<u8>,
+    pub password: Secret,
+    pub capabilities: Capabilities,
+    pub collation: u8,
+    pub database: Vec<u8>,
+    pub attributes: Vec<u8>,
+}
+
+/// Connects, and reads the greeting; with TLS where the group has it, in which case the next packet's number is 2.
+pub async fn connect(backend: &Backend) -> Result<(Wire, Greeting), SessionError> {
+    let lost = |source| SessionError::Backend { address: backend.address.clone(), source };
+    let stream = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(&backend.address))
+        .await
+        .map_err(|_| lost(io::ErrorKind::TimedOut.into()))?
+        .map_err(lost)?;
+    stream.set_nodelay(true).map_err(lost)?;
+    let mut wire = Wire::new(stream);
+    let (_, payload) = wire.read_packet().await.map_err(lost)?;
+    if payload.first() == Some(&0xff) {
+        let error = ServerError::read(&payload).map_err(|_| garbled(backend, "greeting"))?;
+        return Err(SessionError::Server { address: backend.address.clone(), error });
+    }
+    let greeting = Greeting::read(&payload).map_err(|_| garbled(backend, "greeting"))?;
+    if greeting.salt.len() != 20 || !greeting.capabilities.has(Capabilities::PROTOCOL_41 | Capabilities::PLUGIN_AUTH) {
+        return Err(garbled(backend, "greeting of protocol 4.1"));
+    }
+    Ok((wire, greeting))
+}
+
+/// Asks for TLS where the group has it. The next packet's number.
+pub async fn secure(
+    group: &Group,
+    backend: &Backend,
+    wire: &mut Wire,
+    greeting: &Greeting,
+    login: &mut LoginRequest,
+) -> Result<u8, SessionError> {
+    let lost = |source| SessionError::Backend { address: backend.address.clone(), source };
+    let Some(connector) = &group.connector else { return Ok(1) };
+    if !greeting.capabilities.has(Capabilities::TLS) {
+        return Err(lost(io::Error::new(io::ErrorKind::Unsupported, "the server offers no TLS")));
+    }
+    login.capabilities = login.capabilities | Capabilities::TLS;
+    wire.write_all(&packet(1, &login.write_tls_request())).await.map_err(lost)?;
+    wire.start_tls(|stream| connector.connect(&backend.address, stream)).await.map_err(lost)?;
+    Ok(2)
+}
+
+/// Logs in with a password that we have.
+///
+/// # Errors
+/// The server's refusal, or that it cannot be reached, within [`LOGIN_MAX`].
+pub async fn login(group: &Group, backend: &Arc<Backend>, account: &Account) -> Result<Link, SessionError> {
+    tokio::time::timeout(LOGIN_MAX, log_in(group, backend, account))
+        .await
+        .unwrap_or(Err(SessionError::Slow { what: "a server's login", seconds: LOGIN_MAX.as_secs() }))
+}
+
+async fn log_in(group: &Group, backend: &Arc<Backend>, account: &Account) -> Result<Link, SessionError> {
+    let lost = |source| SessionError::Backend { address: backend.address.clone(), source };
+    let (mut wire, greeting) = connect(backend).await?;
+    let password = account.password.expose().as_bytes();
+    let (plugin, proof) = proof(&greeting.plugin, &greeting.salt, password);
+    let mut request = LoginRequest {
+        capabilities: account.capabilities & greeting.capabilities,
+        packet_bytes_max: 1 << 30,
+        collation: account.collation,
+        user: account.user.clone(),
+        proof,
+        database: account.database.clone(),
+        plugin: plugin.to_vec(),
+        attributes: account.attributes.clone(),
+        zstd_level: 0,
+    };
+    if account.database.is_empty() {
+        request.capabilities = request.capabilities.without(Capabilities::CONNECT_WITH_DATABASE);
+    }
+    let mut sequence = secure(group, backend, &mut wire, &greeting, &mut request).await?;
+    let mut salt = greeting.salt.clone();
+    let mut answer = request.write();
+    for _ in 0..LOGIN_STEPS_MAX {
+        wire.write_all(&packet(sequence, &answer)).await.map_err(lost)?;
+        loop {
+            let (number, payload) = wire.read_packet().await.map_err(lost)?;
+            sequence = number.wrapping_add(1);
+            match payload.first() {
+                Some(0) => {
+                    let capabilities = request.capabilities.without(Capabilities::TLS);
+                    return Ok(Link::new(wire, capabilities, greeting.connection_id, backend.clone()));
+                }
+                Some(0xff) => {
+                    let error = ServerError::read(&payload).map_err(|_| garbled(backend, "error"))?;
+                    return Err(SessionError::Server { address: backend.address.clone(), error });
+                }
+                Some(0xfe) => {
+                    let switch = AuthSwitch::read(&payload).map_err(|_| garbled(backend, "change of authentication"))?;
+                    salt.clone_from(&switch.salt);
+                    answer = if switch.plugin == CLEAR && wire.is_tls() {
+                        [password, &[0]].concat()
+                    } else if switch.plugin == NATIVE || switch.plugin == CACHING_SHA2 {
+                        self::proof(&switch.plugin, &switch.salt, password).1
+                    } else {
+                        let plugin = String::from_utf8_lossy(&switch.plugin).into_owned();
+                        return Err(SessionError::Refused {
+                            number: 2059,
+                            state: *b"HY000",
+                            reason: format!(
+                                "tidemill: {} authenticates with `{plugin}`, which the mesh cannot do by itself; use `auth: relay`",
+                                backend.address
+                            ),
+                        });
+                    };
+                    break;
+                }
+                // The server knows the proof; its OK follows.
+                Some(1) if payload.get(1) == Some(&3) => {}
+                Some(1) if payload.get(1) == Some(&4) => {
+                    answer = if wire.is_tls() { [password, &[0]].concat() } else { vec![2] };
+                    break;
+                }
+                Some(1) => {
+                    answer = encrypt_for(&payload[1..], &salt, password).map_err(|_| garbled(backend, "key"))?;
+                    break;
+                }
+                _ => return Err(garbled(backend, "step of a login")),
+            }
+        }
+    }
+    Err(garbled(backend, "end of a login"))
+}
+
+/// The plugin that answers `wanted`, and its answer.
+fn proof<'a>(wanted: &'a [u8], salt: &[u8], password: &[u8]) -> (&'a [u8], Vec<u8>) {
+    if wanted == NATIVE { (NATIVE, native(salt, password)) } else { (CACHING_SHA2, fast_sha2(salt, password)) }
+}
+
+pub fn garbled(backend: &Backend, what: &'static str) -> SessionError {
+    SessionError::Garbled { address: backend.address.clone(), what }
+}

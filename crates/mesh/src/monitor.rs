@@ -1,0 +1,167 @@
+//! Asks each server how it is, several times a second, and tells its [`Backend`] what that changed.
+//!
+//! With `monitor` a connection stays open and is asked whether the server is read-only and how far behind it is. Without it
+//! the server is greeted and left, less often: it counts as alive as soon as it greets.
+
+use crate::config::{GroupKind, MonitorConfig, Role, Topology};
+use crate::error::SessionError;
+use crate::group::{Backend, Group, Profile};
+use crate::link::{self, Account, Link};
+use mysql::protocol::Capabilities;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+/// The pace of questions; a dead writer's successor is found within two of them.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+/// The pace without an account: each greeting is a whole connection for the server.
+const GREET_EVERY: Duration = Duration::from_secs(1);
+/// A server that is slower than this has not answered.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// Lag is asked for once in so many questions.
+const LAG_EVERY: u32 = 4;
+
+/// Watches one server until `stop`.
+pub async fn run(group: Arc<Group>, backend: Arc<Backend>, mut stop: watch::Receiver<bool>) {
+    let mut probe = Probe { group, backend, link: None, count: 0 };
+    let pace = if probe.group.config.monitor.is_some() { ASK_EVERY } else { GREET_EVERY };
+    loop {
+        let began = Instant::now();
+        let result = timeout(ANSWER_MAX, probe.ask()).await.unwrap_or(Err(SessionError::Slow {
+            what: "an answer to the monitor",
+            seconds: ANSWER_MAX.as_secs(),
+        }));
+        probe.tell(result);
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep_until(began + pace) => {}
+        }
+    }
+}
+
+struct Probe {
+    group: Arc<Group>,
+    backend: Arc<Backend>,
+    link: Option<Link>,
+    count: u32,
+}
+
+/// What an answer told.
+struct Health {
+    profile: Option<Profile>,
+    role: Option<Role>,
+    lag_ms: Option<u64>,
+}
+
+impl Probe {
+    async fn ask(&mut self) -> Result<Health, SessionError> {
+        let Some(monitor) = self.group.config.monitor.clone() else {
+            let (_, greeting) = link::connect(&self.backend).await?;
+            return Ok(Health { profile: Some(Profile::of(&greeting)), role: None, lag_ms: None });
+        };
+        let mut profile = None;
+        // Taken out, so that an answer which is given up on leaves no connection with half of it behind.
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => {
+                let (_, greeting) = link::connect(&self.backend).await?;
+                profile = Some(Profile::of(&greeting));
+                link::login(&self.group, &self.backend, &account(&monitor)).await?
+            }
+        };
+        let role = self.role(&mut link).await?;
+        let replica = role.unwrap_or_else(|| self.backend.role()) == Role::Replica;
+        let mut lag_ms = self.backend.lag_ms().filter(|_| replica);
+        if self.group.config.kind == GroupKind::Mysql && replica && self.count.is_multiple_of(LAG_EVERY) {
+            lag_ms = lag(&mut link).await?;
+        }
+        self.count = self.count.wrapping_add(1);
+        self.link = Some(link);
+        Ok(Health { profile, role, lag_ms })
+    }
+
+    async fn role(&self, link: &mut Link) -> Result<Option<Role>, SessionError> {
+        if self.group.config.kind == GroupKind::Tidb || self.group.config.topology == Topology::Static {
+            link.ask("select 1").await?;
+            return Ok(None);
+        }
+        let answer = link.ask("select @@global.read_only").await?;
+        let writable = matches!(answer.only(), Some("0" | "OFF"));
+        Ok(Some(if writable { Role::Writer } else { Role::Replica }))
+    }
+
+    fn tell(&self, result: Result<Health, SessionError>) {
+        let (group, address) = (&self.group.name, &self.backend.address);
+        match result {
+            Ok(health) => {
+                if let Some(role) = health.role
+                    && self.backend.set_role(role)
+                {
+                    tracing::info!(group, address, role = ?role, "a server changed its role");
+                }
+                self.backend.set_lag_ms(health.lag_ms);
+                if self.backend.answered(health.profile) {
+                    tracing::info!(group, address, "a server answers");
+                }
+            }
+            Err(error) => {
+                let reason = causes(&error);
+                let refused = matches!(&error, SessionError::Backend { source, .. }
+                    if source.kind() == std::io::ErrorKind::ConnectionRefused);
+                if self.backend.failed(&reason, refused) {
+                    tracing::warn!(group, address, reason, "a server does not answer");
+                }
+            }
+        }
+    }
+}
+
+fn account(monitor: &MonitorConfig) -> Account {
+    Account {
+        user: monitor.user.clone().into_bytes(),
+        password: monitor.password.clone(),
+        capabilities: Capabilities::LONG_PASSWORD
+            | Capabilities::PROTOCOL_41
+            | Capabilities::SECURE_CONNECTION
+            | Capabilities::TRANSACTIONS
+            | Capabilities::PLUGIN_AUTH
+            | Capabilities::AUTH_LENGTH_ENCODED
+            | Capabilities::DEPRECATE_EOF,
+        collation: 45,
+        database: Vec::new(),
+        attributes: Vec::new(),
+    }
+}
+
+/// Unknown where the account may not ask, where nothing is replicated, or where replication stands.
+async fn lag(link: &mut Link) -> Result<Option<u64>, SessionError> {
+    for (question, column) in [
+        ("show replica status", "Seconds_Behind_Source"),
+        ("show slave status", "Seconds_Behind_Master"),
+    ] {
+        match link.ask(question).await {
+            Ok(answer) => {
+                if let Some(seconds) = answer.first(column).and_then(|text| text.parse::<u64>().ok()) {
+                    return Ok(Some(seconds * 1000));
+                }
+            }
+            // MySQL has no slaves any more, and an account may lack the right: neither is an illness.
+            Err(SessionError::Server { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// An error with what caused it.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

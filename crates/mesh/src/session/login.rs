@@ -1,0 +1,390 @@
+//! From an accepted socket to a session: the greeting, TLS, and who proves the password.
+
+use super::{Identity, Session};
+use crate::config::AuthMode;
+use crate::error::SessionError;
+use crate::group::{Backend, Group, Profile};
+use crate::link::{self, Link, garbled};
+use crate::lot;
+use crate::shared::{Listener, Shared};
+use crate::wire::Wire;
+use mysql::protocol::{
+    AuthSwitch, CACHING_SHA2, CLEAR, Capabilities, Greeting, LoginRequest, NATIVE, ServerError, Status, TLS_REQUEST_BYTES,
+    encrypt_for, equal, fast_sha2, native, ok_packet, packet,
+};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// From the accepted socket to the end of the login: a slow client holds a session for no longer.
+const LOGIN_MAX: Duration = Duration::from_secs(10);
+/// How long a client waits where no server has greeted us yet.
+const FIRST_SERVER_MAX: Duration = Duration::from_secs(5);
+/// Packets of one authentication; the longest that is known takes four from each side.
+const STEPS_MAX: usize = 16;
+
+/// What may be agreed on with a client, if its server can do it too. Left out is what belongs to one leg (TLS,
+/// compression) or changes answers in ways that are not followed here.
+const OFFERED: Capabilities = Capabilities(
+    Capabilities::LONG_PASSWORD.0
+        | Capabilities::FOUND_ROWS.0
+        | Capabilities::LONG_FLAG.0
+        | Capabilities::CONNECT_WITH_DATABASE.0
+        | Capabilities::NO_SCHEMA.0
+        | Capabilities::ODBC.0
+        | Capabilities::LOCAL_FILES.0
+        | Capabilities::IGNORE_SPACE.0
+        | Capabilities::PROTOCOL_41.0
+        | Capabilities::INTERACTIVE.0
+        | Capabilities::IGNORE_SIGPIPE.0
+        | Capabilities::TRANSACTIONS.0
+        | Capabilities::RESERVED.0
+        | Capabilities::SECURE_CONNECTION.0
+        | Capabilities::MULTI_STATEMENTS.0
+        | Capabilities::MULTI_RESULTS.0
+        | Capabilities::PREPARED_MULTI_RESULTS.0
+        | Capabilities::PLUGIN_AUTH.0
+        | Capabilities::CONNECT_ATTRIBUTES.0
+        | Capabilities::AUTH_LENGTH_ENCODED.0
+        | Capabilities::EXPIRED_PASSWORDS.0
+        | Capabilities::SESSION_TRACK.0
+        | Capabilities::DEPRECATE_EOF.0
+        | Capabilities::QUERY_ATTRIBUTES.0
+        | Capabilities::REMEMBER_OPTIONS.0
+        | Capabilities::MARIADB_PROGRESS.0
+        | Capabilities::MARIADB_BULK.0
+        | Capabilities::MARIADB_EXTENDED_METADATA.0
+        | Capabilities::MARIADB_BULK_RESULTS.0,
+);
+
+/// A plugin that no server has: each then asks for the account's own, with a salt of its own, which is what a relay needs.
+const RELAY: &[u8] = b"tidemill_relay";
+
+/// A socket that has just been accepted.
+pub struct Newcomer {
+    pub stream: TcpStream,
+    pub listener: Arc<Listener>,
+    pub shared: Arc<Shared>,
+}
+
+/// Lets a client in, or says why not; then the client has been told.
+pub async fn enter(newcomer: Newcomer) -> Result<Session, SessionError> {
+    let mut door = Door {
+        client: Wire::new(newcomer.stream),
+        listener: newcomer.listener,
+        shared: newcomer.shared,
+        sequence: 0,
+    };
+    let entered = tokio::time::timeout(LOGIN_MAX, door.enter())
+        .await
+        .unwrap_or(Err(SessionError::Slow { what: "the client's login", seconds: LOGIN_MAX.as_secs() }));
+    match entered {
+        Ok(entry) => Ok(Session::new(door.client, door.shared, entry)),
+        Err(error) => {
+            if let Some(packet) = error.packet(door.sequence) {
+                let _ = door.client.write_all(&packet).await;
+                door.client.shutdown().await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What a login leads to.
+pub struct Entry {
+    pub identity: Identity,
+    pub group: Arc<Group>,
+    /// The connection that the client authenticated on, with `relay`.
+    pub link: Option<Link>,
+    pub status: Status,
+}
+
+struct Door {
+    client: Wire,
+    listener: Arc<Listener>,
+    shared: Arc<Shared>,
+    /// The next packet's number towards the client.
+    sequence: u8,
+}
+
+impl Door {
+    async fn enter(&mut self) -> Result<Entry, SessionError> {
+        let groups = self.listener.groups.clone();
+        let profile = first_profile(&groups).await?;
+        let vault = groups.iter().any(|group| group.config.auth != AuthMode::Relay);
+        let mut offered = profile.capabilities & OFFERED;
+        if self.listener.acceptor.is_some() {
+            offered = offered | Capabilities::TLS;
+        }
+        let id = self.shared.next_id();
+        let greeting = Greeting {
+            version: profile.version.clone(),
+            connection_id: id,
+            salt: lot::salt(),
+            capabilities: offered,
+            collation: profile.collation,
+            status: Status::AUTOCOMMIT.0,
+            plugin: if vault { CACHING_SHA2.to_vec() } else { profile.plugin.clone() },
+        };
+        self.say(&greeting.write()).await?;
+        let login = self.read_login(offered).await?;
+        let group = choose(&groups, &login);
+        let identity = Identity {
+            id,
+            user: login.user.clone(),
+            capabilities: login.capabilities & offered & OFFERED,
+            collation: login.collation,
+            database: login.database.clone(),
+            attributes: login.attributes.clone(),
+            password: None,
+        };
+        match group.config.auth {
+            AuthMode::Relay => self.relay(group, identity, &login).await,
+            AuthMode::Vault | AuthMode::Mapped => self.verify(group, identity, &greeting, &login).await,
+        }
+    }
+
+    async fn say(&mut self, payload: &[u8]) -> Result<(), SessionError> {
+        self.client.write_all(&packet(self.sequence, payload)).await.map_err(SessionError::Client)?;
+        self.sequence = self.sequence.wrapping_add(1);
+        Ok(())
+    }
+
+    async fn hear(&mut self) -> Result<Vec<u8>, SessionError> {
+        let (number, payload) = self.client.read_packet().await.map_err(SessionError::Client)?;
+        self.sequence = number.wrapping_add(1);
+        Ok(payload)
+    }
+
+    /// The client's login, after TLS where it asks for it.
+    async fn read_login(&mut self, offered: Capabilities) -> Result<LoginRequest, SessionError> {
+        let mut payload = self.hear().await?;
+        if payload.len() == TLS_REQUEST_BYTES {
+            let acceptor = self.listener.acceptor.clone().ok_or_else(|| refused(1043, "tidemill: this port has no TLS"))?;
+            self.client.start_tls(|stream| async move { acceptor.accept(stream).await }).await.map_err(SessionError::Client)?;
+            payload = self.hear().await?;
+        }
+        let mut login = LoginRequest::read(&payload)?;
+        if self.listener.tls_required && !self.client.is_tls() {
+            return Err(SessionError::Refused {
+                number: 3159,
+                state: *b"HY000",
+                reason: "tidemill: connections without TLS are not let in here".into(),
+            });
+        }
+        if !login.capabilities.has(Capabilities::PLUGIN_AUTH | Capabilities::SECURE_CONNECTION) {
+            return Err(refused(1251, "tidemill: the client is too old: it cannot change its authentication"));
+        }
+        // What was not offered was not agreed on, whatever the client says.
+        login.capabilities = login.capabilities & offered;
+        Ok(login)
+    }
+
+    /// The mesh knows the password: the client proves it to us.
+    async fn verify(
+        &mut self,
+        group: Arc<Group>,
+        mut identity: Identity,
+        greeting: &Greeting,
+        login: &LoginRequest,
+    ) -> Result<Entry, SessionError> {
+        let name = String::from_utf8_lossy(&login.user).into_owned();
+        let user = group.config.users.iter().find(|user| user.name == name);
+        let (mut plugin, mut salt, mut proof) = (login.plugin.clone(), greeting.salt.clone(), login.proof.clone());
+        if plugin != CACHING_SHA2 && plugin != NATIVE {
+            let switch = AuthSwitch { plugin: CACHING_SHA2.to_vec(), salt: lot::salt() };
+            self.say(&switch.write()).await?;
+            proof = self.hear().await?;
+            (plugin, salt) = (switch.plugin, switch.salt);
+        }
+        // Some clients send an empty password as one zero byte.
+        let proof = if proof == [0] { Vec::new() } else { proof };
+        let password = user.map(|user| user.password.clone()).unwrap_or_default();
+        let expected = if plugin == NATIVE {
+            native(&salt, password.expose().as_bytes())
+        } else {
+            fast_sha2(&salt, password.expose().as_bytes())
+        };
+        if user.is_none() || !equal(&proof, &expected) {
+            return Err(SessionError::Denied { user: name });
+        }
+        if plugin == CACHING_SHA2 && !expected.is_empty() {
+            self.say(&[1, 3]).await?;
+        }
+        identity.password = Some(password);
+        let ok = ok_packet(self.sequence, Status::AUTOCOMMIT);
+        self.client.write_all(&ok).await.map_err(SessionError::Client)?;
+        Ok(Entry { identity, group, link: None, status: Status::AUTOCOMMIT })
+    }
+
+    /// The server knows the password: its questions and the client's answers pass through.
+    async fn relay(
+        &mut self,
+        group: Arc<Group>,
+        mut identity: Identity,
+        login: &LoginRequest,
+    ) -> Result<Entry, SessionError> {
+        let (backend, wire, greeting) = reach(&group).await?;
+        let missing = identity.capabilities.without(greeting.capabilities);
+        if missing != Capabilities::default() {
+            // A server that came after the greeting, and can do less than the others.
+            return Err(garbled(&backend, "greeting of what the client was promised"));
+        }
+        identity.capabilities = identity.capabilities.without(Capabilities::TLS);
+        let mut relay = Relay { door: self, backend: backend.clone(), wire, salt: Vec::new(), plugin: Vec::new() };
+        let status = relay.run(&group, &identity, login, &greeting).await?;
+        let link = Link::new(relay.wire, identity.capabilities, greeting.connection_id, backend);
+        Ok(Entry { identity, group, link: Some(link), status })
+    }
+}
+
+/// A login that passes through.
+struct Relay<'a> {
+    door: &'a mut Door,
+    backend: Arc<Backend>,
+    wire: Wire,
+    salt: Vec<u8>,
+    plugin: Vec<u8>,
+}
+
+impl Relay<'_> {
+    async fn run(
+        &mut self,
+        group: &Group,
+        identity: &Identity,
+        login: &LoginRequest,
+        greeting: &Greeting,
+    ) -> Result<Status, SessionError> {
+        let mut request = LoginRequest {
+            capabilities: identity.capabilities,
+            plugin: RELAY.to_vec(),
+            proof: Vec::new(),
+            zstd_level: 0,
+            ..login.clone()
+        };
+        let mut sequence = link::secure(group, &self.backend, &mut self.wire, greeting, &mut request).await?;
+        let mut answer = request.write();
+        for _ in 0..STEPS_MAX {
+            self.wire.write_all(&packet(sequence, &answer)).await.map_err(|e| self.lost(e))?;
+            let (number, payload) = self.question().await?;
+            sequence = number.wrapping_add(1);
+            match payload.first() {
+                Some(0) => {
+                    self.door.say(&payload).await?;
+                    let reply = mysql::protocol::Reply::read(&payload, Capabilities(0));
+                    return Ok(reply.map(|reply| reply.status).unwrap_or(Status::AUTOCOMMIT));
+                }
+                Some(0xff) => {
+                    let error = ServerError::read(&payload).map_err(|_| garbled(&self.backend, "error"))?;
+                    return Err(SessionError::Server { address: self.backend.address.clone(), error });
+                }
+                Some(0xfe) => {
+                    let switch = AuthSwitch::read(&payload).map_err(|_| garbled(&self.backend, "change of authentication"))?;
+                    if switch.plugin == CLEAR && !(self.door.client.is_tls() && self.wire.is_tls()) {
+                        return Err(refused(2059, "tidemill: this account sends its password as it is, which needs TLS on both sides of the mesh"));
+                    }
+                    (self.plugin, self.salt) = (switch.plugin, switch.salt);
+                    self.door.say(&payload).await?;
+                    answer = self.door.hear().await?;
+                }
+                Some(1) => {
+                    self.door.say(&payload).await?;
+                    answer = self.door.hear().await?;
+                    if payload.get(1) == Some(&4) {
+                        (sequence, answer) = self.whole_password(sequence, answer).await?;
+                    }
+                }
+                _ => return Err(garbled(&self.backend, "step of a login")),
+            }
+        }
+        Err(garbled(&self.backend, "end of a login"))
+    }
+
+    /// The server's next packet; one that needs no answer is passed on at once.
+    async fn question(&mut self) -> Result<(u8, Vec<u8>), SessionError> {
+        loop {
+            let (number, payload) = self.wire.read_packet().await.map_err(|e| self.lost(e))?;
+            if payload != [1, 3] {
+                return Ok((number, payload));
+            }
+            self.door.say(&payload).await?;
+        }
+    }
+
+    /// The server wants the password itself, as the kind of each leg allows: within TLS as it is, otherwise encrypted for
+    /// the server's key.
+    async fn whole_password(&mut self, sequence: u8, answer: Vec<u8>) -> Result<(u8, Vec<u8>), SessionError> {
+        match (self.door.client.is_tls(), self.wire.is_tls()) {
+            (true, false) => {
+                self.wire.write_all(&packet(sequence, &[2])).await.map_err(|e| self.lost(e))?;
+                let (number, key) = self.wire.read_packet().await.map_err(|e| self.lost(e))?;
+                let password = answer.strip_suffix(&[0]).unwrap_or(&answer);
+                let key = key.get(1..).unwrap_or_default();
+                let encrypted =
+                    encrypt_for(key, &self.salt, password).map_err(|_| garbled(&self.backend, "key"))?;
+                Ok((number.wrapping_add(1), encrypted))
+            }
+            (false, true) => Err(refused(
+                1045,
+                "tidemill: the server asks for the whole password, and the connection to the mesh is not encrypted; log in with TLS once",
+            )),
+            _ => Ok((sequence, answer)),
+        }
+    }
+
+    fn lost(&self, source: io::Error) -> SessionError {
+        SessionError::Backend { address: self.backend.address.clone(), source }
+    }
+}
+
+fn refused(number: u16, reason: &str) -> SessionError {
+    SessionError::Refused { number, state: *b"HY000", reason: reason.to_owned() }
+}
+
+/// The group that a login belongs to.
+fn choose(groups: &[Arc<Group>], login: &LoginRequest) -> Arc<Group> {
+    let user = String::from_utf8_lossy(&login.user);
+    let database = String::from_utf8_lossy(&login.database);
+    let by_user = groups.iter().find(|group| group.config.users.iter().any(|known| known.name == user));
+    let by_database = || groups.iter().find(|group| group.config.databases.contains(&*database));
+    by_user.or_else(by_database).unwrap_or(&groups[0]).clone()
+}
+
+/// What every server of these groups can do; waits a little for the first of them.
+async fn first_profile(groups: &[Arc<Group>]) -> Result<Profile, SessionError> {
+    const LOOK_EVERY: Duration = Duration::from_millis(20);
+    let deadline = tokio::time::Instant::now() + FIRST_SERVER_MAX;
+    loop {
+        let mut known = groups.iter().filter_map(|group| group.profile());
+        if let Some(mut profile) = known.next() {
+            for other in known {
+                profile.capabilities = profile.capabilities & other.capabilities;
+            }
+            return Ok(profile);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(SessionError::NoBackend { group: groups[0].name.clone(), role: "server" });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A connection to a server that takes writes; one that cannot be reached is passed over.
+async fn reach(group: &Group) -> Result<(Arc<Backend>, Wire, Greeting), SessionError> {
+    let mut tried = Vec::new();
+    let mut last = None;
+    while let Some(backend) = group.pick(crate::config::Role::Writer, &tried) {
+        match link::connect(&backend).await {
+            Ok((wire, greeting)) => return Ok((backend, wire, greeting)),
+            Err(error) => {
+                if matches!(error, SessionError::Backend { .. }) {
+                    backend.failed(&crate::monitor::causes(&error), true);
+                }
+                tried.push(backend.address.clone());
+                last = Some(error);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| SessionError::NoBackend { group: group.name.clone(), role: "writer" }))
+}

@@ -1,0 +1,55 @@
+//! What every thread of the mesh sees.
+
+use crate::group::Group;
+use crate::tls::Acceptor;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// One port and who comes in there.
+#[derive(Debug)]
+pub struct Listener {
+    pub name: String,
+    pub address: SocketAddr,
+    /// At least one.
+    pub groups: Vec<Arc<Group>>,
+    pub acceptor: Option<Acceptor>,
+    pub tls_required: bool,
+}
+
+/// Counters of the whole mesh; each thread adds to them once per session, or once per command where it says so.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub accepted: AtomicU64,
+    /// Turned away: wrong password, no server, too many, garbage.
+    pub refused: AtomicU64,
+    pub open: AtomicUsize,
+    /// Idle sessions whose server went away and which went on with another.
+    pub moved: AtomicU64,
+    /// Sessions that ended because their server did.
+    pub broken: AtomicU64,
+}
+
+/// The mesh.
+#[derive(Debug)]
+pub struct Shared {
+    pub groups: Vec<Arc<Group>>,
+    pub counters: Counters,
+    pub sessions_max: usize,
+    pub memory_bytes_max: usize,
+    ids: AtomicU32,
+}
+
+/// Numbers of sessions begin here, so that nobody takes one for a server's number of a connection.
+const FIRST_ID: u32 = 0x8000_0000;
+
+impl Shared {
+    pub fn new(groups: Vec<Arc<Group>>, sessions_max: usize, memory_bytes_max: usize) -> Self {
+        Self { groups, counters: Counters::default(), sessions_max, memory_bytes_max, ids: AtomicU32::new(0) }
+    }
+
+    /// A number that no live session has: they come round after two thousand million.
+    pub fn next_id(&self) -> u32 {
+        FIRST_ID | self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+}

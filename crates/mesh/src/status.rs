@@ -1,0 +1,98 @@
+//! What `tidemill mesh status` shows.
+
+use crate::buffers;
+use crate::config::Role;
+use crate::group::{Backend, Group};
+use crate::shared::{Listener, Shared};
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The mesh now. Keys may be added, never changed.
+#[derive(Clone, Debug, Serialize)]
+pub struct MeshStatus {
+    pub listeners: Vec<ListenerStatus>,
+    pub groups: Vec<GroupStatus>,
+    pub sessions: usize,
+    pub accepted: u64,
+    pub refused: u64,
+    pub moved: u64,
+    pub broken: u64,
+    /// Of buffers that are in use.
+    pub buffer_bytes: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ListenerStatus {
+    pub name: String,
+    pub address: String,
+    pub tls: bool,
+    pub groups: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct GroupStatus {
+    pub name: String,
+    pub backends: Vec<BackendStatus>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct BackendStatus {
+    pub address: String,
+    /// `up`, `draining` or `down`.
+    pub state: &'static str,
+    pub role: Role,
+    pub version: Option<String>,
+    /// Connections of sessions to it.
+    pub connections: usize,
+    pub lag_ms: Option<u64>,
+    /// Why it is down, or what its last probe met.
+    pub error: Option<String>,
+}
+
+pub fn read(shared: &Shared, listeners: &[Arc<Listener>]) -> MeshStatus {
+    let counters = &shared.counters;
+    MeshStatus {
+        listeners: listeners.iter().map(|listener| of_listener(listener)).collect(),
+        groups: shared.groups.iter().map(|group| of_group(group)).collect(),
+        sessions: counters.open.load(Ordering::Relaxed),
+        accepted: counters.accepted.load(Ordering::Relaxed),
+        refused: counters.refused.load(Ordering::Relaxed),
+        moved: counters.moved.load(Ordering::Relaxed),
+        broken: counters.broken.load(Ordering::Relaxed),
+        buffer_bytes: buffers::leased_bytes(),
+    }
+}
+
+fn of_listener(listener: &Listener) -> ListenerStatus {
+    ListenerStatus {
+        name: listener.name.clone(),
+        address: listener.address.to_string(),
+        tls: listener.acceptor.is_some(),
+        groups: listener.groups.iter().map(|group| group.name.clone()).collect(),
+    }
+}
+
+fn of_group(group: &Group) -> GroupStatus {
+    GroupStatus {
+        name: group.name.clone(),
+        backends: group.backends.iter().map(|backend| of_backend(backend)).collect(),
+    }
+}
+
+fn of_backend(backend: &Backend) -> BackendStatus {
+    let state = match (backend.is_up(), backend.is_draining()) {
+        (false, _) => "down",
+        (true, true) => "draining",
+        (true, false) => "up",
+    };
+    BackendStatus {
+        address: backend.address.clone(),
+        state,
+        role: backend.role(),
+        version: backend.profile().map(|profile| String::from_utf8_lossy(&profile.version).into_owned()),
+        connections: backend.connections(),
+        lag_ms: backend.lag_ms(),
+        error: backend.trouble(),
+    }
+}

@@ -1,0 +1,127 @@
+//! Who comes in, and how: every authentication that a server asks for, with and without TLS on either side.
+
+use crate::support::Front;
+use anyhow::Result;
+use serde_json::json;
+use testkit::mysql_async::prelude::Queryable;
+use testkit::mysql_async::{Conn, Opts, SslOpts};
+use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, TiDb, TiDbOptions};
+
+/// A certificate for 127.0.0.1 and its key, in files of a folder.
+fn certificate() -> Result<(tempfile::TempDir, serde_json::Value)> {
+    let folder = tempfile::tempdir()?;
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem())?;
+    std::fs::write(&key, made.signing_key.serialize_pem())?;
+    Ok((folder, json!({"tls": {"cert": cert, "key": key}})))
+}
+
+fn anyone() -> SslOpts {
+    SslOpts::default().with_danger_accept_invalid_certs(true).with_danger_skip_domain_validation(true)
+}
+
+async fn who(conn: &mut Conn) -> Result<String> {
+    Ok(conn.query_first::<String, _>("select user()").await?.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_relayed_login_is_the_servers_own_with_and_without_tls() -> Result<()> {
+    let mysql = MySql::start(MySqlOptions::default()).await?;
+    mysql.exec("create user shop@'%' identified by 'pass word'; create database orders; grant all on orders.* to shop@'%'").await?;
+    let (_folder, tls) = certificate()?;
+    for (group, listener, secure) in [
+        (json!({}), json!({}), false),
+        (json!({}), tls.clone(), true),
+        (json!({"tls": "require"}), tls.clone(), true),
+    ] {
+        let front = Front::start_with(&[mysql.port()], group.clone(), listener).await?;
+        // With nothing in the server's cache the whole password passes; then its proof is enough.
+        mysql.exec("flush privileges").await?;
+        for _ in 0..2 {
+            let mut opts = front.opts("shop", "pass word").db_name(Some("orders"));
+            if secure {
+                opts = opts.ssl_opts(anyone());
+            }
+            let mut conn = Conn::new(Opts::from(opts)).await?;
+            assert!(who(&mut conn).await?.starts_with("shop@"));
+            let database: Option<String> = conn.query_first("select database()").await?;
+            assert_eq!(database.as_deref(), Some("orders"));
+            let cipher: Option<(String, String)> = conn.query_first("show status like 'Ssl_cipher'").await?;
+            assert_eq!(cipher.is_some_and(|(_, cipher)| !cipher.is_empty()), group.get("tls").is_some());
+            conn.disconnect().await?;
+        }
+        assert!(who(&mut front.root().await?).await?.starts_with("root@"));
+        let wrong = front.login("shop", "wrong").await.unwrap_err();
+        assert!(format!("{wrong:#}").contains("Access denied for user 'shop'"), "{wrong:#}");
+        front.mesh.stop();
+    }
+    // The server wants the whole password within TLS, and the client's leg has none: it is said, not hung on.
+    mysql.exec("flush privileges").await?;
+    let front = Front::start(&[mysql.port()], json!({"tls": "require"})).await?;
+    let cold = front.login("shop", "pass word").await.unwrap_err();
+    assert!(format!("{cold:#}").contains("log in with TLS once"), "{cold:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn mariadb_and_tidb_let_their_accounts_in_too() -> Result<()> {
+    let mariadb = MariaDb::start(MariaDbOptions::default()).await?;
+    mariadb.exec("create user shop@'%' identified by 'secret'").await?;
+    let front = Front::start(&[mariadb.port()], json!({})).await?;
+    let mut conn = front.login("shop", "secret").await?;
+    assert!(who(&mut conn).await?.starts_with("shop@"));
+    assert!(front.login("shop", "wrong").await.is_err());
+    assert!(who(&mut front.root().await?).await?.starts_with("root@"));
+
+    let tidb = TiDb::start(TiDbOptions::default()).await?;
+    tidb.exec("create user one identified with mysql_native_password by 'secret'").await?;
+    tidb.exec("create user two identified with caching_sha2_password by 'secret'").await?;
+    let front = Front::start(&[tidb.port()], json!({"kind": "tidb"})).await?;
+    let mut conn = front.login("one", "secret").await?;
+    assert!(who(&mut conn).await?.starts_with("one@"));
+    assert!(front.login("one", "wrong").await.is_err());
+    assert!(who(&mut front.root().await?).await?.starts_with("root@"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_vault_checks_the_client_and_logs_in_as_it_or_as_its_account() -> Result<()> {
+    let mysql = MySql::start(MySqlOptions::default()).await?;
+    mysql.exec("create user shop@'%' identified by 'secret'; create user mesh@'%' identified by 'other'").await?;
+    let users = json!([{"name": "shop", "password": "secret"}, {"name": "root"}]);
+    let (_folder, tls) = certificate()?;
+    for listener in [json!({}), tls] {
+        let front =
+            Front::start_with(&[mysql.port()], json!({"auth": "vault", "users": users}), listener.clone()).await?;
+        let mut opts = front.opts("shop", "secret");
+        if listener.get("tls").is_some() {
+            opts = opts.ssl_opts(anyone());
+        }
+        let mut conn = Conn::new(Opts::from(opts)).await?;
+        assert!(who(&mut conn).await?.starts_with("shop@"));
+        assert!(who(&mut front.root().await?).await?.starts_with("root@"));
+        for (user, password) in [("shop", "wrong"), ("shop", ""), ("nobody", ""), ("root", "guess")] {
+            let denied = format!("{:#}", front.login(user, password).await.unwrap_err());
+            assert!(denied.contains(&format!("Access denied for user '{user}'")), "{denied}");
+        }
+    }
+    let mapped =
+        json!({"auth": "mapped", "users": users, "account": {"name": "mesh", "password": "other"}});
+    let front = Front::start(&[mysql.port()], mapped).await?;
+    assert!(who(&mut front.login("shop", "secret").await?).await?.starts_with("mesh@"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_port_that_requires_tls_lets_nobody_in_without() -> Result<()> {
+    let mysql = MySql::start(MySqlOptions::default()).await?;
+    let (_folder, mut listener) = certificate()?;
+    listener["tls_required"] = true.into();
+    let front = Front::start_with(&[mysql.port()], json!({}), listener).await?;
+    let plain = format!("{:#}", front.root().await.unwrap_err());
+    assert!(plain.contains("without TLS are not let in"), "{plain}");
+    let secure: Opts = front.opts("root", "").ssl_opts(anyone()).into();
+    assert!(who(&mut Conn::new(secure).await?).await?.starts_with("root@"));
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The mesh in front of real servers, with real clients.
+
+mod door;
+mod support;
+mod traffic;

@@ -1,0 +1,77 @@
+//! A mesh in this process, and clients of it.
+
+use anyhow::{Context, Result, bail};
+use mesh::{Mesh, MeshConfig};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use testkit::mysql_async::{Conn, Opts, OptsBuilder};
+
+/// What a condition may take to come true.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A mesh whose only listener is `door` on a port of its own, before one group of `servers`.
+pub struct Front {
+    pub mesh: Mesh,
+    pub address: SocketAddr,
+}
+
+impl Front {
+    /// `group` is the inside of a group in JSON, without `backends`; `listener` of the listener, without what is needed.
+    pub async fn start(servers: &[u16], group: serde_json::Value) -> Result<Front> {
+        Self::start_with(servers, group, serde_json::json!({})).await
+    }
+
+    pub async fn start_with(servers: &[u16], group: serde_json::Value, listener: serde_json::Value) -> Result<Front> {
+        let mut group = group;
+        if group.get("backends").is_none() {
+            let backends: Vec<_> =
+                servers.iter().map(|port| serde_json::json!({"addr": format!("127.0.0.1:{port}")})).collect();
+            group["backends"] = backends.into();
+        }
+        let mut door = serde_json::json!({"name": "door", "bind": "127.0.0.1:0", "tenants": ["shop"]});
+        for (key, value) in listener.as_object().cloned().unwrap_or_default() {
+            door[key] = value;
+        }
+        let config = serde_json::json!({"listeners": [door], "groups": {"shop": group}, "threads": 2});
+        let config: MeshConfig = serde_json::from_value(config)?;
+        let problems = config.problems();
+        if !problems.is_empty() {
+            bail!("{problems:?}");
+        }
+        let mesh = Mesh::start(&config)?;
+        let address = mesh.addresses()["door"];
+        Ok(Front { mesh, address })
+    }
+
+    pub fn opts(&self, user: &str, password: &str) -> OptsBuilder {
+        OptsBuilder::default()
+            .ip_or_hostname("127.0.0.1")
+            .tcp_port(self.address.port())
+            .user(Some(user))
+            .pass((!password.is_empty()).then_some(password))
+            .prefer_socket(false)
+    }
+
+    pub async fn login(&self, user: &str, password: &str) -> Result<Conn> {
+        let opts: Opts = self.opts(user, password).into();
+        Conn::new(opts).await.with_context(|| format!("failed to log in as {user}"))
+    }
+
+    pub async fn root(&self) -> Result<Conn> {
+        self.login("root", "").await
+    }
+}
+
+/// Waits until `condition` gives something.
+pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return Ok(value);
+        }
+        if began.elapsed() > PATIENCE {
+            bail!("waited in vain until {what}");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
