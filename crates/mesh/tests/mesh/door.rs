@@ -52,7 +52,11 @@ async fn a_relayed_login_is_the_servers_own_with_and_without_tls() -> Result<()>
             conn.disconnect().await?;
         }
         assert!(who(&mut front.root().await?).await?.starts_with("root@"));
-        let wrong = front.login("shop", "wrong").await.unwrap_err();
+        let mut opts = front.opts("shop", "wrong");
+        if secure {
+            opts = opts.ssl_opts(anyone());
+        }
+        let wrong = Conn::new(Opts::from(opts)).await.unwrap_err();
         assert!(format!("{wrong:#}").contains("Access denied for user 'shop'"), "{wrong:#}");
         front.mesh.stop();
     }

@@ -12,7 +12,7 @@ use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer, TiDb, TiD
 async fn conversation(conn: &mut Conn) -> Result<Vec<String>> {
     let mut heard = Vec::new();
     let mut note = |text: String| heard.push(text);
-    conn.query_drop("create table if not exists t (id int primary key, name text, data longblob)").await?;
+    conn.query_drop("create table if not exists t (id int primary key, name text, data longblob) charset utf8mb4").await?;
     conn.query_drop("delete from t").await?;
     conn.query_drop("insert into t values (1, 'one', null), (2, '二', 'x')").await?;
     note(format!("affected {}", conn.affected_rows()));

@@ -29,7 +29,7 @@ pub enum Command {
     SubscribeGroupReplication,
     /// MariaDB: one prepared statement over many rows of parameters.
     BulkExecute,
-    /// One that this version does not know, or that clients may not send.
+    /// One that clients may not send, which the server refuses, or that is newer than this list (above 0x21).
     Other(u8),
 }
 
@@ -70,7 +70,7 @@ impl Command {
         matches!(self, Self::Quit | Self::LongData | Self::CloseStatement)
     }
 
-    /// Commands after which the connection is a stream in both directions until it ends.
+    /// Commands after which the connection is a stream in both directions until it ends; whose answer is not known, too.
     pub fn is_stream(self) -> bool {
         matches!(
             self,
@@ -79,7 +79,6 @@ impl Command {
                 | Self::TableDump
                 | Self::Clone
                 | Self::SubscribeGroupReplication
-                | Self::Other(_)
-        )
+        ) || matches!(self, Self::Other(byte) if byte > 0x21)
     }
 }
