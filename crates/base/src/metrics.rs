@@ -64,6 +64,15 @@ pub const MIRROR_FAILED: &str = "tidemill_flow_mirror_failed";
 pub const VERIFY_TIME: &str = "tidemill_flow_verify_time_seconds";
 pub const VERIFY_DIFFERENCES: &str = "tidemill_flow_verify_differences";
 pub const VERIFY_FAILURES: &str = "tidemill_flow_verify_failures_total";
+pub const MESH_SESSIONS: &str = "tidemill_mesh_sessions";
+pub const MESH_ACCEPTED: &str = "tidemill_mesh_accepted_clients_total";
+pub const MESH_REFUSED: &str = "tidemill_mesh_refused_clients_total";
+pub const MESH_MOVED: &str = "tidemill_mesh_moved_sessions_total";
+pub const MESH_BROKEN: &str = "tidemill_mesh_broken_sessions_total";
+pub const MESH_BUFFERS: &str = "tidemill_mesh_buffer_bytes";
+pub const MESH_BACKEND_UP: &str = "tidemill_mesh_backend_up";
+pub const MESH_BACKEND_WRITER: &str = "tidemill_mesh_backend_writer";
+pub const MESH_BACKEND_CONNECTIONS: &str = "tidemill_mesh_backend_connections";
 
 const fn counter(name: &'static str, label: &'static str, unit: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: MetricKind::Counter, label, unit, help }
@@ -76,8 +85,11 @@ const fn gauge(name: &'static str, label: &'static str, unit: &'static str, help
 /// What a flow is known by: its name, and the kind of its sink.
 const FLOW: &str = "flow, kind";
 
+/// What a server behind the mesh is known by.
+const BACKEND: &str = "group, backend";
+
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 32] = [
+pub const METRICS: [Metric; 41] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -206,6 +218,25 @@ pub const METRICS: [Metric; 32] = [
          cannot be compared",
     ),
     counter(VERIFY_FAILURES, "flow", "errors", "Comparisons by schedule that came to no end"),
+    gauge(MESH_SESSIONS, "", "sessions", "Clients of the SQL proxy that are connected now"),
+    counter(MESH_ACCEPTED, "", "clients", "Clients that connected to the SQL proxy"),
+    counter(
+        MESH_REFUSED,
+        "",
+        "clients",
+        "Clients that were not let in: a wrong password, no server, too many, or no client at all",
+    ),
+    counter(
+        MESH_MOVED,
+        "",
+        "sessions",
+        "Times an idle session went on with another server because its own went away or takes no writes any more",
+    ),
+    counter(MESH_BROKEN, "", "sessions", "Times a session lost its server in a way that its client was told of"),
+    gauge(MESH_BUFFERS, "", "bytes", "Buffers that sessions have in use; idle ones have none"),
+    gauge(MESH_BACKEND_UP, BACKEND, "0 or 1", "1 while the server answers"),
+    gauge(MESH_BACKEND_WRITER, BACKEND, "0 or 1", "1 while the server takes writes"),
+    gauge(MESH_BACKEND_CONNECTIONS, BACKEND, "connections", "Connections of sessions to the server"),
 ];
 
 #[cfg(test)]
@@ -219,7 +250,7 @@ mod tests {
         assert_eq!(names.len(), METRICS.len());
         for metric in METRICS {
             assert!(
-                ["tidemill_flow_", "tidemill_node_"].iter().any(|room| metric.name.starts_with(room)),
+                ["tidemill_flow_", "tidemill_node_", "tidemill_mesh_"].iter().any(|room| metric.name.starts_with(room)),
                 "{}",
                 metric.name
             );

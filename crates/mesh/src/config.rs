@@ -106,7 +106,7 @@ pub struct GroupConfig {
     #[serde(default)]
     #[schemars(extend("default" = "least_busy"))]
     pub balance: Balance,
-    /// Share connections to the servers between sessions. Without it each session has its own.
+    /// Connections that sessions share. Accepted so that one file serves every version: in this one each session has its own.
     #[serde(default)]
     pub pool: Option<PoolConfig>,
     /// TLS to the servers.
@@ -321,6 +321,25 @@ impl MeshConfig {
     }
 }
 
+impl MeshConfig {
+    /// What is declared and has no effect, each as a sentence.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (name, group) in &self.groups {
+            if group.pool.is_some() {
+                notes.push(format!("group `{name}`: `pool` has no effect: this version gives each session connections of its own"));
+            }
+            if group.read_write_split && group.auth == AuthMode::Relay {
+                notes.push(format!(
+                    "group `{name}`: `read_write_split` has no effect with `auth: relay`: a session stays on the server that checked \
+                     its password; `auth: vault` splits"
+                ));
+            }
+        }
+        notes
+    }
+}
+
 impl GroupConfig {
     fn problems(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
@@ -366,12 +385,6 @@ impl GroupConfig {
             AuthMode::Relay => {
                 if !self.users.is_empty() || self.account.is_some() {
                     add("`users` and `account` mean nothing with `auth: relay`".into(), "auth: vault");
-                }
-                if self.pool.is_some() {
-                    add(
-                        "`pool` needs passwords, to log in for whoever comes next, and `auth: relay` has none".into(),
-                        "auth: vault, with `users`",
-                    );
                 }
             }
             AuthMode::Vault | AuthMode::Mapped => {

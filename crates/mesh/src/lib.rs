@@ -13,6 +13,7 @@ mod group;
 mod link;
 mod lot;
 mod monitor;
+mod reach;
 mod session;
 mod shared;
 mod status;
@@ -24,6 +25,7 @@ pub use config::{
     ListenerTls, MeshConfig, MonitorConfig, PoolConfig, Role, Topology, UserConfig,
 };
 pub use error::MeshError;
+pub use reach::{Met, reach};
 pub use status::{BackendStatus, GroupStatus, ListenerStatus, MeshStatus};
 
 use crate::core::Core;
@@ -106,9 +108,30 @@ impl Mesh {
         status::read(&self.shared, &self.listeners)
     }
 
+    /// Whether new sessions keep away from a server; `false` where there is no such server.
+    pub fn drain(&self, group: &str, address: &str, draining: bool) -> bool {
+        let group = self.shared.groups.iter().find(|known| known.name == group);
+        let backend = group.and_then(|group| group.backends.iter().find(|known| known.address == address));
+        if let Some(backend) = backend {
+            backend.set_draining(draining);
+        }
+        backend.is_some()
+    }
+
+    /// Stops accepting; a session ends at its next command outside of a transaction.
+    pub fn close(&self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        let _ = self.stop.send(true);
+    }
+
+    /// Sessions in the midst of a transaction.
+    pub fn transactions(&self) -> usize {
+        self.shared.counters.transactions.load(Ordering::Relaxed)
+    }
+
     /// Stops accepting, and ends every session.
     pub fn stop(mut self) {
-        let _ = self.stop.send(true);
+        self.close();
         if let Some(control) = self.control.take() {
             let _ = control.join();
         }

@@ -117,7 +117,7 @@ impl Probe {
     }
 }
 
-fn account(monitor: &MonitorConfig) -> Account {
+pub fn account(monitor: &MonitorConfig) -> Account {
     Account {
         user: monitor.user.clone().into_bytes(),
         password: monitor.password.clone(),

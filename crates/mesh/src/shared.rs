@@ -4,7 +4,7 @@ use crate::group::Group;
 use crate::tls::Acceptor;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// One port and who comes in there.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Counters {
     pub open: AtomicUsize,
     /// Idle sessions whose server went away and which went on with another.
     pub moved: AtomicU64,
+    /// Sessions in the midst of one; each counts when one begins and when it ends.
+    pub transactions: AtomicUsize,
     /// Sessions that ended because their server did.
     pub broken: AtomicU64,
 }
@@ -37,6 +39,8 @@ pub struct Shared {
     pub counters: Counters,
     pub sessions_max: usize,
     pub memory_bytes_max: usize,
+    /// No session begins anything new.
+    pub closing: AtomicBool,
     ids: AtomicU32,
 }
 
@@ -45,7 +49,14 @@ const FIRST_ID: u32 = 0x8000_0000;
 
 impl Shared {
     pub fn new(groups: Vec<Arc<Group>>, sessions_max: usize, memory_bytes_max: usize) -> Self {
-        Self { groups, counters: Counters::default(), sessions_max, memory_bytes_max, ids: AtomicU32::new(0) }
+        Self {
+            groups,
+            counters: Counters::default(),
+            sessions_max,
+            memory_bytes_max,
+            closing: AtomicBool::new(false),
+            ids: AtomicU32::new(0),
+        }
     }
 
     /// A number that no live session has: they come round after two thousand million.

@@ -37,11 +37,19 @@ pub fn report(problems: &[Problem]) -> Failure {
     Failure::new(2, format!("the project has {}", many(problems.len(), "mistake")))
 }
 
-pub async fn up(dir: &Path, quiet: bool) -> Result<(), Failure> {
-    let project = load(dir).map_err(|mut failure| {
+pub async fn up(dir: &Path, roles: &[String], quiet: bool) -> Result<(), Failure> {
+    let mut project = load(dir).map_err(|mut failure| {
         failure.message.push_str("; nothing was started");
         failure
     })?;
+    let has = |role: &str| roles.iter().any(|wanted| wanted == role);
+    if !has("flow") {
+        project.sources.clear();
+        project.flows.clear();
+    }
+    if !has("mesh") {
+        project.mesh = None;
+    }
     let (stop, shutdown) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::io("listen for signals", &e))?;
     tokio::spawn(async move {
@@ -132,7 +140,10 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
     if findings.is_empty() {
         if !quiet && !json {
             let (sources, sinks, flows) = (project.sources.len(), project.sinks.len(), project.flows.len());
-            println!("ok: {}, {}, {}", many(sources, "source"), many(sinks, "sink"), many(flows, "flow"));
+            let groups = project.mesh.as_ref().map_or(0, |mesh| mesh.groups.len());
+            let mesh = if groups == 0 { String::new() } else { format!(", {}", many(groups, "group of servers")) };
+            let (sources, sinks, flows) = (many(sources, "source"), many(sinks, "sink"), many(flows, "flow"));
+            println!("ok: {sources}, {sinks}, {flows}{mesh}");
         }
         return Ok(());
     }
@@ -238,6 +249,7 @@ pub fn print_status(status: &Value) {
         );
     }
     print_table(&rows);
+    crate::mesh::print_backends(&status["mesh"]);
     for thing in ["sources", "flows"] {
         for item in status[thing].as_array().into_iter().flatten() {
             if let Some(message) = item["error"]["message"].as_str() {

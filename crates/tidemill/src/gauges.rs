@@ -31,11 +31,33 @@ pub fn look(node: &Node) {
         metrics::gauge!(base::metrics::DELIVERY_INTERRUPTED, &labels).set(flag(status.error.is_some()));
         metrics::gauge!(base::metrics::DELIVERY_PAUSED, &labels).set(flag(status.state == "paused"));
     }
+    if let Some(mesh) = &node.mesh {
+        look_at_mesh(&mesh.status());
+    }
     if let Some(bytes) = memory_bytes() {
         metrics::gauge!(base::metrics::NODE_MEMORY).set(bytes as f64);
     }
     if let Some(bytes) = disk_free_bytes(&node.data_dir) {
         metrics::gauge!(base::metrics::NODE_DISK_FREE).set(bytes as f64);
+    }
+}
+
+fn look_at_mesh(status: &mesh::MeshStatus) {
+    let flag = |is: bool| f64::from(u8::from(is));
+    metrics::gauge!(base::metrics::MESH_SESSIONS).set(status.sessions as f64);
+    metrics::counter!(base::metrics::MESH_ACCEPTED).absolute(status.accepted);
+    metrics::counter!(base::metrics::MESH_REFUSED).absolute(status.refused);
+    metrics::counter!(base::metrics::MESH_MOVED).absolute(status.moved);
+    metrics::counter!(base::metrics::MESH_BROKEN).absolute(status.broken);
+    metrics::gauge!(base::metrics::MESH_BUFFERS).set(status.buffer_bytes as f64);
+    for group in &status.groups {
+        for backend in &group.backends {
+            let labels = [("group", group.name.clone()), ("backend", backend.address.clone())];
+            metrics::gauge!(base::metrics::MESH_BACKEND_UP, &labels).set(flag(backend.state != "down"));
+            metrics::gauge!(base::metrics::MESH_BACKEND_WRITER, &labels)
+                .set(flag(backend.role == mesh::Role::Writer));
+            metrics::gauge!(base::metrics::MESH_BACKEND_CONNECTIONS, &labels).set(backend.connections as f64);
+        }
     }
 }
 

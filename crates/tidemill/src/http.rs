@@ -77,7 +77,7 @@ pub struct Route {
     handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 14] = [
+pub const ROUTES: [Route; 16] = [
     Route {
         method: "GET",
         path: "/",
@@ -127,6 +127,23 @@ pub const ROUTES: [Route; 14] = [
         handler: || {
             get(|State(app): State<App>| async move { axum::Json(status(&app.node)["flows"].take()) })
         },
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/mesh",
+        shown: "/api/v1/mesh",
+        what: "The `mesh` of the status alone: listeners, groups with their backends (address, state, role, version, connections, \
+               `lag_ms`, error), sessions, and how many clients were accepted, refused, moved and broken; 404 without a \
+               `mesh.yaml`.",
+        handler: || get(crate::mesh::status),
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/mesh/groups/{group}/backends/{verb}",
+        shown: "/api/v1/mesh/groups/{group}/backends/{address}:{verb}",
+        what: "`drain`: no new session goes to the server, and those that can move leave it. `undrain`: they may again. Both until \
+               the node is restarted. `{\"group\", \"backend\", \"done\"}`",
+        handler: || post(crate::mesh::backend_verb),
     },
     Route {
         method: "POST",
@@ -319,7 +336,7 @@ pub fn status(node: &Node) -> Value {
             flow.status.against(source.map(|open| open.journal.sealed()).unwrap_or_default())
         })
         .collect();
-    json!({"name": node.name, "sources": sources, "flows": flows, "mesh": null, "runs": []})
+    json!({"name": node.name, "sources": sources, "flows": flows, "mesh": node.mesh.as_ref().map(|mesh| mesh.status()), "runs": []})
 }
 
 async fn readyz(State(app): State<App>) -> Response {

@@ -11,6 +11,7 @@ mod gauges;
 mod http;
 mod import;
 mod init;
+mod mesh;
 mod preview;
 mod project;
 mod push;
@@ -70,8 +71,8 @@ enum Command {
     },
     /// Run the project until SIGTERM or Ctrl-C.
     Up {
-        /// What this node does, comma-separated. This version has one role: `flow`.
-        #[arg(long, value_delimiter = ',', default_value = "flow")]
+        /// What this node does, comma-separated: `flow` captures and delivers, `mesh` is the SQL proxy of `mesh.yaml`.
+        #[arg(long, value_delimiter = ',', default_value = "flow,mesh")]
         role: Vec<String>,
         /// `plain` or `json`.
         #[arg(long, default_value = "plain")]
@@ -106,6 +107,11 @@ enum Command {
     Flow {
         #[command(subcommand)]
         verb: FlowVerb,
+    },
+    /// Look at the SQL proxy of the running node, and act on it.
+    Mesh {
+        #[command(subcommand)]
+        verb: mesh::MeshVerb,
     },
     /// Print a report for support, with secrets removed.
     Doctor,
@@ -241,13 +247,13 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Import { from } => import::run(from, &dir, cli.quiet),
         Command::Check { connect } => commands::check(&dir, connect, cli.json, cli.quiet).await,
         Command::Up { role, log } => {
-            if let Some(other) = role.iter().find(|role| *role != "flow") {
+            if let Some(other) = role.iter().find(|role| !["flow", "mesh"].contains(&role.as_str())) {
                 return Err(Failure::new(2, format!("the role `{other}` is not supported in this version"))
-                    .hint("leave --role out, or use --role flow"));
+                    .hint("leave --role out, or choose from flow and mesh"));
             }
             start_log(&log);
             tokio::spawn(give_back_memory());
-            commands::up(&dir, cli.quiet).await
+            commands::up(&dir, &role, cli.quiet).await
         }
         Command::Status => commands::status(&dir, cli.json).await,
         Command::Tail { source, table, from, format, schemas, limit, offline } => {
@@ -260,6 +266,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             commands::tail(&dir, &source, query, offline).await
         }
         Command::Flow { verb } => commands::flow(&dir, verb, cli.json, cli.quiet).await,
+        Command::Mesh { verb } => mesh::run(&dir, verb, cli.json).await,
         Command::Doctor => {
             doctor::run(&dir, cli.json).await;
             Ok(())

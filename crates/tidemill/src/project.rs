@@ -135,6 +135,8 @@ pub struct Project {
     pub sources: BTreeMap<String, SourceConfig>,
     pub sinks: BTreeMap<String, SinkConfig>,
     pub flows: BTreeMap<String, FlowConfig>,
+    /// The SQL proxy, if the project has one.
+    pub mesh: Option<mesh::MeshConfig>,
 }
 
 impl Project {
@@ -168,6 +170,7 @@ impl Project {
             sources: sources.good,
             sinks: sinks.good,
             flows: flows.good,
+            mesh: crate::mesh::load(dir, references == References::Resolve, &mut problems),
         };
         if let Some(node) = node {
             project.node = node;
@@ -198,7 +201,10 @@ impl Project {
         let mut notes: Vec<String> = declared
             .map(|(key, _, reason)| format!("tidemill.yaml: `{key}` has no effect: {reason}"))
             .collect();
-        if self.flows.is_empty() {
+        if let Some(mesh) = &self.mesh {
+            notes.extend(mesh.notes().into_iter().map(|note| format!("mesh.yaml: {note}")));
+        }
+        if self.flows.is_empty() && (self.mesh.is_none() || !self.sources.is_empty()) {
             notes.push("flows: there is no flow, so changes are captured and delivered nowhere".to_owned());
         }
         notes
@@ -639,7 +645,7 @@ fn place_lookups(dir: &Path, flow: &mut FlowConfig) -> Vec<(usize, String, Strin
 
 /// Where in a file a mistake stands that was found after reading it: at the step that the message begins with, or at
 /// the first thing that it quotes; else at the beginning.
-fn place(dir: &Path, path: &str, message: &str) -> (u64, u64) {
+pub fn place(dir: &Path, path: &str, message: &str) -> (u64, u64) {
     let text = fs::read_to_string(dir.join(path)).unwrap_or_default();
     let at = |(line, column): (usize, usize)| (line as u64 + 1, column as u64 + 1);
     let lines = || text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#'));
@@ -659,7 +665,7 @@ fn place(dir: &Path, path: &str, message: &str) -> (u64, u64) {
 }
 
 /// A path of the project, without the `./` that people write.
-fn below(dir: &Path, path: &Path) -> PathBuf {
+pub fn below(dir: &Path, path: &Path) -> PathBuf {
     dir.join(path).components().collect()
 }
 
@@ -706,10 +712,10 @@ fn registry(url: &mut Option<Secret>, references: References) -> Result<(), (Str
     read.map(|_| ()).map_err(|message| (format!("`schema_registry`: {message}"), hint.to_owned()))
 }
 
-const SECRETS_HINT: &str = "write ${env:NAME} or ${file:PATH}";
+pub const SECRETS_HINT: &str = "write ${env:NAME} or ${file:PATH}";
 
 /// The same for secrets that stand for themselves.
-fn resolve_all<'a>(secrets: impl Iterator<Item = &'a mut Secret>) -> Result<(), UrlProblem> {
+pub fn resolve_all<'a>(secrets: impl Iterator<Item = &'a mut Secret>) -> Result<(), UrlProblem> {
     for secret in secrets {
         *secret = Secret::new(resolve_references(secret.expose(), str::to_owned)?);
     }

@@ -67,6 +67,19 @@ pub async fn reach(project: &Project) -> Report {
             Err(error) => report.findings.push(unreached(place, &error)),
         }
     }
+    if let Some(mesh) = &project.mesh {
+        for met in mesh::reach(mesh).await {
+            match met.trouble {
+                None => report.lines.push(format!("mesh.yaml: {}: {}", met.address, met.line)),
+                Some(message) => report.findings.push(Finding {
+                    place: "mesh.yaml".into(),
+                    message: format!("{}: {message}", met.address),
+                    hint: met.hint,
+                    unreachable: true,
+                }),
+            }
+        }
+    }
     for (name, config) in &project.sinks {
         if config.kind == SinkKind::Stdout {
             continue;

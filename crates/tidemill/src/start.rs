@@ -34,6 +34,9 @@ use tokio::task::JoinSet;
 /// How long a stopping node waits for batches in flight.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
+/// How often a stopping node looks whether transactions of the mesh's clients still run.
+const TRANSACTIONS_LOOK: Duration = Duration::from_millis(20);
+
 /// A source that runs, or that cannot.
 #[derive(Clone)]
 pub struct RunningSource {
@@ -83,6 +86,8 @@ pub struct Node {
     pub flows: Arc<BTreeMap<String, RunningFlow>>,
     pub catalog: Catalog,
     pub data_dir: Arc<Path>,
+    /// The SQL proxy, if the project has one.
+    pub mesh: Option<Arc<mesh::Mesh>>,
 }
 
 /// Runs the project until `shutdown` turns true.
@@ -118,12 +123,23 @@ pub async fn run(
     }
     let address = listener.local_addr().map_err(|e| Failure::io("read the listening address", &e))?;
     scheduled::spawn(project, &flows, address, &mut tasks, &shutdown);
+    let mesh = project
+        .mesh
+        .as_ref()
+        .map(mesh::Mesh::start)
+        .transpose()
+        .map_err(|error| Failure::of("start the mesh", &error))?
+        .map(Arc::new);
+    for (listener, address) in mesh.iter().flat_map(|mesh| mesh.addresses()) {
+        tracing::info!(listener, address = %address, "the mesh listens");
+    }
     let node = Node {
         name: project.node.name.clone(),
         sources: Arc::new(sources),
         flows: Arc::new(flows),
         catalog,
         data_dir: project.node.data_dir.as_path().into(),
+        mesh: mesh.clone(),
     };
     ready(address);
     let mut stop = shutdown.clone();
@@ -135,7 +151,16 @@ pub async fn run(
     let server = tokio::spawn(async move { server.await });
     let _ = shutdown.wait_for(|stop| *stop).await;
     tracing::info!("stopping: batches in flight are finished first");
-    let drained = tokio::time::timeout(DRAIN_MAX, async { while tasks.join_next().await.is_some() {} }).await;
+    if let Some(mesh) = &mesh {
+        mesh.close();
+    }
+    let drained = tokio::time::timeout(DRAIN_MAX, async {
+        while tasks.join_next().await.is_some() {}
+        while mesh.as_ref().is_some_and(|mesh| mesh.transactions() > 0) {
+            tokio::time::sleep(TRANSACTIONS_LOOK).await;
+        }
+    })
+    .await;
     if drained.is_err() {
         tracing::warn!(
             "gave up waiting after {} s; nothing is lost, the next start goes on from there",

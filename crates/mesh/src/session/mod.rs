@@ -70,6 +70,7 @@ enum Outcome {
 impl Session {
     pub fn new(client: Wire, shared: Arc<Shared>, entry: Entry) -> Self {
         let Entry { identity, group, link, status } = entry;
+        count_transaction(&shared, Status::AUTOCOMMIT, status);
         Self { client, shared, group, identity, writer: link, status }
     }
 
@@ -90,6 +91,13 @@ impl Session {
 
     async fn commands(&mut self) -> Result<(), SessionError> {
         while let Some(head) = self.next_command().await? {
+            if self.shared.closing.load(Ordering::Relaxed) && !self.status.has(Status::IN_TRANSACTION) {
+                return Err(SessionError::Refused {
+                    number: 1053,
+                    state: *b"08S01",
+                    reason: "Server shutdown in progress".into(),
+                });
+            }
             match head.command {
                 Command::Quit => return Ok(()),
                 Command::ChangeUser => return Err(unsupported("COM_CHANGE_USER")),
@@ -333,6 +341,7 @@ impl Session {
                 let bytes = &link.wire.held()[..consumed];
                 if let Step::Done(end) = &step {
                     if let Some(status) = end.status {
+                        count_transaction(&self.shared, self.status, status);
                         self.status = status;
                     }
                     if let Some(payload) = bytes.get(end.payload.clone())
@@ -403,6 +412,7 @@ impl Session {
         let error = link.lost(error);
         drop(link);
         self.shared.counters.broken.fetch_add(1, Ordering::Relaxed);
+        count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);
         self.status = Status::AUTOCOMMIT;
         let Some(packet) = sequence.and_then(|sequence| error.packet(sequence)) else {
             return Err(SessionError::Client(io::ErrorKind::ConnectionAborted.into()));
@@ -462,6 +472,21 @@ async fn pass_on(from: &mut Wire, to: &mut Wire) -> Result<(), SessionError> {
         from.consume(bytes);
     }
     Ok(())
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);
+    }
+}
+
+/// Counts a transaction that begins or ends.
+fn count_transaction(shared: &Shared, was: Status, is: Status) {
+    match (was.has(Status::IN_TRANSACTION), is.has(Status::IN_TRANSACTION)) {
+        (false, true) => shared.counters.transactions.fetch_add(1, Ordering::Relaxed),
+        (true, false) => shared.counters.transactions.fetch_sub(1, Ordering::Relaxed),
+        _ => 0,
+    };
 }
 
 fn unsupported(what: &str) -> SessionError {

@@ -16,7 +16,7 @@ struct FileKind {
     schema: fn() -> Schema,
 }
 
-const FILES: [FileKind; 4] = [
+const FILES: [FileKind; 5] = [
     FileKind {
         name: "tidemill",
         title: "`tidemill.yaml`",
@@ -69,6 +69,20 @@ options:
 ",
         schema: || schema_for!(FlowConfig),
     },
+    FileKind {
+        name: "mesh",
+        title: "`mesh.yaml`",
+        example: "listeners:
+  - {name: shop, bind: 127.0.0.1:7400, tenants: [shop]}
+groups:
+  shop:
+    backends: [{addr: 127.0.0.1:3306}, {addr: 127.0.0.1:3307}]
+    monitor: {user: mesh_monitor, password: \"${env:MESH_MONITOR_PASSWORD}\"}
+    auth: vault
+    users: [{name: shop, password: \"${env:SHOP_PASSWORD}\"}]
+",
+        schema: || schema_for!(mesh::MeshConfig),
+    },
 ];
 
 /// The machine's form, for editors.
@@ -83,7 +97,8 @@ pub fn schemas() -> Vec<Page> {
 pub fn page() -> String {
     let mut out = format!(
         "# Configuration\n\n{NOTE}\n\n\
-         A project is a folder: `tidemill.yaml`, and one file for each source, sink and flow. A file's name without \
+         A project is a folder: `tidemill.yaml`, one file for each source, sink and flow, and `mesh.yaml` for the \
+         SQL proxy. A file's name without \
          `.yaml` is the name of what it describes: letters, digits, `_` and `-`, at most 64.\n\n\
          - Unknown keys are errors. `tidemill check` lists every mistake at once, as `path:line:column: message`.\n\
          - Secrets are references: `${{env:NAME}}` takes an environment variable, `${{file:PATH}}` a file's text.\n\
@@ -142,6 +157,13 @@ fn put_keys(out: &mut String, root: &Value, schema: &Value, prefix: &str) {
         out.push_str(&row(&[&format!("`{path}`"), &kind(root, key), &default, &meaning]));
         if inner["properties"].is_object() {
             put_keys(out, root, inner, &format!("{path}."));
+        }
+        let (item, named) = (resolve(root, &inner["items"]), resolve(root, &inner["additionalProperties"]));
+        if item["properties"].is_object() {
+            put_keys(out, root, item, &format!("{path}[]."));
+        }
+        if named["properties"].is_object() {
+            put_keys(out, root, named, &format!("{path}.NAME."));
         }
     }
 }

@@ -1,0 +1,189 @@
+//! The SQL proxy in a project: `mesh.yaml`, its routes, and `tidemill mesh`.
+
+use crate::client::NodeClient;
+use crate::commands::{load_node, many, print_table};
+use crate::failure::Failure;
+use crate::files;
+use crate::http::{App, problem};
+use crate::project::{Problem, SECRETS_HINT, below, place, resolve_all};
+use axum::extract::{Path as UrlPath, State};
+use axum::response::{IntoResponse, Response};
+use base::{Code, Secret};
+use clap::Subcommand;
+use mesh::MeshConfig;
+use serde_json::{Value, json};
+use std::path::Path;
+
+const FILE: &str = "mesh.yaml";
+
+/// Reads `mesh.yaml` where there is one. With `resolve` its secrets are what they refer to.
+pub fn load(dir: &Path, resolve: bool, problems: &mut Vec<Problem>) -> Option<MeshConfig> {
+    if !dir.join(FILE).exists() {
+        return None;
+    }
+    let mut config: MeshConfig = files::read(dir, FILE, problems)?;
+    let mut add = |message: String, hint: String| {
+        let (line, column) = place(dir, FILE, &message);
+        problems.push(Problem { path: FILE.to_owned(), line, column, message, hint });
+    };
+    for (message, hint) in config.problems() {
+        add(message, hint);
+    }
+    if resolve && let Err((message, hint)) = resolve_all(secrets(&mut config)) {
+        add(message, hint.unwrap_or_else(|| SECRETS_HINT.to_owned()));
+    }
+    for tls in config.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
+        tls.cert = below(dir, &tls.cert);
+        tls.key = below(dir, &tls.key);
+    }
+    for path in config.groups.values_mut().filter_map(|group| group.tls_ca.as_mut()) {
+        *path = below(dir, path);
+    }
+    Some(config)
+}
+
+fn secrets(config: &mut MeshConfig) -> impl Iterator<Item = &mut Secret> {
+    config.groups.values_mut().flat_map(|group| {
+        let monitor = group.monitor.as_mut().map(|monitor| &mut monitor.password);
+        let users = group.users.iter_mut().chain(&mut group.account).map(|user| &mut user.password);
+        monitor.into_iter().chain(users)
+    })
+}
+
+/// `tidemill mesh …`
+#[derive(Subcommand)]
+pub enum MeshVerb {
+    /// Ports, servers, and how many clients came and went.
+    Status,
+    /// Servers with their role, state and connections.
+    Backends,
+    /// Send no new session to a server, and move those that can be moved.
+    Drain {
+        /// The group's name.
+        group: String,
+        /// The server's address, as in `mesh.yaml`.
+        address: String,
+    },
+    /// Let sessions go to a server again.
+    Undrain {
+        /// The group's name.
+        group: String,
+        /// The server's address, as in `mesh.yaml`.
+        address: String,
+    },
+}
+
+pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> {
+    let node = NodeClient::new(&load_node(dir)?);
+    let (group, address, verb) = match verb {
+        MeshVerb::Status | MeshVerb::Backends => {
+            let status = node.get("/api/v1/mesh").await?;
+            match (json, matches!(verb, MeshVerb::Backends)) {
+                (true, false) => println!("{status}"),
+                (true, true) => println!("{}", status["groups"]),
+                (false, false) => print_status(&status),
+                (false, true) => print_table(&backend_rows(&status)),
+            }
+            return Ok(());
+        }
+        MeshVerb::Drain { group, address } => (group, address, "drain"),
+        MeshVerb::Undrain { group, address } => (group, address, "undrain"),
+    };
+    let done = node.post(&format!("/api/v1/mesh/groups/{group}/backends/{address}:{verb}"), &json!({})).await?;
+    println!("{}", if json { done.to_string() } else { format!("{address} of {group}: {verb}ed") });
+    Ok(())
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".into(),
+        other => other.to_string(),
+    }
+}
+
+fn print_status(status: &Value) {
+    let mut rows = vec![["LISTENER", "ADDRESS", "TLS", "GROUPS"].map(str::to_owned).to_vec()];
+    for listener in status["listeners"].as_array().into_iter().flatten() {
+        let groups = listener["groups"].as_array().into_iter().flatten().map(text);
+        let tls = if listener["tls"] == true { "yes" } else { "no" };
+        rows.push(vec![
+            text(&listener["name"]),
+            text(&listener["address"]),
+            tls.to_owned(),
+            groups.collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    print_table(&rows);
+    println!();
+    print_table(&backend_rows(status));
+    let count = |key: &str| status[key].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    println!(
+        "\n{} now; {} came, {} turned away; {} moved to another server, {} told that theirs was lost",
+        many(count("sessions"), "session"),
+        count("accepted"),
+        count("refused"),
+        count("moved"),
+        count("broken"),
+    );
+}
+
+fn backend_rows(status: &Value) -> Vec<Vec<String>> {
+    let heads = ["GROUP", "SERVER", "ROLE", "STATE", "CONNECTIONS", "LAG", "VERSION", "ERROR"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for group in status["groups"].as_array().into_iter().flatten() {
+        for backend in group["backends"].as_array().into_iter().flatten() {
+            let lag = backend["lag_ms"].as_u64().map_or("-".into(), |lag| format!("{lag} ms"));
+            rows.push(vec![
+                text(&group["name"]),
+                text(&backend["address"]),
+                text(&backend["role"]),
+                text(&backend["state"]),
+                text(&backend["connections"]),
+                lag,
+                text(&backend["version"]),
+                text(&backend["error"]),
+            ]);
+        }
+    }
+    rows
+}
+
+/// The servers of a node's status, where it has a mesh.
+pub fn print_backends(mesh: &Value) {
+    if mesh.is_object() {
+        println!();
+        print_table(&backend_rows(mesh));
+    }
+}
+
+const NONE: &str = "this node has no mesh";
+const NONE_HINT: &str = "write a mesh.yaml (docs/reference/config.md) and start the node with the role `mesh`";
+
+/// `GET /api/v1/mesh`
+pub async fn status(State(app): State<App>) -> Response {
+    match &app.node.mesh {
+        Some(mesh) => axum::Json(mesh.status()).into_response(),
+        None => problem(Code::NotFound, NONE, NONE_HINT),
+    }
+}
+
+/// `POST /api/v1/mesh/groups/{group}/backends/{address}:{verb}`
+pub async fn backend_verb(
+    State(app): State<App>,
+    UrlPath((group, address_and_verb)): UrlPath<(String, String)>,
+) -> Response {
+    let Some(mesh) = &app.node.mesh else { return problem(Code::NotFound, NONE, NONE_HINT) };
+    let (address, draining) = match address_and_verb.rsplit_once(':') {
+        Some((address, "drain")) => (address, true),
+        Some((address, "undrain")) => (address, false),
+        _ => {
+            return problem(Code::NotFound, format!("`{address_and_verb}` is no server and verb"), "verbs are drain and undrain");
+        }
+    };
+    if !mesh.drain(&group, address, draining) {
+        let hint = "`tidemill mesh backends` lists groups and their servers";
+        return problem(Code::NotFound, format!("group `{group}` has no server `{address}`"), hint);
+    }
+    axum::Json(json!({"group": group, "backend": address, "done": true})).into_response()
+}
