@@ -9,6 +9,7 @@ pub mod ddl;
 pub mod protocol;
 pub mod schema;
 pub mod select;
+pub mod sql;
 
 pub use binlog::{
     BinlogError, Event, EventHeader, EventReader, PlanError, RowPlan, RowsEvent, RowsKind, TableMap,

@@ -1,0 +1,22 @@
+//! What an SQL statement is, from its tokens alone: for a program that stands between clients and servers and looks at
+//! every statement.
+//!
+//! [`scan`] makes one pass without allocating: a digest to look verdicts up by, the kind, and what the statement touches.
+//! It knows no grammar: what it cannot be sure of is marked, and is then no safe read. A statement that no server would
+//! accept gets an answer like any other.
+
+mod classify;
+mod fingerprint;
+mod flags;
+mod lexer;
+mod modes;
+mod scan;
+
+mod verbs;
+mod word_lists;
+mod words;
+
+pub use flags::{Flags, Kind};
+pub use lexer::{Lexer, Token, TokenKind};
+pub use modes::{ClientCharset, Dialect, Modes};
+pub use scan::{Scan, Span, scan};
