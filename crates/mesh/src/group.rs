@@ -5,7 +5,7 @@ use crate::lot;
 use crate::tls::Connector;
 use arc_swap::ArcSwapOption;
 use mysql::protocol::{Capabilities, Greeting};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What a server says of itself in its greeting, which is what clients are told in its place.
@@ -170,6 +170,8 @@ pub struct Group {
     pub config: GroupConfig,
     pub backends: Vec<Arc<Backend>>,
     pub connector: Option<Connector>,
+    /// Commands that may have written, of all sessions.
+    pub writes: AtomicU64,
     turn: AtomicUsize,
 }
 
@@ -188,7 +190,7 @@ impl Group {
                 Arc::new(Backend::new(backend, role))
             })
             .collect();
-        Self { name, config, backends, connector, turn: AtomicUsize::new(0) }
+        Self { name, config, backends, connector, writes: AtomicU64::new(0), turn: AtomicUsize::new(0) }
     }
 
     /// What clients are told before it is known who they are: what every server can do that answers.
@@ -199,6 +201,11 @@ impl Group {
             profile.capabilities = profile.capabilities & other.capabilities;
         }
         Some(profile)
+    }
+
+    /// Whether a server that only reads takes sessions.
+    pub fn has_replica(&self) -> bool {
+        self.backends.iter().any(|backend| backend.is_open() && backend.role() == Role::Replica)
     }
 
     /// A server for `role`, other than those in `tried`. A replica's work is done by a writer where there is no replica.

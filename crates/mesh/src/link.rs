@@ -10,7 +10,7 @@ use mysql::protocol::{
 };
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 /// A server that does not take a connection within this is away.
@@ -27,12 +27,29 @@ pub struct Link {
     pub capabilities: Capabilities,
     /// The server's own number of the connection, for KILL.
     pub connection_id: u32,
+    /// The state of the session that was said on it.
+    pub state_version: u64,
+    /// The writes that this replica is known to have.
+    pub seen_writes: Option<u64>,
+    /// It was asked to have them and had not.
+    pub behind_until: Option<Instant>,
+    /// Prepared statements live on it.
+    pub has_statements: bool,
     occupied: Occupied,
 }
 
 impl Link {
     pub fn new(wire: Wire, capabilities: Capabilities, connection_id: u32, backend: Arc<Backend>) -> Self {
-        Self { wire, capabilities, connection_id, occupied: Occupied::new(backend) }
+        Self {
+            wire,
+            capabilities,
+            connection_id,
+            state_version: 0,
+            seen_writes: None,
+            behind_until: None,
+            has_statements: false,
+            occupied: Occupied::new(backend),
+        }
     }
 
     pub fn backend(&self) -> &Arc<Backend> {

@@ -1,26 +1,32 @@
 //! A session: commands of one client, each answered by a server.
 //!
 //! ```text
-//! next_command ─ connection ─ forward ─ relay_answer ─ settle
+//! next_command ─ decide ─ connect ─ forward ─ relay_answer ─ settle
 //! ```
-//! Commands and answers pass through one leased buffer per direction; of an answer only what ends it is looked at. While a
-//! client is idle its session holds no buffer, and watches its server: one that goes away is let go before the next command
-//! would be lost on it.
+//! `decide` is pure (`route`), `connect` makes a connection that is set up like the session (`links`), and `relay` passes
+//! commands and answers through one leased buffer per direction. While a client is idle its session holds no buffer, and
+//! watches its servers: one that goes away is let go before the next command would be lost on it.
 
+mod links;
 mod login;
+mod relay;
+mod route;
+mod state;
 
 pub use login::{Entry, Newcomer, enter};
+use route::{Route, View, may_write, pins, route};
 
-use crate::config::{AuthMode, Role};
+use crate::config::{Consistency, GroupKind, Role};
 use crate::error::SessionError;
 use crate::group::Group;
-use crate::link::{self, Account, Link};
+use crate::link::Link;
 use crate::shared::Shared;
 use crate::wire::Wire;
 use base::Secret;
-use mysql::protocol::{
-    Answer, Capabilities, Command, HEADER_BYTES, PAYLOAD_MAX, Reply, Status, Step, payload_bytes,
-};
+use mysql::protocol::{Capabilities, Command, HEADER_BYTES, Status, payload_bytes};
+use mysql::sql::{Dialect, Kind, Scan, scan};
+use relay::Outcome;
+use state::{Setting, State};
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -47,9 +53,17 @@ pub struct Session {
     shared: Arc<Shared>,
     group: Arc<Group>,
     identity: Identity,
-    /// The server that takes writes and everything else that is not surely a read.
-    writer: Option<Link>,
+    /// Its connections, by role.
+    links: [Option<Link>; 2],
+    /// Of the connection that the present command uses.
+    role: Role,
     status: Status,
+    state: State,
+    pinned: Option<&'static str>,
+    /// What the client is told in its next command's place.
+    trouble: Option<SessionError>,
+    /// Commands that may have written, since the session began.
+    writes: u64,
 }
 
 /// What the client wants next.
@@ -60,18 +74,23 @@ struct Head {
     payload: usize,
 }
 
-/// How a relayed answer ended.
-enum Outcome {
-    Answered,
-    /// The server was lost; the number of a packet that can follow what the client has of the answer.
-    Lost { error: io::Error, sequence: Option<u8> },
-}
-
 impl Session {
     pub fn new(client: Wire, shared: Arc<Shared>, entry: Entry) -> Self {
         let Entry { identity, group, link, status } = entry;
         count_transaction(&shared, Status::AUTOCOMMIT, status);
-        Self { client, shared, group, identity, writer: link, status }
+        Self {
+            client,
+            shared,
+            group,
+            identity,
+            links: [link, None],
+            role: Role::Writer,
+            status,
+            state: State::default(),
+            pinned: None,
+            trouble: None,
+            writes: 0,
+        }
     }
 
     /// Serves commands until the client or its server ends it.
@@ -129,349 +148,172 @@ impl Session {
 
     /// Waits for the client, and meanwhile notices a server that goes away.
     async fn idle(&mut self) -> Result<usize, SessionError> {
-        let (client, writer) = (&mut self.client, &mut self.writer);
-        let (bytes, lost) = poll_fn(|cx| {
+        let (client, links) = (&mut self.client, &mut self.links);
+        let came = poll_fn(|cx| {
             if let Poll::Ready(read) = client.poll_fill(cx) {
-                return Poll::Ready((Some(read), false));
+                return Poll::Ready(Ok(read));
             }
-            if let Some(link) = writer
-                && link.wire.poll_readable(cx).is_ready()
-                && link.wire.poll_fill(cx).is_ready()
-            {
-                // It closes, or says why it will: nobody asked it anything.
-                return Poll::Ready((None, true));
+            for role in [Role::Writer, Role::Replica] {
+                if let Some(link) = &mut links[role as usize]
+                    && link.wire.poll_readable(cx).is_ready()
+                    && link.wire.poll_fill(cx).is_ready()
+                {
+                    // It closes, or says why it will: nobody asked it anything.
+                    return Poll::Ready(Err(role));
+                }
             }
             Poll::Pending
         })
         .await;
-        if lost {
-            self.lose_idle().await?;
-            return Ok(1);
+        match came {
+            Ok(read) => read.map_err(SessionError::Client),
+            Err(role) => self.lose_idle(role).await.map(|()| 1),
         }
-        bytes.unwrap_or(Ok(0)).map_err(SessionError::Client)
     }
 
     /// The server of an idle session went away: with a password the next command finds another, unless a transaction or
     /// something else was open there. A relayed session ends with the server's own words, where it left any.
-    async fn lose_idle(&mut self) -> Result<(), SessionError> {
-        let Some(mut link) = self.writer.take() else { return Ok(()) };
-        if self.can_move() {
+    async fn lose_idle(&mut self, role: Role) -> Result<(), SessionError> {
+        let Some(link) = self.links[role as usize].take() else { return Ok(()) };
+        let nothing_lost = role == Role::Replica
+            || self.pinned.is_none() && !self.status.has(Status::IN_TRANSACTION) && !link.has_statements;
+        if self.identity.password.is_some() && nothing_lost {
             self.shared.counters.moved.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
         self.shared.counters.broken.fetch_add(1, Ordering::Relaxed);
-        let words = link.wire.held().to_vec();
-        if words.get(HEADER_BYTES) == Some(&0xff) {
-            self.client.write_all(&words).await.map_err(SessionError::Client)?;
-            link.wire.shutdown().await;
+        if self.identity.password.is_some() {
+            self.trouble = Some(link.lost(io::Error::other("it went away, and with it the transaction or what else was open there")));
+            count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);
+            self.status = Status::AUTOCOMMIT;
+            self.pinned = None;
+            return Ok(());
+        }
+        if link.wire.held().get(HEADER_BYTES) == Some(&0xff) {
+            self.client.write_all(link.wire.held()).await.map_err(SessionError::Client)?;
         }
         Err(SessionError::Client(io::ErrorKind::ConnectionReset.into()))
     }
 
-    /// Whether another server can take this session's next command without the client noticing.
-    fn can_move(&self) -> bool {
-        self.identity.password.is_some() && !self.status.has(Status::IN_TRANSACTION)
-    }
-
     /// One command and its answer.
     async fn one(&mut self, head: Head) -> Result<(), SessionError> {
-        if let Err(error) = self.connect().await {
-            self.refuse(head, &error).await?;
-            return Ok(());
+        if let Some(error) = self.trouble.take_if(|_| !head.command.is_silent()) {
+            return self.refuse(head, &error).await;
         }
-        if let Err(lost) = self.forward(head).await {
-            return self.lost(Outcome::Lost { error: lost, sequence: Some(1) }).await;
+        let scan = self.look(head);
+        self.role = self.decide(head, scan.as_ref()).role;
+        if let Err(error) = self.connect().await {
+            return self.refuse(head, &error).await;
+        }
+        let text = self.setting_text(head, scan.as_ref());
+        if let Err(error) = self.forward(head).await {
+            return self.lost(Outcome::Lost { error, sequence: Some(1) }).await;
         }
         if head.command.is_silent() {
             return Ok(());
         }
-        match self.relay_answer(head.command).await? {
-            Outcome::Answered => Ok(()),
-            lost @ Outcome::Lost { .. } => self.lost(lost).await,
-        }
+        let before = self.status;
+        let outcome = self.relay_answer(head.command).await?;
+        let Outcome::Answered { error } = outcome else { return self.lost(outcome).await };
+        self.settle(head, scan.as_ref(), text, before, error);
+        Ok(())
     }
 
-    /// A connection to the writer; a relayed session has it from its login and no other way.
-    async fn connect(&mut self) -> Result<(), SessionError> {
-        if let Some(link) = &self.writer {
-            if link.backend().role() == Role::Writer || self.status.has(Status::IN_TRANSACTION) {
-                return Ok(());
-            }
-            // It is a replica now: writes belong to its successor.
-            if self.identity.password.is_none() {
-                let address = link.backend().address.clone();
-                return Err(SessionError::Backend {
-                    address,
-                    source: io::Error::other("it takes no writes any more; connect again"),
-                });
-            }
-            self.writer = None;
-            self.shared.counters.moved.fetch_add(1, Ordering::Relaxed);
+    /// What the statement is, where it is one that can be seen whole and the answer matters.
+    fn look(&self, head: Head) -> Option<Scan> {
+        if !self.can_split() {
+            return None;
         }
-        let mut tried = Vec::new();
-        let mut last = None;
-        while let Some(backend) = self.group.pick(Role::Writer, &tried) {
-            match link::login(&self.group, &backend, &self.account()?).await {
-                Ok(link) => {
-                    self.writer = Some(link);
-                    return Ok(());
-                }
-                Err(error) => {
-                    if matches!(error, SessionError::Backend { .. }) {
-                        backend.failed(&crate::monitor::causes(&error), true);
-                    }
-                    tried.push(backend.address.clone());
-                    last = Some(error);
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| SessionError::NoBackend { group: self.group.name.clone(), role: "writer" }))
-    }
-
-    /// Whom a server sees.
-    fn account(&self) -> Result<Account, SessionError> {
-        let identity = &self.identity;
-        let none = || unsupported("a second login without a password");
-        let (user, password) = match (self.group.config.auth, &self.group.config.account) {
-            (AuthMode::Mapped, Some(account)) => (account.name.clone().into_bytes(), account.password.clone()),
-            _ => (identity.user.clone(), identity.password.clone().ok_or_else(none)?),
+        let sql = self.text(head)?;
+        let dialect = match self.group.config.kind {
+            GroupKind::Mysql => Dialect::MySql,
+            GroupKind::Tidb => Dialect::TiDb,
         };
-        Ok(Account {
-            user,
-            password,
-            capabilities: identity.capabilities,
-            collation: identity.collation,
-            database: identity.database.clone(),
-            attributes: identity.attributes.clone(),
-        })
+        Some(scan(sql, self.state.modes(dialect, self.identity.collation, self.status)))
     }
 
-    /// The server cannot be had: the client is told in the command's place, and the session goes on if it can.
-    async fn refuse(&mut self, head: Head, error: &SessionError) -> Result<(), SessionError> {
-        self.swallow(head).await?;
-        if !head.command.is_silent()
-            && let Some(packet) = error.packet(1)
-        {
-            self.client.write_all(&packet).await.map_err(SessionError::Client)?;
-        }
-        if self.identity.password.is_none() {
-            return Err(SessionError::Client(io::ErrorKind::ConnectionAborted.into()));
-        }
-        Ok(())
+    /// The statement's text, where the client's buffer has all of it.
+    fn text(&self, head: Head) -> Option<&[u8]> {
+        let payload = self.client.held().get(HEADER_BYTES..HEADER_BYTES + head.payload)?;
+        payload.get(route::text_start(head.command, payload, self.identity.capabilities)?..)
     }
 
-    /// Reads a command that goes nowhere.
-    async fn swallow(&mut self, head: Head) -> Result<(), SessionError> {
-        let mut payload = head.payload;
-        loop {
-            let mut left = HEADER_BYTES + payload;
-            while left > 0 {
-                let bytes = left.min(self.client.held().len());
-                self.client.consume(bytes);
-                left -= bytes;
-                if left > 0 && self.client.fill().await.map_err(SessionError::Client)? == 0 {
-                    return Err(SessionError::Client(io::ErrorKind::UnexpectedEof.into()));
-                }
-            }
-            if payload != PAYLOAD_MAX {
-                return Ok(());
-            }
-            payload = self.next_header().await?;
+    fn can_split(&self) -> bool {
+        self.group.config.read_write_split && self.identity.password.is_some()
+    }
+
+    fn decide(&mut self, head: Head, scan: Option<&Scan>) -> Route {
+        let split = self.can_split() && head.command == Command::Query && !self.state.once;
+        if self.pinned.is_none() {
+            self.pinned = pins(scan, self.text(head).unwrap_or_default());
+        }
+        route(scan, View { split, status: self.status, pinned: self.pinned, last: self.role })
+    }
+
+    /// A `SET` whose text is wanted once it has been carried out: then the buffer has it no more.
+    fn setting_text(&self, head: Head, scan: Option<&Scan>) -> Option<Vec<u8>> {
+        let is_setting = scan.is_some_and(|scan| matches!(scan.kind, Kind::Set | Kind::Use)) || head.command == Command::InitDatabase;
+        if !is_setting || !self.can_split() {
+            return None;
+        }
+        let payload = self.client.held().get(HEADER_BYTES..HEADER_BYTES + head.payload)?;
+        match head.command {
+            Command::InitDatabase => payload.get(1..).map(<[u8]>::to_vec),
+            _ => self.text(head).map(<[u8]>::to_vec),
         }
     }
 
-    /// The length of the client's next packet, whose header is then held.
-    async fn next_header(&mut self) -> Result<usize, SessionError> {
-        while self.client.held().len() < HEADER_BYTES {
-            if self.client.fill().await.map_err(SessionError::Client)? == 0 {
-                return Err(SessionError::Client(io::ErrorKind::UnexpectedEof.into()));
-            }
+    /// Takes from an answered command what the session has to know for the next.
+    fn settle(&mut self, head: Head, scan: Option<&Scan>, text: Option<Vec<u8>>, before: Status, error: bool) {
+        if self.role == Role::Replica || !self.can_split() {
+            return;
         }
-        Ok(payload_bytes(self.client.held()))
-    }
-
-    /// Sends the command on, however long it is. The error is the server's; a client that leaves in the midst of a command
-    /// leaves the server with half of one, so that connection is closed too.
-    async fn forward(&mut self, head: Head) -> io::Result<()> {
-        let Some(link) = &mut self.writer else { return Err(io::ErrorKind::NotConnected.into()) };
-        let mut payload = head.payload;
-        loop {
-            let mut left = HEADER_BYTES + payload;
-            while left > 0 {
-                let bytes = left.min(self.client.held().len());
-                if bytes > 0 {
-                    link.wire.write_all(&self.client.held()[..bytes]).await?;
-                    self.client.consume(bytes);
-                    left -= bytes;
-                    continue;
-                }
-                // A server may refuse a long command before it has all of it.
-                let (client, wire) = (&mut self.client, &mut link.wire);
-                let came = poll_fn(|cx| match client.poll_fill(cx) {
-                    Poll::Ready(read) => Poll::Ready(Some(read)),
-                    Poll::Pending => wire.poll_closed(cx).map(|_| None),
-                })
-                .await;
-                match came {
-                    Some(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    Some(read) => read.map(|_| ())?,
-                    None => return Err(io::ErrorKind::ConnectionReset.into()),
-                }
-            }
-            if payload != PAYLOAD_MAX {
-                return Ok(());
-            }
-            while self.client.held().len() < HEADER_BYTES {
-                if self.client.fill().await? == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-            }
-            payload = payload_bytes(self.client.held());
+        if let Some(link) = &mut self.links[Role::Writer as usize] {
+            link.has_statements |= head.command == Command::Prepare && !error;
         }
-    }
-
-    /// Passes the answer on as it comes, and takes from its end what the session has to know.
-    async fn relay_answer(&mut self, command: Command) -> Result<Outcome, SessionError> {
-        let capabilities = self.identity.capabilities;
-        let mut answer = Answer::to(command, capabilities);
-        loop {
-            let Some(link) = &mut self.writer else { return Err(unsupported("an answer of nobody")) };
-            let (consumed, step) = answer.advance(link.wire.held());
-            if consumed > 0 {
-                let bytes = &link.wire.held()[..consumed];
-                if let Step::Done(end) = &step {
-                    if let Some(status) = end.status {
-                        count_transaction(&self.shared, self.status, status);
-                        self.status = status;
+        let is_statement = matches!(head.command, Command::Query | Command::Execute | Command::BulkExecute);
+        if is_statement && may_write(scan) && self.group.config.consistency != Consistency::Off {
+            self.writes += 1;
+            self.group.writes.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.state.once && before.has(Status::IN_TRANSACTION) && !self.status.has(Status::IN_TRANSACTION) {
+            self.state.once = false;
+        }
+        if error {
+            return;
+        }
+        match (head.command, text) {
+            (Command::InitDatabase, Some(name)) => {
+                self.identity.database = name;
+                self.state.changed();
+            }
+            (Command::Query, Some(sql)) if scan.is_some_and(|scan| scan.kind == Kind::Use) => {
+                match state::used_database(&sql) {
+                    Some(name) if name == self.identity.database => {}
+                    Some(name) => {
+                        self.identity.database = name;
+                        self.state.changed();
                     }
-                    if let Some(payload) = bytes.get(end.payload.clone())
-                        && end.status.is_some_and(|status| status.has(Status::SESSION_CHANGED))
-                        && let Ok(reply) = Reply::read(payload, capabilities)
-                        && let Some(database) = reply.database()
-                    {
-                        self.identity.database = database.to_vec();
-                    }
-                }
-                self.client.write_all(bytes).await.map_err(SessionError::Client)?;
-                link.wire.consume(consumed);
-                match step {
-                    Step::Done(_) => return Ok(Outcome::Answered),
-                    Step::File => {
-                        self.send_file().await?;
-                        continue;
-                    }
-                    Step::More => {}
+                    None => self.pinned = Some("database changed by text"),
                 }
             }
-            let Some(link) = &mut self.writer else { return Err(unsupported("an answer of nobody")) };
-            let came = fill_while_heard(&mut link.wire, &mut self.client).await?;
-            let error = match came {
-                Ok(0) => io::ErrorKind::UnexpectedEof.into(),
-                Ok(_) => continue,
-                Err(error) => error,
-            };
-            return Ok(Outcome::Lost { error, sequence: answer.next_sequence() });
-        }
-    }
-
-    /// The packets of a file of the client's, up to the empty one behind it.
-    async fn send_file(&mut self) -> Result<(), SessionError> {
-        loop {
-            let payload = self.next_header().await?;
-            if let Err(error) = self.forward_packet(payload).await {
-                let address = self.writer.as_ref().map(|link| link.backend().address.clone()).unwrap_or_default();
-                return Err(SessionError::Backend { address, source: error });
+            (Command::Query, Some(sql)) => {
+                if self.state.set(&sql) == Setting::Pins {
+                    self.pinned = Some("setting that cannot be repeated");
+                }
+                if let Some(link) = &mut self.links[Role::Writer as usize] {
+                    link.state_version = self.state.version();
+                }
             }
-            if payload == 0 {
-                return Ok(());
+            (Command::ResetConnection, _) => {
+                self.state = State::default();
+                self.pinned = None;
+                // The replica's connection has the old settings; a new one has none.
+                self.links[Role::Replica as usize] = None;
             }
+            _ => {}
         }
     }
-
-    async fn forward_packet(&mut self, payload: usize) -> io::Result<()> {
-        let Some(link) = &mut self.writer else { return Err(io::ErrorKind::NotConnected.into()) };
-        let mut left = HEADER_BYTES + payload;
-        while left > 0 {
-            let bytes = left.min(self.client.held().len());
-            if bytes > 0 {
-                link.wire.write_all(&self.client.held()[..bytes]).await?;
-                self.client.consume(bytes);
-                left -= bytes;
-            } else if self.client.fill().await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        Ok(())
-    }
-
-    /// The server was lost in the midst of a command. Whether it did what it was asked is not known, so nothing is asked
-    /// again: the client gets one error, and its session goes on where no part of an answer stands in the way.
-    async fn lost(&mut self, outcome: Outcome) -> Result<(), SessionError> {
-        let Outcome::Lost { error, sequence } = outcome else { return Ok(()) };
-        let Some(link) = self.writer.take() else { return Ok(()) };
-        let error = link.lost(error);
-        drop(link);
-        self.shared.counters.broken.fetch_add(1, Ordering::Relaxed);
-        count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);
-        self.status = Status::AUTOCOMMIT;
-        let Some(packet) = sequence.and_then(|sequence| error.packet(sequence)) else {
-            return Err(SessionError::Client(io::ErrorKind::ConnectionAborted.into()));
-        };
-        self.client.write_all(&packet).await.map_err(SessionError::Client)?;
-        if self.identity.password.is_none() {
-            return Err(SessionError::Client(io::ErrorKind::ConnectionAborted.into()));
-        }
-        Ok(())
-    }
-
-    /// A connection that is no longer commands and answers: bytes in both directions, until either side ends.
-    async fn stream(&mut self) -> Result<(), SessionError> {
-        self.connect().await?;
-        let Some(link) = &mut self.writer else { return Ok(()) };
-        loop {
-            pass_on(&mut self.client, &mut link.wire).await?;
-            pass_on(&mut link.wire, &mut self.client).await?;
-            let (client, wire) = (&mut self.client, &mut link.wire);
-            let read = poll_fn(|cx| match client.poll_fill(cx) {
-                Poll::Ready(read) => Poll::Ready(read),
-                Poll::Pending => wire.poll_fill(cx),
-            })
-            .await;
-            if read.map_err(SessionError::Client)? == 0 {
-                link.wire.shutdown().await;
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// Waits for the server. A client that leaves meanwhile takes the session with it, as it would without us.
-async fn fill_while_heard(wire: &mut Wire, client: &mut Wire) -> Result<io::Result<usize>, SessionError> {
-    let mut listening = true;
-    poll_fn(|cx| {
-        if let Poll::Ready(read) = wire.poll_fill(cx) {
-            return Poll::Ready(Ok(read));
-        }
-        if listening && let Poll::Ready(closed) = client.poll_closed(cx) {
-            if closed {
-                return Poll::Ready(Err(SessionError::Client(io::ErrorKind::UnexpectedEof.into())));
-            }
-            // The next command has come already; it waits.
-            listening = false;
-        }
-        Poll::Pending
-    })
-    .await
-}
-
-/// Everything that is held on one side goes to the other.
-async fn pass_on(from: &mut Wire, to: &mut Wire) -> Result<(), SessionError> {
-    let bytes = from.held().len();
-    if bytes > 0 {
-        to.write_all(from.held()).await.map_err(SessionError::Client)?;
-        from.consume(bytes);
-    }
-    Ok(())
 }
 
 impl Drop for Session {

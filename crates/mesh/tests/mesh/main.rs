@@ -1,5 +1,6 @@
 //! The mesh in front of real servers, with real clients.
 
 mod door;
+mod split;
 mod support;
 mod traffic;

@@ -239,11 +239,12 @@ mod tests {
 
     #[test]
     fn the_examples_are_files_that_can_be_read() {
-        let [node, source, sink, flow] = FILES.map(|file| file.example);
+        let [node, source, sink, flow, mesh] = FILES.map(|file| file.example);
         assert!(serde_saphyr::from_str::<NodeConfig>(node).is_ok());
         assert!(serde_saphyr::from_str::<SourceConfig>(source).is_ok());
         assert!(serde_saphyr::from_str::<SinkConfig>(sink).is_ok());
         assert!(serde_saphyr::from_str::<FlowConfig>(flow).is_ok());
+        assert!(serde_saphyr::from_str::<mesh::MeshConfig>(mesh).is_ok_and(|mesh| mesh.problems().is_empty()));
     }
 
     #[test]

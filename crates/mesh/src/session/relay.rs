@@ -1,0 +1,218 @@
+//! Commands on their way to a server, and answers on their way back.
+
+use super::{Head, Session, count_transaction, unsupported};
+use crate::config::Role;
+use crate::error::SessionError;
+use crate::wire::Wire;
+use mysql::protocol::{Answer, Command, HEADER_BYTES, PAYLOAD_MAX, Reply, Status, Step, payload_bytes};
+use std::future::poll_fn;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+/// How a relayed answer ended.
+pub(super) enum Outcome {
+    Answered { error: bool },
+    /// The server was lost; the number of a packet that can follow what the client has of the answer.
+    Lost { error: io::Error, sequence: Option<u8> },
+}
+
+impl Session {
+    /// The length of the client's next packet, whose header is then held.
+    pub(super) async fn next_header(&mut self) -> Result<usize, SessionError> {
+        while self.client.held().len() < HEADER_BYTES {
+            if self.client.fill().await.map_err(SessionError::Client)? == 0 {
+                return Err(SessionError::Client(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Ok(payload_bytes(self.client.held()))
+    }
+
+    /// Sends the command on, however long it is. The error is the server's; a client that leaves in the midst of a command
+    /// leaves the server with half of one, so that connection is closed too.
+    pub(super) async fn forward(&mut self, head: Head) -> io::Result<()> {
+        let Some(link) = &mut self.links[self.role as usize] else { return Err(io::ErrorKind::NotConnected.into()) };
+        let mut payload = head.payload;
+        loop {
+            let mut left = HEADER_BYTES + payload;
+            while left > 0 {
+                let bytes = left.min(self.client.held().len());
+                if bytes > 0 {
+                    link.wire.write_all(&self.client.held()[..bytes]).await?;
+                    self.client.consume(bytes);
+                    left -= bytes;
+                    continue;
+                }
+                // A server may refuse a long command before it has all of it.
+                let (client, wire) = (&mut self.client, &mut link.wire);
+                let came = poll_fn(|cx| match client.poll_fill(cx) {
+                    Poll::Ready(read) => Poll::Ready(Some(read)),
+                    Poll::Pending => wire.poll_closed(cx).map(|_| None),
+                })
+                .await;
+                match came {
+                    Some(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Some(read) => read.map(|_| ())?,
+                    None => return Err(io::ErrorKind::ConnectionReset.into()),
+                }
+            }
+            if payload != PAYLOAD_MAX {
+                return Ok(());
+            }
+            while self.client.held().len() < HEADER_BYTES {
+                if self.client.fill().await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            payload = payload_bytes(self.client.held());
+        }
+    }
+
+    /// Passes the answer on as it comes, and takes from its end what the session has to know.
+    pub(super) async fn relay_answer(&mut self, command: Command) -> Result<Outcome, SessionError> {
+        let capabilities = self.links[self.role as usize].as_ref().map(|link| link.capabilities).unwrap_or_default();
+        let mut answer = Answer::to(command, capabilities);
+        loop {
+            let Some(link) = &mut self.links[self.role as usize] else { return Err(unsupported("an answer of nobody")) };
+            let (consumed, step) = answer.advance(link.wire.held());
+            if consumed > 0 {
+                let bytes = &link.wire.held()[..consumed];
+                let mut failed = false;
+                if let Step::Done(end) = &step {
+                    failed = end.error;
+                    if let Some(status) = end.status.filter(|_| self.role == Role::Writer) {
+                        count_transaction(&self.shared, self.status, status);
+                        self.status = status;
+                    }
+                    if let Some(payload) = bytes.get(end.payload.clone())
+                        && end.status.is_some_and(|status| status.has(Status::SESSION_CHANGED))
+                        && let Ok(reply) = Reply::read(payload, capabilities)
+                        && let Some(database) = reply.database()
+                        && database != self.identity.database
+                    {
+                        self.identity.database = database.to_vec();
+                        self.state.changed();
+                        link.state_version = self.state.version();
+                    }
+                }
+                self.client.write_all(bytes).await.map_err(SessionError::Client)?;
+                link.wire.consume(consumed);
+                match step {
+                    Step::Done(_) => return Ok(Outcome::Answered { error: failed }),
+                    Step::File => {
+                        self.send_file().await?;
+                        continue;
+                    }
+                    Step::More => {}
+                }
+            }
+            let Some(link) = &mut self.links[self.role as usize] else { return Err(unsupported("an answer of nobody")) };
+            let came = fill_while_heard(&mut link.wire, &mut self.client).await?;
+            let error = match came {
+                Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+                Ok(_) => continue,
+                Err(error) => error,
+            };
+            return Ok(Outcome::Lost { error, sequence: answer.next_sequence() });
+        }
+    }
+
+    /// The packets of a file of the client's, up to the empty one behind it.
+    async fn send_file(&mut self) -> Result<(), SessionError> {
+        loop {
+            let payload = self.next_header().await?;
+            if let Err(error) = self.forward_packet(payload).await {
+                let address = self.links[self.role as usize].as_ref().map(|link| link.backend().address.clone()).unwrap_or_default();
+                return Err(SessionError::Backend { address, source: error });
+            }
+            if payload == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn forward_packet(&mut self, payload: usize) -> io::Result<()> {
+        let Some(link) = &mut self.links[self.role as usize] else { return Err(io::ErrorKind::NotConnected.into()) };
+        let mut left = HEADER_BYTES + payload;
+        while left > 0 {
+            let bytes = left.min(self.client.held().len());
+            if bytes > 0 {
+                link.wire.write_all(&self.client.held()[..bytes]).await?;
+                self.client.consume(bytes);
+                left -= bytes;
+            } else if self.client.fill().await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The server was lost in the midst of a command. Whether it did what it was asked is not known, so nothing is asked
+    /// again: the client gets one error, and its session goes on where no part of an answer stands in the way.
+    pub(super) async fn lost(&mut self, outcome: Outcome) -> Result<(), SessionError> {
+        let Outcome::Lost { error, sequence } = outcome else { return Ok(()) };
+        let Some(link) = self.links[self.role as usize].take() else { return Ok(()) };
+        let error = link.lost(error);
+        drop(link);
+        self.shared.counters.broken.fetch_add(1, Ordering::Relaxed);
+        count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);
+        self.status = Status::AUTOCOMMIT;
+        let Some(packet) = sequence.and_then(|sequence| error.packet(sequence)) else {
+            return Err(SessionError::Client(io::ErrorKind::ConnectionAborted.into()));
+        };
+        self.client.write_all(&packet).await.map_err(SessionError::Client)?;
+        if self.identity.password.is_none() {
+            return Err(SessionError::Client(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Ok(())
+    }
+
+    /// A connection that is no longer commands and answers: bytes in both directions, until either side ends.
+    pub(super) async fn stream(&mut self) -> Result<(), SessionError> {
+        self.connect().await?;
+        let Some(link) = &mut self.links[self.role as usize] else { return Ok(()) };
+        loop {
+            pass_on(&mut self.client, &mut link.wire).await?;
+            pass_on(&mut link.wire, &mut self.client).await?;
+            let (client, wire) = (&mut self.client, &mut link.wire);
+            let read = poll_fn(|cx| match client.poll_fill(cx) {
+                Poll::Ready(read) => Poll::Ready(read),
+                Poll::Pending => wire.poll_fill(cx),
+            })
+            .await;
+            if read.map_err(SessionError::Client)? == 0 {
+                link.wire.shutdown().await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Waits for the server. A client that leaves meanwhile takes the session with it, as it would without us.
+async fn fill_while_heard(wire: &mut Wire, client: &mut Wire) -> Result<io::Result<usize>, SessionError> {
+    let mut listening = true;
+    poll_fn(|cx| {
+        if let Poll::Ready(read) = wire.poll_fill(cx) {
+            return Poll::Ready(Ok(read));
+        }
+        if listening && let Poll::Ready(closed) = client.poll_closed(cx) {
+            if closed {
+                return Poll::Ready(Err(SessionError::Client(io::ErrorKind::UnexpectedEof.into())));
+            }
+            // The next command has come already; it waits.
+            listening = false;
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Everything that is held on one side goes to the other.
+async fn pass_on(from: &mut Wire, to: &mut Wire) -> Result<(), SessionError> {
+    let bytes = from.held().len();
+    if bytes > 0 {
+        to.write_all(from.held()).await.map_err(SessionError::Client)?;
+        from.consume(bytes);
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Which server a statement goes to, as a pure function of the statement and of what the session has behind it.
+//!
+//! The writer is always right. A replica is right for what surely only reads, outside of a transaction, while nothing that
+//! the session has set up lives on one connection alone.
+
+use crate::config::Role;
+use mysql::protocol::{Capabilities, Command, Status};
+use mysql::sql::{Flags, Kind, Scan};
+
+/// What the decision hangs on, beside the statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The group splits reads from writes, and this session can have two connections.
+    pub split: bool,
+    pub status: Status,
+    /// Why the session stays with the writer, once something of it lives there alone.
+    pub pinned: Option<&'static str>,
+    /// Where the last command went: what asks about it goes there too.
+    pub last: Role,
+}
+
+/// A decision, with its reason for people and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub role: Role,
+    pub reason: &'static str,
+}
+
+/// Decides on a statement; `None` is one that was not looked at, because it is too long or carries attributes.
+pub fn route(scan: Option<&Scan>, view: View) -> Route {
+    let writer = |reason| Route { role: Role::Writer, reason };
+    if !view.split {
+        return writer("not split");
+    }
+    let Some(scan) = scan else { return writer("not looked at") };
+    if view.status.has(Status::IN_TRANSACTION) {
+        return writer("in a transaction");
+    }
+    if !view.status.has(Status::AUTOCOMMIT) {
+        return writer("autocommit is off");
+    }
+    if let Some(reason) = view.pinned {
+        return writer(reason);
+    }
+    if scan.kind == Kind::Select || scan.kind == Kind::Show {
+        let about_last = Flags::DIAGNOSTICS | Flags::FOUND_ROWS | Flags::ROW_COUNT;
+        if scan.flags.intersects(about_last) {
+            return Route { role: view.last, reason: "about the statement before" };
+        }
+    }
+    if scan.is_safe_read() { Route { role: Role::Replica, reason: "only reads" } } else { writer(why_not(scan)) }
+}
+
+fn why_not(scan: &Scan) -> &'static str {
+    let reads = matches!(scan.kind, Kind::Select | Kind::Show | Kind::Describe | Kind::Explain);
+    let reasons = [
+        (Flags::LOCKING, "locks rows"),
+        (Flags::UNKNOWN_FUNCTION, "calls a function that may write"),
+        (Flags::USER_VARIABLE_READ, "reads a variable of the session"),
+        (Flags::USER_VARIABLE_WRITTEN, "writes a variable of the session"),
+        (Flags::LAST_INSERT_ID, "asks for the last insert's id"),
+        (Flags::SYSTEM_VARIABLE, "asks for a setting of the server or session"),
+        (Flags::SERVER_STATE, "asks about the server itself"),
+        (Flags::MULTI, "is several statements"),
+        (Flags::EXECUTABLE_COMMENT, "has a comment that some servers execute"),
+        (Flags::DOUBTFUL, "cannot be read for sure"),
+    ];
+    match reasons.iter().find(|(flag, _)| scan.flags.intersects(*flag)) {
+        Some((_, reason)) if reads => reason,
+        _ if reads => "has an effect of its own",
+        _ => "is no read",
+    }
+}
+
+/// Whether a replica that lacks this statement's effect could show something older than what it left.
+pub fn may_write(scan: Option<&Scan>) -> bool {
+    let Some(scan) = scan else { return true };
+    let doubts = Flags::UNKNOWN_FUNCTION
+        | Flags::SEQUENCE
+        | Flags::MULTI
+        | Flags::EXECUTABLE_COMMENT
+        | Flags::DOUBTFUL
+        | Flags::EXPLAINED_WRITE;
+    match scan.kind {
+        Kind::Select | Kind::Show | Kind::Describe | Kind::Explain => scan.flags.intersects(doubts),
+        Kind::Set | Kind::Use | Kind::Begin | Kind::Savepoint | Kind::Empty => scan.flags.intersects(Flags::MULTI | Flags::GLOBAL_SCOPE),
+        _ => true,
+    }
+}
+
+/// Why a session stays with its writer from this statement on.
+pub fn pins(scan: Option<&Scan>, sql: &[u8]) -> Option<&'static str> {
+    let scan = scan?;
+    let flags = [
+        (Flags::USER_VARIABLE_WRITTEN, "user variable"),
+        (Flags::TEMPORARY_TABLE, "temporary table"),
+        (Flags::USER_LOCK, "named lock"),
+        (Flags::READ_LOCK, "read lock"),
+    ];
+    if let Some((_, reason)) = flags.iter().find(|(flag, _)| scan.flags.intersects(*flag)) {
+        return Some(reason);
+    }
+    if scan.flags.contains(Flags::MULTI) && has_word_that_sets(sql) {
+        return Some("several statements that set something");
+    }
+    match scan.kind {
+        Kind::Lock => Some("locked tables"),
+        Kind::Prepare | Kind::Execute => Some("prepared by text"),
+        Kind::Handler => Some("handler"),
+        Kind::Call => Some("called procedure"),
+        Kind::Xa => Some("XA transaction"),
+        _ => None,
+    }
+}
+
+/// Of several statements only the first one's kind is known: a word of one that leaves something behind is enough.
+fn has_word_that_sets(sql: &[u8]) -> bool {
+    const WORDS: [&[u8]; 7] = [b"set", b"use", b"lock", b"prepare", b"handler", b"call", b"xa"];
+    let words = sql.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
+    words.into_iter().any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
+}
+
+/// Where the text of a `COM_QUERY` or `COM_STMT_PREPARE` begins in its payload; `None` where attributes stand before it.
+pub fn text_start(command: Command, payload: &[u8], capabilities: Capabilities) -> Option<usize> {
+    if command == Command::Query && capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
+        return (payload.get(1..3) == Some(&[0, 1])).then_some(3);
+    }
+    matches!(command, Command::Query | Command::Prepare).then_some(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mysql::sql::{Modes, scan};
+
+    const FREE: View = View { split: true, status: Status::AUTOCOMMIT, pinned: None, last: Role::Replica };
+
+    fn role(sql: &str, view: View) -> Role {
+        route(Some(&scan(sql.as_bytes(), Modes::default())), view).role
+    }
+
+    #[test]
+    fn reads_go_to_replicas_and_everything_else_does_not() {
+        for sql in ["select 1", "SELECT * FROM t WHERE id = 1", "(select a from t) union select b from u", "show tables",
+            "with x as (select 1) select * from x", "explain select 1", "select sql_no_cache * from t"] {
+            assert_eq!(role(sql, FREE), Role::Replica, "{sql}");
+        }
+        for sql in ["insert into t values (1)", "select * from t for update", "select get_lock('a', 1)", "select @x",
+            "select last_insert_id()", "select my_function(1)", "select 1; delete from t", "begin", "set names utf8mb4",
+            "call p()", "with x as (select 1) delete from t", "select @@identity", "select 1 into @x", "nonsense", ""] {
+            assert_eq!(role(sql, FREE), Role::Writer, "{sql}");
+        }
+        assert_eq!(route(None, FREE).role, Role::Writer);
+    }
+
+    #[test]
+    fn a_transaction_a_pin_and_autocommit_keep_reads_with_the_writer() {
+        let in_transaction = View { status: Status(3), ..FREE };
+        let no_autocommit = View { status: Status(0), ..FREE };
+        let pinned = View { pinned: Some("temporary table"), ..FREE };
+        let whole = View { split: false, ..FREE };
+        for view in [in_transaction, no_autocommit, pinned, whole] {
+            assert_eq!(role("select 1", view), Role::Writer, "{view:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_about_the_statement_before_goes_where_that_went() {
+        for last in [Role::Writer, Role::Replica] {
+            assert_eq!(role("show warnings", View { last, ..FREE }), last);
+            assert_eq!(role("select found_rows()", View { last, ..FREE }), last);
+        }
+    }
+
+    #[test]
+    fn what_only_reads_leaves_nothing_to_wait_for() {
+        let writes = |sql: &str| may_write(Some(&scan(sql.as_bytes(), Modes::default())));
+        for sql in ["select @@max_allowed_packet", "select 1", "set names utf8mb4", "begin", "select * from t for update", "show tables"] {
+            assert!(!writes(sql), "{sql}");
+        }
+        for sql in ["insert into t values (1)", "commit", "select f(1)", "select 1; delete from t", "call p()", "create table t (a int)"] {
+            assert!(writes(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_lives_on_one_connection_pins() {
+        for sql in ["create temporary table t (a int)", "set @a = 1", "lock tables t read", "prepare s from 'select 1'",
+            "select get_lock('a', 1)", "call p()", "select 1 into @a", "handler t open",
+            "commit; set autocommit = 1"] {
+            assert!(pins(Some(&scan(sql.as_bytes(), Modes::default())), sql.as_bytes()).is_some(), "{sql}");
+        }
+        for sql in ["select 1", "insert into t values (1)", "begin", "set names utf8mb4", "create table t (a int)",
+            "update t set a = 1", "select 1; select 2"] {
+            assert!(pins(Some(&scan(sql.as_bytes(), Modes::default())), sql.as_bytes()).is_none(), "{sql}");
+        }
+    }
+}
