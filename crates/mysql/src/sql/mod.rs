@@ -6,6 +6,10 @@
 //! accept gets an answer like any other.
 
 mod classify;
+mod digest;
+mod digest_mysql;
+mod digest_tidb;
+mod digest_words;
 mod fingerprint;
 mod flags;
 mod lexer;
@@ -16,6 +20,7 @@ mod verbs;
 mod word_lists;
 mod words;
 
+pub use digest::{MYSQL_DIGEST_LENGTH, digest_text};
 pub use flags::{Flags, Kind};
 pub use lexer::{Lexer, Token, TokenKind};
 pub use modes::{ClientCharset, Dialect, Modes};
