@@ -311,7 +311,7 @@ impl Digester<'_> {
         self.push(Piece::Symbol("/*+"));
         let is_outside = std::mem::replace(&mut self.is_hint, true);
         let mut lexer = Lexer::new(inside, Modes::default());
-        let mut previous_end = usize::MAX;
+        let mut name_end = usize::MAX;
         loop {
             let token = lexer.next_code();
             let text = lexer.text(token);
@@ -323,7 +323,7 @@ impl Digester<'_> {
                     None => self.push(Piece::Name(text_of(text))),
                 },
                 TokenKind::UserVariable => {
-                    self.push(if previous_end == token.start { Piece::HintAt } else { Piece::At });
+                    self.push(if name_end == token.start { Piece::HintAt } else { Piece::At });
                     match text.get(1) {
                         Some(b'`') => self.push(Piece::Name(unquoted(&text[1..]))),
                         _ => self.push(Piece::Name(text_of(&text[1..]))),
@@ -336,7 +336,8 @@ impl Digester<'_> {
                 TokenKind::Dot => {}
                 _ => self.value(),
             }
-            previous_end = token.end;
+            let is_name = matches!(token.kind, TokenKind::Word | TokenKind::QuotedName);
+            name_end = if is_name { token.end } else { usize::MAX };
         }
         self.is_hint = is_outside;
         if self.pieces.len() == length + 1 {

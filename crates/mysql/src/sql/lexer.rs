@@ -457,19 +457,58 @@ impl<'a> Lexer<'a> {
             }
             _ => return if self.skip_comment(2) { TokenKind::Comment } else { TokenKind::Bad },
         };
+        let start = self.at;
         self.at += marker;
-        if marker == 4 && dialect == Dialect::TiDb && self.byte(0) == b'[' {
-            self.skip_while(|byte| byte != b']' && byte != b'*');
-            self.take(usize::from(self.byte(0) == b']'), TokenKind::ExecutableOpen);
-        } else {
-            let digits = if dialect == Dialect::TiDb { 5 } else { 6 };
-            let end = (self.at + digits).min(self.sql.len());
-            while self.at < end && self.byte(0).is_ascii_digit() {
-                self.at += 1;
+        if marker == 4 && dialect == Dialect::TiDb {
+            if self.byte(0) == b'[' {
+                self.skip_while(|byte| byte != b']' && byte != b'*');
+                self.at += usize::from(self.byte(0) == b']');
             }
+        } else if !self.is_version_read() {
+            self.at = start;
+            return if self.skip_nested_comment() { TokenKind::Comment } else { TokenKind::Bad };
         }
         self.in_executable = true;
         TokenKind::ExecutableOpen
+    }
+
+    /// Reads the version that an executable comment asks for; whether the server is one that reads it.
+    fn is_version_read(&mut self) -> bool {
+        let digits = if self.modes.dialect == Dialect::TiDb { 5 } else { 6 };
+        let digits = (0..digits).take_while(|offset| self.byte(*offset).is_ascii_digit()).count();
+        if digits < 5 {
+            return true;
+        }
+        let version =
+            (0..digits).fold(0, |version, offset| version * 10 + u32::from(self.byte(offset) - b'0'));
+        self.at += digits;
+        let server = self.modes.server_version;
+        match self.modes.dialect {
+            Dialect::TiDb => true,
+            // MariaDB leaves out what MySQL has had since it went another way.
+            Dialect::MariaDb if (50_700..=99_999).contains(&version) => false,
+            _ => server == 0 || version <= server,
+        }
+    }
+
+    /// Goes behind an executable comment that is not read, in which other comments may stand.
+    fn skip_nested_comment(&mut self) -> bool {
+        self.at += 2;
+        while self.at < self.sql.len() {
+            match (self.byte(0), self.byte(1)) {
+                (b'*', b'/') => {
+                    self.at += 2;
+                    return true;
+                }
+                (b'/', b'*') => {
+                    if !self.skip_comment(2) {
+                        return false;
+                    }
+                }
+                _ => self.at += 1,
+            }
+        }
+        false
     }
 
     /// Goes behind the `*/` that follows `offset` bytes from here; to the end when there is none.

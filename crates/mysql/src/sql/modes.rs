@@ -93,6 +93,9 @@ fn is_gbk_trail(byte: u8) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Modes {
     pub dialect: Dialect,
+    /// The server's version as executable comments have it, 90704 for 9.7.4, and 0 where it is not known: all are then
+    /// read, whatever version they ask for.
+    pub server_version: u32,
     /// `character_set_client`.
     pub charset: ClientCharset,
     /// `"` quotes a name.

@@ -58,6 +58,7 @@ select `列` as "名字" from `数据`.`表`
 
 select distinct a from t
 
+--: no mysql: it refuses the statement
 select all a, distinctrow from t
 
 select distinctrow a from t
@@ -154,6 +155,7 @@ select a, b, count(*) from t group by 1, 2 having count(*) > 1
 
 select a from t group by a with rollup
 
+--: no mysql: it refuses the statement
 select a from t group by a desc
 
 select a, sum(b) from t group by rollup (a)
@@ -369,10 +371,12 @@ select	a
 from
 	t	where  a=1
 
+--: no mysql: it refuses the statement
 select a,b from t where a=1and b=2
 
 select(a)from(t)where(a)in(1)
 
+--: no mysql: it refuses the statement
 select a from t where a>=1and b<=2or c<>3
 
 select 1a from t
@@ -381,6 +385,7 @@ select a1, _b, $c from t
 
 select t.1a from t
 
+--: no mysql: it refuses the statement
 select a from t where b=1.e
 
 insert into t values (1)
@@ -687,10 +692,12 @@ show binary logs
 
 show binary log status
 
+--: no mysql: it refuses the statement
 show master status
 
 show replica status
 
+--: no mysql: it refuses the statement
 show slave status
 
 show binlog events in 'x' from 4 limit 2
@@ -713,6 +720,7 @@ explain select * from t where a = 1
 
 explain format = json select * from t where a = 1
 
+--: no mysql: it refuses the statement
 explain format='brief' select * from t
 
 explain analyze select * from t where a = 1
@@ -725,6 +733,7 @@ explain insert into t values (1, 2), (3, 4)
 
 explain for connection 5
 
+--: no mysql: it refuses the statement
 explain extended select 1
 
 prepare s from 'select 1'
@@ -753,6 +762,7 @@ do sleep(0), release_lock('x')
 
 lock tables t read
 
+--: no mysql: it refuses the statement
 lock tables t read local, u as v write, w low_priority write
 
 unlock tables
@@ -1029,8 +1039,6 @@ update status set status = 1 where status = 2
 
 create table status (status int, type varchar(10), date date, time time, timestamp timestamp, text text, comment varchar(10) comment 'x')
 
-select a from t where b = :c
-
 select ? as x, ? y from t where a = ? and b in (?, ?) limit ?, ?
 
 select sleep(1), benchmark(10, 1 + 1), uuid(), get_lock('a', 10), release_lock('a')
@@ -1041,6 +1049,7 @@ select st_astext(a), st_distance(a, b), point(1, 2), st_geomfromtext('point(1 1)
 
 select a from t tablesample system (10)
 
+--: no mysql: it refuses the statement
 select a from t as of timestamp '2026-01-01 00:00:00' where b = 1
 
 select a, b from t where (a > 1 or b < 2) and not (c = 3)
@@ -1071,38 +1080,53 @@ select a into outfile '/tmp/x' fields terminated by ',' optionally enclosed by '
 
 select a into dumpfile '/tmp/x' from t
 
+--: no mysql: it refuses the statement
 admin show ddl jobs
 
+--: no mysql: it refuses the statement
 admin check table t
 
+--: no mysql: it refuses the statement
 split table t between (0) and (1000) regions 10
 
+--: no mysql: it refuses the statement
 alter table t set tiflash replica 1
 
+--: no mysql: it refuses the statement
 create table t (a bigint auto_random(5) primary key)
 
 create table t (a bigint primary key /*T![clustered_index] clustered */, b int)
 
+--: no mysql: it refuses the statement
 create sequence s start with 1 increment by 2
 
 select nextval(s), lastval(s), setval(s, 10)
 
+--: no mysql: it refuses the statement
 select next value for s
 
+--: no mysql: it refuses the statement
 batch on id limit 100 delete from t where a = 1
 
+--: no mysql: it refuses the statement
 trace select 1
 
+--: no mysql: it refuses the statement
 set @@tidb_snapshot = '2026-01-01'
 
+--: no mysql: it refuses the statement
 show stats_meta
 
+--: no mysql: it refuses the statement
 recover table t
 
+--: no mysql: it refuses the statement
 flashback table t to u
 
+--: no mysql: it refuses the statement
 create placement policy p primary_region = 'x'
 
+--: no mysql: it refuses the statement
 import into t from 's3://x'
 
 select /*+ hash_join(a, b), use_index(a, i) */ * from a join b on a.x = b.x
@@ -1111,4 +1135,724 @@ select tidb_version(), tidb_parse_tso(1)
 
 select approx_count_distinct(a), approx_percentile(a, 99) from t
 
+--: no mysql: it refuses the statement
 kill tidb 5
+
+select * from t where -1
+
+select * from t join u on -1
+
+select a from t having -1
+
+select distinct -1
+
+select all -1
+
+do -1
+
+select a from t order by -1
+
+select a from t group by -1
+
+select a from t group by -1, -1
+
+select a from t order by 15
+
+select a from t order by 1.5
+
+select a from t order by 'x'
+
+select a from t order by '1', 2
+
+select a from t order by (1)
+
+select a from t order by 1 + 1
+
+select a from t order by a, 2
+
+select a from t order by a, 2, 3, b, 4
+
+select a, sum(b) over (partition by 1 order by 2, 3)
+
+select group_concat(a order by 1 separator ',')
+
+select a from t order by 0x10
+
+select a from t order by -1, 2
+
+select a from t group by 1, 2, -3
+
+update t set a = 1 order by 1
+
+--: no mysql: it refuses the statement
+select a xor -1, a or -1, a || -1, a and -1, a && -1, a div -1, a mod -1, a | -1, a ^ -1, a & -1, a << -1, a >> -1, ~ -1, ! -1, a <=> -1, a != -1, a <= -1, a := -1
+
+select @a := -1
+
+set @a = -1
+
+--: no mysql: it refuses the statement
+set a = -1
+
+--: no mysql: it refuses the statement
+set @@a = -1
+
+select binary -1
+
+select case -1 when -2 then -3 end
+
+select interval(-1, -2)
+
+select a rlike -1, a regexp -1, a like -1 escape -1
+
+--: no mysql: it refuses the statement
+select a collate x - 1
+
+--: no mysql: it refuses the statement
+select a in (-1) - 1
+
+select 'a' - 1
+
+select ? - 1
+
+--: no mysql: it refuses the statement
+select a is null - 1
+
+select null - 1
+
+select true - 1
+
+select now() - 1
+
+select current_timestamp - 1
+
+select @a - 1, @@port - 1
+
+select `a` - 1
+
+select a.b - 1
+
+select count - 1, status - 1, status -1 from t
+
+select 1 -1
+
+select (1) - 1
+
+select (1, 2) - 1
+
+select 1, 2 - 1
+
+select a from t limit 1 offset 2
+
+insert into t values (-1)
+
+insert into t values (+1, - 2)
+
+select - 1
+
+select + - + 1
+
+select -(1)
+
+select - a
+
+select -1.5e3
+
+select -0x10, -x'10', -b'1'
+
+select -'a'
+
+select -null
+
+select interval -1 day + a
+
+select a between -1 and -2
+
+select sql_no_cache -1
+
+create table t (a int default -1)
+
+create table t (a int default null)
+
+create table t (a int null)
+
+create table t (a int null default null, b int not null)
+
+create table t (a varchar(10) null, b timestamp null default null, c int comment 'x' null)
+
+select not null
+
+select a is not null, not null, null
+
+select null
+
+select coalesce(null, a, null)
+
+update t set a = null, b = null
+
+insert into t values (null), (null)
+
+insert into t values (null, null), (null, null)
+
+select if(null, null, null)
+
+select case when null then null else null end
+
+select a = null or null
+
+select * from json_table('x', '$' columns (a int path '$' null on empty null on error)) t
+
+select json_value(a, '$' null on error)
+
+--: no mysql: it refuses the statement
+select json_value(a, '$' default null on error)
+
+alter table t alter a set default null
+
+alter table t add constraint foreign key (a) references b (c) on delete set null
+
+--: no mysql: it refuses the statement
+set a = null
+
+call p(null, 1)
+
+--: no mysql: it refuses the statement
+select @@port, @@read_only, @@status, @@global.read_only, @@global.port, @@`port`, @@session.`x`
+
+select @@global . port
+
+select @@sql_mode, @@SESSION.Sql_Mode
+
+set global port = 1
+
+set port = 1
+
+--: no mysql: it refuses the statement
+set names = 1
+
+set @@session.autocommit = 1, @@autocommit = 1
+
+select status.`a`, status.*, status . a, `status`.a from status
+
+select a.status, a.`status`, a. status from t
+
+select a.count(1)
+
+select count (1)
+
+select now ()
+
+select max (a)
+
+select user (), database (), if (1,2,3), left (a, 1)
+
+select /*+ qb_name(x) */ a from t
+
+select /*+ no_bnl(@qb1 t1, t2@qb2) */ a from t
+
+select /*+ resource_group(g) set_var(a='x') set_var(b=1) mrr(t i, j) */ a from t
+
+select /*+ bogus(x) */ a from t
+
+select /*+ max_execution_time(1), bka(t) */ a from t
+
+insert /*+ no_bnl() */ into t values (1)
+
+update /*+ no_bnl(t) */ t set a = 1
+
+select a /*+ bka(t) */ from t
+
+select /*+ bka(t) */ /*+ mrr(t) */ a from t
+
+(select /*+ bka(t) */ a from t)
+
+select /*+ bka(`t x`) join_order(t1, t2) semijoin(firstmatch, loosescan) subquery(intoexists) index(t i) */ a from t
+
+select /* x */ /*+ bka(t) */ a from t
+
+select all /*+ bka(t) */ a from t
+
+SELECT /*+ bka(t) */ a from t
+
+select a from t where b = 1 /* a */ and c = 2 -- x
+
+select {ts '2026-01-01 00:00:00'}, {t '10:00'}
+
+select a from {oj t left outer join u on 1}
+
+--: no mysql: it refuses the statement
+select a.b.c, .b from t
+
+--: no mysql: it refuses the statement
+select .b from t
+
+--: no mysql: it refuses the statement
+select a from .t
+
+select 1.a from t
+
+--: no mysql: it refuses the statement
+select 1..a
+
+--: no mysql: it refuses the statement
+select 0x, 0xg, 0b2, x'1'
+
+select 0XFF, 0B1
+
+select x 'ab'
+
+select 1e, 1e5x, 1.5x from t
+
+select e1, 1e1, 1e+1, 1e-1
+
+select $a, a$b, `$a`
+
+select a_ü, Ünï from t
+
+select @`a``b`, @'x''y'
+
+select @ a
+
+select a from t where b = 'x' 'y' "z"
+
+select N'a' 'b', _latin1'a' 'b'
+
+select _foo'a'
+
+--: no mysql: it refuses the statement
+select _utf8 a, _binary from t
+
+--: no mysql: it refuses the statement
+select _utf8mb4 from t
+
+--: no mysql: it refuses the statement
+select 1 as _utf8mb4
+
+--: no mysql: it refuses the statement
+select a from t where a in (1) = 1, b
+
+select a in (1), (2), (3)
+
+select a in (1, 2), (3, 4)
+
+select a in (1, 2) , 3
+
+select (1), (2)
+
+select (1, 2), (3, 4)
+
+select (1), (2, 3), (4)
+
+select (1), (2, 3), (4, 5), (6)
+
+select ((1, 2), (3, 4))
+
+select ((1), (2))
+
+select (1, 2) , a, (3, 4)
+
+insert into t values (1), (2, 3)
+
+--: no mysql: it refuses the statement
+select row(1), row(1, 2)
+
+select a not in (1), a in ((1)), a in ((select 1)), a in ((1), 2)
+
+select f(1), (2)
+
+select f(1), f(2)
+
+select a xor -1 from t
+
+select a or -1 from t
+
+select a || -1 from t
+
+select a and -1 from t
+
+select a && -1 from t
+
+select a div -1 from t
+
+select a mod -1 from t
+
+select a | -1 from t
+
+select a ^ -1 from t
+
+select a & -1 from t
+
+select a << -1 from t
+
+select a >> -1 from t
+
+select ~ -1 from t
+
+select ! -1 from t
+
+select not -1 from t
+
+select a <=> -1 from t
+
+select a != -1 from t
+
+select a <> -1 from t
+
+select a < -1 from t
+
+select a > -1 from t
+
+select a >= -1 from t
+
+select a <= -1 from t
+
+select a sounds like -1 from t
+
+select a between 1 and -1 from t
+
+select a not between -1 and -1 from t
+
+--: no mysql: it refuses the statement
+select a is true - 1 from t
+
+select {d -1}
+
+select match (a) against (-1)
+
+select distinctrow -1
+
+select straight_join -1 from t
+
+select high_priority -1 from t
+
+select exists (select -1)
+
+select cast(-1 as signed)
+
+select extract(day from -1)
+
+select trim(both -1 from a)
+
+select substring(a from -1 for -1)
+
+select char(-1 using utf8mb4)
+
+select position(-1 in -1)
+
+select a member of (-1)
+
+select convert(-1, char)
+
+select timestampadd(day, -1, a)
+
+--: no mysql: it refuses the statement
+select a -> -1 from t
+
+create function f() returns int return -1
+
+create procedure p() if -1 then select 1; elseif -1 then select 2; end if
+
+create procedure p() while -1 do select 1; end while
+
+create procedure p() repeat select 1; until -1 end repeat
+
+create procedure p() begin declare x int default -1; end
+
+create event e on schedule every -1 day do select 1
+
+create event e on schedule at -1 do select 1
+
+create event e on schedule every 1 day starts -1 ends -1 do select 1
+
+create table t (a int) partition by range (a) (partition p values less than (-1))
+
+create table t (a int) partition by list (a) (partition p values in (-1, -2))
+
+update t set a = -1 where -1
+
+select a from t limit 5 offset 3
+
+set @a := -1
+
+set global port = -1
+
+select a from t where a = -1 order by a desc, -1
+
+select 1 union select -1
+
+select a from t where -1 = -1
+
+select sum(distinct -1)
+
+select count(all -1)
+
+values row(-1)
+
+call p(-1)
+
+kill -1
+
+select if(-1, -1, -1)
+
+select a in (b, -1) from t
+
+--: no mysql: it refuses the statement
+select a as -1
+
+select a from t group by a having a > -1
+
+select with_x -1 from t
+
+select (select -1)
+
+select a from t where a = all (select -1)
+
+select current_date -1
+
+select a from t window w as (order by -1 rows between 1 preceding and 1 following)
+
+select a from t order by 99999999999
+
+select a from t order by 2147483648
+
+select a from t order by 18446744073709551615
+
+select a from t order by 007
+
+select a from t order by 1 asc
+
+--: no mysql: it refuses the statement
+select a from t order by 1 collate x
+
+select a from t order by 1 div 2
+
+select a from t order by 1 is null
+
+select a from t order by 1 for update
+
+select a from t order by 1 into @a
+
+select a from t order by case when 1 then 2 end, 3
+
+select a from t order by f(1, 2), 3
+
+select a from t order by a, (1), 2
+
+select a from t order by (a), 2, (3)
+
+select a from t order by a = 1, 2
+
+select a from t group by 1 with rollup order by 2
+
+select a from t group by rollup(1, 2)
+
+select a from t group by 1, 2 order by 3, 4 limit 5, 6
+
+select a from t union select b from u order by 1, 2
+
+delete from t order by 1 limit 2
+
+select a, 1, 2 from t order by 1, 2
+
+select a from t order by 'x', 2, 3
+
+select a from t order by a, 'x', 2
+
+select a from t order by null
+
+select a from t order by null, 1
+
+select a from t order by 1, null
+
+select a from t group by -1, 2, a, 3
+
+--: no mysql: it refuses the statement
+load data infile 'x' into table t fields terminated by 1
+
+create user u identified by 'x', v identified by 'y'
+
+create table t (a int) partition by key (a) partitions 4
+
+create table t (a int) partition by range (a) subpartition by hash (a) subpartitions 2 (partition p values less than (1))
+
+alter table t order by a, b
+
+select a from t where a = _latin1 x'41' and b = _binary'x' and c in (_binary'x')
+
+--: no mysql: it refuses the statement
+select a from t where a in (_binary'x', 'y'), (_binary'x')
+
+select a, (_binary'x', 'y') from t
+
+select 1 is not null, 2 is null
+
+alter table t modify a int not null default 5, modify b int null
+
+create table t (a int) comment 'x'
+
+create table t (a int not null auto_increment, b text not null, c decimal(10,2) null default 0.5, d enum('a','b') null default 'a')
+
+create table t (a int default (null), b varchar(5) collate utf8mb4_bin null, c bit(1) default b'0')
+
+create table t (a timestamp null on update current_timestamp)
+
+select ifnull(null, 1), a <=> null, (null), (null, 1)
+
+select a is null and b = null
+
+--: no mysql: it refuses the statement
+set a.b = 1
+
+select a from t where (a = 1)
+
+select a from t where (1)
+
+select a from t where (1) and (2)
+
+select a from t where a = (1)
+
+select a from t where (a, 1) = (2, 3)
+
+select count(1), count('x'), sum(-1)
+
+select a from (select 1) t
+
+select a from t where exists (select 1)
+
+with a (b) as (select 1) select 2
+
+insert into t (a) values (1), (2), (3) on duplicate key update a = 1, b = 2
+
+insert into t select 1, 2 union select 3, 4
+
+lock tables a read local, b as c write
+
+select sql_buffer_result sql_no_cache 1
+
+--: no mysql: it refuses the statement
+select 1;select 2
+
+select a from t where a='x'/*c*/and b=1--1
+
+select a from t where a=1--1
+
+select a from t where a=1-- 1
+
+select a/**/from t
+
+select a from t /*!999999 where b = 1 */
+
+select a from t /*!90703 where b = 1 */
+
+select a from t /*!090704 where b = 1 */
+
+select a from t /*!100000 where b = 1 */
+
+select a from t /*!80000where b = 1*/
+
+--: no mysql: it refuses the statement
+select a from t /*!8000 where b = 1*/
+
+select a from t /*! /* x */ where b = 1 */
+
+select a from t /*!99999 /* x */ where b = 1 */
+
+select @a, 1
+
+select 1, @a, 2, 3
+
+select @`a`, 1
+
+select (@a), (@a, 1)
+
+select a from t where a in (@a)
+
+select a from t where a in (@a, 1)
+
+select a from t order by 4294967295
+
+select a from t order by 4294967296
+
+select a from t order by 65536
+
+select a from t order by 9999999999
+
+select a from t order by 2147483649
+
+select a from t order by 3000000000
+
+select a from t limit 1, 1
+
+select a from t where a in (1)and b in(2)
+
+select a from t where b = 1 or (1) in (2)
+
+select a from t where a in (1, 2) and (a, b) in ((1, 2))
+
+--: no mysql: it refuses the statement
+select json_table(1)
+
+select @@global.port, @@port
+
+--: no mysql: it refuses the statement
+select @@ port
+
+select @@`port`
+
+select 1 from t where a = 'x' order by (select 1), 2
+
+select a from t order by if(a, 1, 2), 3
+
+select a from t order by (select b from u order by 1), 2
+
+select a from t group by 1 having a in (1, 2) order by 2
+
+select a from t order by 1 limit 1 offset 2
+
+select a, rank() over (order by 1), 2, 3 from t
+
+select a, 1 from t group by 1 union select 1, 2
+
+select date_add(a, interval 1 day), 2 from t group by interval 1 day + a, 2
+
+create table t (a int, b int null, c varchar(3) not null)
+
+create table t (a int as (null) null)
+
+create table t (a int check (a is not null) null)
+
+create table t select null as a, not null as b
+
+create view v as select not null, a is not null
+
+alter table t add a set('x') null
+
+--: no mysql: it refuses the statement
+create procedure p() begin declare a int default null; select null, not null; if a is null then select null; end if; set a = null; return null; end
+
+insert into t select null, 1 from u where a is null and not null
+
+select a from t where a not in (null) and null is null
+
+select long_name_of_a_column_0, long_name_of_a_column_1, long_name_of_a_column_2, long_name_of_a_column_3, long_name_of_a_column_4, long_name_of_a_column_5, long_name_of_a_column_6, long_name_of_a_column_7, long_name_of_a_column_8, long_name_of_a_column_9, long_name_of_a_column_10, long_name_of_a_column_11, long_name_of_a_column_12, long_name_of_a_column_13, long_name_of_a_column_14, long_name_of_a_column_15, long_name_of_a_column_16, long_name_of_a_column_17, long_name_of_a_column_18, long_name_of_a_column_19, long_name_of_a_column_20, long_name_of_a_column_21, long_name_of_a_column_22, long_name_of_a_column_23, long_name_of_a_column_24, long_name_of_a_column_25, long_name_of_a_column_26, long_name_of_a_column_27, long_name_of_a_column_28, long_name_of_a_column_29, long_name_of_a_column_30, long_name_of_a_column_31, long_name_of_a_column_32, long_name_of_a_column_33, long_name_of_a_column_34, long_name_of_a_column_35, long_name_of_a_column_36, long_name_of_a_column_37, long_name_of_a_column_38, long_name_of_a_column_39, long_name_of_a_column_40, long_name_of_a_column_41, long_name_of_a_column_42, long_name_of_a_column_43, long_name_of_a_column_44, long_name_of_a_column_45, long_name_of_a_column_46, long_name_of_a_column_47, long_name_of_a_column_48, long_name_of_a_column_49, long_name_of_a_column_50, long_name_of_a_column_51, long_name_of_a_column_52, long_name_of_a_column_53, long_name_of_a_column_54, long_name_of_a_column_55, long_name_of_a_column_56, long_name_of_a_column_57, long_name_of_a_column_58, long_name_of_a_column_59, long_name_of_a_column_60, long_name_of_a_column_61, long_name_of_a_column_62, long_name_of_a_column_63, long_name_of_a_column_64, long_name_of_a_column_65, long_name_of_a_column_66, long_name_of_a_column_67, long_name_of_a_column_68, long_name_of_a_column_69, long_name_of_a_column_70, long_name_of_a_column_71, long_name_of_a_column_72, long_name_of_a_column_73, long_name_of_a_column_74, long_name_of_a_column_75, long_name_of_a_column_76, long_name_of_a_column_77, long_name_of_a_column_78, long_name_of_a_column_79 from t
+
+select a from t where b in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142, 143, 144, 145, 146, 147, 148, 149, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159, 160, 161, 162, 163, 164, 165, 166, 167, 168, 169, 170, 171, 172, 173, 174, 175, 176, 177, 178, 179, 180, 181, 182, 183, 184, 185, 186, 187, 188, 189, 190, 191, 192, 193, 194, 195, 196, 197, 198, 199, 200, 201, 202, 203, 204, 205, 206, 207, 208, 209, 210, 211, 212, 213, 214, 215, 216, 217, 218, 219, 220, 221, 222, 223, 224, 225, 226, 227, 228, 229, 230, 231, 232, 233, 234, 235, 236, 237, 238, 239, 240, 241, 242, 243, 244, 245, 246, 247, 248, 249, 250, 251, 252, 253, 254, 255, 256, 257, 258, 259, 260, 261, 262, 263, 264, 265, 266, 267, 268, 269, 270, 271, 272, 273, 274, 275, 276, 277, 278, 279, 280, 281, 282, 283, 284, 285, 286, 287, 288, 289, 290, 291, 292, 293, 294, 295, 296, 297, 298, 299, 300, 301, 302, 303, 304, 305, 306, 307, 308, 309, 310, 311, 312, 313, 314, 315, 316, 317, 318, 319, 320, 321, 322, 323, 324, 325, 326, 327, 328, 329, 330, 331, 332, 333, 334, 335, 336, 337, 338, 339, 340, 341, 342, 343, 344, 345, 346, 347, 348, 349, 350, 351, 352, 353, 354, 355, 356, 357, 358, 359, 360, 361, 362, 363, 364, 365, 366, 367, 368, 369, 370, 371, 372, 373, 374, 375, 376, 377, 378, 379, 380, 381, 382, 383, 384, 385, 386, 387, 388, 389, 390, 391, 392, 393, 394, 395, 396, 397, 398, 399) and c = 1
+
+select a from t where a0 = 0 and a1 = 1 and a2 = 2 and a3 = 3 and a4 = 4 and a5 = 5 and a6 = 6 and a7 = 7 and a8 = 8 and a9 = 9 and a10 = 10 and a11 = 11 and a12 = 12 and a13 = 13 and a14 = 14 and a15 = 15 and a16 = 16 and a17 = 17 and a18 = 18 and a19 = 19 and a20 = 20 and a21 = 21 and a22 = 22 and a23 = 23 and a24 = 24 and a25 = 25 and a26 = 26 and a27 = 27 and a28 = 28 and a29 = 29 and a30 = 30 and a31 = 31 and a32 = 32 and a33 = 33 and a34 = 34 and a35 = 35 and a36 = 36 and a37 = 37 and a38 = 38 and a39 = 39 and a40 = 40 and a41 = 41 and a42 = 42 and a43 = 43 and a44 = 44 and a45 = 45 and a46 = 46 and a47 = 47 and a48 = 48 and a49 = 49 and a50 = 50 and a51 = 51 and a52 = 52 and a53 = 53 and a54 = 54 and a55 = 55 and a56 = 56 and a57 = 57 and a58 = 58 and a59 = 59 and a60 = 60 and a61 = 61 and a62 = 62 and a63 = 63 and a64 = 64 and a65 = 65 and a66 = 66 and a67 = 67 and a68 = 68 and a69 = 69 and a70 = 70 and a71 = 71 and a72 = 72 and a73 = 73 and a74 = 74 and a75 = 75 and a76 = 76 and a77 = 77 and a78 = 78 and a79 = 79 and a80 = 80 and a81 = 81 and a82 = 82 and a83 = 83 and a84 = 84 and a85 = 85 and a86 = 86 and a87 = 87 and a88 = 88 and a89 = 89 and a90 = 90 and a91 = 91 and a92 = 92 and a93 = 93 and a94 = 94 and a95 = 95 and a96 = 96 and a97 = 97 and a98 = 98 and a99 = 99 and a100 = 100 and a101 = 101 and a102 = 102 and a103 = 103 and a104 = 104 and a105 = 105 and a106 = 106 and a107 = 107 and a108 = 108 and a109 = 109 and a110 = 110 and a111 = 111 and a112 = 112 and a113 = 113 and a114 = 114 and a115 = 115 and a116 = 116 and a117 = 117 and a118 = 118 and a119 = 119 and a120 = 120 and a121 = 121 and a122 = 122 and a123 = 123 and a124 = 124 and a125 = 125 and a126 = 126 and a127 = 127 and a128 = 128 and a129 = 129 and a130 = 130 and a131 = 131 and a132 = 132 and a133 = 133 and a134 = 134 and a135 = 135 and a136 = 136 and a137 = 137 and a138 = 138 and a139 = 139 and a140 = 140 and a141 = 141 and a142 = 142 and a143 = 143 and a144 = 144 and a145 = 145 and a146 = 146 and a147 = 147 and a148 = 148 and a149 = 149
+
+select ÄÖÜ, `ÑAME`, Σίσυφος, `İ` from Ünï where 'É' = Ç
+
+select 'a\0b'
+
+select a from t where b = 'x' -- ünd
+ and c = 1
+
+/* a */ -- b
+# c
+select 1 /* d */ ; -- e
+
+select 1 ;;
+
+insert into t (a, b) values (1, 'x'), (2, 'y'), (3, null), (-4, 0x1f)
+
+select case a when 'x' then null when null then 1 else -1 end from t where b is not null and not (c is null)
