@@ -15,6 +15,7 @@ mod flags;
 mod lexer;
 mod modes;
 mod scan;
+mod set;
 
 mod verbs;
 mod word_lists;
@@ -25,3 +26,4 @@ pub use flags::{Flags, Kind};
 pub use lexer::{Lexer, Token, TokenKind};
 pub use modes::{ClientCharset, Dialect, Modes};
 pub use scan::{Scan, Span, scan};
+pub use set::{Assignment, Scope, parse_set};
