@@ -37,7 +37,7 @@ impl Core {
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MeshError::Thread)?;
         let thread = std::thread::Builder::new()
             .name(format!("mesh-{index}"))
-            .spawn(move || runtime.block_on(carry(queue, shared, counted)))
+            .spawn(move || runtime.block_on(carry(queue, shared, counted, index)))
             .map_err(MeshError::Thread)?;
         Ok(Self { newcomers, sessions, thread })
     }
@@ -60,12 +60,17 @@ impl Core {
     }
 }
 
-async fn carry(mut queue: mpsc::Receiver<Handed>, shared: Arc<Shared>, sessions: Arc<AtomicUsize>) {
+async fn carry(
+    mut queue: mpsc::Receiver<Handed>,
+    shared: Arc<Shared>,
+    sessions: Arc<AtomicUsize>,
+    thread: usize,
+) {
     while let Some(Handed { stream, listener }) = queue.recv().await {
         let (shared, sessions) = (shared.clone(), sessions.clone());
         tokio::spawn(async move {
             let result = match TcpStream::from_std(stream) {
-                Ok(stream) => one(Newcomer { stream, listener, shared: shared.clone() }).await,
+                Ok(stream) => one(Newcomer { stream, listener, shared: shared.clone(), thread }).await,
                 Err(error) => Err(SessionError::Client(error)),
             };
             if let Err(error) = result {

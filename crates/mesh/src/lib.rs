@@ -8,6 +8,7 @@
 mod buffers;
 mod config;
 mod core;
+mod digests;
 mod error;
 mod group;
 mod link;
@@ -24,11 +25,14 @@ pub use config::{
     AuthMode, Balance, BackendConfig, BackendTls, Consistency, GroupConfig, GroupKind, LimitsConfig, ListenerConfig,
     ListenerTls, MeshConfig, MonitorConfig, PoolConfig, Role, Topology, UserConfig,
 };
+pub use digests::DigestStatus;
 pub use error::MeshError;
 pub use reach::{Met, reach};
+pub use session::Explanation;
 pub use status::{BackendStatus, GroupStatus, ListenerStatus, MeshStatus};
 
 use crate::core::Core;
+use crate::digests::Digests;
 use crate::group::Group;
 use crate::shared::{Listener, Shared};
 use crate::tls::{Acceptor, Connector};
@@ -68,9 +72,14 @@ impl Mesh {
             let connector = Connector::new(name, group)?;
             groups.insert(name.clone(), Arc::new(Group::new(name.clone(), group.clone(), connector)));
         }
+        let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let memory = config.limits.memory.unwrap_or(MEMORY_MAX).0;
         let shared = Arc::new(Shared::new(
             groups.values().cloned().collect(),
+            config.digests.then(|| {
+                let kinds = groups.values().map(|group| (group.name.clone(), group.config.kind)).collect();
+                Digests::new(threads, kinds)
+            }),
             config.limits.sessions.unwrap_or(SESSIONS_MAX),
             usize::try_from(memory).unwrap_or(usize::MAX),
         ));
@@ -90,7 +99,6 @@ impl Mesh {
             sockets.push((socket, listener.clone()));
             listeners.push(listener);
         }
-        let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let cores: Vec<Core> =
             (0..threads).map(|index| Core::start(index, shared.clone())).collect::<Result<_, _>>()?;
         let cores = Arc::new(cores);
@@ -106,6 +114,17 @@ impl Mesh {
 
     pub fn status(&self) -> MeshStatus {
         status::read(&self.shared, &self.listeners)
+    }
+
+    /// Statements with their literals left out, those that took the most time first; empty with `digests: false`.
+    pub fn digests(&self) -> Vec<DigestStatus> {
+        self.shared.digests.as_ref().map(Digests::list).unwrap_or_default()
+    }
+
+    /// Where a fresh session of a group would send a statement, and why; `None` where there is no such group.
+    pub fn explain(&self, group: &str, sql: &str) -> Option<Explanation> {
+        let group = self.shared.groups.iter().find(|known| known.name == group)?;
+        Some(session::explain(group, sql))
     }
 
     /// Whether new sessions keep away from a server; `false` where there is no such server.

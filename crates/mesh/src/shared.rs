@@ -1,6 +1,8 @@
 //! What every thread of the mesh sees.
 
+use crate::digests::Digests;
 use crate::group::Group;
+use crate::session::Connections;
 use crate::tls::Acceptor;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,6 +39,10 @@ pub struct Counters {
 pub struct Shared {
     pub groups: Vec<Arc<Group>>,
     pub counters: Counters,
+    /// For `KILL`.
+    pub connections: Connections,
+    /// Absent where nobody wants them.
+    pub digests: Option<Digests>,
     pub sessions_max: usize,
     pub memory_bytes_max: usize,
     /// No session begins anything new.
@@ -48,10 +54,12 @@ pub struct Shared {
 const FIRST_ID: u32 = 0x8000_0000;
 
 impl Shared {
-    pub fn new(groups: Vec<Arc<Group>>, sessions_max: usize, memory_bytes_max: usize) -> Self {
+    pub fn new(groups: Vec<Arc<Group>>, digests: Option<Digests>, sessions_max: usize, memory_bytes_max: usize) -> Self {
         Self {
             groups,
+            digests,
             counters: Counters::default(),
+            connections: Connections::default(),
             sessions_max,
             memory_bytes_max,
             closing: AtomicBool::new(false),

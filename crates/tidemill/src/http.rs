@@ -77,7 +77,7 @@ pub struct Route {
     handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 16] = [
+pub const ROUTES: [Route; 18] = [
     Route {
         method: "GET",
         path: "/",
@@ -136,6 +136,23 @@ pub const ROUTES: [Route; 16] = [
                `lag_ms`, error), sessions, and how many clients were accepted, refused, moved and broken; 404 without a \
                `mesh.yaml`.",
         handler: || get(crate::mesh::status),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/mesh/digests",
+        shown: "/api/v1/mesh/digests",
+        what: "Statements with their literals left out, the costliest first: digest, group, text, calls, errors, rows, bytes, \
+               `on_replica`, `total_ms`, `p50_us`, `p95_us`, `p99_us`, `max_us`. Query: `limit` = how many, all by default.",
+        handler: || get(crate::mesh::digests),
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/mesh:explain",
+        shown: "/api/v1/mesh:explain",
+        what: "Where a fresh session would send a statement, and why. Body: `{\"sql\": \"select 1\", \"group\": \"shop\"}`; the \
+               group may be left out where there is one. `{\"group\", \"role\", \"reason\", \"pins\", \"text\", \"digest\", \
+               \"flags\"}`; `pins` is why the session would stay with its writer afterwards.",
+        handler: || post(crate::mesh::explain),
     },
     Route {
         method: "POST",

@@ -6,11 +6,12 @@ use crate::failure::Failure;
 use crate::files;
 use crate::http::{App, problem};
 use crate::project::{Problem, SECRETS_HINT, below, place, resolve_all};
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::{Path as UrlPath, Query, State};
 use axum::response::{IntoResponse, Response};
 use base::{Code, Secret};
 use clap::Subcommand;
 use mesh::MeshConfig;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -57,6 +58,20 @@ pub enum MeshVerb {
     Status,
     /// Servers with their role, state and connections.
     Backends,
+    /// Statements with their literals left out: calls, errors, rows and times, the costliest first.
+    Digests {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Tell where a fresh session would send a statement, and why.
+    Explain {
+        /// The statement.
+        sql: String,
+        /// The group; needed where there are several.
+        #[arg(long)]
+        group: Option<String>,
+    },
     /// Send no new session to a server, and move those that can be moved.
     Drain {
         /// The group's name.
@@ -84,6 +99,16 @@ pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> 
                 (false, false) => print_status(&status),
                 (false, true) => print_table(&backend_rows(&status)),
             }
+            return Ok(());
+        }
+        MeshVerb::Digests { limit } => {
+            let list = node.get(&format!("/api/v1/mesh/digests?limit={limit}")).await?;
+            if json { println!("{list}") } else { print_digests(&list) }
+            return Ok(());
+        }
+        MeshVerb::Explain { sql, group } => {
+            let told = node.post("/api/v1/mesh:explain", &json!({"sql": sql, "group": group})).await?;
+            if json { println!("{told}") } else { print_explanation(&told) }
             return Ok(());
         }
         MeshVerb::Drain { group, address } => (group, address, "drain"),
@@ -128,6 +153,50 @@ fn print_status(status: &Value) {
     );
 }
 
+fn print_digests(list: &Value) {
+    /// What a terminal's line has left beside the numbers.
+    const TEXT_CHARS_MAX: usize = 80;
+    let heads = ["CALLS", "ERRORS", "ROWS", "TOTAL", "P50", "P95", "P99", "MAX", "GROUP", "STATEMENT"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for digest in list.as_array().into_iter().flatten() {
+        let micros = |key: &str| {
+            let micros = digest[key].as_f64().unwrap_or_default();
+            if micros < 10_000.0 { format!("{:.2} ms", micros / 1e3) } else { format!("{:.0} ms", micros / 1e3) }
+        };
+        let statement = match digest["text"].as_str().unwrap_or_default() {
+            "" => "(others: the table is full)".to_owned(),
+            long if long.chars().count() > TEXT_CHARS_MAX => long.chars().take(TEXT_CHARS_MAX - 1).chain(['…']).collect(),
+            short => short.to_owned(),
+        };
+        rows.push(vec![
+            text(&digest["calls"]),
+            text(&digest["errors"]),
+            text(&digest["rows"]),
+            format!("{} ms", text(&digest["total_ms"])),
+            micros("p50_us"),
+            micros("p95_us"),
+            micros("p99_us"),
+            micros("max_us"),
+            text(&digest["group"]),
+            statement,
+        ]);
+    }
+    print_table(&rows);
+}
+
+fn print_explanation(told: &Value) {
+    println!("statement  {}", text(&told["text"]));
+    println!("digest     {}", text(&told["digest"]));
+    println!("goes to    {} of {}: {}", text(&told["role"]), text(&told["group"]), text(&told["reason"]));
+    if let Some(pins) = told["pins"].as_str() {
+        println!("afterwards the session stays with its writer: {pins}");
+    }
+    let flags: Vec<_> = told["flags"].as_array().into_iter().flatten().map(text).collect();
+    if !flags.is_empty() {
+        println!("seen in it {}", flags.join(", ").to_lowercase());
+    }
+}
+
 fn backend_rows(status: &Value) -> Vec<Vec<String>> {
     let heads = ["GROUP", "SERVER", "ROLE", "STATE", "CONNECTIONS", "LAG", "VERSION", "ERROR"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
@@ -165,6 +234,44 @@ pub async fn status(State(app): State<App>) -> Response {
     match &app.node.mesh {
         Some(mesh) => axum::Json(mesh.status()).into_response(),
         None => problem(Code::NotFound, NONE, NONE_HINT),
+    }
+}
+
+/// How many statements a list has.
+#[derive(Deserialize)]
+pub struct DigestsQuery {
+    limit: Option<usize>,
+}
+
+/// `GET /api/v1/mesh/digests`
+pub async fn digests(State(app): State<App>, Query(query): Query<DigestsQuery>) -> Response {
+    let Some(mesh) = &app.node.mesh else { return problem(Code::NotFound, NONE, NONE_HINT) };
+    let mut list = mesh.digests();
+    list.truncate(query.limit.unwrap_or(usize::MAX));
+    axum::Json(list).into_response()
+}
+
+/// The body of `POST /api/v1/mesh:explain`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainBody {
+    sql: String,
+    group: Option<String>,
+}
+
+/// `POST /api/v1/mesh:explain`
+pub async fn explain(State(app): State<App>, axum::Json(body): axum::Json<ExplainBody>) -> Response {
+    let Some(mesh) = &app.node.mesh else { return problem(Code::NotFound, NONE, NONE_HINT) };
+    let names: Vec<_> = mesh.status().groups.into_iter().map(|group| group.name).collect();
+    let hint = format!("groups are: {}", names.join(", "));
+    let group = match (&body.group, &names[..]) {
+        (Some(group), _) => group,
+        (None, [only]) => only,
+        (None, _) => return problem(Code::Invalid, "there are several groups, and none is named", &hint),
+    };
+    match mesh.explain(group, &body.sql) {
+        Some(told) => axum::Json(told).into_response(),
+        None => problem(Code::NotFound, format!("there is no group `{group}`"), &hint),
     }
 }
 

@@ -66,7 +66,8 @@ impl Session {
             }
             self.shared.counters.moved.fetch_add(1, Ordering::Relaxed);
         }
-        self.links[Role::Writer as usize] = Some(self.next_writer().await?);
+        let link = self.next_writer().await?;
+        self.adopt(Role::Writer, link);
         self.set_up(Role::Writer).await
     }
 
@@ -95,7 +96,8 @@ impl Session {
             if !self.group.has_replica() {
                 return Ok(false);
             }
-            self.links[Role::Replica as usize] = Some(self.log_in(Role::Replica).await?);
+            let link = self.log_in(Role::Replica).await?;
+            self.adopt(Role::Replica, link);
         }
         self.set_up(Role::Replica).await?;
         self.caught_up().await

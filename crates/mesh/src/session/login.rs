@@ -66,6 +66,8 @@ pub struct Newcomer {
     pub stream: TcpStream,
     pub listener: Arc<Listener>,
     pub shared: Arc<Shared>,
+    /// The number of the thread that carries it.
+    pub thread: usize,
 }
 
 /// Lets a client in, or says why not; then the client has been told.
@@ -80,7 +82,7 @@ pub async fn enter(newcomer: Newcomer) -> Result<Session, SessionError> {
         .await
         .unwrap_or(Err(SessionError::Slow { what: "the client's login", seconds: LOGIN_MAX.as_secs() }));
     match entered {
-        Ok(entry) => Ok(Session::new(door.client, door.shared, entry)),
+        Ok(entry) => Ok(Session::new(door.client, door.shared, newcomer.thread, entry)),
         Err(error) => {
             if let Some(packet) = error.packet(door.sequence) {
                 let _ = door.client.write_all(&packet).await;

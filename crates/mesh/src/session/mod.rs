@@ -7,6 +7,7 @@
 //! commands and answers through one leased buffer per direction. While a client is idle its session holds no buffer, and
 //! watches its servers: one that goes away is let go before the next command would be lost on it.
 
+mod kill;
 mod links;
 mod login;
 mod relay;
@@ -14,9 +15,11 @@ mod route;
 mod state;
 
 pub use login::{Entry, Newcomer, enter};
+pub use kill::Connections;
 use route::{Route, View, may_write, pins, route};
 
-use crate::config::{Consistency, GroupKind, Role};
+use crate::config::{AuthMode, Consistency, Role};
+use crate::digests::{Call, dialect};
 use crate::error::SessionError;
 use crate::group::Group;
 use crate::link::Link;
@@ -24,14 +27,54 @@ use crate::shared::Shared;
 use crate::wire::Wire;
 use base::Secret;
 use mysql::protocol::{Capabilities, Command, HEADER_BYTES, Status, payload_bytes};
-use mysql::sql::{Dialect, Kind, Scan, scan};
-use relay::Outcome;
+use mysql::sql::{Kind, Modes, Scan, digest_text, scan};
+use relay::{Answered, Outcome};
 use state::{Setting, State};
+use serde::Serialize;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Instant;
+
+/// Prepared statements whose digest a session remembers; a server holds as many for all of its clients.
+const PREPARED_MAX: usize = 16_384;
+
+/// Where a statement would go.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    pub group: String,
+    pub role: Role,
+    pub reason: &'static str,
+    /// Why the session would stay with its writer afterwards.
+    pub pins: Option<&'static str>,
+    /// With its literals left out.
+    pub text: String,
+    pub digest: String,
+    /// What was seen in it.
+    pub flags: Vec<&'static str>,
+}
+
+/// Explains a statement to a person, as if a fresh session sent it.
+pub fn explain(group: &Group, sql: &str) -> Explanation {
+    let modes = Modes { dialect: dialect(group.config.kind), ..Modes::default() };
+    let scan = scan(sql.as_bytes(), modes);
+    let split = group.config.read_write_split && group.config.auth != AuthMode::Relay;
+    let route = route(Some(&scan), View { split, status: Status::AUTOCOMMIT, pinned: None, last: Role::Writer });
+    let mut text = String::new();
+    digest_text(sql.as_bytes(), &mut text, modes);
+    Explanation {
+        group: group.name.clone(),
+        role: route.role,
+        reason: route.reason,
+        pins: pins(Some(&scan), sql.as_bytes()).filter(|_| split),
+        text,
+        digest: format!("{:016x}", scan.digest),
+        flags: scan.flags.names().collect(),
+    }
+}
 
 /// Who the client is, and what was agreed on with it.
 #[derive(Clone, Debug)]
@@ -51,7 +94,13 @@ pub struct Identity {
 pub struct Session {
     client: Wire,
     shared: Arc<Shared>,
+    /// That carries it.
+    thread: usize,
     group: Arc<Group>,
+    /// Of the group, among all.
+    number: usize,
+    /// The digests of prepared statements, by their number.
+    prepared: HashMap<u32, u64>,
     identity: Identity,
     /// Its connections, by role.
     links: [Option<Link>; 2],
@@ -75,22 +124,30 @@ struct Head {
 }
 
 impl Session {
-    pub fn new(client: Wire, shared: Arc<Shared>, entry: Entry) -> Self {
+    pub fn new(client: Wire, shared: Arc<Shared>, thread: usize, entry: Entry) -> Self {
+        let number = shared.groups.iter().position(|group| Arc::ptr_eq(group, &entry.group)).unwrap_or(0);
         let Entry { identity, group, link, status } = entry;
         count_transaction(&shared, Status::AUTOCOMMIT, status);
-        Self {
+        let mut session = Self {
             client,
             shared,
+            thread,
             group,
+            number,
+            prepared: HashMap::new(),
             identity,
-            links: [link, None],
+            links: [None, None],
             role: Role::Writer,
             status,
             state: State::default(),
             pinned: None,
             trouble: None,
             writes: 0,
+        };
+        if let Some(link) = link {
+            session.adopt(Role::Writer, link);
         }
+        session
     }
 
     /// Serves commands until the client or its server ends it.
@@ -200,13 +257,29 @@ impl Session {
         if let Some(error) = self.trouble.take_if(|_| !head.command.is_silent()) {
             return self.refuse(head, &error).await;
         }
+        let digests = self.shared.digests.is_some();
+        let began = digests.then(Instant::now);
         let scan = self.look(head);
+        let mut digest = scan.map(|scan| scan.digest).filter(|_| head.command == Command::Query);
+        if digests && matches!(head.command, Command::Execute | Command::CloseStatement) {
+            digest = self.prepared_digest(head);
+        }
         self.role = self.decide(head, scan.as_ref()).role;
         if let Err(error) = self.connect().await {
             return self.refuse(head, &error).await;
         }
-        let text = self.setting_text(head, scan.as_ref());
-        if let Err(error) = self.forward(head).await {
+        let mut text = self.setting_text(head, scan.as_ref());
+        if let Some(digest) = digest.or_else(|| scan.map(|scan| scan.digest))
+            && text.is_none()
+            && let Some(digests) = &self.shared.digests
+            && !digests.knows(self.thread, self.number, digest)
+        {
+            text = self.text(head).map(<[u8]>::to_vec);
+        }
+        let kills = scan.is_some_and(|scan| scan.kind == Kind::Kill) || head.command == Command::ProcessKill;
+        if kills && self.kill(head).await? {
+            // It went on with the number that its server knows.
+        } else if let Err(error) = self.forward(head).await {
             return self.lost(Outcome::Lost { error, sequence: Some(1) }).await;
         }
         if head.command.is_silent() {
@@ -214,22 +287,55 @@ impl Session {
         }
         let before = self.status;
         let outcome = self.relay_answer(head.command).await?;
-        let Outcome::Answered { error } = outcome else { return self.lost(outcome).await };
-        self.settle(head, scan.as_ref(), text, before, error);
+        let Outcome::Answered(answered) = outcome else { return self.lost(outcome).await };
+        if let Some(began) = began {
+            self.count(head, scan.as_ref(), digest, text.as_deref(), began, &answered);
+        }
+        self.settle(head, scan.as_ref(), text, before, answered.error);
         Ok(())
     }
 
     /// What the statement is, where it is one that can be seen whole and the answer matters.
     fn look(&self, head: Head) -> Option<Scan> {
-        if !self.can_split() {
+        if !self.can_split() && self.shared.digests.is_none() {
             return None;
         }
-        let sql = self.text(head)?;
-        let dialect = match self.group.config.kind {
-            GroupKind::Mysql => Dialect::MySql,
-            GroupKind::Tidb => Dialect::TiDb,
+        Some(scan(self.text(head)?, self.modes()))
+    }
+
+    fn modes(&self) -> Modes {
+        self.state.modes(dialect(self.group.config.kind), self.identity.collation, self.status)
+    }
+
+    /// Of an execution, or of a statement that is closed and then known no more.
+    fn prepared_digest(&mut self, head: Head) -> Option<u64> {
+        let payload = self.client.held().get(HEADER_BYTES + 1..HEADER_BYTES + 5)?;
+        let number = u32::from_le_bytes([payload[0], payload[1], payload[2], payload[3]]);
+        match head.command {
+            Command::CloseStatement => self.prepared.remove(&number),
+            _ => self.prepared.get(&number).copied(),
+        }
+    }
+
+    /// Counts an answer under its statement, and remembers which statement a prepared one is.
+    fn count(&mut self, head: Head, scan: Option<&Scan>, digest: Option<u64>, text: Option<&[u8]>, began: Instant, answered: &Answered) {
+        if let (Command::Prepare, Some(scan), Some(number)) = (head.command, scan, answered.prepared)
+            && self.prepared.len() < PREPARED_MAX
+        {
+            self.prepared.insert(number, scan.digest);
+            if let Some(digests) = &self.shared.digests {
+                digests.learn(self.thread, self.number, scan.digest, || text.map(|sql| (sql.to_vec(), self.modes())));
+            }
+        }
+        let (Some(digest), Some(digests)) = (digest, &self.shared.digests) else { return };
+        let call = Call {
+            elapsed: began.elapsed(),
+            rows: answered.rows,
+            bytes: answered.bytes,
+            error: answered.error,
+            replica: self.role == Role::Replica,
         };
-        Some(scan(sql, self.state.modes(dialect, self.identity.collation, self.status)))
+        digests.add(self.thread, self.number, digest, || text.map(|sql| (sql.to_vec(), self.modes())), call);
     }
 
     /// The statement's text, where the client's buffer has all of it.
@@ -297,12 +403,9 @@ impl Session {
                     None => self.pinned = Some("database changed by text"),
                 }
             }
-            (Command::Query, Some(sql)) => {
-                if self.state.set(&sql) == Setting::Pins {
+            (Command::Query, Some(sql)) if scan.is_some_and(|scan| scan.kind == Kind::Set) => {
+                if self.state.set(&sql, self.modes()) == Setting::Pins {
                     self.pinned = Some("setting that cannot be repeated");
-                }
-                if let Some(link) = &mut self.links[Role::Writer as usize] {
-                    link.state_version = self.state.version();
                 }
             }
             (Command::ResetConnection, _) => {
@@ -313,11 +416,16 @@ impl Session {
             }
             _ => {}
         }
+        // It was set up for this command, and has carried out itself what is new.
+        if let Some(link) = &mut self.links[Role::Writer as usize] {
+            link.state_version = self.state.version();
+        }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.forget_connections();
         count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);
     }
 }

@@ -10,9 +10,18 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
+/// What an answer was, beside its bytes.
+pub(super) struct Answered {
+    pub error: bool,
+    pub rows: u64,
+    pub bytes: u64,
+    /// The number of the statement that it prepared.
+    pub prepared: Option<u32>,
+}
+
 /// How a relayed answer ended.
 pub(super) enum Outcome {
-    Answered { error: bool },
+    Answered(Answered),
     /// The server was lost; the number of a packet that can follow what the client has of the answer.
     Lost { error: io::Error, sequence: Option<u8> },
 }
@@ -72,6 +81,7 @@ impl Session {
     pub(super) async fn relay_answer(&mut self, command: Command) -> Result<Outcome, SessionError> {
         let capabilities = self.links[self.role as usize].as_ref().map(|link| link.capabilities).unwrap_or_default();
         let mut answer = Answer::to(command, capabilities);
+        let mut passed = 0;
         loop {
             let Some(link) = &mut self.links[self.role as usize] else { return Err(unsupported("an answer of nobody")) };
             let (consumed, step) = answer.advance(link.wire.held());
@@ -97,8 +107,13 @@ impl Session {
                 }
                 self.client.write_all(bytes).await.map_err(SessionError::Client)?;
                 link.wire.consume(consumed);
+                passed += consumed as u64;
                 match step {
-                    Step::Done(_) => return Ok(Outcome::Answered { error: failed }),
+                    Step::Done(_) => {
+                        let prepared = answer.prepared().map(|(number, _)| number);
+                        let rows = answer.rows();
+                        return Ok(Outcome::Answered(Answered { error: failed, rows, bytes: passed, prepared }));
+                    }
                     Step::File => {
                         self.send_file().await?;
                         continue;

@@ -4,7 +4,7 @@
 //! cannot be said twice with the same outcome keeps the session with its writer.
 
 use mysql::protocol::Status;
-use mysql::sql::{ClientCharset, Dialect, Modes};
+use mysql::sql::{Assignment, ClientCharset, Dialect, Modes, Scope, parse_set};
 
 /// Statements that are kept; a session that sets more stays with its writer.
 const KEPT_MAX: usize = 64;
@@ -49,28 +49,31 @@ impl State {
     }
 
     /// Takes a `SET` that the writer has carried out.
-    pub fn set(&mut self, sql: &[u8]) -> Setting {
-        let setting = setting(sql);
-        match setting {
-            Setting::Once => self.once = true,
-            Setting::Kept if self.kept.len() == KEPT_MAX => return Setting::Pins,
-            Setting::Kept => {
-                let lower = sql.to_ascii_lowercase();
-                let has = |word: &str| lower.windows(word.len()).any(|window| window == word.as_bytes());
-                if has("sql_mode") {
-                    self.ansi_quotes = has("ansi");
-                }
-                if let Some(charset) = charset_named(&lower) {
-                    self.charset = Some(charset);
-                }
-                // What was said before is not said twice: pools set the same names again and again.
-                self.kept.retain(|kept| kept != sql);
-                self.kept.push(sql.to_vec());
-                self.version += 1;
-            }
-            Setting::Pins => {}
+    pub fn set(&mut self, sql: &[u8], modes: Modes) -> Setting {
+        let Some(assignments) = parse_set(sql, modes).filter(|_| sql.len() <= KEPT_BYTES_MAX) else {
+            return Setting::Pins;
+        };
+        let once = assignments.iter().filter(|assignment| assignment.scope == Scope::NextTransaction).count();
+        if once > 0 {
+            self.once = true;
+            // One that is both would be said again to the wrong transaction.
+            return if once == assignments.len() { Setting::Once } else { Setting::Pins };
         }
-        setting
+        if self.kept.len() == KEPT_MAX {
+            return Setting::Pins;
+        }
+        for assignment in &assignments {
+            if assignment.name == "sql_mode" {
+                let mode = value(sql, assignment).to_ascii_lowercase();
+                self.ansi_quotes = mode.windows(4).any(|window| window == b"ansi");
+            }
+            self.charset = charset_of(sql, assignment).or(self.charset);
+        }
+        // What was said before is not said twice: pools set the same names again and again.
+        self.kept.retain(|kept| kept != sql);
+        self.kept.push(sql.to_vec());
+        self.version += 1;
+        Setting::Kept
     }
 
     /// How this session's statements are read.
@@ -81,7 +84,7 @@ impl State {
             charset: self.charset.or_else(named).unwrap_or_default(),
             ansi_quotes: self.ansi_quotes,
             no_backslash_escapes: status.has(Status::NO_BACKSLASH_ESCAPES),
-            ignore_space: false,
+            ..Modes::default()
         }
     }
 }
@@ -101,44 +104,26 @@ pub fn used_database(sql: &[u8]) -> Option<Vec<u8>> {
     (text[3].is_ascii_whitespace() && name.iter().all(plain)).then(|| name.to_vec())
 }
 
-/// By its words alone: no call, no variable, no query may stand in it, and nothing of the whole server.
-fn setting(sql: &[u8]) -> Setting {
-    let lower = sql.to_ascii_lowercase();
-    if lower.len() > KEPT_BYTES_MAX || lower.iter().any(|byte| matches!(byte, b'(' | b'@' | b';' | b'\\' | b'#')) {
-        return Setting::Pins;
+/// The client's character set, where one is named.
+fn charset_of(sql: &[u8], assignment: &Assignment) -> Option<ClientCharset> {
+    if !matches!(assignment.name.as_str(), "names" | "character set" | "character_set_client") {
+        return None;
     }
-    let comment = lower.windows(2).any(|two| two == b"/*" || two == b"--");
-    let words: Vec<&[u8]> =
-        lower.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_').filter(|word| !word.is_empty()).collect();
-    match words.get(1).copied() {
-        _ if comment || words.first() != Some(&&b"set"[..]) => Setting::Pins,
-        Some(b"transaction") => Setting::Once,
-        Some(b"global" | b"persist" | b"persist_only" | b"password" | b"role" | b"default" | b"resource" | b"statement") => {
-            Setting::Pins
-        }
-        None => Setting::Pins,
-        // Further assignments may name a scope again.
-        _ if words.iter().skip(2).any(|word| matches!(*word, b"global" | b"persist" | b"persist_only")) => Setting::Pins,
-        _ => Setting::Kept,
-    }
+    let name = std::str::from_utf8(value(sql, assignment)).ok()?;
+    Some(ClientCharset::by_name(name.trim_matches(['\'', '"'])))
 }
 
-/// The client's character set, where a `SET` names one.
-fn charset_named(lower: &[u8]) -> Option<ClientCharset> {
-    let text = std::str::from_utf8(lower).ok()?;
-    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
-    words.next()?;
-    let name = match words.next()? {
-        "names" | "charset" | "character_set_client" => words.next()?,
-        "character" => words.nth(1)?,
-        _ => return None,
-    };
-    Some(ClientCharset::by_name(name))
+fn value<'a>(sql: &'a [u8], assignment: &Assignment) -> &'a [u8] {
+    sql.get(assignment.value.start..assignment.value.end).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn setting(sql: &[u8]) -> Setting {
+        State::default().set(sql, Modes::default())
+    }
 
     #[test]
     fn plain_values_are_kept_and_others_pin() {
@@ -146,8 +131,8 @@ mod tests {
             "set character_set_results = NULL", "set session transaction isolation level read committed"] {
             assert_eq!(setting(sql.as_bytes()), Setting::Kept, "{sql}");
         }
-        for sql in ["set @a = 1", "set global x = 1", "set x = 1, global y = 2", "set sql_mode = (select 1)", "set password = 'x'",
-            "set timestamp = unix_timestamp()", "set role r", "set /* x */ names utf8", "set", "select 1", "set x = @@y"] {
+        for sql in ["set global x = 1", "set x = 1, global y = 2", "set sql_mode = (select 1)", "set password = 'x'",
+            "set timestamp = unix_timestamp()", "set role r", "set", "select 1", "set x = @@y"] {
             assert_eq!(setting(sql.as_bytes()), Setting::Pins, "{sql}");
         }
         assert_eq!(setting(b"set transaction read only"), Setting::Once);
@@ -157,14 +142,14 @@ mod tests {
     fn the_same_said_again_takes_its_new_place_and_the_list_has_an_end() {
         let mut state = State::default();
         for sql in [&b"set a = 1"[..], b"set a = 2", b"set a = 1"] {
-            assert_eq!(state.set(sql), Setting::Kept);
+            assert_eq!(state.set(sql, Modes::default()), Setting::Kept);
         }
         assert_eq!(state.kept(), [b"set a = 2".to_vec(), b"set a = 1".to_vec()]);
         assert_eq!(state.version(), 3);
         for number in 0..KEPT_MAX {
-            state.set(format!("set b = {number}").as_bytes());
+            state.set(format!("set b = {number}").as_bytes(), Modes::default());
         }
-        assert_eq!(state.set(b"set c = 1"), Setting::Pins);
+        assert_eq!(state.set(b"set c = 1", Modes::default()), Setting::Pins);
     }
 
     #[test]
@@ -178,8 +163,8 @@ mod tests {
     #[test]
     fn a_session_is_read_by_the_charset_and_the_mode_that_it_has_set() {
         let mut state = State::default();
-        state.set(b"set names gbk");
-        state.set(b"set sql_mode = 'ansi_quotes'");
+        state.set(b"set names gbk", Modes::default());
+        state.set(b"set sql_mode = 'ansi_quotes'", Modes::default());
         let modes = state.modes(Dialect::MySql, 45, Status(Status::NO_BACKSLASH_ESCAPES.0));
         assert!(modes.charset == ClientCharset::Gbk && modes.ansi_quotes && modes.no_backslash_escapes);
         assert_eq!(State::default().modes(Dialect::MySql, 28, Status(0)).charset, ClientCharset::Gbk);

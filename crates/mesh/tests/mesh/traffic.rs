@@ -88,6 +88,57 @@ async fn a_conversation_with_tidb_is_the_same_through_the_mesh() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_statement_is_cancelled_by_the_number_that_its_client_knows() -> Result<()> {
+    let mysql = MySql::start(MySqlOptions::default()).await?;
+    for (group, relayed) in [(json!({}), true), (json!({"auth": "vault", "users": [{"name": "root"}]}), false)] {
+        let front = Front::start(&[mysql.port()], group).await?;
+        let (mut slow, mut killer) = (front.root().await?, front.root().await?);
+        let id = slow.id();
+        let waiting = tokio::spawn(async move {
+            let answer: Option<u32> = slow.query_first("select sleep(30)").await?;
+            Ok::<_, anyhow::Error>((answer, slow))
+        });
+        crate::support::until("the server sleeps", async || {
+            let asked = "select count(*) from information_schema.processlist where info = 'select sleep(30)'";
+            (mysql.query_one::<u64>(asked).await.ok()? == 1).then_some(())
+        })
+        .await?;
+        killer.query_drop(format!("KILL QUERY {id}")).await?;
+        // SLEEP says that it was woken by its answer.
+        let (answer, mut slow) = waiting.await??;
+        assert_eq!(answer, Some(1));
+        // The number of nobody is the server's to refuse.
+        assert!(killer.query_drop("kill 4000000000").await.is_err());
+        killer.query_drop(format!("kill {id}")).await?;
+        // The connection is gone. A session that can log in again does not notice.
+        let noticed = slow.query_drop("select 1").await.is_err();
+        assert_eq!(noticed, relayed);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn statements_are_counted_with_their_literals_left_out() -> Result<()> {
+    let mysql = MySql::start(MySqlOptions::default()).await?;
+    mysql.exec("create database shop; create table shop.t (id int primary key)").await?;
+    let front = Front::start(&[mysql.port()], json!({})).await?;
+    let mut conn = front.root().await?;
+    for id in 0..10 {
+        conn.query_drop(format!("insert into shop.t values ({id})")).await?;
+        let _: Vec<u32> = conn.exec("select id from shop.t where id < ?", (id + 1,)).await?;
+    }
+    assert!(conn.query_drop("insert into shop.t values (0)").await.is_err());
+    let list = front.mesh.digests();
+    let of = |text: &str| list.iter().find(|digest| digest.text == text).unwrap_or_else(|| panic!("{text} in {list:?}"));
+    let insert = of("INSERT INTO `shop` . `t` VALUES (?)");
+    assert_eq!((insert.calls, insert.errors, insert.rows), (11, 1, 0));
+    let select = of("SELECT `id` FROM `shop` . `t` WHERE `id` < ?");
+    assert_eq!((select.calls, select.errors, select.rows), (10, 0, 55));
+    assert!(select.p50_us > 0 && select.p99_us >= select.p50_us && select.max_us >= select.p99_us);
+    Ok(())
+}
+
+#[tokio::test]
 async fn packets_over_16_mib_pass_in_both_directions() -> Result<()> {
     let options =
         MySqlOptions { args: vec!["--max-allowed-packet=64M".into(), "--innodb-redo-log-capacity=256M".into()], ..MySqlOptions::default() };
