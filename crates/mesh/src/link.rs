@@ -10,6 +10,7 @@ use mysql::protocol::{
 };
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
@@ -20,6 +21,8 @@ pub const LOGIN_MAX: Duration = Duration::from_secs(10);
 /// Steps of a login: the longest exchange that is known takes four.
 const LOGIN_STEPS_MAX: usize = 16;
 
+static SERIALS: AtomicU64 = AtomicU64::new(1);
+
 /// A server's connection that has logged in.
 #[derive(Debug)]
 pub struct Link {
@@ -27,6 +30,8 @@ pub struct Link {
     pub capabilities: Capabilities,
     /// The server's own number of the connection, for KILL.
     pub connection_id: u32,
+    /// No other connection of this process has it.
+    pub serial: u64,
     /// The state of the session that was said on it.
     pub state_version: u64,
     /// The writes that this replica is known to have.
@@ -44,6 +49,7 @@ impl Link {
             wire,
             capabilities,
             connection_id,
+            serial: SERIALS.fetch_add(1, Ordering::Relaxed),
             state_version: 0,
             seen_writes: None,
             behind_until: None,
@@ -91,6 +97,7 @@ impl Link {
         let code = match command {
             Command::InitDatabase => 2,
             Command::ResetConnection => 0x1f,
+            Command::Prepare => 0x16,
             _ => 3,
         };
         let mut payload = vec![code];
@@ -104,6 +111,17 @@ impl Link {
 
     /// Reads the answer to one command that has no rows, and throws it away but for its end.
     pub async fn settled(&mut self, command: Command) -> Result<Option<Status>, SessionError> {
+        self.answered(command).await.map(|(status, _)| status)
+    }
+
+    /// Prepares a statement; its number.
+    pub async fn prepare(&mut self, sql: &[u8]) -> Result<u32, SessionError> {
+        self.send(Command::Prepare, sql).await?;
+        let (_, prepared) = self.answered(Command::Prepare).await?;
+        prepared.map(|(number, _)| number).ok_or_else(|| self.garbled("prepared statement"))
+    }
+
+    async fn answered(&mut self, command: Command) -> Result<(Option<Status>, Option<(u32, u16)>), SessionError> {
         let mut answer = Answer::to(command, self.capabilities);
         loop {
             let (consumed, step) = answer.advance(self.wire.held());
@@ -116,7 +134,7 @@ impl Link {
             }
             self.wire.consume(consumed);
             match step {
-                Step::Done(end) => return Ok(end.status),
+                Step::Done(end) => return Ok((end.status, answer.prepared())),
                 Step::File => return Err(self.garbled("answer")),
                 Step::More => {
                     if self.wire.fill().await.map_err(|e| self.lost(e))? == 0 {

@@ -11,9 +11,12 @@ use mysql::protocol::{Command, HEADER_BYTES, packet};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The connections of each session: the server's address, and its number there.
+/// A connection: its server's address, and the server's number of it.
+type Numbered = (String, u32);
+
+/// The connections of each session, by role.
 #[derive(Debug, Default)]
-pub struct Connections(Mutex<HashMap<u32, [Option<(String, u32)>; 2]>>);
+pub struct Connections(Mutex<HashMap<u32, [Option<Numbered>; 2]>>);
 
 impl Connections {
     fn note(&self, session: u32, role: Role, link: &Link) {

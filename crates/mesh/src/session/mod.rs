@@ -13,10 +13,11 @@ mod login;
 mod relay;
 mod route;
 mod state;
+mod statements;
 
 pub use login::{Entry, Newcomer, enter};
 pub use kill::Connections;
-use route::{Route, View, may_write, pins, route};
+use route::{Route, View, by_statement, may_write, pins, route};
 
 use crate::config::{AuthMode, Consistency, Role};
 use crate::digests::{Call, dialect};
@@ -30,17 +31,14 @@ use mysql::protocol::{Capabilities, Command, HEADER_BYTES, Status, payload_bytes
 use mysql::sql::{Kind, Modes, Scan, digest_text, scan};
 use relay::{Answered, Outcome};
 use state::{Setting, State};
+use statements::Statements;
 use serde::Serialize;
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
-
-/// Prepared statements whose digest a session remembers; a server holds as many for all of its clients.
-const PREPARED_MAX: usize = 16_384;
 
 /// Where a statement would go.
 #[derive(Clone, Debug, Serialize)]
@@ -99,8 +97,7 @@ pub struct Session {
     group: Arc<Group>,
     /// Of the group, among all.
     number: usize,
-    /// The digests of prepared statements, by their number.
-    prepared: HashMap<u32, u64>,
+    statements: Statements,
     identity: Identity,
     /// Its connections, by role.
     links: [Option<Link>; 2],
@@ -134,7 +131,7 @@ impl Session {
             thread,
             group,
             number,
-            prepared: HashMap::new(),
+            statements: Statements::default(),
             identity,
             links: [None, None],
             role: Role::Writer,
@@ -261,14 +258,17 @@ impl Session {
         let began = digests.then(Instant::now);
         let scan = self.look(head);
         let mut digest = scan.map(|scan| scan.digest).filter(|_| head.command == Command::Query);
-        if digests && matches!(head.command, Command::Execute | Command::CloseStatement) {
-            digest = self.prepared_digest(head);
+        if head.command == Command::Execute {
+            digest = self.statement(head).map(|statement| statement.digest);
         }
         self.role = self.decide(head, scan.as_ref()).role;
         if let Err(error) = self.connect().await {
             return self.refuse(head, &error).await;
         }
         let mut text = self.setting_text(head, scan.as_ref());
+        if head.command == Command::Prepare && self.can_split() {
+            text = self.text(head).map(<[u8]>::to_vec);
+        }
         if let Some(digest) = digest.or_else(|| scan.map(|scan| scan.digest))
             && text.is_none()
             && let Some(digests) = &self.shared.digests
@@ -276,9 +276,33 @@ impl Session {
         {
             text = self.text(head).map(<[u8]>::to_vec);
         }
+        let reads = head.command == Command::Execute && self.reads_by_statement(head);
         let kills = scan.is_some_and(|scan| scan.kind == Kind::Kill) || head.command == Command::ProcessKill;
-        if kills && self.kill(head).await? {
-            // It went on with the number that its server knows.
+        let went = match head.command {
+            _ if kills => self.kill(head).await?,
+            Command::Execute if self.can_split() => match self.execute(head).await {
+                Err(error) if self.role == Role::Replica => {
+                    tracing::debug!(error = crate::monitor::causes(&error), "an execution goes to the writer instead");
+                    self.links[Role::Replica as usize] = None;
+                    self.role = Role::Writer;
+                    if let Err(error) = self.connect().await {
+                        return self.refuse(head, &error).await;
+                    }
+                    self.execute(head).await?
+                }
+                sent => sent?,
+            },
+            _ => false,
+        };
+        if matches!(
+            head.command,
+            Command::LongData | Command::ResetStatement | Command::CloseStatement | Command::Execute
+        ) && !went
+        {
+            self.about_statement(head).await;
+        }
+        if went {
+            // It went on, changed.
         } else if let Err(error) = self.forward(head).await {
             return self.lost(Outcome::Lost { error, sequence: Some(1) }).await;
         }
@@ -288,10 +312,13 @@ impl Session {
         let before = self.status;
         let outcome = self.relay_answer(head.command).await?;
         let Outcome::Answered(answered) = outcome else { return self.lost(outcome).await };
+        if let (Command::Prepare, Some(scan), Some((number, parameters))) = (head.command, &scan, answered.prepared) {
+            self.learn(number, parameters, scan.digest, scan.is_safe_read() && self.can_split(), text.as_deref());
+        }
         if let Some(began) = began {
             self.count(head, scan.as_ref(), digest, text.as_deref(), began, &answered);
         }
-        self.settle(head, scan.as_ref(), text, before, answered.error);
+        self.settle(head, scan.as_ref(), text, before, answered.error, reads);
         Ok(())
     }
 
@@ -307,25 +334,12 @@ impl Session {
         self.state.modes(dialect(self.group.config.kind), self.identity.collation, self.status)
     }
 
-    /// Of an execution, or of a statement that is closed and then known no more.
-    fn prepared_digest(&mut self, head: Head) -> Option<u64> {
-        let payload = self.client.held().get(HEADER_BYTES + 1..HEADER_BYTES + 5)?;
-        let number = u32::from_le_bytes([payload[0], payload[1], payload[2], payload[3]]);
-        match head.command {
-            Command::CloseStatement => self.prepared.remove(&number),
-            _ => self.prepared.get(&number).copied(),
-        }
-    }
-
     /// Counts an answer under its statement, and remembers which statement a prepared one is.
     fn count(&mut self, head: Head, scan: Option<&Scan>, digest: Option<u64>, text: Option<&[u8]>, began: Instant, answered: &Answered) {
-        if let (Command::Prepare, Some(scan), Some(number)) = (head.command, scan, answered.prepared)
-            && self.prepared.len() < PREPARED_MAX
+        if let (Command::Prepare, Some(scan), Some(_)) = (head.command, scan, answered.prepared)
+            && let Some(digests) = &self.shared.digests
         {
-            self.prepared.insert(number, scan.digest);
-            if let Some(digests) = &self.shared.digests {
-                digests.learn(self.thread, self.number, scan.digest, || text.map(|sql| (sql.to_vec(), self.modes())));
-            }
+            digests.learn(self.thread, self.number, scan.digest, || text.map(|sql| (sql.to_vec(), self.modes())));
         }
         let (Some(digest), Some(digests)) = (digest, &self.shared.digests) else { return };
         let call = Call {
@@ -349,7 +363,11 @@ impl Session {
     }
 
     fn decide(&mut self, head: Head, scan: Option<&Scan>) -> Route {
-        let split = self.can_split() && head.command == Command::Query && !self.state.once;
+        let split = self.can_split() && !self.state.once;
+        if head.command == Command::Execute && self.reads_by_statement(head) {
+            return by_statement(View { split, status: self.status, pinned: self.pinned, last: self.role });
+        }
+        let split = split && head.command == Command::Query;
         if self.pinned.is_none() {
             self.pinned = pins(scan, self.text(head).unwrap_or_default());
         }
@@ -370,14 +388,23 @@ impl Session {
     }
 
     /// Takes from an answered command what the session has to know for the next.
-    fn settle(&mut self, head: Head, scan: Option<&Scan>, text: Option<Vec<u8>>, before: Status, error: bool) {
+    fn settle(
+        &mut self,
+        head: Head,
+        scan: Option<&Scan>,
+        text: Option<Vec<u8>>,
+        before: Status,
+        error: bool,
+        reads: bool,
+    ) {
         if self.role == Role::Replica || !self.can_split() {
             return;
         }
         if let Some(link) = &mut self.links[Role::Writer as usize] {
             link.has_statements |= head.command == Command::Prepare && !error;
         }
-        let is_statement = matches!(head.command, Command::Query | Command::Execute | Command::BulkExecute);
+        let is_statement = matches!(head.command, Command::Query | Command::Execute | Command::BulkExecute)
+            && !(head.command == Command::Execute && reads);
         if is_statement && may_write(scan) && self.group.config.consistency != Consistency::Off {
             self.writes += 1;
             self.group.writes.fetch_add(1, Ordering::Relaxed);
@@ -403,14 +430,19 @@ impl Session {
                     None => self.pinned = Some("database changed by text"),
                 }
             }
-            (Command::Query, Some(sql)) if scan.is_some_and(|scan| scan.kind == Kind::Set) => {
-                if self.state.set(&sql, self.modes()) == Setting::Pins {
-                    self.pinned = Some("setting that cannot be repeated");
-                }
+            (Command::Query, Some(sql))
+                if scan.is_some_and(|scan| scan.kind == Kind::Set)
+                    && self.state.set(&sql, self.modes()) == Setting::Pins =>
+            {
+                self.pinned = Some("setting that cannot be repeated");
             }
             (Command::ResetConnection, _) => {
                 self.state = State::default();
                 self.pinned = None;
+                self.forget_statements();
+                if let Some(link) = &mut self.links[Role::Writer as usize] {
+                    link.has_statements = false;
+                }
                 // The replica's connection has the old settings; a new one has none.
                 self.links[Role::Replica as usize] = None;
             }

@@ -15,8 +15,8 @@ pub(super) struct Answered {
     pub error: bool,
     pub rows: u64,
     pub bytes: u64,
-    /// The number of the statement that it prepared.
-    pub prepared: Option<u32>,
+    /// The number of the statement that it prepared, and of its parameters.
+    pub prepared: Option<(u32, u16)>,
 }
 
 /// How a relayed answer ended.
@@ -110,7 +110,7 @@ impl Session {
                 passed += consumed as u64;
                 match step {
                     Step::Done(_) => {
-                        let prepared = answer.prepared().map(|(number, _)| number);
+                        let prepared = answer.prepared();
                         let rows = answer.rows();
                         return Ok(Outcome::Answered(Answered { error: failed, rows, bytes: passed, prepared }));
                     }

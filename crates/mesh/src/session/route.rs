@@ -33,14 +33,9 @@ pub fn route(scan: Option<&Scan>, view: View) -> Route {
         return writer("not split");
     }
     let Some(scan) = scan else { return writer("not looked at") };
-    if view.status.has(Status::IN_TRANSACTION) {
-        return writer("in a transaction");
-    }
-    if !view.status.has(Status::AUTOCOMMIT) {
-        return writer("autocommit is off");
-    }
-    if let Some(reason) = view.pinned {
-        return writer(reason);
+    let free = by_statement(view);
+    if free.role == Role::Writer {
+        return free;
     }
     if scan.kind == Kind::Select || scan.kind == Kind::Show {
         let about_last = Flags::DIAGNOSTICS | Flags::FOUND_ROWS | Flags::ROW_COUNT;
@@ -49,6 +44,18 @@ pub fn route(scan: Option<&Scan>, view: View) -> Route {
         }
     }
     if scan.is_safe_read() { Route { role: Role::Replica, reason: "only reads" } } else { writer(why_not(scan)) }
+}
+
+/// Decides on the execution of a prepared statement that surely only reads.
+pub fn by_statement(view: View) -> Route {
+    let writer = |reason| Route { role: Role::Writer, reason };
+    match view.pinned {
+        _ if !view.split => writer("not split"),
+        _ if view.status.has(Status::IN_TRANSACTION) => writer("in a transaction"),
+        _ if !view.status.has(Status::AUTOCOMMIT) => writer("autocommit is off"),
+        Some(reason) => writer(reason),
+        None => Route { role: Role::Replica, reason: "only reads" },
+    }
 }
 
 fn why_not(scan: &Scan) -> &'static str {

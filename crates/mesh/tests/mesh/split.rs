@@ -86,6 +86,46 @@ async fn reads_go_to_the_replica_until_something_ties_the_session_to_its_writer(
 }
 
 #[tokio::test]
+async fn prepared_reads_go_to_the_replica_with_the_types_of_their_parameters() -> Result<()> {
+    let pair = Pair::start().await?;
+    pair.writer.exec("insert into shop.t values (1, 'one'), (2, 'two'), (3, 'three')").await?;
+    pair.replica.caught_up_with(&pair.writer).await?;
+    let front = pair.front("session").await?;
+    let mut conn = front.root().await?;
+    let read = conn.prep("select p.name, t.name from shop.place p, shop.t t where t.id = ? and t.name like ?").await?;
+    let write = conn.prep("update shop.t set name = concat(name, ?) where id = ?").await?;
+    let ask = async |conn: &mut Conn, id: u32| -> Result<Option<(String, String)>> {
+        Ok(conn.exec_first(&read, (id, "t%")).await?)
+    };
+    for _ in 0..3 {
+        assert_eq!(ask(&mut conn, 1).await?, None);
+        assert_eq!(ask(&mut conn, 2).await?, Some(("replica".into(), "two".into())));
+        conn.query_drop("begin").await?;
+        assert_eq!(ask(&mut conn, 3).await?, Some(("writer".into(), "three".into())));
+        conn.query_drop("commit").await?;
+    }
+    conn.exec_drop("select 1", ()).await?;
+    for round in 1..=20 {
+        conn.exec_drop(&write, ("!", 2)).await?;
+        let (at, name) = ask(&mut conn, 2).await?.unwrap_or_default();
+        assert_eq!(name, format!("two{}", "!".repeat(round)), "read at the {at}");
+    }
+    // The replica goes away and comes back: the statement is prepared there once more.
+    pair.replica.kill9();
+    assert_eq!(ask(&mut conn, 3).await?, Some(("writer".into(), "three".into())));
+    pair.replica.restart().await?;
+    pair.replica.exec("set global super_read_only = on").await?;
+    until("the replica is asked again", async || {
+        let place = ask(&mut conn, 3).await.ok()??.0;
+        (place == "replica").then_some(())
+    })
+    .await?;
+    conn.close(write).await?;
+    assert_eq!(place(&mut conn).await?, "replica");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_session_reads_its_own_writes_also_while_the_replica_stands_still() -> Result<()> {
     let pair = Pair::start().await?;
     let front = pair.front("session").await?;
