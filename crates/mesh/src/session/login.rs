@@ -1,5 +1,6 @@
 //! From an accepted socket to a session: the greeting, TLS, and who proves the password.
 
+use super::authenticate::{AuthRelay, Check, RELAY};
 use super::{Identity, Session};
 use crate::config::AuthMode;
 use crate::error::SessionError;
@@ -8,11 +9,7 @@ use crate::link::{self, Link, garbled};
 use crate::lot;
 use crate::shared::{Listener, Shared};
 use crate::wire::Wire;
-use mysql::protocol::{
-    AuthSwitch, CACHING_SHA2, CLEAR, Capabilities, Greeting, LoginRequest, NATIVE, ServerError, Status, TLS_REQUEST_BYTES,
-    encrypt_for, equal, fast_sha2, native, ok_packet, packet,
-};
-use std::io;
+use mysql::protocol::{CACHING_SHA2, Capabilities, Greeting, LoginRequest, Status, TLS_REQUEST_BYTES, ok_packet, packet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -21,9 +18,6 @@ use tokio::net::TcpStream;
 const LOGIN_MAX: Duration = Duration::from_secs(10);
 /// How long a client waits where no server has greeted us yet.
 const FIRST_SERVER_MAX: Duration = Duration::from_secs(5);
-/// Packets of one authentication; the longest that is known takes four from each side.
-const STEPS_MAX: usize = 16;
-
 /// What may be agreed on with a client, if its server can do it too. Left out is what belongs to one leg (TLS,
 /// compression) or changes answers in ways that are not followed here.
 const OFFERED: Capabilities = Capabilities(
@@ -57,9 +51,6 @@ const OFFERED: Capabilities = Capabilities(
         | Capabilities::MARIADB_EXTENDED_METADATA.0
         | Capabilities::MARIADB_BULK_RESULTS.0,
 );
-
-/// A plugin that no server has: each then asks for the account's own, with a salt of its own, which is what a relay needs.
-const RELAY: &[u8] = b"tidemill_relay";
 
 /// A socket that has just been accepted.
 pub struct Newcomer {
@@ -163,7 +154,7 @@ impl Door {
     async fn read_login(&mut self, offered: Capabilities) -> Result<LoginRequest, SessionError> {
         let mut payload = self.hear().await?;
         if payload.len() == TLS_REQUEST_BYTES {
-            let acceptor = self.listener.acceptor.clone().ok_or_else(|| refused(1043, "tidemill: this port has no TLS"))?;
+            let acceptor = self.listener.acceptor.clone().ok_or_else(|| super::authenticate::refused(1043, "tidemill: this port has no TLS"))?;
             self.client.start_tls(|stream| async move { acceptor.accept(stream).await }).await.map_err(SessionError::Client)?;
             payload = self.hear().await?;
         }
@@ -176,7 +167,7 @@ impl Door {
             });
         }
         if !login.capabilities.has(Capabilities::PLUGIN_AUTH | Capabilities::SECURE_CONNECTION) {
-            return Err(refused(1251, "tidemill: the client is too old: it cannot change its authentication"));
+            return Err(super::authenticate::refused(1251, "tidemill: the client is too old: it cannot change its authentication"));
         }
         // What was not offered was not agreed on, whatever the client says.
         login.capabilities = login.capabilities & offered;
@@ -191,30 +182,9 @@ impl Door {
         greeting: &Greeting,
         login: &LoginRequest,
     ) -> Result<Entry, SessionError> {
-        let name = String::from_utf8_lossy(&login.user).into_owned();
-        let user = group.config.users.iter().find(|user| user.name == name);
-        let (mut plugin, mut salt, mut proof) = (login.plugin.clone(), greeting.salt.clone(), login.proof.clone());
-        if plugin != CACHING_SHA2 && plugin != NATIVE {
-            let switch = AuthSwitch { plugin: CACHING_SHA2.to_vec(), salt: lot::salt() };
-            self.say(&switch.write()).await?;
-            proof = self.hear().await?;
-            (plugin, salt) = (switch.plugin, switch.salt);
-        }
-        // Some clients send an empty password as one zero byte.
-        let proof = if proof == [0] { Vec::new() } else { proof };
-        let password = user.map(|user| user.password.clone()).unwrap_or_default();
-        let expected = if plugin == NATIVE {
-            native(&salt, password.expose().as_bytes())
-        } else {
-            fast_sha2(&salt, password.expose().as_bytes())
-        };
-        if user.is_none() || !equal(&proof, &expected) {
-            return Err(SessionError::Denied { user: name });
-        }
-        if plugin == CACHING_SHA2 && !expected.is_empty() {
-            self.say(&[1, 3]).await?;
-        }
-        identity.password = Some(password);
+        let (plugin, salt) = (login.plugin.clone(), greeting.salt.clone());
+        let mut check = Check { client: &mut self.client, sequence: &mut self.sequence, group: &group };
+        identity.password = Some(check.run(&login.user, plugin, salt, login.proof.clone()).await?);
         let ok = ok_packet(self.sequence, Status::AUTOCOMMIT);
         self.client.write_all(&ok).await.map_err(SessionError::Client)?;
         Ok(Entry { identity, group, link: None, status: Status::AUTOCOMMIT })
@@ -227,37 +197,13 @@ impl Door {
         mut identity: Identity,
         login: &LoginRequest,
     ) -> Result<Entry, SessionError> {
-        let (backend, wire, greeting) = reach(&group).await?;
+        let (backend, mut wire, greeting) = reach(&group).await?;
         let missing = identity.capabilities.without(greeting.capabilities);
         if missing != Capabilities::default() {
             // A server that came after the greeting, and can do less than the others.
             return Err(garbled(&backend, "greeting of what the client was promised"));
         }
         identity.capabilities = identity.capabilities.without(Capabilities::TLS);
-        let mut relay = Relay { door: self, backend: backend.clone(), wire, salt: Vec::new(), plugin: Vec::new() };
-        let status = relay.run(&group, &identity, login, &greeting).await?;
-        let link = Link::new(relay.wire, identity.capabilities, greeting.connection_id, backend);
-        Ok(Entry { identity, group, link: Some(link), status })
-    }
-}
-
-/// A login that passes through.
-struct Relay<'a> {
-    door: &'a mut Door,
-    backend: Arc<Backend>,
-    wire: Wire,
-    salt: Vec<u8>,
-    plugin: Vec<u8>,
-}
-
-impl Relay<'_> {
-    async fn run(
-        &mut self,
-        group: &Group,
-        identity: &Identity,
-        login: &LoginRequest,
-        greeting: &Greeting,
-    ) -> Result<Status, SessionError> {
         let mut request = LoginRequest {
             capabilities: identity.capabilities,
             plugin: RELAY.to_vec(),
@@ -265,83 +211,12 @@ impl Relay<'_> {
             zstd_level: 0,
             ..login.clone()
         };
-        let mut sequence = link::secure(group, &self.backend, &mut self.wire, greeting, &mut request).await?;
-        let mut answer = request.write();
-        for _ in 0..STEPS_MAX {
-            self.wire.write_all(&packet(sequence, &answer)).await.map_err(|e| self.lost(e))?;
-            let (number, payload) = self.question().await?;
-            sequence = number.wrapping_add(1);
-            match payload.first() {
-                Some(0) => {
-                    self.door.say(&payload).await?;
-                    let reply = mysql::protocol::Reply::read(&payload, Capabilities(0));
-                    return Ok(reply.map(|reply| reply.status).unwrap_or(Status::AUTOCOMMIT));
-                }
-                Some(0xff) => {
-                    let error = ServerError::read(&payload).map_err(|_| garbled(&self.backend, "error"))?;
-                    return Err(SessionError::Server { address: self.backend.address.clone(), error });
-                }
-                Some(0xfe) => {
-                    let switch = AuthSwitch::read(&payload).map_err(|_| garbled(&self.backend, "change of authentication"))?;
-                    if switch.plugin == CLEAR && !(self.door.client.is_tls() && self.wire.is_tls()) {
-                        return Err(refused(2059, "tidemill: this account sends its password as it is, which needs TLS on both sides of the mesh"));
-                    }
-                    (self.plugin, self.salt) = (switch.plugin, switch.salt);
-                    self.door.say(&payload).await?;
-                    answer = self.door.hear().await?;
-                }
-                Some(1) => {
-                    self.door.say(&payload).await?;
-                    answer = self.door.hear().await?;
-                    if payload.get(1) == Some(&4) {
-                        (sequence, answer) = self.whole_password(sequence, answer).await?;
-                    }
-                }
-                _ => return Err(garbled(&self.backend, "step of a login")),
-            }
-        }
-        Err(garbled(&self.backend, "end of a login"))
+        let sequence = link::secure(&group, &backend, &mut wire, &greeting, &mut request).await?;
+        let mut relay = AuthRelay { client: &mut self.client, sequence: &mut self.sequence, wire: &mut wire, backend: &backend };
+        let status = relay.run(sequence, request.write()).await?;
+        let link = Link::new(wire, identity.capabilities, greeting.connection_id, backend);
+        Ok(Entry { identity, group, link: Some(link), status })
     }
-
-    /// The server's next packet; one that needs no answer is passed on at once.
-    async fn question(&mut self) -> Result<(u8, Vec<u8>), SessionError> {
-        loop {
-            let (number, payload) = self.wire.read_packet().await.map_err(|e| self.lost(e))?;
-            if payload != [1, 3] {
-                return Ok((number, payload));
-            }
-            self.door.say(&payload).await?;
-        }
-    }
-
-    /// The server wants the password itself, as the kind of each leg allows: within TLS as it is, otherwise encrypted for
-    /// the server's key.
-    async fn whole_password(&mut self, sequence: u8, answer: Vec<u8>) -> Result<(u8, Vec<u8>), SessionError> {
-        match (self.door.client.is_tls(), self.wire.is_tls()) {
-            (true, false) => {
-                self.wire.write_all(&packet(sequence, &[2])).await.map_err(|e| self.lost(e))?;
-                let (number, key) = self.wire.read_packet().await.map_err(|e| self.lost(e))?;
-                let password = answer.strip_suffix(&[0]).unwrap_or(&answer);
-                let key = key.get(1..).unwrap_or_default();
-                let encrypted =
-                    encrypt_for(key, &self.salt, password).map_err(|_| garbled(&self.backend, "key"))?;
-                Ok((number.wrapping_add(1), encrypted))
-            }
-            (false, true) => Err(refused(
-                1045,
-                "tidemill: the server asks for the whole password, and the connection to the mesh is not encrypted; log in with TLS once",
-            )),
-            _ => Ok((sequence, answer)),
-        }
-    }
-
-    fn lost(&self, source: io::Error) -> SessionError {
-        SessionError::Backend { address: self.backend.address.clone(), source }
-    }
-}
-
-fn refused(number: u16, reason: &str) -> SessionError {
-    SessionError::Refused { number, state: *b"HY000", reason: reason.to_owned() }
 }
 
 /// The group that a login belongs to.

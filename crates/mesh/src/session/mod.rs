@@ -7,6 +7,8 @@
 //! commands and answers through one leased buffer per direction. While a client is idle its session holds no buffer, and
 //! watches its servers: one that goes away is let go before the next command would be lost on it.
 
+mod authenticate;
+mod change;
 mod kill;
 mod links;
 mod login;
@@ -173,7 +175,7 @@ impl Session {
             }
             match head.command {
                 Command::Quit => return Ok(()),
-                Command::ChangeUser => return Err(unsupported("COM_CHANGE_USER")),
+                Command::ChangeUser => self.change_user(head).await?,
                 command if command.is_stream() => return self.stream().await,
                 _ => self.one(head).await?,
             }

@@ -118,6 +118,27 @@ async fn a_vault_checks_the_client_and_logs_in_as_it_or_as_its_account() -> Resu
 }
 
 #[tokio::test]
+async fn a_client_becomes_another_user_and_keeps_nothing_of_the_first() -> Result<()> {
+    use testkit::mysql_async::ChangeUserOpts;
+    let mysql = MySql::start(MySqlOptions::default()).await?;
+    mysql.exec("create user shop@'%' identified by 'secret'").await?;
+    let users = json!([{"name": "shop", "password": "secret"}, {"name": "root"}]);
+    for group in [json!({}), json!({"auth": "vault", "users": users, "read_write_split": true})] {
+        let front = Front::start(&[mysql.port()], group).await?;
+        let mut conn = front.root().await?;
+        conn.query_drop("set @mine = 1").await?;
+        let shop = ChangeUserOpts::new().with_user(Some("shop".into())).with_pass(Some("secret".into()));
+        conn.change_user(shop).await?;
+        assert!(who(&mut conn).await?.starts_with("shop@"));
+        assert_eq!(conn.query_first::<Option<i32>, _>("select @mine").await?, Some(None));
+        let wrong = ChangeUserOpts::new().with_user(Some("shop".into())).with_pass(Some("wrong".into()));
+        let denied = conn.change_user(wrong).await.unwrap_err().to_string();
+        assert!(denied.contains("Access denied for user 'shop'"), "{denied}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_port_that_requires_tls_lets_nobody_in_without() -> Result<()> {
     let mysql = MySql::start(MySqlOptions::default()).await?;
     let (_folder, mut listener) = certificate()?;

@@ -7,6 +7,7 @@
 mod answer;
 mod auth;
 mod capability;
+mod change_user;
 mod command;
 mod field;
 mod greeting;
@@ -16,6 +17,7 @@ mod reply;
 pub use answer::{Answer, End, Step, WHOLE_BYTES_MAX};
 pub use auth::{CACHING_SHA2, CLEAR, NATIVE, encrypt_for, equal, fast_sha2, native};
 pub use capability::Capabilities;
+pub use change_user::ChangeUser;
 pub use command::Command;
 pub use field::{FieldReader, Truncated, put_bytes, put_integer, put_text};
 pub use greeting::Greeting;
