@@ -20,14 +20,36 @@ const END_TABLE: &str = "zz_end";
 const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Writes both files.
+/// Writes all files.
 pub async fn run() -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flow/tests/corpus");
-    record(&folder.join("debezium.sql"), &folder.join("debezium-3.6.jsonl"), false).await?;
-    record(&folder.join("debezium-schemas.sql"), &folder.join("debezium-schemas-3.6.jsonl"), true).await
+    for (script, target, run) in [
+        ("debezium.sql", "debezium-3.6.jsonl", Run::default()),
+        ("debezium-schemas.sql", "debezium-schemas-3.6.jsonl", Run { schemas: true, transactions: false }),
+        (
+            "debezium-transactions.sql",
+            "debezium-transactions-3.6.jsonl",
+            Run { schemas: false, transactions: true },
+        ),
+        (
+            "debezium-transactions.sql",
+            "debezium-transactions-schemas-3.6.jsonl",
+            Run { schemas: true, transactions: true },
+        ),
+    ] {
+        record(&folder.join(script), &folder.join(target), run).await?;
+    }
+    Ok(())
 }
 
-async fn record(script: &Path, target: &PathBuf, schemas: bool) -> Result<()> {
+/// What a run asks of the connector beyond its defaults.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    schemas: bool,
+    transactions: bool,
+}
+
+async fn record(script: &Path, target: &PathBuf, run: Run) -> Result<()> {
     let script = fs::read_to_string(script)?;
     let (before, after) = script.split_once(STREAM_MARK).context("the script has no mark")?;
     let mysql = MySql::start(MySqlOptions::default()).await?;
@@ -35,7 +57,10 @@ async fn record(script: &Path, target: &PathBuf, schemas: bool) -> Result<()> {
     mysql.exec("CREATE DATABASE corpus").await?;
     statements(&mysql, before).await?;
     let mut connector = vec!["include.schema.changes=true".to_owned(), "skipped.operations=none".to_owned()];
-    if schemas {
+    if run.transactions {
+        connector.push("provide.transaction.metadata=true".to_owned());
+    }
+    if run.schemas {
         for side in ["key", "value"] {
             connector.push(format!("{side}.converter=org.apache.kafka.connect.json.JsonConverter"));
             connector.push(format!("{side}.converter.schemas.enable=true"));
@@ -48,6 +73,7 @@ async fn record(script: &Path, target: &PathBuf, schemas: bool) -> Result<()> {
     wait_for_end(&kafka, 2).await?;
     let mut lines = String::new();
     let mut topics = vec![TOPIC_PREFIX.to_owned()];
+    topics.extend(run.transactions.then(|| format!("{TOPIC_PREFIX}.transaction")));
     let created = script.lines().filter_map(|line| line.strip_prefix("CREATE TABLE corpus."));
     topics.extend(
         created.filter_map(|rest| rest.split(' ').next()).map(|t| format!("{TOPIC_PREFIX}.corpus.{t}")),

@@ -4,6 +4,7 @@
 use crate::formats::Format;
 use crate::formats::decode::MessageFormat;
 use crate::schedule::Schedule;
+use crate::transform::DedupStep;
 use crate::transform::process::config::{
     DateStep, DissectStep, GeoPointStep, GrokStep, JsonStep, LookupStep, SplitStep, UserAgentStep,
 };
@@ -390,6 +391,9 @@ pub enum TransformStep {
     GeoPoint(GeoPointStep),
     /// Tells browser, version, system and device from a `User-Agent`.
     UserAgent(UserAgentStep),
+    /// Leaves out rows that repeat one that came shortly before: `{key: [event_id], window: 10m}`. For tables that are only added
+    /// to: updates and deletes are left out too.
+    Dedup(DedupStep),
 }
 
 /// How a value is hidden.
@@ -466,6 +470,10 @@ pub struct FlowOptions {
     pub tombstones: bool,
     /// `kafka`: rows and progress in one transaction; consumers read with `isolation.level=read_committed`.
     pub exactly_once: bool,
+    /// `kafka`: a topic that is told where each transaction of the source begins and ends, and how many events of the flow it
+    /// has, as Debezium's `provide.transaction.metadata` does: `"{source}.transaction"`. With `format: debezium` each event
+    /// then names its place in its transaction. Made with one partition when it is missing. Not for `avro`. None by default.
+    pub transactions: Option<String>,
     /// `kafka`: how messages are compressed.
     pub compression: KafkaCodec,
     /// `elasticsearch`: the alias that searchers ask, with the table's documents behind it; `{source}`, `{db}` and `{table}`

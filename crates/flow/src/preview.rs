@@ -67,6 +67,11 @@ impl Previewer {
         }
     }
 
+    /// The next change will be this one.
+    pub fn begin(&mut self, from: u64) -> Result<(), ProduceError> {
+        self.producer.remember(from)
+    }
+
     fn shows(&self, change: &Change<'_>) -> bool {
         change.op != Op::Ddl && self.patterns.matches(&change.table.name)
     }

@@ -763,6 +763,7 @@ impl ChangeLister {
         let mut previewer = Previewer::new(journal, flow, mirror).map_err(|e| base::error::chain(&e))?;
         let newest = query.limit.unwrap_or(PREVIEW_CHANGES);
         let from = previewer.first_of_newest(journal, newest).map_err(|e| base::error::chain(&e))?;
+        previewer.begin(from).map_err(|e| base::error::chain(&e))?;
         let reader = journal.reader(from).map_err(|e| base::error::chain(&e))?;
         let left = if query.follow { query.limit.unwrap_or(u64::MAX) } else { newest };
         let printer: Printer =

@@ -341,8 +341,15 @@ impl Project {
                 }
             }
         }
+        let counted_apart = counted_apart(&self.flows);
+        let kept = self.node.journal.retention.map_or(crate::retention::AGE_DEFAULT, |span| span.0);
         for (name, flow) in &mut self.flows {
             let path = format!("flows/{name}.yaml");
+            if let Some(other) = counted_apart.get(name) {
+                let message =
+                    format!("`transactions` names the topic of the flow `{other}` too, which counts apart");
+                add(path.clone(), message, "give each flow a topic of its own".into());
+            }
             let outside = place_lookups(&dir, flow);
             let readable = outside.is_empty();
             for (index, message, hint) in outside {
@@ -408,6 +415,11 @@ impl Project {
                         "`key` is not supported with `format: avro`: the key is a record of the table's key";
                     add(path.clone(), message.into(), "remove `key`, or choose another format".into());
                 }
+                if flow.options.transactions.is_some() {
+                    let message =
+                        "`transactions` is not supported with `format: avro`: what it tells is JSON";
+                    add(path.clone(), message.into(), "choose another format, or remove it".into());
+                }
             }
             if flow.options.mark && (flow.options.ddl != DdlPolicy::Hold || flow.options.history) {
                 let message =
@@ -425,6 +437,20 @@ impl Project {
             }
             for (message, hint) in flow::nest::check(flow) {
                 add(path.clone(), message, hint);
+            }
+            for (index, step) in flow.transform.iter().enumerate() {
+                let TransformStep::Dedup(step) = step else { continue };
+                if step.window.0 > kept {
+                    let message = format!(
+                        "transform[{index}].dedup: its `window` is longer than the journal keeps changes: {}",
+                        Span(kept)
+                    );
+                    add(
+                        path.clone(),
+                        message,
+                        "raise `retention` in tidemill.yaml, or choose a shorter one".into(),
+                    );
+                }
             }
             for error in Transform::compile(flow).err().filter(|_| readable).unwrap_or_default() {
                 let hint = error.hint.clone();
@@ -562,6 +588,7 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
         ("topic_config", !options.topic_config.is_empty(), is_kafka),
         ("tombstones", options.tombstones, is_kafka),
         ("exactly_once", options.exactly_once, is_kafka),
+        ("transactions", options.transactions.is_some(), is_kafka),
         ("index", options.index.is_some(), is_search),
         ("id", options.id.is_some(), is_search),
         ("routing", options.routing.is_some(), is_search),
@@ -573,6 +600,20 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
         ("compression", options.compression != KafkaCodec::default(), is_kafka),
     ];
     given.into_iter().filter(|(_, given, known)| *given && !known).map(|(name, ..)| name).collect()
+}
+
+/// Flows whose topic of `transactions` is another flow's too, and that other one.
+fn counted_apart(flows: &BTreeMap<String, FlowConfig>) -> BTreeMap<String, String> {
+    let mut first: BTreeMap<(&str, String), &str> = BTreeMap::new();
+    let mut out = BTreeMap::new();
+    for (name, flow) in flows {
+        let Some(topic) = &flow.options.transactions else { continue };
+        let other = *first.entry((&flow.to, topic.replace("{source}", &flow.from))).or_insert(name);
+        if other != name {
+            out.insert(name.clone(), other.to_owned());
+        }
+    }
+    out
 }
 
 /// Why a kind of sink cannot keep its promise with a flow's format.

@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 fn tidemill(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
     command.args(args);
-    for name in ["INVENTORY_CONNECTOR", "CRM", "SHOP_CHANGES"] {
+    for name in ["INVENTORY_CONNECTOR", "CRM", "BANK", "SHOP_CHANGES"] {
         command.env(format!("{name}_PASSWORD"), "p@ss:word");
     }
     command.output().unwrap()
@@ -72,6 +72,11 @@ fn becomes(tool: &str, file: &str, secrets: &[&str]) {
 #[test]
 fn a_debezium_connector_becomes_a_project() {
     becomes("debezium", "debezium.json", &["s3cret-literal", "do-not-print-me"]);
+}
+
+#[test]
+fn a_debezium_connector_that_tells_transactions_becomes_a_flow_that_does() {
+    becomes("debezium", "debezium_transactions.json", &[]);
 }
 
 #[test]

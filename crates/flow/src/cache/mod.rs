@@ -157,6 +157,10 @@ impl Cache {
             let message = "`lookup` in a table answers by the mirror at the time of delivery".to_owned();
             return Err(unfit(message, "name a flow without it"));
         }
+        if transform.dedup().is_some() {
+            let message = "`dedup` leaves rows out by what came before them".to_owned();
+            return Err(unfit(message, "name a flow without `dedup`"));
+        }
         if transform.splits() {
             return Err(unfit("`split` makes several rows of one".into(), "name a flow without `split`"));
         }

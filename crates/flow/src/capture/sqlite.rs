@@ -630,15 +630,7 @@ impl Capture {
             status.lag_ms = 0;
             status.position.pos = Some(self.change_id as u64);
             let tables = self.tables.len() as u64;
-            status.snapshot = SnapshotStatus {
-                state: "done",
-                tables,
-                tables_done: tables,
-                rows,
-                rows_estimated: rows,
-                rows_per_second: 0,
-                holds_stream: None,
-            };
+            status.snapshot = SnapshotStatus::done(tables, rows);
         });
     }
 }

@@ -4,7 +4,7 @@ use super::{CaptureError, CaptureErrorKind};
 use crate::config::SnapshotMode;
 use crate::interruptions::Interruptions;
 use crate::mirror::MirrorStatus;
-use base::{Position, TopicPosition};
+use base::{Position, SnapshotProgress, TopicPosition};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,6 +59,35 @@ pub struct SnapshotStatus {
     pub rows_per_second: u64,
     /// The table without a key that is being read while every other change of the source waits.
     pub holds_stream: Option<String>,
+}
+
+impl SnapshotStatus {
+    /// All tables were read, or there is nothing to read before the changes.
+    pub fn done(tables: u64, rows: u64) -> Self {
+        Self {
+            state: "done",
+            tables,
+            tables_done: tables,
+            rows,
+            rows_estimated: rows,
+            rows_per_second: 0,
+            holds_stream: None,
+        }
+    }
+
+    /// As far as it is, by what the journal knows of it.
+    pub fn of(progress: &SnapshotProgress, done: bool) -> Self {
+        let tables = &progress.tables;
+        Self {
+            state: if done { "done" } else { "running" },
+            tables: tables.len() as u64,
+            tables_done: tables.values().filter(|table| table.done).count() as u64,
+            rows: progress.rows(),
+            rows_estimated: tables.values().map(|table| table.rows_estimated.max(table.rows)).sum(),
+            rows_per_second: 0,
+            holds_stream: None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
@@ -117,15 +146,7 @@ impl StatusCell {
             lag_ms: 0,
             lag_messages: None,
             skipped_messages: None,
-            snapshot: SnapshotStatus {
-                state: "done",
-                tables: 0,
-                tables_done: 0,
-                rows: 0,
-                rows_estimated: 0,
-                rows_per_second: 0,
-                holds_stream: None,
-            },
+            snapshot: SnapshotStatus::done(0, 0),
             quarantined: Vec::new(),
             mirror: None,
         };
@@ -137,18 +158,9 @@ impl StatusCell {
     pub fn recall(&self, state: &journal::State, mode: SnapshotMode) {
         let fresh = state.position.is_none() && mode == SnapshotMode::Initial;
         let running = fresh || !state.snapshot.is_done();
-        let tables = &state.snapshot.tables;
         self.update(|status| {
             status.state = if running { "snapshot" } else { "stream" };
-            status.snapshot = SnapshotStatus {
-                state: if running { "running" } else { "done" },
-                tables: tables.len() as u64,
-                tables_done: tables.values().filter(|t| t.done).count() as u64,
-                rows: state.snapshot.rows(),
-                rows_estimated: tables.values().map(|t| t.rows_estimated.max(t.rows)).sum(),
-                rows_per_second: 0,
-                holds_stream: None,
-            };
+            status.snapshot = SnapshotStatus::of(&state.snapshot, !running);
             status.position = PositionStatus::of(state.position.as_ref());
         });
     }

@@ -8,7 +8,7 @@ use crate::mirror::Mirror;
 use crate::mirror::read::ReadError;
 use crate::nest::{NestError, Touched};
 use crate::patterns::Patterns;
-use crate::transform::{EvalError, OutRow, TablePlan, Transform};
+use crate::transform::{EvalError, OutRow, TablePlan, Transform, dedup};
 use base::{Change, Ddl, Op, Table, TableName};
 use journal::{Journal, JournalError, Reader};
 use std::collections::{HashMap, HashSet};
@@ -168,6 +168,7 @@ impl Producer {
         let runtime = tokio::runtime::Handle::current();
         let mut seals = self.journal.watch();
         let result = (|| -> Result<(), ProduceError> {
+            self.remember(from)?;
             let mut reader = self.journal.reader(from)?;
             let mut epoch = self.journal.sealed().epoch;
             loop {
@@ -197,6 +198,38 @@ impl Producer {
         if let Err(error) = result {
             let _ = out.blocking_send(Err(error));
         }
+    }
+
+    /// For a flow with `dedup`: reads again what decides which rows from `from` on are repeats. Blocking.
+    pub fn remember(&mut self, from: u64) -> Result<(), ProduceError> {
+        let Some(dedup) = self.transform.dedup().map(Arc::clone) else { return Ok(()) };
+        dedup.begin();
+        let first = from.saturating_sub(dedup::CHANGES_MAX).max(self.journal.first_lsn()).max(1);
+        if first >= from {
+            return Ok(());
+        }
+        // Names that have gone since are nobody's claim.
+        let owners = self.owners.take();
+        let mut reader = self.journal.reader(first)?;
+        'reading: while let Some(chunk) = reader.next(READ_BYTES)? {
+            for change in chunk.changes() {
+                let change = change?;
+                if change.lsn >= from {
+                    break 'reading;
+                }
+                dedup.at(change.lsn, change.ts_ms);
+                // A definition that the rules did not fit had no row that went on.
+                match self.plan(&change.table) {
+                    Ok(Some(plan)) if empties(&change) => dedup.emptied(&plan.table().name),
+                    Ok(Some(plan)) if matches!(change.op, Op::Insert | Op::Read) => {
+                        let _ = change.after.map(|row| plan.apply(row));
+                    }
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+        self.owners = owners;
+        Ok(())
     }
 
     /// Reads to the journal's end; true when nobody listens any more.
@@ -362,6 +395,14 @@ impl Producer {
             tables.push(Arc::clone(&table));
         }
         let mut made = OutChange::of(change, table);
+        if let Some(dedup) = self.transform.dedup() {
+            dedup.at(change.lsn, change.ts_ms);
+            match change.op {
+                Op::Update | Op::Delete => return Ok(Converted::LeftOut),
+                Op::Truncate => dedup.emptied(&made.table.name),
+                Op::Insert | Op::Read | Op::Ddl => {}
+            }
+        }
         if change.op == Op::Truncate {
             made.before = plan.origin();
             out.push(made);
@@ -384,6 +425,12 @@ impl Producer {
     pub(super) fn take_ddl(&mut self, change: &Change<'_>, batch: &mut Produced) -> Result<(), ProduceError> {
         let Some(ddl) = &change.ddl else { return Ok(()) };
         let plan_before = ddl.before.as_ref().map(|table| self.plan(table)).transpose()?.flatten();
+        if let Some((dedup, plan)) =
+            self.transform.dedup().zip(plan_before.as_ref()).filter(|_| empties(change))
+        {
+            dedup.at(change.lsn, change.ts_ms);
+            dedup.emptied(&plan.table().name);
+        }
         self.release(ddl);
         let plan_after = ddl.after.as_ref().map(|table| self.plan(table)).transpose()?.flatten();
         let whose = |plan: Option<Arc<TablePlan>>| plan.and_then(|plan| plan.origin());
@@ -431,6 +478,11 @@ impl Producer {
         self.end_look()?;
         Ok(out)
     }
+}
+
+/// Whether the rows of the change's table end with it.
+fn empties(change: &Change<'_>) -> bool {
+    change.op == Op::Truncate || change.ddl.as_ref().is_some_and(|ddl| ddl.after.is_none())
 }
 
 /// Several rows of one.

@@ -6,7 +6,7 @@
 //! the commit stands for it).
 
 use super::debezium_schema::{self as schema, Kind};
-use super::record::Image;
+use super::record::{EventPlace, Image};
 use super::{Message, Record, comma, topic};
 use base::json::{enum_label, put_string, set_labels};
 use base::value::{days_of_date, format_timestamp};
@@ -55,10 +55,15 @@ pub(super) fn parts<'r, 'a>(record: &'r Record<'a>) -> Vec<Part<'r, 'a>> {
 
 pub fn messages(source: &str, record: &Record<'_>, schemas: bool) -> Vec<Message> {
     let topic = topic(source, record);
+    let mut events = 0;
     let message = |part: Part<'_, '_>| Message {
         topic: topic.clone(),
         key: part.key.and_then(|row| key_of(&topic, record, row, schemas)),
-        value: part.envelope.map(|envelope| value_of(source, &topic, record, &envelope, schemas)),
+        value: part.envelope.map(|envelope| {
+            let place = record.place.map(|first| first.behind(events));
+            events += 1;
+            value_of(source, &topic, record, &envelope, place, schemas)
+        }),
     };
     parts(record).into_iter().map(message).collect()
 }
@@ -90,6 +95,7 @@ fn value_of(
     topic: &str,
     record: &Record<'_>,
     envelope: &Envelope<'_, '_>,
+    place: Option<EventPlace>,
     schemas: bool,
 ) -> Vec<u8> {
     let Envelope { op, before, after } = envelope;
@@ -108,7 +114,17 @@ fn value_of(
     }
     out.extend_from_slice(b",\"source\":");
     put_source(&mut out, source, record);
-    write!(out, ",\"transaction\":null,\"op\":\"{op}\"").expect("memory");
+    out.extend_from_slice(b",\"transaction\":");
+    match record.txn.zip(place) {
+        Some((txn, EventPlace { total_order, data_collection_order })) => {
+            out.extend_from_slice(b"{\"id\":");
+            put_string(&mut out, &txn.id);
+            write!(out, ",\"total_order\":{total_order},\"data_collection_order\":{data_collection_order}}}")
+                .expect("memory");
+        }
+        None => out.extend_from_slice(b"null"),
+    }
+    write!(out, ",\"op\":\"{op}\"").expect("memory");
     let ms = record.ts_ms;
     let (us, ns) = finer(ms);
     write!(out, ",\"ts_ms\":{ms},\"ts_us\":{us},\"ts_ns\":{ns}}}").expect("memory");

@@ -14,7 +14,7 @@ pub mod json;
 mod maxwell;
 mod record;
 
-pub use record::Record;
+pub use record::{EventPlace, Record};
 
 use base::json::put_string;
 use schemars::JsonSchema;

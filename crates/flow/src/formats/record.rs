@@ -7,6 +7,24 @@ use base::{Change, Column, Ddl, Op, Table, Txn, ValueRef};
 /// The values of a row in column order; `None` for one that is absent from the image.
 pub type Image<'a> = Vec<Option<ValueRef<'a>>>;
 
+/// Where an event stands among those of its transaction, both from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventPlace {
+    pub total_order: u64,
+    /// Among those of its table.
+    pub data_collection_order: u64,
+}
+
+impl EventPlace {
+    /// The place of the event that follows `behind` others of the same change.
+    pub fn behind(self, behind: u64) -> Self {
+        Self {
+            total_order: self.total_order + behind,
+            data_collection_order: self.data_collection_order + behind,
+        }
+    }
+}
+
 /// One change.
 #[derive(Clone, Debug)]
 pub struct Record<'a> {
@@ -19,6 +37,8 @@ pub struct Record<'a> {
     pub before: Option<Image<'a>>,
     pub after: Option<Image<'a>>,
     pub ddl: Option<&'a Ddl>,
+    /// `debezium`: the place of the first event that this change makes, where the flow tells places.
+    pub place: Option<EventPlace>,
 }
 
 impl<'a> Record<'a> {
@@ -35,6 +55,7 @@ impl<'a> Record<'a> {
             before: image(change.before)?,
             after: image(change.after)?,
             ddl: change.ddl.as_deref(),
+            place: None,
         })
     }
 
@@ -53,6 +74,7 @@ impl<'a> Record<'a> {
             before: image(&change.before),
             after: image(&change.after),
             ddl: change.ddl.as_deref(),
+            place: None,
         }
     }
 

@@ -62,6 +62,7 @@ fn print_at(format: Format, op: Op, ts_ms: i64) -> String {
         before: if matches!(op, Op::Update | Op::Delete) { row(1, "-1.28") } else { None },
         after: if matches!(op, Op::Update | Op::Insert) { row(2, "-1.28") } else { None },
         ddl: None,
+        place: None,
     };
     let mut out = Vec::new();
     Encoder::new(format, "src", false).lines(&record, &mut out);

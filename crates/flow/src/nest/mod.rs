@@ -77,6 +77,13 @@ pub fn check(config: &FlowConfig) -> Vec<Mistake> {
         let hint = "split in a flow of its own".to_owned();
         out.push(("`nest` and `split` in one flow: a row would be several documents".to_owned(), hint));
     }
+    if config.transform.iter().any(|step| matches!(step, crate::config::TransformStep::Dedup(_))) {
+        let hint = "dedup in a flow of its own".to_owned();
+        out.push((
+            "`nest` and `dedup` in one flow: a document is written again when its rows change".to_owned(),
+            hint,
+        ));
+    }
     out
 }
 

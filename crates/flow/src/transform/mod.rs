@@ -2,11 +2,13 @@
 //!
 //! Compiled once a flow, planned once a table, applied once a row.
 
+pub mod dedup;
 mod expr;
 mod mask;
 mod plan;
 pub mod process;
 
+pub use dedup::{Dedup, DedupStep};
 pub use expr::function_names;
 pub use plan::{OutRow, TablePlan};
 
@@ -65,6 +67,8 @@ enum Step {
     Process(Process),
     Split(Split),
     Origin(String),
+    /// At most one in a flow: what a second one would be given depends on the first one's memory.
+    Dedup(Arc<Dedup>),
 }
 
 impl Transform {
@@ -120,6 +124,15 @@ impl Transform {
                 _ => None,
             });
         }
+        let dedups = flow.transform.iter().enumerate();
+        let mut dedups = dedups.filter(|(_, step)| matches!(step, TransformStep::Dedup(_)));
+        if let Some((index, _)) = dedups.nth(1) {
+            errors.push(TransformError {
+                path: format!("transform[{index}].dedup"),
+                message: "a flow has one `dedup`".into(),
+                hint: "name all columns in one `key`, or begin another flow".into(),
+            });
+        }
         let source = flow.from.clone();
         if errors.is_empty() { Ok(Self { source, routes, steps }) } else { Err(errors) }
     }
@@ -150,6 +163,14 @@ impl Transform {
     /// Ends it.
     pub fn end_look(&self) -> Result<(), ReadError> {
         self.table_lookups().try_for_each(Lookup::end)
+    }
+
+    /// The step that leaves out repeats.
+    pub fn dedup(&self) -> Option<&Arc<Dedup>> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Dedup(dedup) => Some(dedup),
+            _ => None,
+        })
     }
 
     /// Whether rows become several.
@@ -189,6 +210,9 @@ fn compile_process(step: &TransformStep) -> Option<Result<Step, (&'static str, S
         TransformStep::GeoPoint(step) => Ok(Step::Process(Process::geo_point(step))),
         TransformStep::UserAgent(step) => Ok(Step::Process(Process::user_agent(step))),
         TransformStep::Split(step) => Split::compile(step).map(Step::Split).map_err(named("split")),
+        TransformStep::Dedup(step) => {
+            Dedup::compile(step).map(|dedup| Step::Dedup(Arc::new(dedup))).map_err(named("dedup"))
+        }
         TransformStep::Filter(_)
         | TransformStep::Columns(_)
         | TransformStep::Rename(_)
@@ -345,6 +369,19 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_their_place() {
         for (steps, path, part) in [
+            (r#"[{"dedup":{"key":["nope"],"window":"10m"}}]"#, "transform[0].dedup", "no column `nope`"),
+            (r#"[{"dedup":{"key":[],"window":"10m"}}]"#, "transform[0].dedup", "names no column"),
+            (r#"[{"dedup":{"key":["id"],"window":"10ms"}}]"#, "transform[0].dedup", "less than a second"),
+            (
+                r#"[{"dedup":{"key":["id"],"window":"1h"}},{"dedup":{"key":["note"],"window":"1h"}}]"#,
+                "transform[1].dedup",
+                "one `dedup`",
+            ),
+            (
+                r#"[{"split":{"column":"note","separator":","}},{"dedup":{"key":["note"],"window":"1h"}}]"#,
+                "transform[1].dedup",
+                "behind a `split`",
+            ),
             (r#"[{"filter":"now() > 1"}]"#, "transform[0].filter", "replay"),
             (r#"[{"columns":["id"]},{"filter":"phone = 1"}]"#, "transform[1].filter", "no column `phone`"),
             (r#"[{"set":{"x":"1 +"}}]"#, "transform[0].set.x", "too early"),

@@ -1,5 +1,6 @@
 //! A flow's steps for one table at one version, and what they make of a row.
 
+use super::dedup::Dedup;
 use super::expr::{Condition, Output, Row, Scope, Slot};
 use super::mask::masked;
 use super::process::{Bound, Fate, Input, Split, SplitPlan};
@@ -54,6 +55,8 @@ enum PlannedStep {
     Split(Box<SplitPlan>),
     /// It takes the next computed slot.
     Origin(Value),
+    /// The columns of its key.
+    Dedup(Arc<Dedup>, Vec<Slot>),
 }
 
 /// How far the steps came with a row.
@@ -241,6 +244,20 @@ impl Planner<'_> {
                 self.split(split, &path("split"))?;
             }
             Step::Origin(name) => self.origin(name, &path("origin"))?,
+            Step::Dedup(dedup) => {
+                let path = || path("dedup");
+                self.refuse_behind_lookup(path)?;
+                if self.place.is_some() {
+                    return Err(TransformError {
+                        path: path(),
+                        message: "it stands behind a `split`, whose rows are parts of one".into(),
+                        hint: "put it before the split".into(),
+                    });
+                }
+                let slot = |name: &String| Ok(self.columns[self.find(name, path)?].0);
+                let slots = dedup.key.iter().map(slot).collect::<Result<_, TransformError>>()?;
+                self.steps.push(PlannedStep::Dedup(Arc::clone(dedup), slots));
+            }
         }
         if self.place.is_some() && self.origin.is_some() {
             return Err(TransformError {
@@ -482,6 +499,11 @@ impl TablePlan {
                 }
                 PlannedStep::Split(_) => return Ok(Reached::Split(index)),
                 PlannedStep::Origin(value) => computed.push(value.clone()),
+                PlannedStep::Dedup(dedup, slots) => {
+                    if !dedup.passes(&self.table.name, slots.iter().map(|slot| row.get(*slot))) {
+                        return Ok(Reached::LeftOut);
+                    }
+                }
             }
         }
         Ok(Reached::End)

@@ -332,6 +332,12 @@ impl Ends {
                 "`split` makes several rows of one, which are not compared yet".to_owned(),
             ));
         }
+        if flow.transform.iter().any(|step| matches!(step, TransformStep::Dedup(_))) {
+            return Err(unsupported(
+                "`dedup` leaves rows out by what came before them, which the source cannot be asked"
+                    .to_owned(),
+            ));
+        }
         if !flow.options.nest.is_empty() {
             return Err(unsupported(
                 "`nest` puts rows of several tables into a document, which are not compared yet".to_owned(),

@@ -17,7 +17,6 @@ const WITHOUT_COUNTERPART: &[(&str, &str)] = &[
     ("schema.history.internal", "not needed: the journal holds the table definitions"),
     ("database.history", "not needed: the journal holds the table definitions"),
     ("include.schema.changes", "there is no topic of schema changes"),
-    ("provide.transaction.metadata", "there is no topic of transactions"),
     ("signal.", "there are no signal tables: `tidemill flow resnapshot` reads tables anew"),
     ("incremental.snapshot.", "every snapshot is incremental and without locks"),
     ("snapshot.locking.mode", "not needed: snapshots take no locks"),
@@ -74,6 +73,8 @@ const TAKEN: &[&str] = &[
     "message.key.columns",
     "column.include.list",
     "column.exclude.list",
+    "provide.transaction.metadata",
+    "topic.transaction",
     "tasks.max",
     "schema.history.internal.kafka.bootstrap.servers",
     "database.history.kafka.bootstrap.servers",
@@ -109,6 +110,7 @@ pub fn plan(text: &str) -> Result<Plan, Failure> {
     sink(&mut plan, &get);
     flow(&mut plan, &get, prefix);
     columns(&mut plan, &config);
+    transactions(&mut plan, &get, prefix);
     leftovers(&mut plan, &config);
     Ok(plan)
 }
@@ -371,6 +373,25 @@ fn keys(plan: &mut Plan, get: &Get<'_>) {
         "message.key.columns",
         format!("`{list}`: give these tables a flow of their own, with `options: {{key: \"{{column}}\"}}`"),
     );
+}
+
+/// One flow counts what the connector counts; several would each count their own.
+fn transactions(plan: &mut Plan, get: &Get<'_>, prefix: &str) {
+    const SETTING: &str = "provide.transaction.metadata";
+    if get(SETTING) != Some("true") {
+        return;
+    }
+    if plan.sink.0.contains("schema_registry:") {
+        plan.note(SETTING, "there is no topic of transactions in `avro`");
+    } else if plan.hidden.is_empty() {
+        let topic = format!("{prefix}.{}", get("topic.transaction").unwrap_or("transaction"));
+        plan.flow.put("  transactions", &super::quoted(&topic));
+    } else {
+        plan.note(
+            SETTING,
+            "the tables are in several flows, which count apart: give each `options: {transactions: TOPIC}` of its own",
+        );
+    }
 }
 
 /// What hides columns must not be lost: a table that is named whole gets a flow with the steps that do the same; for any other

@@ -2,6 +2,7 @@
 
 use super::config::put_step_keys;
 use super::{NOTE, row};
+use flow::transform::dedup::EXAMPLE;
 use flow::transform::process::examples::{Answer, Cell, Example, LOOKUP_FILE, SECTIONS};
 use flow::transform::process::{DOCUMENT_BYTES_MAX, GROK_PATTERNS, TEXT_BYTES_MAX, TYPES};
 use std::fmt::Write;
@@ -39,7 +40,22 @@ pub fn page() -> String {
             put_patterns(&mut out);
         }
     }
+    put_dedup(&mut out);
     out
+}
+
+/// It looks at rows one after the other, and has its example in that form.
+fn put_dedup(out: &mut String) {
+    out.push_str("\n## `dedup`\n\n");
+    put_step_keys(out, "dedup");
+    out.push_str(
+        "\nRows one after the other under `dedup: {key: [event_id], window: 10m}`. [The guide](../guides/processing.md#leave-out-repeats) \
+         says more.\n\n| committed | `event_id` | |\n|---|---|---|\n",
+    );
+    for (minute, key, goes_on) in EXAMPLE {
+        let outcome = if goes_on { "goes on" } else { "left out" };
+        let _ = writeln!(out, "| 10:{minute:02} | `{key}` | {outcome} |");
+    }
 }
 
 const DATE_PATTERNS: &str = "

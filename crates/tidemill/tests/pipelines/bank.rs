@@ -4,13 +4,17 @@
 use crate::elasticsearch::documents;
 use crate::node::{Node, PATIENCE, mysql_source, sqlite_rows, streams};
 use crate::random::Rng;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use testkit::mysql_async::prelude::Queryable;
 use testkit::{
-    Kafka, KafkaOptions, MySql, MySqlOptions, OpenSearch, OpenSearchOptions, Redis, RedisOptions, SqlServer,
-    TiDb, TiDbOptions,
+    Kafka, KafkaOptions, MySql, MySqlOptions, Nats, NatsOptions, OpenSearch, OpenSearchOptions, Redis,
+    RedisOptions, SqlServer, TiDb, TiDbOptions,
 };
 
 const START_BALANCE: i64 = 1000;
@@ -365,4 +369,195 @@ async fn readers_of_other_sinks_see_rows_that_were_and_none_that_goes_back() {
     }
     let all_moves: Vec<Option<usize>> = bank.moves().into_iter().map(Some).collect();
     assert_eq!(seen, all_moves);
+}
+
+/// What a reader of a log makes of it, change by change.
+struct Replay<'a> {
+    bank: &'a Bank,
+    who: &'static str,
+    balances: BTreeMap<(String, u64), i64>,
+    /// Transfers, and the sum of their numbers.
+    transfers: (u64, u64),
+    /// The change that came last.
+    lsn: u64,
+    /// States that were looked at.
+    states: u64,
+}
+
+impl<'a> Replay<'a> {
+    fn new(bank: &'a Bank, who: &'static str) -> Self {
+        Self { bank, who, balances: BTreeMap::new(), transfers: (0, 0), lsn: 0, states: 0 }
+    }
+
+    /// Takes the next change of the log; where a transaction ends, the bank must have been so.
+    fn take(&mut self, line: &str) {
+        let change: Value = serde_json::from_str(line).unwrap();
+        let (lsn, row) = (change["lsn"].as_u64().unwrap(), &change["after"]);
+        assert_eq!(lsn, self.lsn + 1, "{}: each change once, and none left out", self.who);
+        self.lsn = lsn;
+        let table = change["table"].as_str().unwrap();
+        if table == "ledger" {
+            self.transfers.0 += 1;
+            self.transfers.1 += row["n"].as_u64().unwrap();
+        } else {
+            let account = (table.to_owned(), row["id"].as_u64().unwrap());
+            self.balances.insert(account, row["balance"].as_i64().unwrap());
+        }
+        if change["txn"]["last"] == true {
+            let money: i64 = self.balances.values().sum();
+            let number = |(table, id): &(String, u64)| {
+                id + 1 + if *table == TABLES[1] { self.bank.accounts } else { 0 }
+            };
+            let print: i64 =
+                self.balances.iter().map(|(account, balance)| number(account) as i64 * balance).sum();
+            let (count, sum) = self.transfers;
+            self.bank.check(self.who, &format!("{money} {print} {count} {sum}"));
+            self.states += 1;
+        }
+    }
+}
+
+/// Follows the files of a flow as they grow.
+#[derive(Default)]
+struct Lines {
+    /// The file at hand, and how far it was read.
+    at: (String, u64),
+    /// What was read of a line that was still being written.
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The whole lines that came since.
+    fn next(&mut self, folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> =
+            names.filter(|name| name.ends_with(".jsonl") && *name >= self.at.0).collect();
+        names.sort();
+        let mut lines = Vec::new();
+        for name in names {
+            if name != self.at.0 {
+                assert!(self.rest.is_empty(), "a finished file ends with a line's end: {}", self.at.0);
+                self.at = (name.clone(), 0);
+            }
+            let mut file = fs::File::open(folder.join(&name)).unwrap();
+            // What a crash tore is cut off: it is read again.
+            if file.metadata().unwrap().len() < self.at.1 {
+                self.at.1 -= self.rest.len() as u64;
+                self.rest.clear();
+            }
+            file.seek(SeekFrom::Start(self.at.1)).unwrap();
+            let mut bytes = std::mem::take(&mut self.rest);
+            self.at.1 += file.read_to_end(&mut bytes).unwrap() as u64;
+            let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            self.rest = bytes.split_off(end);
+            lines.extend(String::from_utf8(bytes).unwrap().lines().map(str::to_owned));
+        }
+        lines
+    }
+}
+
+/// The messages of a stream from a sequence on; none while the server is away.
+async fn messages_from(nats: &Nats, stream: &str, from: u64) -> Vec<String> {
+    let read = async {
+        let context = async_nats::jetstream::new(async_nats::connect(nats.url()).await.ok()?);
+        let mut stream = context.get_stream(stream).await.ok()?;
+        let last = stream.info().await.ok()?.state.last_sequence;
+        let mut out = Vec::new();
+        for sequence in from..=last.min(from + 500) {
+            let message = stream.get_raw_message(sequence).await.ok()?;
+            out.push(String::from_utf8(message.payload.to_vec()).unwrap());
+        }
+        Some(out)
+    };
+    read.await.unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_logs_that_take_whole_transactions_see_only_states_of_the_source() {
+    let (source, nats) =
+        tokio::try_join!(MySql::start(MySqlOptions::default()), Nats::start(NatsOptions::default())).unwrap();
+    let bank = Bank::open(&source, 60).await;
+    let mut node = Node::new(&[
+        ("sources/bank.yaml", mysql_source(&source.url(), "bank.*")),
+        ("sinks/log.yaml", format!("kind: nats\nurl: {}\n", nats.url())),
+        ("sinks/files.yaml", "kind: files\npath: ./out\n".into()),
+        (
+            "flows/to_log.yaml",
+            "from: bank\nto: log\noptions: {stream: BANK, subject: \"bank.{table}\"}\n".into(),
+        ),
+        ("flows/to_files.yaml", "from: bank\nto: files\noptions: {rotate_bytes: 100KiB}\n".into()),
+    ]);
+    node.start();
+    node.wait("the accounts are everywhere", |s| delivered(s, 2)).await;
+    let folder = node.path("out");
+    // Told to stop, they read once more what was delivered.
+    let everywhere = AtomicBool::new(false);
+    let in_files = async {
+        let (mut replay, mut lines) = (Replay::new(&bank, "files"), Lines::default());
+        loop {
+            let last = everywhere.load(Ordering::Relaxed);
+            lines.next(&folder).iter().for_each(|line| replay.take(line));
+            if last {
+                assert!(lines.rest.is_empty(), "the last line is whole");
+                return replay;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_log = async {
+        let (mut replay, mut next) = (Replay::new(&bank, "NATS"), 1);
+        loop {
+            let last = everywhere.load(Ordering::Relaxed);
+            let messages = messages_from(&nats, "BANK", next).await;
+            next += messages.len() as u64;
+            messages.iter().for_each(|message| replay.take(message));
+            if last && messages.is_empty() {
+                return replay;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let story = async {
+        bank.after(&node, 200).await;
+        for round in 0..3 {
+            node.kill9();
+            let now = bank.done.load(Ordering::Relaxed);
+            bank.after(&node, now + 100).await;
+            node.start();
+            if round > 0 {
+                nats.kill9();
+                nats.restart().await.unwrap();
+            }
+            let now = bank.done.load(Ordering::Relaxed);
+            bank.after(&node, now + 300).await;
+        }
+        // Behind, so that batches are large.
+        for flow in ["to_log", "to_files"] {
+            node.until("it pauses", || async { node.run(&["flow", "pause", flow]).0 == 0 }).await;
+        }
+        let now = bank.done.load(Ordering::Relaxed);
+        bank.after(&node, now + 2000).await;
+        node.kill9();
+        node.start();
+        for flow in ["to_log", "to_files"] {
+            node.until("it goes on", || async { node.run(&["flow", "resume", flow]).0 == 0 }).await;
+        }
+        bank.stop.store(true, Ordering::Relaxed);
+        node.until("the bank has closed", || async { bank.closed.load(Ordering::Relaxed) }).await;
+        let status = node.wait("all is delivered", |s| delivered(s, 2)).await;
+        assert!(status["flows"].as_array().unwrap().iter().all(|f| f["dead_letters"] == 0), "{status:#}");
+        everywhere.store(true, Ordering::Relaxed);
+        status
+    };
+    let all = async { tokio::join!(bank.trade(&source, 9, 4000), in_files, in_log, story) };
+    let ((), in_files, in_log, status) = tokio::time::timeout(3 * PATIENCE, all).await.unwrap();
+    let transfers = bank.done.load(Ordering::Relaxed);
+    println!("{transfers} transfers; states in files: {}, in the log: {}", in_files.states, in_log.states);
+    for replay in [&in_files, &in_log] {
+        assert_eq!(replay.transfers.0, transfers, "{}", replay.who);
+        assert_eq!(replay.states, transfers, "{}: a state after each transfer", replay.who);
+        assert_eq!(status["sources"][0]["lsn"], replay.lsn, "{}", replay.who);
+    }
+    assert!(fs::read_dir(&folder).unwrap().count() > 3, "the files were rotated");
 }

@@ -28,7 +28,7 @@ const SOURCE_DROPPED: [&str; 11] = [
     "snapshot",
 ];
 
-async fn statements(server: &MySql, script: &str) {
+pub async fn statements(server: &MySql, script: &str) {
     let mut conn = server.conn().await.unwrap();
     conn.query_drop("SET sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00', NAMES utf8mb4")
         .await
@@ -64,7 +64,7 @@ async fn ours(script: &str, schemas: bool) -> BTreeMap<String, Vec<Value>> {
     by_topic(&out)
 }
 
-fn by_topic(lines: &str) -> BTreeMap<String, Vec<Value>> {
+pub fn by_topic(lines: &str) -> BTreeMap<String, Vec<Value>> {
     let mut topics: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for line in lines.lines() {
         let record: Value = serde_json::from_str(line).unwrap();
@@ -76,7 +76,7 @@ fn by_topic(lines: &str) -> BTreeMap<String, Vec<Value>> {
 }
 
 /// Takes away what must differ; everything else is compared.
-fn comparable(record: &Value) -> Value {
+pub fn comparable(record: &Value) -> Value {
     let mut record = record.clone();
     let value = &mut record["value"];
     let has_schema = value["schema"].is_object();

@@ -359,15 +359,7 @@ impl Intake {
         status.advance(|status| {
             status.state = "stream";
             status.position = PositionStatus { pos: Some(self.requests), ..PositionStatus::default() };
-            status.snapshot = SnapshotStatus {
-                state: "done",
-                tables,
-                tables_done: tables,
-                rows: 0,
-                rows_estimated: 0,
-                rows_per_second: 0,
-                holds_stream: None,
-            };
+            status.snapshot = SnapshotStatus::done(tables, 0);
         });
     }
 }

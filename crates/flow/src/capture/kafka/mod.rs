@@ -392,15 +392,7 @@ fn show(source: &KafkaSource, intake: &Intake, topics: &Topics) {
         status.state = "stream";
         status.lag_ms = lag_ms;
         show_place(status, intake, topics);
-        status.snapshot = SnapshotStatus {
-            state: "done",
-            tables,
-            tables_done: tables,
-            rows: 0,
-            rows_estimated: 0,
-            rows_per_second: 0,
-            holds_stream: None,
-        };
+        status.snapshot = SnapshotStatus::done(tables, 0);
     });
     let name = source.name.to_string();
     metrics::gauge!(base::metrics::CAPTURE_LAG_MESSAGES, "source" => name.clone()).set(lag_messages as f64);

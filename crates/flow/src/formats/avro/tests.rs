@@ -115,6 +115,7 @@ fn record<'a>(
         before: image(before),
         after: image(after),
         ddl: None,
+        place: None,
     }
 }
 

@@ -107,6 +107,7 @@ fn messages(format: Format, schemas: bool, op: Op) -> Vec<crate::formats::Messag
         before: if matches!(op, Op::Update | Op::Delete) { image(old) } else { None },
         after: if matches!(op, Op::Update | Op::Insert | Op::Read) { image(new) } else { None },
         ddl: None,
+        place: None,
     };
     Encoder::new(format, "src", schemas).messages(&record)
 }

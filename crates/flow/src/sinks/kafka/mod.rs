@@ -1,16 +1,18 @@
 //! Kafka. Changes of a key go to one partition in order; progress is a record in the topic `tidemill_progress`.
 //!
 //! At least once by default: what was stored after the last progress record, which is at most a second old, comes again
-//! after a kill. With `exactly_once` rows and progress are one transaction, and a second publisher shuts out the first.
+//! after a kill. With `exactly_once` rows and progress are one transaction, and a second publisher shuts out the first. Where the
+//! source's transactions begin and end may be told in a topic of its own (`boundaries`).
 
 mod batch;
+mod boundaries;
 mod producer;
 mod progress;
 
 use crate::capture::kafka::consumer::Consumer;
 use crate::config::{FlowConfig, KafkaCodec};
 use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
-use crate::formats::{Encoder, Format, Message, Record, avro};
+use crate::formats::{Encoder, EventPlace, Format, Message, Record, avro};
 use crate::kafka::login;
 use crate::kafka::wire::{Cluster, WireError};
 use crate::schema_registry::{Registry, RegistryError};
@@ -18,6 +20,7 @@ use crate::sinks::json::reference;
 use async_trait::async_trait;
 use base::{Op, Secret, Table, TableName, Value};
 use batch::{Batch, Codec, partition_of};
+use boundaries::{Boundaries, TABLES_MAX, TooManyTables};
 use kafka_protocol::ResponseError;
 use producer::{Failed, Place, Publisher, TopicSettings};
 use std::collections::{HashMap, VecDeque};
@@ -42,6 +45,8 @@ const TRANSACTION_ROWS_MAX: usize = 1_000_000;
 const TRANSACTION_AGE_MAX: Duration = Duration::from_secs(60);
 /// Progress is stored at most so often without transactions.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// Stands for the change of a message that is of none.
+const OF_NO_CHANGE: usize = usize::MAX;
 
 pub struct KafkaSink {
     flow: String,
@@ -55,6 +60,8 @@ pub struct KafkaSink {
     exactly_once: bool,
     transaction_age_max: Duration,
     codec: Codec,
+    /// Where transactions begin and end, for a flow that tells it; always up to the progress of `open`.
+    boundaries: Option<Boundaries>,
     /// Not in `open`: what it said stays true.
     registry: Option<Registry>,
     open: Option<Open>,
@@ -105,6 +112,12 @@ impl Pending {
             last.push(change, message.key.as_deref(), message.value.as_deref(), headers);
         }
         self.bytes += size;
+    }
+
+    /// A message of no change, which says where a transaction begins or ends.
+    fn push_boundary(&mut self, message: &Message, partitions: usize) {
+        let partition = message.key.as_deref().map_or(0, |key| partition_of(key, partitions));
+        self.push((&message.topic, partition as i32), OF_NO_CHANGE, message, &[]);
     }
 
     /// The first batch of every partition.
@@ -182,6 +195,10 @@ impl KafkaSink {
                 KafkaCodec::Gzip => Codec::Gzip,
                 KafkaCodec::Zstd => Codec::Zstd,
             },
+            boundaries: options.transactions.as_ref().map(|topic| {
+                let schemas = options.schemas && options.format == Format::Debezium;
+                Boundaries::new(legal_topic(&topic.replace("{source}", source)), schemas)
+            }),
             registry,
             open: None,
         })
@@ -206,8 +223,7 @@ impl KafkaSink {
             .replace("{source}", &self.source)
             .replace("{db}", &table.name.db)
             .replace("{table}", &table.name.table);
-        let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-        let taken = named.chars().map(legal).take(TOPIC_CHARS_MAX).collect();
+        let taken = legal_topic(&named);
         (named, taken)
     }
 
@@ -220,6 +236,15 @@ impl KafkaSink {
         let first = open.topics.entry(topic.clone()).or_insert_with(|| (named.clone(), table.name.clone()));
         if first.0 != named {
             return Err(one_topic(&topic, &first.1, &table.name));
+        }
+        if self.boundaries.as_ref().is_some_and(|boundaries| boundaries.topic == topic) {
+            return Err(SinkError::Blocked {
+                message: format!(
+                    "rows of `{}` would go to `{topic}`, the topic of `transactions`",
+                    table.name
+                ),
+                hint: "give `transactions` a topic of its own".into(),
+            });
         }
         let made = open.publisher.partitions(&topic, &self.settings).await;
         let partitions = made.map_err(|error| self.explain(error))?;
@@ -278,7 +303,7 @@ impl KafkaSink {
             whole: None,
             again: false,
         };
-        self.messages(&change, None).ok()?.into_iter().next()
+        self.messages(&change, None, None).ok()?.into_iter().next()
     }
 
     /// Reads the cluster that this writes to.
@@ -287,8 +312,13 @@ impl KafkaSink {
     }
 
     /// The messages of a change: those of its format, and tombstones where the flow asks for them.
-    fn messages(&self, change: &OutChange, schemas: Option<avro::Ids>) -> Result<Vec<Message>, SinkError> {
-        let record = Record::of_out(change);
+    fn messages(
+        &self,
+        change: &OutChange,
+        schemas: Option<avro::Ids>,
+        place: Option<EventPlace>,
+    ) -> Result<Vec<Message>, SinkError> {
+        let record = Record { place, ..Record::of_out(change) };
         if let Some(ids) = schemas {
             let refused = |reason| SinkError::Row { lsn: change.lsn, reason };
             return avro::messages(&self.source, &record, ids).map_err(refused);
@@ -306,6 +336,7 @@ impl KafkaSink {
                 // In this shape a row that gets another key, also one of the flow's choice, goes and comes.
                 let (mut gone, mut come) = (old.clone(), record.clone());
                 (gone.op, come.op, come.before) = (Op::Delete, Op::Insert, None);
+                come.place = place.map(|place| place.behind(1));
                 messages = self.encoder.messages(&gone);
                 messages.extend(self.encoder.messages(&come));
             }
@@ -342,9 +373,31 @@ impl KafkaSink {
         Ok(messages)
     }
 
-    async fn send(&mut self, changes: &[&OutChange]) -> Result<(), SinkError> {
+    /// The partitions of the topic of boundaries. One, unless it was there: then each transaction is in one of them.
+    async fn boundary_partitions(&mut self, topic: &str) -> Result<usize, SinkError> {
+        let replication = self.settings.replication;
+        let settings = TopicSettings { partitions: Some(1), replication, ..TopicSettings::default() };
+        let made = match &mut self.open {
+            Some(open) => open.publisher.partitions(topic, &settings).await,
+            None => Err(WireError::broken("not connected")),
+        };
+        made.map_err(|error| self.explain(error))
+    }
+
+    /// Stores the messages of changes, and counts their events in `boundaries`, whose last transaction ends behind them if
+    /// `ends_txn`.
+    async fn send(
+        &mut self,
+        changes: &[&OutChange],
+        boundaries: &mut Option<Boundaries>,
+        ends_txn: bool,
+    ) -> Result<(), SinkError> {
         let mut pending = Pending::default();
         let mut last: Option<((u32, u32), Arc<Route>)> = None;
+        let boundary_partitions = match boundaries {
+            Some(boundaries) => self.boundary_partitions(&boundaries.topic).await?,
+            None => 0,
+        };
         if self.encoder.format == Format::Avro {
             // All schemas before the first row: one that is missing then leaves nothing half sent.
             let mut known = None;
@@ -356,6 +409,9 @@ impl KafkaSink {
             }
         }
         for (index, change) in changes.iter().enumerate() {
+            if let Some(ended) = boundaries.as_mut().and_then(|boundaries| boundaries.leave(change)) {
+                pending.push_boundary(&ended, boundary_partitions);
+            }
             let id = (change.table.id, change.table.version);
             let route = match &last {
                 Some((known, route)) if *known == id => Arc::clone(route),
@@ -366,7 +422,16 @@ impl KafkaSink {
             if let Some(txn) = &change.txn {
                 headers.push(("txn", txn.id.as_bytes()));
             }
-            for message in self.messages(change, route.schemas)? {
+            let place = boundaries.as_ref().and_then(|boundaries| boundaries.place(change));
+            let messages = self.messages(change, route.schemas, place)?;
+            if let Some(boundaries) = boundaries {
+                let events = messages.iter().filter(|message| message.value.is_some()).count() as u64;
+                let begun = boundaries.count(change, events).map_err(|TooManyTables| too_many_tables())?;
+                if let Some(begun) = begun {
+                    pending.push_boundary(&begun, boundary_partitions);
+                }
+            }
+            for message in messages {
                 let partition = message.key.as_deref().map_or(0, |key| partition_of(key, route.partitions));
                 pending.push((&route.topic, partition as i32), index, &message, &headers);
             }
@@ -374,6 +439,9 @@ impl KafkaSink {
             if pending.bytes >= PENDING_BYTES_MAX {
                 self.flush(&mut pending, changes).await?;
             }
+        }
+        if ends_txn && let Some(ended) = boundaries.as_mut().and_then(Boundaries::end) {
+            pending.push_boundary(&ended, boundary_partitions);
         }
         self.flush(&mut pending, changes).await
     }
@@ -404,7 +472,13 @@ impl KafkaSink {
                     continue;
                 }
                 let Some(change) = batch.first_change().and_then(|index| changes.get(index)) else {
-                    continue;
+                    return Err(SinkError::Blocked {
+                        message: format!(
+                            "the topic of `transactions` takes no message of {} bytes",
+                            batch.bytes()
+                        ),
+                        hint: "raise its max.message.bytes".into(),
+                    });
                 };
                 queue.push_front(self.by_reference(change, batch)?);
             }
@@ -426,8 +500,11 @@ impl KafkaSink {
         let value = reference(&self.source, change, refused.bytes());
         let key = refused.first_key();
         let (epoch, lsn) = (change.epoch.to_string(), change.lsn.to_string());
-        let headers: [(&str, &[u8]); 3] =
-            [("epoch", epoch.as_bytes()), ("lsn", lsn.as_bytes()), ("reference", b"true")];
+        let mut headers: Vec<(&str, &[u8])> =
+            vec![("epoch", epoch.as_bytes()), ("lsn", lsn.as_bytes()), ("reference", b"true")];
+        if let Some(txn) = &change.txn {
+            headers.push(("txn", txn.id.as_bytes()));
+        }
         let mut batch = Batch::default();
         batch.push(refused.first_change().unwrap_or(0), key, Some(&value), &headers);
         if batch.bytes() >= refused.bytes() {
@@ -447,7 +524,8 @@ impl KafkaSink {
     async fn note(&mut self, reached: Progress) -> Result<(), SinkError> {
         let Some(open) = &mut self.open else { return Err(self.explain(WireError::broken("not connected"))) };
         let mut batch = Batch::default();
-        let value = progress::value(open.journal, reached);
+        let counted = self.boundaries.as_ref().and_then(Boundaries::open);
+        let value = progress::value(open.journal, reached, counted);
         batch.push(0, Some(self.flow.as_bytes()), Some(&value), &[]);
         let place = (progress::TOPIC.to_owned(), 0);
         let stored = open.publisher.round(&[(place, batch)]).await;
@@ -474,7 +552,10 @@ impl KafkaSink {
         }
         let fresh: Vec<&OutChange> = batch.changes.iter().filter(|c| batch.redrive || c.lsn > done).collect();
         let starts = (!fresh.is_empty()).then(Instant::now);
-        self.send(&fresh).await?;
+        // What is tried again is of a transaction that has ended: it is no part of any count.
+        let mut boundaries = self.boundaries.clone().filter(|_| !batch.redrive);
+        self.send(&fresh, &mut boundaries, batch.ends_txn).await?;
+        self.boundaries = boundaries.or(self.boundaries.take());
         let Some(open) = &mut self.open else { return Ok(()) };
         open.began_at = open.began_at.or(starts);
         if !batch.redrive {
@@ -548,6 +629,13 @@ impl KafkaSink {
     }
 }
 
+fn too_many_tables() -> SinkError {
+    SinkError::Blocked {
+        message: format!("a transaction of the source has events of more than {TABLES_MAX} tables"),
+        hint: "leave `transactions` away, or give the tables to several flows".into(),
+    }
+}
+
 fn of_registry(error: RegistryError) -> SinkError {
     match error {
         RegistryError::Away(_) => SinkError::Unavailable { message: error.to_string() },
@@ -568,6 +656,12 @@ fn one_record(record: &str, first: &TableName, second: &TableName) -> SinkError 
             second.db
         ),
     }
+}
+
+/// A name as Kafka takes it.
+fn legal_topic(name: &str) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    name.chars().map(legal).take(TOPIC_CHARS_MAX).collect()
 }
 
 /// Rows of two tables with equal keys would overwrite each other in one topic, though the template keeps them apart.
@@ -597,7 +691,12 @@ impl Sink for KafkaSink {
             Ok((publisher, told))
         };
         let (publisher, told) = opened.await.map_err(|error| self.explain(error))?;
-        let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
+        let (told, counted) = told.unzip();
+        let (journal, progress) =
+            told.map_or_else(Default::default, |told: Standing| (told.journal, told.progress));
+        if let Some(boundaries) = &mut self.boundaries {
+            boundaries.resume(counted.flatten());
+        }
         self.open = Some(Open {
             publisher,
             journal,
@@ -615,6 +714,10 @@ impl Sink for KafkaSink {
 
     fn follow(&mut self, standing: Standing) {
         if let Some(open) = &mut self.open {
+            let elsewhere = (open.journal, open.progress) != (standing.journal, standing.progress);
+            if let Some(boundaries) = self.boundaries.as_mut().filter(|_| elsewhere) {
+                boundaries.resume(None);
+            }
             (open.journal, open.progress, open.noted) =
                 (standing.journal, standing.progress, standing.progress);
         }
@@ -675,7 +778,8 @@ mod tests {
     use testkit::{Kafka, KafkaOptions};
 
     fn sink(url: &str) -> KafkaSink {
-        let text = "{from: shop, to: broker, options: {exactly_once: true, partitions: 1}}";
+        let text =
+            "{from: shop, to: broker, options: {exactly_once: true, partitions: 1, transactions: ends}}";
         let config = serde_saphyr::from_str(text).unwrap();
         KafkaSink::new("copy", "shop", &Secret::new(url.to_owned()), None, &config).unwrap()
     }
@@ -701,7 +805,7 @@ mod tests {
             op: Op::Insert,
             table: Arc::new(table),
             ts_ms: 0,
-            txn: None,
+            txn: Some(base::Txn { id: "u:1".into(), index: lsn - 1, last: false }),
             before: None,
             after: Some(vec![Value::Int(lsn as i64)]),
             ddl: None,
@@ -739,7 +843,17 @@ mod tests {
         first.settle().await.unwrap();
         assert!(comes_to(3).await, "a flow that pauses leaves nothing open");
         drop(first);
-        let told = sink(&kafka.url()).open().await.unwrap();
+        let mut second = sink(&kafka.url());
+        let told = second.open().await.unwrap();
         assert_eq!(told, Some(Standing { journal: 7, progress: Progress { epoch: 1, lsn: 3 } }));
+        // Its counts went with its parts.
+        second.follow(told.unwrap());
+        second.apply(&SinkBatch { ends_txn: true, ..middle(4) }).await.unwrap();
+        assert!(comes_to(4).await);
+        let ends = kafka.messages("ends").await.unwrap();
+        let ends: Vec<serde_json::Value> =
+            ends.iter().map(|end| serde_json::from_str(end.value.as_ref().unwrap()).unwrap()).collect();
+        assert_eq!((ends.len(), &ends[0]["status"]), (2, &serde_json::json!("BEGIN")), "{ends:?}");
+        assert_eq!((&ends[1]["status"], &ends[1]["event_count"]), (&"END".into(), &4.into()), "{ends:?}");
     }
 }

@@ -1,5 +1,11 @@
 //! How far each flow is, in a compacted topic of the same cluster: the key is the flow's name.
+//!
+//! ```text
+//! {"journal":"00a1…","epoch":1,"lsn":42}         and, in the midst of a transaction whose events are counted,
+//! {"journal":"00a1…","epoch":1,"lsn":42,"open":{"id":"<GTID>","begins":40,"ts_ms":…,"events":2,"tables":{"shop.orders":2}}}
+//! ```
 
+use super::boundaries::Open;
 use super::producer::{Publisher, TopicSettings};
 use crate::deliver::sink::{Progress, Standing};
 use crate::kafka::records::committed;
@@ -34,6 +40,9 @@ struct Note {
     journal: String,
     epoch: u32,
     lsn: u64,
+    /// What was counted of the transaction that `lsn` is in the midst of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    open: Option<Open>,
 }
 
 /// Small segments, so that the compactor comes soon and little is read at a start.
@@ -45,16 +54,20 @@ pub fn settings(replication: Option<i16>) -> TopicSettings {
     TopicSettings { partitions: Some(1), replication, configs }
 }
 
-pub fn value(journal: u64, progress: Progress) -> Vec<u8> {
-    let note = Note { journal: format!("{journal:016x}"), epoch: progress.epoch, lsn: progress.lsn };
+pub fn value(journal: u64, progress: Progress, open: Option<&Open>) -> Vec<u8> {
+    let journal = format!("{journal:016x}");
+    let note = Note { journal, epoch: progress.epoch, lsn: progress.lsn, open: open.cloned() };
     serde_json::to_vec(&note).unwrap_or_default()
 }
 
-/// The last committed note of a flow. The topic must be there.
+/// The last committed note of a flow, and what it says of the transaction at hand. The topic must be there.
 ///
 /// Waits until every transaction that is open in the topic has ended: a broker that was killed may let us in before it has
 /// written what it had decided, and then the last note would be missed and its changes sent again.
-pub async fn read(publisher: &mut Publisher, flow: &str) -> Result<Option<Standing>, WireError> {
+pub async fn read(
+    publisher: &mut Publisher,
+    flow: &str,
+) -> Result<Option<(Standing, Option<Open>)>, WireError> {
     let first = offset(publisher, EARLIEST, READ_COMMITTED).await?;
     let written = offset(publisher, LATEST, READ_UNCOMMITTED).await?;
     let deadline = Instant::now() + SETTLE_MAX;
@@ -75,7 +88,7 @@ pub async fn read(publisher: &mut Publisher, flow: &str) -> Result<Option<Standi
             let note: Note = serde_json::from_slice(&value).map_err(|_| malformed())?;
             let journal = u64::from_str_radix(&note.journal, 16).map_err(|_| malformed())?;
             let progress = Progress { epoch: note.epoch, lsn: note.lsn };
-            return Ok(Some(Standing { journal, progress }));
+            return Ok(Some((Standing { journal, progress }, note.open)));
         }
         (end, step) = (from, step * 4);
     }
