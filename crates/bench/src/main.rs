@@ -9,6 +9,7 @@ mod corpus;
 mod elasticsearch;
 mod idle;
 mod kafka;
+mod mesh;
 mod report;
 mod sinks;
 mod tidemill;
@@ -47,6 +48,11 @@ usage: cargo xtask bench NAME [ARGS]
   sinks              one backlog into MySQL, Kafka, Redis and OpenSearch at once, and with the last of them frozen
     --rows N           rows of the backlog (300000)
     --runs N           how often (2)
+    --no-save          without a file in bench/results
+  mesh               point selects of sysbench: direct, through HAProxy, and through the SQL proxy with and without digests
+    --seconds N        of each measurement (8)
+    --runs N           how often each (2)
+    --idle N           idle connections whose memory is measured (2000; 0 leaves it out)
     --no-save          without a file in bench/results
   idle               memory at rest, and the time from process start to the first new change with many tables
     --tables N         (1000)
@@ -121,6 +127,16 @@ async fn run(words: &[String]) -> Result<()> {
             };
             flags.end()?;
             sinks::run(&options).await
+        }
+        "mesh" => {
+            let options = mesh::Options {
+                seconds: flags.value("--seconds", 8)?,
+                runs: flags.value("--runs", 2)?,
+                idle: flags.value("--idle", 2000)?,
+                save: !flags.has("--no-save"),
+            };
+            flags.end()?;
+            mesh::run(options).await
         }
         "idle" => {
             let tables = flags.value("--tables", 1000)?;

@@ -10,12 +10,13 @@ use crate::servers;
 use crate::step::{cargo, loud, step};
 
 /// What each benchmark needs, and the peers that it measures when they can be had.
-const NEEDS: [(&str, &[&str], &[&str]); 8] = [
+const NEEDS: [(&str, &[&str], &[&str]); 9] = [
     ("capture", &["mysql"], &["kafka", "debezium"]),
     ("kafka", &["mysql", "kafka"], &["debezium"]),
     ("elasticsearch", &["mysql", "opensearch"], &[]),
     ("apply", &["mysql"], &[]),
     ("sinks", &["mysql", "kafka", "redis", "opensearch"], &[]),
+    ("mesh", &["mysql", "haproxy", "sysbench"], &[]),
     ("idle", &["mysql", "nats"], &[]),
     ("debezium-corpus", &["mysql", "kafka", "debezium"], &[]),
     ("soak", &["mysql", "mariadb", "nats"], &[]),

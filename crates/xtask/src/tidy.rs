@@ -12,13 +12,14 @@ use crate::step::{step, workspace};
 /// `journal`, `mysql` and `catalog` are mechanisms that know nothing of each other, `flow` is a room that stands on
 /// them, `tidemill` wires all. `testkit`, `bench` and `xtask` judge the rest and must not lean on it: `bench` measures
 /// the program that users run, from outside.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("base", &[]),
     ("journal", &["base"]),
     ("mysql", &["base"]),
     ("catalog", &["base"]),
     ("flow", &["base", "journal", "mysql", "catalog"]),
-    ("tidemill", &["base", "journal", "mysql", "catalog", "flow"]),
+    ("mesh", &["base", "mysql"]),
+    ("tidemill", &["base", "journal", "mysql", "catalog", "flow", "mesh"]),
     ("testkit", &[]),
     ("bench", &["testkit"]),
     ("xtask", &[]),

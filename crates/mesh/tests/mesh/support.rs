@@ -65,13 +65,14 @@ impl Front {
 /// Waits until `condition` gives something.
 pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> Result<T> {
     let began = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
     loop {
+        tick.tick().await;
         if let Some(value) = condition().await {
             return Ok(value);
         }
         if began.elapsed() > PATIENCE {
             bail!("waited in vain until {what}");
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
