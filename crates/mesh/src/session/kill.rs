@@ -5,10 +5,10 @@
 
 use super::{Head, Session};
 use crate::config::Role;
-use crate::error::SessionError;
 use crate::link::Link;
 use mysql::protocol::{Command, HEADER_BYTES, packet};
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 
 /// A connection: its server's address, and the server's number of it.
@@ -48,7 +48,7 @@ impl Session {
     }
 
     /// Sends a `KILL` of a session on as one of its connection; `false` where it is none, or of nobody that is known.
-    pub(super) async fn kill(&mut self, head: Head) -> Result<bool, SessionError> {
+    pub(super) async fn kill(&mut self, head: Head) -> io::Result<bool> {
         let Some(link) = &self.links[self.role as usize] else { return Ok(false) };
         let address = link.backend().address.clone();
         let changed = match head.command {
@@ -65,8 +65,8 @@ impl Session {
             }),
         };
         let (Some(payload), Some(link)) = (changed, &mut self.links[self.role as usize]) else { return Ok(false) };
-        link.wire.write_all(&packet(0, &payload)).await.map_err(|error| link.lost(error))?;
-        self.client.consume(HEADER_BYTES + head.payload);
+        link.wire.write_all(&packet(0, &payload)).await?;
+        self.waiting = HEADER_BYTES + head.payload;
         Ok(true)
     }
 }

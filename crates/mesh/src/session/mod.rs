@@ -108,6 +108,10 @@ pub struct Session {
     status: Status,
     state: State,
     pinned: Option<&'static str>,
+    /// Bytes of the present command that are still held, until something of its answer has come.
+    waiting: usize,
+    /// A part of the present command is still to come from the client.
+    cut: bool,
     /// What the client is told in its next command's place.
     trouble: Option<SessionError>,
     /// Commands that may have written, since the session began.
@@ -140,6 +144,8 @@ impl Session {
             status,
             state: State::default(),
             pinned: None,
+            waiting: 0,
+            cut: false,
             trouble: None,
             writes: 0,
         };
@@ -264,56 +270,38 @@ impl Session {
             digest = self.statement(head).map(|statement| statement.digest);
         }
         self.role = self.decide(head, scan.as_ref()).role;
-        if let Err(error) = self.connect().await {
-            return self.refuse(head, &error).await;
-        }
-        let mut text = self.setting_text(head, scan.as_ref());
-        if head.command == Command::Prepare && self.can_split() {
-            text = self.text(head).map(<[u8]>::to_vec);
-        }
-        if let Some(digest) = digest.or_else(|| scan.map(|scan| scan.digest))
-            && text.is_none()
-            && let Some(digests) = &self.shared.digests
-            && !digests.knows(self.thread, self.number, digest)
-        {
-            text = self.text(head).map(<[u8]>::to_vec);
-        }
+        let text = self.wanted_text(head, scan.as_ref(), digest);
         let reads = head.command == Command::Execute && self.reads_by_statement(head);
         let kills = scan.is_some_and(|scan| scan.kind == Kind::Kill) || head.command == Command::ProcessKill;
-        let went = match head.command {
-            _ if kills => self.kill(head).await?,
-            Command::Execute if self.can_split() => match self.execute(head).await {
-                Err(error) if self.role == Role::Replica => {
-                    tracing::debug!(error = crate::monitor::causes(&error), "an execution goes to the writer instead");
-                    self.links[Role::Replica as usize] = None;
-                    self.role = Role::Writer;
-                    if let Err(error) = self.connect().await {
-                        return self.refuse(head, &error).await;
-                    }
-                    self.execute(head).await?
-                }
-                sent => sent?,
-            },
-            _ => false,
-        };
-        if matches!(
-            head.command,
-            Command::LongData | Command::ResetStatement | Command::CloseStatement | Command::Execute
-        ) && !went
-        {
-            self.about_statement(head).await;
-        }
-        if went {
-            // It went on, changed.
-        } else if let Err(error) = self.forward(head).await {
-            return self.lost(Outcome::Lost { error, sequence: Some(1) }).await;
-        }
-        if head.command.is_silent() {
-            return Ok(());
-        }
         let before = self.status;
-        let outcome = self.relay_answer(head.command).await?;
-        let Outcome::Answered(answered) = outcome else { return self.lost(outcome).await };
+        let answered = loop {
+            if let Err(error) = self.connect().await {
+                return self.refuse(head, &error).await;
+            }
+            let outcome = match self.send(head, kills).await {
+                Ok(()) if head.command.is_silent() => {
+                    self.take_command();
+                    return Ok(());
+                }
+                Ok(()) => self.relay_answer(head.command).await?,
+                Err(error) => Outcome::Lost { error, sequence: Some(1) },
+            };
+            match outcome {
+                Outcome::Answered(answered) => break answered,
+                // The client has nothing of the answer, and the buffer still has the question, which only reads.
+                Outcome::Lost { error, .. } if self.role == Role::Replica && self.waiting > 0 => {
+                    tracing::debug!(%error, "a read goes to the writer instead");
+                    self.shared.counters.moved.fetch_add(1, Ordering::Relaxed);
+                    self.links[Role::Replica as usize] = None;
+                    self.waiting = 0;
+                    self.role = Role::Writer;
+                }
+                lost @ Outcome::Lost { .. } => {
+                    self.take_command();
+                    return self.lost(lost).await;
+                }
+            }
+        };
         if let (Command::Prepare, Some(scan), Some((number, parameters))) = (head.command, &scan, answered.prepared) {
             self.learn(number, parameters, scan.digest, scan.is_safe_read() && self.can_split(), text.as_deref());
         }
@@ -322,6 +310,47 @@ impl Session {
         }
         self.settle(head, scan.as_ref(), text, before, answered.error, reads);
         Ok(())
+    }
+
+    /// Sends a command to the present server: as it is, or with the numbers and the types that the server knows it by.
+    async fn send(&mut self, head: Head, kills: bool) -> io::Result<()> {
+        let changed = match head.command {
+            _ if kills => self.kill(head).await?,
+            Command::Execute if self.can_split() => self.execute(head).await?,
+            _ => false,
+        };
+        if changed {
+            return Ok(());
+        }
+        if matches!(
+            head.command,
+            Command::LongData | Command::ResetStatement | Command::CloseStatement | Command::Execute
+        ) {
+            self.about_statement(head).await;
+        }
+        self.forward(head).await
+    }
+
+    /// The command's bytes have done what they were held for.
+    fn take_command(&mut self) {
+        self.client.consume(std::mem::take(&mut self.waiting));
+    }
+
+    /// The text, where it is needed once the answer has come: then the buffer has it no more.
+    fn wanted_text(&self, head: Head, scan: Option<&Scan>, digest: Option<u64>) -> Option<Vec<u8>> {
+        if self.can_split() {
+            let sets = scan.is_some_and(|scan| matches!(scan.kind, Kind::Set | Kind::Use));
+            if head.command == Command::InitDatabase {
+                let payload = self.client.held().get(HEADER_BYTES..HEADER_BYTES + head.payload)?;
+                return payload.get(1..).map(<[u8]>::to_vec);
+            }
+            if head.command == Command::Prepare || sets {
+                return self.text(head).map(<[u8]>::to_vec);
+            }
+        }
+        let digest = digest.or_else(|| scan.map(|scan| scan.digest))?;
+        let known = self.shared.digests.as_ref()?.knows(self.thread, self.number, digest);
+        if known { None } else { self.text(head).map(<[u8]>::to_vec) }
     }
 
     /// What the statement is, where it is one that can be seen whole and the answer matters.
@@ -374,19 +403,6 @@ impl Session {
             self.pinned = pins(scan, self.text(head).unwrap_or_default());
         }
         route(scan, View { split, status: self.status, pinned: self.pinned, last: self.role })
-    }
-
-    /// A `SET` whose text is wanted once it has been carried out: then the buffer has it no more.
-    fn setting_text(&self, head: Head, scan: Option<&Scan>) -> Option<Vec<u8>> {
-        let is_setting = scan.is_some_and(|scan| matches!(scan.kind, Kind::Set | Kind::Use)) || head.command == Command::InitDatabase;
-        if !is_setting || !self.can_split() {
-            return None;
-        }
-        let payload = self.client.held().get(HEADER_BYTES..HEADER_BYTES + head.payload)?;
-        match head.command {
-            Command::InitDatabase => payload.get(1..).map(<[u8]>::to_vec),
-            _ => self.text(head).map(<[u8]>::to_vec),
-        }
     }
 
     /// Takes from an answered command what the session has to know for the next.

@@ -41,6 +41,16 @@ impl Session {
     /// leaves the server with half of one, so that connection is closed too.
     pub(super) async fn forward(&mut self, head: Head) -> io::Result<()> {
         let Some(link) = &mut self.links[self.role as usize] else { return Err(io::ErrorKind::NotConnected.into()) };
+        let whole = HEADER_BYTES + head.payload;
+        if head.payload != PAYLOAD_MAX
+            && let Some(command) = self.client.held().get(..whole)
+        {
+            // It stays in the buffer until its answer begins: it may have to be asked once more, elsewhere.
+            self.waiting = whole;
+            return link.wire.write_all(command).await;
+        }
+        // From here on an error leaves the client in the midst of its command.
+        self.cut = true;
         let mut payload = head.payload;
         loop {
             let mut left = HEADER_BYTES + payload;
@@ -66,6 +76,7 @@ impl Session {
                 }
             }
             if payload != PAYLOAD_MAX {
+                self.cut = false;
                 return Ok(());
             }
             while self.client.held().len() < HEADER_BYTES {
@@ -105,6 +116,7 @@ impl Session {
                         link.state_version = self.state.version();
                     }
                 }
+                self.client.consume(std::mem::take(&mut self.waiting));
                 self.client.write_all(bytes).await.map_err(SessionError::Client)?;
                 link.wire.consume(consumed);
                 passed += consumed as u64;
@@ -166,17 +178,22 @@ impl Session {
     /// again: the client gets one error, and its session goes on where no part of an answer stands in the way.
     pub(super) async fn lost(&mut self, outcome: Outcome) -> Result<(), SessionError> {
         let Outcome::Lost { error, sequence } = outcome else { return Ok(()) };
-        let Some(link) = self.links[self.role as usize].take() else { return Ok(()) };
+        let Some(mut link) = self.links[self.role as usize].take() else { return Ok(()) };
+        // A server that closes in the midst of a long command may have said why.
+        let said = poll_fn(|cx| Poll::Ready(link.wire.poll_fill(cx).is_ready())).await
+            && link.wire.held().get(HEADER_BYTES) == Some(&0xff);
+        let own = said.then(|| link.wire.held().to_vec());
         let error = link.lost(error);
         drop(link);
         self.shared.counters.broken.fetch_add(1, Ordering::Relaxed);
         count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);
         self.status = Status::AUTOCOMMIT;
-        let Some(packet) = sequence.and_then(|sequence| error.packet(sequence)) else {
+        self.pinned = None;
+        let Some(packet) = sequence.and_then(|sequence| own.or_else(|| error.packet(sequence))) else {
             return Err(SessionError::Client(io::ErrorKind::ConnectionAborted.into()));
         };
         self.client.write_all(&packet).await.map_err(SessionError::Client)?;
-        if self.identity.password.is_none() {
+        if self.identity.password.is_none() || self.cut {
             return Err(SessionError::Client(io::ErrorKind::ConnectionAborted.into()));
         }
         Ok(())

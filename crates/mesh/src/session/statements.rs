@@ -6,9 +6,9 @@
 
 use super::{Head, Session};
 use crate::config::Role;
-use crate::error::SessionError;
 use mysql::protocol::{Capabilities, Command, HEADER_BYTES, PAYLOAD_MAX, packet};
 use std::collections::HashMap;
+use std::io;
 
 /// Statements that a session remembers; a server holds as many for all of its clients. One more is the writer's alone.
 const STATEMENTS_MAX: usize = 16_384;
@@ -135,8 +135,8 @@ impl Session {
     /// Sends an execution on, with the number and the types that its connection needs. `false` where it can go as it is.
     ///
     /// # Errors
-    /// Those of the connection, and of preparing the statement there.
-    pub(super) async fn execute(&mut self, head: Head) -> Result<bool, SessionError> {
+    /// Those of the connection. A replica that does not prepare the statement counts as lost: the writer answers instead.
+    pub(super) async fn execute(&mut self, head: Head) -> io::Result<bool> {
         let role = self.role;
         let Some(payload) = self.client.held().get(HEADER_BYTES..HEADER_BYTES + head.payload) else { return Ok(false) };
         let Some(statement) = number_of(payload).and_then(|number| self.statements.0.get_mut(&number)) else {
@@ -167,7 +167,13 @@ impl Session {
             let Some(sql) = &statement.sql else { return Ok(false) };
             number = match statement.replica {
                 Some((serial, number)) if serial == link.serial => number,
-                _ => link.prepare(sql).await?,
+                _ => match link.prepare(sql).await {
+                    Ok(number) => number,
+                    Err(error) => {
+                        self.waiting = HEADER_BYTES + head.payload;
+                        return Err(io::Error::other(error));
+                    }
+                },
             };
             statement.replica = Some((link.serial, number));
         }
@@ -179,8 +185,8 @@ impl Session {
         if payload.len() >= PAYLOAD_MAX {
             return Ok(false);
         }
-        link.wire.write_all(&packet(0, &payload)).await.map_err(|error| link.lost(error))?;
-        self.client.consume(HEADER_BYTES + head.payload);
+        self.waiting = HEADER_BYTES + head.payload;
+        link.wire.write_all(&packet(0, &payload)).await?;
         Ok(true)
     }
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use serde_json::json;
 use testkit::mysql_async::Conn;
 use testkit::mysql_async::prelude::Queryable;
-use testkit::{MySql, MySqlOptions};
+use testkit::{Fault, FaultProxy, MySql, MySqlOptions};
 
 /// A writer and a replica that follows it; a table on each says which of the two is asked.
 pub struct Pair {
@@ -30,11 +30,16 @@ impl Pair {
     }
 
     pub async fn front(&self, consistency: &str) -> Result<Front> {
+        self.front_by(consistency, self.replica.port()).await
+    }
+
+    /// The same with the replica reached by another port.
+    pub async fn front_by(&self, consistency: &str, replica: u16) -> Result<Front> {
         let group = json!({
             "auth": "vault", "users": [{"name": "root"}], "monitor": {"user": "monitor"},
             "read_write_split": true, "consistency": consistency,
         });
-        let front = Front::start(&[self.replica.port(), self.writer.port()], group).await?;
+        let front = Front::start(&[replica, self.writer.port()], group).await?;
         until("both servers are known", async || {
             let status = front.mesh.status();
             let backends = &status.groups[0].backends;
@@ -122,6 +127,35 @@ async fn prepared_reads_go_to_the_replica_with_the_types_of_their_parameters() -
     .await?;
     conn.close(write).await?;
     assert_eq!(place(&mut conn).await?, "replica");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_read_whose_replica_dies_before_it_answers_is_answered_by_the_writer() -> Result<()> {
+    let pair = Pair::start().await?;
+    let proxy = FaultProxy::start(pair.replica.addr()).await?;
+    let front = pair.front_by("session", proxy.port()).await?;
+    let (mut text, mut prepared) = (front.root().await?, front.root().await?);
+    let statement = prepared.prep("select name from shop.place where name <> ?").await?;
+    assert_eq!(place(&mut text).await?, "replica");
+    assert_eq!(prepared.exec_first::<String, _, _>(&statement, ("x",)).await?.as_deref(), Some("replica"));
+    proxy.set(Fault::Unanswered).await;
+    let asked = tokio::spawn(async move {
+        let at = place(&mut text).await?;
+        Ok::<_, anyhow::Error>((at, place(&mut text).await?))
+    });
+    let executed = tokio::spawn(async move {
+        Ok::<_, anyhow::Error>(prepared.exec_first::<String, _, _>(&statement, ("y",)).await?)
+    });
+    until("the questions are on their way", async || {
+        // The monitor's goes unanswered too, by then.
+        let status = front.mesh.status();
+        status.groups[0].backends.iter().any(|b| b.error.is_some()).then_some(())
+    })
+    .await?;
+    proxy.set(Fault::Cut).await;
+    assert_eq!(asked.await??, ("writer".to_owned(), "writer".to_owned()));
+    assert_eq!(executed.await??.as_deref(), Some("writer"));
     Ok(())
 }
 
