@@ -1,6 +1,6 @@
 //! `mesh.yaml`: where clients come in, and which servers stand behind.
 
-use base::{ByteSize, Secret};
+use base::{ByteSize, Secret, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The SQL proxy.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MeshConfig {
     /// Where clients connect.
@@ -23,6 +23,10 @@ pub struct MeshConfig {
     #[serde(default = "yes")]
     #[schemars(extend("default" = true))]
     pub digests: bool,
+    /// Statements that take longer are listed by `tidemill mesh slow`, the latest thousand, their literals left out. Needs `digests`.
+    #[serde(default = "slow_over")]
+    #[schemars(with = "String", extend("default" = "1s"))]
+    pub slow: Span,
     /// Threads that carry sessions; each session stays on one. As many as there are processors by default.
     #[serde(default)]
     pub threads: Option<usize>,
@@ -263,6 +267,10 @@ pub struct LimitsConfig {
     /// Sessions at once; one more gets error 1040.
     #[schemars(extend("default" = 10_000))]
     pub sessions: Option<usize>,
+}
+
+fn slow_over() -> Span {
+    Span(std::time::Duration::from_secs(1))
 }
 
 fn yes() -> bool {

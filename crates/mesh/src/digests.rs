@@ -224,6 +224,14 @@ impl Digests {
         table.entries.entry(key).or_insert_with(|| Entry::new(group, text_of(&sql, modes))).add(call);
     }
 
+    /// The text of a statement that has been counted, and its name in the list.
+    pub fn named(&self, thread: usize, group: usize, digest: u64) -> (String, String) {
+        let table = self.tables[thread].lock().unwrap_or_else(PoisonError::into_inner);
+        let key = key(group, digest);
+        let text = table.entries.get(&key).map(|entry| entry.text.to_string()).unwrap_or_default();
+        (format!("{key:016x}"), text)
+    }
+
     /// All statements of all threads, those that took the most time first.
     pub fn list(&self) -> Vec<DigestStatus> {
         let mut all: HashMap<u64, Entry> = HashMap::new();

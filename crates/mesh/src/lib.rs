@@ -17,6 +17,7 @@ mod monitor;
 mod reach;
 mod session;
 mod shared;
+mod slow;
 mod status;
 mod tls;
 mod wire;
@@ -29,12 +30,14 @@ pub use digests::DigestStatus;
 pub use error::MeshError;
 pub use reach::{Met, reach};
 pub use session::Explanation;
+pub use slow::SlowStatement;
 pub use status::{BackendStatus, GroupStatus, ListenerStatus, MeshStatus};
 
 use crate::core::Core;
 use crate::digests::Digests;
 use crate::group::Group;
 use crate::shared::{Listener, Shared};
+use crate::slow::SlowList;
 use crate::tls::{Acceptor, Connector};
 use base::ByteSize;
 use std::collections::BTreeMap;
@@ -80,6 +83,7 @@ impl Mesh {
                 let kinds = groups.values().map(|group| (group.name.clone(), group.config.kind)).collect();
                 Digests::new(threads, kinds)
             }),
+            SlowList::new(config.slow.0),
             config.limits.sessions.unwrap_or(SESSIONS_MAX),
             usize::try_from(memory).unwrap_or(usize::MAX),
         ));
@@ -119,6 +123,11 @@ impl Mesh {
     /// Statements with their literals left out, those that took the most time first; empty with `digests: false`.
     pub fn digests(&self) -> Vec<DigestStatus> {
         self.shared.digests.as_ref().map(Digests::list).unwrap_or_default()
+    }
+
+    /// The latest statements that took long, the newest first.
+    pub fn slow(&self) -> Vec<SlowStatement> {
+        self.shared.slow.list()
     }
 
     /// Where a fresh session of a group would send a statement, and why; `None` where there is no such group.

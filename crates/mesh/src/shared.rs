@@ -3,6 +3,7 @@
 use crate::digests::Digests;
 use crate::group::Group;
 use crate::session::Connections;
+use crate::slow::SlowList;
 use crate::tls::Acceptor;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub struct Shared {
     pub connections: Connections,
     /// Absent where nobody wants them.
     pub digests: Option<Digests>,
+    pub slow: SlowList,
     pub sessions_max: usize,
     pub memory_bytes_max: usize,
     /// No session begins anything new.
@@ -54,10 +56,11 @@ pub struct Shared {
 const FIRST_ID: u32 = 0x8000_0000;
 
 impl Shared {
-    pub fn new(groups: Vec<Arc<Group>>, digests: Option<Digests>, sessions_max: usize, memory_bytes_max: usize) -> Self {
+    pub fn new(groups: Vec<Arc<Group>>, digests: Option<Digests>, slow: SlowList, sessions_max: usize, memory_bytes_max: usize) -> Self {
         Self {
             groups,
             digests,
+            slow,
             counters: Counters::default(),
             connections: Connections::default(),
             sessions_max,

@@ -77,7 +77,7 @@ pub struct Route {
     handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 18] = [
+pub const ROUTES: [Route; 19] = [
     Route {
         method: "GET",
         path: "/",
@@ -144,6 +144,14 @@ pub const ROUTES: [Route; 18] = [
         what: "Statements with their literals left out, the costliest first: digest, group, text, calls, errors, rows, bytes, \
                `on_replica`, `total_ms`, `p50_us`, `p95_us`, `p99_us`, `max_us`. Query: `limit` = how many, all by default.",
         handler: || get(crate::mesh::digests),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/mesh/slow",
+        shown: "/api/v1/mesh/slow",
+        what: "The latest statements that took longer than `slow`, the newest first, their literals left out: `at_ms`, group, user, \
+               database, server, `elapsed_us`, rows, bytes, error, digest, text. Query: `limit` = how many, all by default.",
+        handler: || get(crate::mesh::slow),
     },
     Route {
         method: "POST",

@@ -64,6 +64,12 @@ pub enum MeshVerb {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
+    /// The latest statements that took long, the newest first.
+    Slow {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
     /// Tell where a fresh session would send a statement, and why.
     Explain {
         /// The statement.
@@ -104,6 +110,11 @@ pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> 
         MeshVerb::Digests { limit } => {
             let list = node.get(&format!("/api/v1/mesh/digests?limit={limit}")).await?;
             if json { println!("{list}") } else { print_digests(&list) }
+            return Ok(());
+        }
+        MeshVerb::Slow { limit } => {
+            let list = node.get(&format!("/api/v1/mesh/slow?limit={limit}")).await?;
+            if json { println!("{list}") } else { print_slow(&list) }
             return Ok(());
         }
         MeshVerb::Explain { sql, group } => {
@@ -154,19 +165,12 @@ fn print_status(status: &Value) {
 }
 
 fn print_digests(list: &Value) {
-    /// What a terminal's line has left beside the numbers.
-    const TEXT_CHARS_MAX: usize = 80;
     let heads = ["CALLS", "ERRORS", "ROWS", "TOTAL", "P50", "P95", "P99", "MAX", "GROUP", "STATEMENT"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for digest in list.as_array().into_iter().flatten() {
         let micros = |key: &str| {
             let micros = digest[key].as_f64().unwrap_or_default();
             if micros < 10_000.0 { format!("{:.2} ms", micros / 1e3) } else { format!("{:.0} ms", micros / 1e3) }
-        };
-        let statement = match digest["text"].as_str().unwrap_or_default() {
-            "" => "(others: the table is full)".to_owned(),
-            long if long.chars().count() > TEXT_CHARS_MAX => long.chars().take(TEXT_CHARS_MAX - 1).chain(['…']).collect(),
-            short => short.to_owned(),
         };
         rows.push(vec![
             text(&digest["calls"]),
@@ -178,10 +182,38 @@ fn print_digests(list: &Value) {
             micros("p99_us"),
             micros("max_us"),
             text(&digest["group"]),
-            statement,
+            shortened(&digest["text"]),
         ]);
     }
     print_table(&rows);
+}
+
+fn print_slow(list: &Value) {
+    let heads = ["AT", "TOOK", "ROWS", "USER", "DATABASE", "SERVER", "STATEMENT"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for slow in list.as_array().into_iter().flatten() {
+        let at = slow["at_ms"].as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        rows.push(vec![
+            at.map_or("-".into(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()),
+            format!("{:.2} s", slow["elapsed_us"].as_f64().unwrap_or_default() / 1e6),
+            text(&slow["rows"]),
+            text(&slow["user"]),
+            text(&slow["database"]),
+            text(&slow["server"]),
+            shortened(&slow["text"]),
+        ]);
+    }
+    print_table(&rows);
+}
+
+/// A statement as far as a terminal's line has room for it beside the rest.
+fn shortened(statement: &Value) -> String {
+    const CHARS_MAX: usize = 80;
+    match statement.as_str().unwrap_or_default() {
+        "" => "(others: the table is full)".to_owned(),
+        long if long.chars().count() > CHARS_MAX => long.chars().take(CHARS_MAX - 1).chain(['…']).collect(),
+        short => short.to_owned(),
+    }
 }
 
 fn print_explanation(told: &Value) {
@@ -247,6 +279,14 @@ pub struct DigestsQuery {
 pub async fn digests(State(app): State<App>, Query(query): Query<DigestsQuery>) -> Response {
     let Some(mesh) = &app.node.mesh else { return problem(Code::NotFound, NONE, NONE_HINT) };
     let mut list = mesh.digests();
+    list.truncate(query.limit.unwrap_or(usize::MAX));
+    axum::Json(list).into_response()
+}
+
+/// `GET /api/v1/mesh/slow`
+pub async fn slow(State(app): State<App>, Query(query): Query<DigestsQuery>) -> Response {
+    let Some(mesh) = &app.node.mesh else { return problem(Code::NotFound, NONE, NONE_HINT) };
+    let mut list = mesh.slow();
     list.truncate(query.limit.unwrap_or(usize::MAX));
     axum::Json(list).into_response()
 }

@@ -27,6 +27,7 @@ use crate::error::SessionError;
 use crate::group::Group;
 use crate::link::Link;
 use crate::shared::Shared;
+use crate::slow::{SlowStatement, now_ms};
 use crate::wire::Wire;
 use base::Secret;
 use mysql::protocol::{Capabilities, Command, HEADER_BYTES, Status, payload_bytes};
@@ -381,6 +382,27 @@ impl Session {
             replica: self.role == Role::Replica,
         };
         digests.add(self.thread, self.number, digest, || text.map(|sql| (sql.to_vec(), self.modes())), call);
+        if call.elapsed >= self.shared.slow.over {
+            self.note_slow(digests.named(self.thread, self.number, digest), call);
+        }
+    }
+
+    fn note_slow(&self, (digest, text): (String, String), call: Call) {
+        let readable = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let server = self.links[self.role as usize].as_ref().map(|link| link.backend().address.clone());
+        self.shared.slow.add(SlowStatement {
+            at_ms: now_ms(),
+            group: self.group.name.clone(),
+            user: readable(&self.identity.user),
+            database: readable(&self.identity.database),
+            server: server.unwrap_or_default(),
+            elapsed_us: u64::try_from(call.elapsed.as_micros()).unwrap_or(u64::MAX),
+            rows: call.rows,
+            bytes: call.bytes,
+            error: call.error,
+            digest,
+            text,
+        });
     }
 
     /// The statement's text, where the client's buffer has all of it.

@@ -134,6 +134,11 @@ async fn statements_are_counted_with_their_literals_left_out() -> Result<()> {
     assert_eq!((insert.calls, insert.errors, insert.rows), (11, 1, 0));
     let select = of("SELECT `id` FROM `shop` . `t` WHERE `id` < ?");
     assert_eq!((select.calls, select.errors, select.rows), (10, 0, 55));
+    assert_eq!(front.mesh.slow().len(), 0);
+    conn.query_drop("select sleep(1.1), 'secret'").await?;
+    let slow = front.mesh.slow();
+    assert_eq!((slow.len(), slow[0].text.as_str(), slow[0].user.as_str()), (1, "SELECT `sleep` (?) , ?", "root"));
+    assert!(slow[0].elapsed_us >= 1_100_000 && slow[0].server.ends_with(&mysql.port().to_string()), "{slow:?}");
     assert!(select.p50_us > 0 && select.p99_us >= select.p50_us && select.max_us >= select.p99_us);
     Ok(())
 }
