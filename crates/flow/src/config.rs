@@ -177,7 +177,8 @@ pub struct SourceOptions {
     pub snapshot_rows_per_second: Option<u32>,
     /// TLS to the server. Without this key, TLS is used where the server offers it, except to this machine.
     pub tls: Option<TlsMode>,
-    /// For `tls: verify`: a PEM file with the only authorities that are trusted; the public ones by default.
+    /// For `tls: verify`, and for `kafka` with `kafkas://` or a registry by `https://`: a PEM file with the only authorities that
+    /// are trusted, relative to the project; the public ones by default.
     pub tls_ca: Option<PathBuf>,
     /// `kafka` and `http`: the shape of the messages; `avro` for `kafka` only.
     pub format: MessageFormat,
@@ -221,6 +222,10 @@ pub struct SinkConfig {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub schema_registry: Option<Secret>,
+    /// For `kafka` with `kafkas://` or a registry by `https://`: a PEM file with the only authorities that are trusted, relative to
+    /// the project. By default those of the system, or of the file that `SSL_CERT_FILE` names.
+    #[serde(default)]
+    pub tls_ca: Option<PathBuf>,
     /// For `sqlite` the database file, for `files` the folder; relative to the project.
     #[serde(default)]
     pub path: Option<PathBuf>,

@@ -12,6 +12,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{HeaderMap, Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -59,6 +60,15 @@ impl Endpoint {
     /// a request names, with its query; it may be a secret, as that of many webhooks is. `Err` says what is wrong, and never
     /// holds the password or the path.
     pub fn parse(url: &Secret, port: Option<u16>) -> Result<(Self, Secret), String> {
+        Self::parse_trusting(url, port, None)
+    }
+
+    /// The same, where `https` trusts the authorities in a PEM file and no others.
+    pub fn parse_trusting(
+        url: &Secret,
+        port: Option<u16>,
+        authorities: Option<&Path>,
+    ) -> Result<(Self, Secret), String> {
         let (tls, rest) = match url.expose().split_once("://") {
             Some(("http", rest)) => (false, rest),
             Some(("https", rest)) => (true, rest),
@@ -91,7 +101,7 @@ impl Endpoint {
                 Some(Secret::new(format!("Basic {}", BASE64.encode(plain))))
             }
         };
-        let tls = if tls { Some(tls::connector()?) } else { None };
+        let tls = if tls { Some(tls::connector(authorities)?) } else { None };
         Ok((Self { host: host.to_owned(), port, tls, login }, Secret::new(path)))
     }
 
@@ -116,10 +126,10 @@ impl Endpoint {
         match connector.connect(server, stream).await {
             Ok(stream) => begin(stream).await.map_err(away),
             // A certificate that is not trusted stays so.
-            Err(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-                Err(ClientError::Misfit(format!("TLS with {}: {error}", self.host)))
-            }
-            Err(error) => Err(away(error.to_string())),
+            Err(error) => Err(match tls::hint(&error) {
+                Some(hint) => ClientError::Misfit(format!("TLS with {}: {error}: {hint}", self.host)),
+                None => away(error.to_string()),
+            }),
         }
     }
 }

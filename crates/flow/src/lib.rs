@@ -16,7 +16,7 @@ pub mod preview;
 pub mod schedule;
 pub mod schema_registry;
 pub mod sinks;
-mod tls;
+pub mod tls;
 pub mod transform;
 pub mod verify;
 pub mod webhook;

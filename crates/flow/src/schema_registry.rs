@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,9 +42,10 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// From `http://[user:password@]host[:port][/path]`. `Err` says what is wrong, and never holds the password.
-    pub fn new(url: &Secret) -> Result<Self, String> {
-        let (endpoint, path) = Endpoint::parse(url, None)?;
+    /// From `http://[user:password@]host[:port][/path]`; `https` trusts the authorities in a PEM file and no others, where one
+    /// is named. `Err` says what is wrong, and never holds the password.
+    pub fn new(url: &Secret, authorities: Option<&Path>) -> Result<Self, String> {
+        let (endpoint, path) = Endpoint::parse_trusting(url, None, authorities)?;
         if path.expose().contains('?') {
             return Err("the url of the schema registry has a query".to_owned());
         }
@@ -122,7 +124,7 @@ impl Registry {
             ClientError::Away(message) => RegistryError::Away(message),
             ClientError::Misfit(message) => RegistryError::Refused {
                 message,
-                hint: "mend `schema_registry` of the sink or source".into(),
+                hint: "mend `schema_registry` of the sink or source, or the registry's certificate".into(),
             },
         })?;
         let told = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);

@@ -1,4 +1,4 @@
-//! Kafka: one node, and a plain reading of what its topics hold.
+//! Kafka: one node, alone or of a cluster, and a plain reading of what its topics hold.
 //!
 //! Two requests of its protocol are spoken here, each in its first version that a broker of today still answers:
 //!
@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -49,13 +50,24 @@ pub struct KafkaOptions {
     pub by_proxy: bool,
     /// Name and password of the one user who is let in, by PLAIN or SCRAM; without, everyone is.
     pub user: Option<(String, String)>,
+    /// A PEM file with the key and the certificates of the clients' listener, which then speaks TLS.
+    pub tls: Option<PathBuf>,
     /// More lines of its configuration: `message.max.bytes=2000`.
     pub settings: Vec<String>,
+    /// More options of its Java.
+    pub java: Vec<String>,
 }
 
 impl Default for KafkaOptions {
     fn default() -> KafkaOptions {
-        KafkaOptions { heap_mb: 512, by_proxy: false, user: None, settings: Vec::new() }
+        KafkaOptions {
+            heap_mb: 512,
+            by_proxy: false,
+            user: None,
+            tls: None,
+            settings: Vec::new(),
+            java: Vec::new(),
+        }
     }
 }
 
@@ -84,15 +96,26 @@ pub struct Kafka {
 impl Kafka {
     /// Starts a broker with an empty log and waits until it answers.
     pub async fn start(options: KafkaOptions) -> Result<Kafka> {
+        let ports = Ports::reserve()?;
+        let voters = voters([&ports]);
+        Kafka::start_node(options, 1, ports, &voters).await
+    }
+
+    /// Starts the node `id` of those that vote; it answers when most of them run.
+    pub(crate) async fn start_node(
+        options: KafkaOptions,
+        id: usize,
+        ports: Ports,
+        voters: &str,
+    ) -> Result<Kafka> {
         let install = installed("kafka")?;
-        let (folder, port, controller) = (folder("kafka")?, Port::reserve()?, Port::reserve()?);
-        let internal = Port::reserve()?;
-        let proxy = if options.by_proxy { Some(FaultProxy::start(port.addr()).await?) } else { None };
-        let advertised = proxy.as_ref().map_or(port.number(), |proxy| proxy.addr().port());
+        let folder = folder("kafka")?;
+        let proxy = if options.by_proxy { Some(FaultProxy::start(ports.client.addr()).await?) } else { None };
+        let advertised = proxy.as_ref().map_or(ports.client.number(), |proxy| proxy.addr().port());
         let settings = folder.path().join("server.properties");
-        let mut text = properties(port.number(), advertised, internal.number(), controller.number());
+        let mut text = properties(id, &ports, advertised, voters);
         text.push_str(&format!("log.dirs={}\n", data_dir(folder.path()).display()));
-        text.push_str(&login_properties(options.user.as_ref()));
+        text.push_str(&login_properties(&options));
         for line in &options.settings {
             text.push_str(&format!("{line}\n"));
         }
@@ -100,8 +123,8 @@ impl Kafka {
         let class_path = format!("{}/*", install.join("lib").display());
         let mut format = Command::new("java");
         format
-            .args(["-Xmx128m", "-cp", &class_path, "kafka.tools.StorageTool", "format"])
-            .args(["-t", "AAAAAAAAAAAAAAAAAAAAAA", "-c"])
+            .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", &class_path])
+            .args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAA", "-c"])
             .arg(&settings);
         if let Some((name, password)) = &options.user {
             for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
@@ -109,15 +132,25 @@ impl Kafka {
                 format.arg(format!("{mechanism}=[name=\"{name}\",password=\"{password}\"]"));
             }
         }
-        let format = format.stdin(Stdio::null()).output().context("failed to start java")?;
+        format.stdin(Stdio::null());
+        // Beside the other nodes of a cluster.
+        let format = tokio::task::spawn_blocking(move || format.output()).await?;
+        let format = format.context("failed to start java")?;
         if !format.status.success() {
             bail!("failed to format Kafka's log: {}", String::from_utf8_lossy(&format.stderr));
         }
         let mut arguments: Vec<OsString> = vec![format!("-Xmx{}m", options.heap_mb).into()];
         arguments.push("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".into());
+        arguments.extend(options.java.iter().map(OsString::from));
         arguments.extend(["-cp".into(), class_path.into(), "kafka.Kafka".into(), settings.into()]);
-        let launch = Launch { name: "kafka", program: "java".into(), arguments, probe: Probe::Kafka };
-        let server = Server::start(launch, folder, port, Some(controller)).await?;
+        let launch = Launch {
+            name: "kafka",
+            program: "java".into(),
+            arguments,
+            probe: Probe::Kafka(ports.internal.addr()),
+        };
+        let Ports { client, internal, controller } = ports;
+        let server = Server::start(launch, folder, client, Some(controller)).await?;
         Ok(Kafka { server, internal, proxy })
     }
 
@@ -136,18 +169,30 @@ impl Kafka {
     pub async fn messages(&self, topic: &str) -> Result<Vec<KafkaRecord>> {
         let mut out = Vec::new();
         for partition in 0.. {
-            let mut offset = 0;
-            loop {
-                let (records, end) = self.fetch(topic, partition, offset).await?;
-                let Some(end) = end else { return Ok(out) };
-                offset = records.last().map_or(end, |record| record.offset + 1);
-                out.extend(visible(partition, records));
-                if offset >= end {
-                    break;
-                }
+            match self.partition_messages(topic, partition).await? {
+                Some(records) => out.extend(records),
+                None => break,
             }
         }
         Ok(out)
+    }
+
+    /// All committed records of a partition that this node leads; `None` when there is no such partition.
+    pub(crate) async fn partition_messages(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Option<Vec<KafkaRecord>>> {
+        let (mut out, mut offset) = (Vec::new(), 0);
+        loop {
+            let (records, end) = self.fetch(topic, partition, offset).await?;
+            let Some(end) = end else { return Ok(None) };
+            offset = records.last().map_or(end, |record| record.offset + 1);
+            out.extend(visible(partition, records));
+            if offset >= end {
+                return Ok(Some(out));
+            }
+        }
     }
 
     pub(crate) fn internal_addr(&self) -> SocketAddr {
@@ -309,12 +354,21 @@ pub(crate) async fn request(addr: SocketAddr, api: i16, version: i16, body: &[u8
     Ok(answer.split_off(4))
 }
 
-/// SASL on the clients' listener.
-fn login_properties(user: Option<&(String, String)>) -> String {
-    let security = if user.is_some() { "SASL_PLAINTEXT" } else { "PLAINTEXT" };
+/// TLS and SASL on the clients' listener.
+fn login_properties(options: &KafkaOptions) -> String {
+    let security = match (&options.tls, &options.user) {
+        (None, None) => "PLAINTEXT",
+        (None, Some(_)) => "SASL_PLAINTEXT",
+        (Some(_), None) => "SSL",
+        (Some(_), Some(_)) => "SASL_SSL",
+    };
     let mut text =
         format!("listener.security.protocol.map=CLIENT:{security},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT\n");
-    if let Some((name, password)) = user {
+    if let Some(store) = &options.tls {
+        text.push_str("listener.name.client.ssl.keystore.type=PEM\n");
+        text.push_str(&format!("listener.name.client.ssl.keystore.location={}\n", store.display()));
+    }
+    if let Some((name, password)) = &options.user {
         let module = "org.apache.kafka.common.security";
         text.push_str("sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n");
         text.push_str(&format!(
@@ -329,11 +383,33 @@ fn login_properties(user: Option<&(String, String)>) -> String {
     text
 }
 
-fn properties(port: u16, advertised: u16, internal: u16, controller: u16) -> String {
+/// The ports of one node.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    client: Port,
+    internal: Port,
+    controller: Port,
+}
+
+impl Ports {
+    pub(crate) fn reserve() -> Result<Ports> {
+        Ok(Ports { client: Port::reserve()?, internal: Port::reserve()?, controller: Port::reserve()? })
+    }
+}
+
+/// `controller.quorum.voters` of nodes that are numbered from 1.
+pub(crate) fn voters<'a>(nodes: impl IntoIterator<Item = &'a Ports>) -> String {
+    let voter = |(index, ports): (usize, &Ports)| format!("{}@{}", index + 1, ports.controller.addr());
+    nodes.into_iter().enumerate().map(voter).collect::<Vec<_>>().join(",")
+}
+
+fn properties(id: usize, ports: &Ports, advertised: u16, voters: &str) -> String {
+    let (port, internal, controller) =
+        (ports.client.number(), ports.internal.number(), ports.controller.number());
     format!(
         "process.roles=broker,controller\n\
-         node.id=1\n\
-         controller.quorum.voters=1@127.0.0.1:{controller}\n\
+         node.id={id}\n\
+         controller.quorum.voters={voters}\n\
          listeners=CLIENT://127.0.0.1:{port},INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller}\n\
          advertised.listeners=CLIENT://127.0.0.1:{advertised},INTERNAL://127.0.0.1:{internal}\n\
          controller.listener.names=CONTROLLER\n\

@@ -27,29 +27,35 @@ const TIMEOUT_MS: i32 = 20_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 /// `REQUEST_TIMED_OUT` and others that pass by themselves.
-const PASSING: [i16; 8] = [3, 5, 6, 7, 14, 15, 16, 51];
+const PASSING: [i16; 10] = [3, 5, 6, 7, 14, 15, 16, 19, 20, 51];
 
 /// Key and value.
 pub type KafkaMessage<'a> = (Option<&'a str>, Option<&'a str>);
 
-fn name(topic: &str) -> TopicName {
+pub(crate) fn name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
 impl Kafka {
     /// Makes a topic of so many partitions, and waits until each takes records.
     pub async fn create_topic(&self, topic: &str, partitions: i32) -> Result<()> {
+        self.ask_for_topic(topic, partitions).await?;
+        self.wait_for_partitions(topic, partitions).await
+    }
+
+    /// On as many nodes as the settings say.
+    pub(crate) async fn ask_for_topic(&self, topic: &str, partitions: i32) -> Result<()> {
         let wanted = CreatableTopic::default()
             .with_name(name(topic))
             .with_num_partitions(partitions)
-            .with_replication_factor(1);
+            .with_replication_factor(-1);
         let make = CreateTopicsRequest::default().with_topics(vec![wanted]).with_timeout_ms(TIMEOUT_MS);
-        let answer = self.answered(2, &make).await?;
+        let answer = self.answered(4, &make).await?;
         let told = answer.topics.first().context("an answer without the topic")?;
         if told.error_code != 0 {
             bail!("topic {topic} cannot be made: error {}", told.error_code);
         }
-        self.wait_for_partitions(topic, partitions).await
+        Ok(())
     }
 
     pub async fn delete_topic(&self, topic: &str) -> Result<()> {
@@ -186,22 +192,15 @@ impl Kafka {
         transaction: Option<TransactionalId>,
         compression: Compression,
     ) -> Result<()> {
-        let mut batch = BytesMut::new();
-        let options = RecordEncodeOptions { version: 2, compression };
-        RecordBatchEncoder::encode(&mut batch, records, &options)?;
-        let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch.freeze()));
-        let data = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
-        let produce = ProduceRequest::default()
-            .with_transactional_id(transaction)
-            .with_acks(-1)
-            .with_timeout_ms(TIMEOUT_MS)
-            .with_topic_data(vec![data]);
-        self.until_ready("leader", async || {
-            let answer = self.answered(8, &produce).await?;
-            let told = answer.responses.first().and_then(|topic| topic.partition_responses.first());
-            Ok(told.context("an answer without the partition")?.error_code)
-        })
-        .await
+        let produce = request_of(topic, partition, records, transaction, compression)?;
+        self.until_ready("leader", async || self.stored(&produce).await).await
+    }
+
+    /// The code that a produce request is answered with.
+    pub(crate) async fn stored(&self, produce: &ProduceRequest) -> Result<i16> {
+        let answer = self.answered(8, produce).await?;
+        let told = answer.responses.first().and_then(|topic| topic.partition_responses.first());
+        Ok(told.context("an answer without the partition")?.error_code)
     }
 
     async fn until_ready(&self, what: &str, mut ask: impl AsyncFnMut() -> Result<i16>) -> Result<()> {
@@ -209,19 +208,53 @@ impl Kafka {
         loop {
             match ask().await? {
                 0 => return Ok(()),
-                code if !PASSING.contains(&code) => bail!("{what}: error {code}"),
+                code if !is_passing(code) => bail!("{what}: error {code}"),
                 code if tokio::time::Instant::now() > end => bail!("{what}: still error {code}"),
                 _ => tokio::time::sleep(LOOK).await,
             }
         }
     }
 
-    async fn answered<R: Request>(&self, version: i16, body: &R) -> Result<R::Response> {
+    pub(crate) async fn answered<R: Request>(&self, version: i16, body: &R) -> Result<R::Response> {
         let mut bytes = BytesMut::new();
         body.encode(&mut bytes, version)?;
         let answer = request(self.internal_addr(), R::KEY, version, &bytes).await?;
         R::Response::decode(&mut Bytes::from(answer), version)
     }
+}
+
+/// Whether an error passes by itself.
+pub(crate) fn is_passing(code: i16) -> bool {
+    PASSING.contains(&code)
+}
+
+/// Messages as one batch, for whoever leads the partition.
+pub(crate) fn produce_request(
+    topic: &str,
+    partition: i32,
+    messages: &[KafkaMessage<'_>],
+) -> Result<ProduceRequest> {
+    let records = records(messages, NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE, false);
+    request_of(topic, partition, &records, None, Compression::None)
+}
+
+fn request_of(
+    topic: &str,
+    partition: i32,
+    records: &[Record],
+    transaction: Option<TransactionalId>,
+    compression: Compression,
+) -> Result<ProduceRequest> {
+    let mut batch = BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression };
+    RecordBatchEncoder::encode(&mut batch, records, &options)?;
+    let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch.freeze()));
+    let data = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
+    Ok(ProduceRequest::default()
+        .with_transactional_id(transaction)
+        .with_acks(-1)
+        .with_timeout_ms(TIMEOUT_MS)
+        .with_topic_data(vec![data]))
 }
 
 fn records(

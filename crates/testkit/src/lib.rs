@@ -25,6 +25,8 @@ mod server;
 
 mod debezium;
 mod kafka;
+mod kafka_cluster;
+mod kafka_log;
 mod kafka_write;
 mod mariadb;
 mod mysql;
@@ -43,6 +45,7 @@ pub use debezium::{Debezium, DebeziumOptions, TOPIC_PREFIX};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use installed::installed;
 pub use kafka::{Kafka, KafkaOptions, KafkaRecord};
+pub use kafka_cluster::KafkaCluster;
 pub use kafka_protocol::records::Compression as KafkaCompression;
 pub use kafka_write::KafkaMessage;
 pub use mariadb::{MariaDb, MariaDbOptions};

@@ -40,8 +40,8 @@ pub(crate) enum Probe {
     Sql,
     /// A GET of this path on this port answers 200.
     Http(u16, &'static str),
-    /// Kafka's own protocol.
-    Kafka,
+    /// Kafka's own protocol, on a listener without TLS.
+    Kafka(SocketAddr),
     /// A PING.
     Redis,
 }
@@ -195,7 +195,7 @@ impl Server {
         match self.launch.probe {
             Probe::Sql => sql::probe(self.port()).await,
             Probe::Http(port, path) => http_ok(port, path).await,
-            Probe::Kafka => kafka::probe(self.addr()).await,
+            Probe::Kafka(addr) => kafka::probe(addr).await,
             Probe::Redis => redis::probe(self.addr()).await,
         }
     }

@@ -243,6 +243,11 @@ impl Project {
         }
         for (name, source) in &mut self.sources {
             let path = format!("sources/{name}.yaml");
+            if let Err((message, hint)) =
+                authorities(&self.dir, &mut source.options.tls_ca, source.kind == SourceKind::Kafka)
+            {
+                add(path.clone(), message, hint);
+            }
             for list in [&source.tables, &source.exclude] {
                 if let Err(error) = Patterns::new(list, &[]) {
                     add(path.clone(), error.to_string(), "for example: tables: [\"shop.*\"]".into());
@@ -298,6 +303,9 @@ impl Project {
         }
         for (name, sink) in &mut self.sinks {
             let path = format!("sinks/{name}.yaml");
+            if let Err((message, hint)) = authorities(&self.dir, &mut sink.tls_ca, true) {
+                add(path.clone(), message, hint);
+            }
             for key in idle_keys(sink) {
                 let message = format!("`{key}` means nothing to this kind of sink");
                 let hint = "remove it, or see docs/reference/config.md for whose it is".into();
@@ -491,7 +499,7 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
         ("snapshot_rows_per_second", !is_database && options.snapshot_rows_per_second.is_some(), false),
         ("skip_marked", options.skip_marked, source.kind == SourceKind::Mysql),
         ("tls", !is_database && options.tls.is_some(), false),
-        ("tls_ca", !is_database && options.tls_ca.is_some(), false),
+        ("tls_ca", !is_database && options.tls_ca.is_some(), is_kafka),
     ];
     for (name, ..) in given.into_iter().filter(|(_, given, known)| *given && !known) {
         let hint = "remove it, or see docs/reference/config.md for whose it is".to_owned();
@@ -551,6 +559,7 @@ fn idle_keys(sink: &SinkConfig) -> Vec<&'static str> {
         ("secrets", !sink.secrets.is_empty(), is_http),
         ("timeout", sink.timeout.is_some(), is_http),
         ("schema_registry", sink.schema_registry.is_some(), sink.kind == SinkKind::Kafka),
+        ("tls_ca", sink.tls_ca.is_some(), sink.kind == SinkKind::Kafka),
     ];
     given.into_iter().filter(|(_, given, known)| *given && !known).map(|(name, ..)| name).collect()
 }
@@ -749,8 +758,20 @@ fn registry(url: &mut Option<Secret>, references: References) -> Result<(), (Str
     if references == References::Leave {
         return Ok(());
     }
-    let read = url.as_ref().map(flow::schema_registry::Registry::new).transpose();
+    let read = url.as_ref().map(|url| flow::schema_registry::Registry::new(url, None)).transpose();
     read.map(|_| ()).map_err(|message| (format!("`schema_registry`: {message}"), hint.to_owned()))
+}
+
+/// Finds the file of `tls_ca`; reads it where our own client does.
+fn authorities(dir: &Path, file: &mut Option<PathBuf>, ours: bool) -> Result<(), (String, String)> {
+    let Some(file) = file else { return Ok(()) };
+    *file = below(dir, file);
+    if !ours {
+        return Ok(());
+    }
+    let hint =
+        "name a PEM file with the certificates of the authorities, relative to the project: tls_ca: ./ca.pem";
+    flow::tls::connector(Some(file)).map(|_| ()).map_err(|why| (format!("`tls_ca`: {why}"), hint.to_owned()))
 }
 
 pub const SECRETS_HINT: &str = "write ${env:NAME} or ${file:PATH}";

@@ -13,6 +13,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
 use rustls::pki_types::ServerName;
+use std::path::Path;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -54,8 +55,8 @@ struct User {
 }
 
 /// Where a cluster is and how to get in, from `kafka://[user:password@]host[:port][,…][?sasl=MECHANISM]`; `kafkas` is TLS.
-/// `Err` says what is wrong, and never holds the password.
-pub fn parse_url(url: &Secret) -> Result<(Vec<(String, u16)>, Security), String> {
+/// `authorities` is a PEM file of those that alone are trusted. `Err` says what is wrong, and never holds the password.
+pub fn parse_url(url: &Secret, authorities: Option<&Path>) -> Result<(Vec<(String, u16)>, Security), String> {
     let text = url.expose();
     let (tls, rest) = match text.split_once("://") {
         Some(("kafka", rest)) => (false, rest),
@@ -105,7 +106,7 @@ pub fn parse_url(url: &Secret) -> Result<(Vec<(String, u16)>, Security), String>
             Some(User { name: decoded(name)?, password: Secret::new(decoded(password)?), mechanism })
         }
     };
-    let tls = if tls { Some(tls::connector()?) } else { None };
+    let tls = if tls { Some(tls::connector(authorities)?) } else { None };
     Ok((seeds, Security { tls, user }))
 }
 
@@ -118,10 +119,10 @@ pub async fn start_tls(
     match connector.connect(name, stream).await {
         Ok(stream) => Ok(Box::new(stream)),
         // A certificate that is not trusted stays so.
-        Err(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-            Err(WireError::Login(format!("TLS with {host}: {error}")))
-        }
-        Err(error) => Err(WireError::broken(error)),
+        Err(error) => Err(match tls::hint(&error) {
+            Some(hint) => WireError::Tls { message: format!("TLS with {host}: {error}"), hint },
+            None => WireError::Broken(format!("TLS: {error}")),
+        }),
     }
 }
 
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn urls_name_brokers_and_logins() {
-        let parse = |url: &str| parse_url(&Secret::new(url.to_owned()));
+        let parse = |url: &str| parse_url(&Secret::new(url.to_owned()), None);
         let (seeds, security) = parse("kafka://a,b:9093,[::1]:9094/").unwrap();
         let seeds: Vec<_> = seeds.iter().map(|(host, port)| (host.as_str(), *port)).collect();
         assert_eq!(seeds, [("a", 9092), ("b", 9093), ("::1", 9094)]);

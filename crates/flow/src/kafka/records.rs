@@ -18,8 +18,42 @@ pub fn committed(
     bytes: Bytes,
     mut aborted: Vec<(i64, i64)>,
 ) -> Result<(Option<i64>, Vec<Record>), WireError> {
-    let mut rest = bytes;
-    let (mut next, mut out, mut open) = (None, Vec::new(), HashSet::new());
+    let (mut out, mut open) = (Vec::new(), HashSet::new());
+    let next = each_batch(bytes, |base, records| {
+        aborted.retain(|(producer, first)| {
+            let begins = *first <= base;
+            if begins {
+                open.insert(*producer);
+            }
+            !begins
+        });
+        for record in records {
+            if record.control {
+                open.remove(&record.producer_id);
+            } else if !(record.transactional && open.contains(&record.producer_id)) {
+                out.push(record);
+            }
+        }
+    })?;
+    Ok((next, out))
+}
+
+/// All records of whole batches, with the ends of transactions among them, and the offset behind the last batch.
+pub fn all(bytes: Bytes) -> Result<(Option<i64>, Vec<Record>), WireError> {
+    let mut out = Vec::new();
+    let next = each_batch(bytes, |_, records| out.extend(records))?;
+    Ok((next, out))
+}
+
+/// Of a record that ends a transaction: whether it commits it.
+pub fn commits(end: &Record) -> bool {
+    // version:i16 type:i16; 1 is a commit.
+    end.key.as_deref().and_then(|key| key.get(2..4)) == Some(&[0, 1])
+}
+
+/// Gives the records of each whole batch away, with its first offset; the offset behind the last one.
+fn each_batch(bytes: Bytes, mut take: impl FnMut(i64, Vec<Record>)) -> Result<Option<i64>, WireError> {
+    let (mut rest, mut next) = (bytes, None);
     while let Some(head) = rest.get(..LENGTH_END) {
         let (base, length) = head.split_at(8);
         let base = i64::from_be_bytes(base.try_into().unwrap_or_default());
@@ -29,26 +63,13 @@ pub fn committed(
             break;
         }
         let mut batch = rest.split_to(size);
-        aborted.retain(|(producer, first)| {
-            let begins = *first <= base;
-            if begins {
-                open.insert(*producer);
-            }
-            !begins
-        });
         // A compacted batch may have lost its last records, or all of them.
         next = last_offset(&batch, base).map(|last| last + 1).or(next);
         let set = RecordBatchDecoder::decode(&mut batch).map_err(WireError::broken)?;
-        for record in set.records {
-            next = next.max(Some(record.offset + 1));
-            if record.control {
-                open.remove(&record.producer_id);
-            } else if !(record.transactional && open.contains(&record.producer_id)) {
-                out.push(record);
-            }
-        }
+        next = set.records.iter().map(|record| record.offset + 1).max().max(next);
+        take(base, set.records);
     }
-    Ok((next, out))
+    Ok(next)
 }
 
 fn last_offset(batch: &Bytes, base: i64) -> Option<i64> {

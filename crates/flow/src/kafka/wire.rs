@@ -7,8 +7,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, FetchRequest, MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader,
-    TopicName,
+    ApiVersionsRequest, DescribeTransactionsRequest, FetchRequest, MetadataRequest, MetadataResponse,
+    RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use std::collections::HashMap;
@@ -22,6 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 /// Largest answer that is read: what a fetch asks for is far smaller.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// How a server of TLS answers who does not speak it; as the size of an answer it would be far too large.
+const TLS_ALERT: [u8; 2] = [21, 3];
 const METADATA_VERSION: i16 = 8;
 /// Tells the ids of topics, and the fetch that goes by them; brokers before 3.1 do not have both.
 const METADATA_VERSION_WITH_IDS: i16 = 10;
@@ -42,6 +44,9 @@ pub enum WireError {
     /// The broker does not let us in.
     #[error("{0}")]
     Login(String),
+    /// What is at the other end is not to be trusted with what we have to say.
+    #[error("{message}")]
+    Tls { message: String, hint: &'static str },
 }
 
 impl WireError {
@@ -67,6 +72,8 @@ pub struct Broker {
     last_id: i32,
     /// Whether topics have ids for this broker.
     tells_ids: bool,
+    /// Whether it tells the state of transactions: since 3.0.
+    tells_transactions: bool,
 }
 
 impl Broker {
@@ -78,7 +85,7 @@ impl Broker {
                 Some(connector) => login::start_tls(connector, host, stream).await?,
                 None => Box::new(stream),
             };
-            let mut broker = Self { stream, last_id: 0, tells_ids: false };
+            let mut broker = Self { stream, last_id: 0, tells_ids: false, tells_transactions: false };
             // Asked first, as every client does: a server that is no broker is found out here.
             let versions = broker.call(0, &ApiVersionsRequest::default()).await?;
             checked(|| format!("{host}:{port}"), versions.error_code)?;
@@ -87,6 +94,7 @@ impl Broker {
             };
             broker.tells_ids = has(MetadataRequest::KEY, METADATA_VERSION_WITH_IDS)
                 && has(FetchRequest::KEY, FETCH_VERSION_BY_ID);
+            broker.tells_transactions = has(DescribeTransactionsRequest::KEY, 0);
             login::log_in(&mut broker, security).await?;
             Ok(broker)
         };
@@ -97,6 +105,10 @@ impl Broker {
             }),
             Err(_) => Err(WireError::Broken(format!("{host}:{port}: no answer to the connection"))),
         }
+    }
+
+    pub fn tells_transactions(&self) -> bool {
+        self.tells_transactions
     }
 
     fn metadata_version(&self) -> i16 {
@@ -126,6 +138,9 @@ impl Broker {
             self.stream.write_all(&out).await?;
             self.stream.flush().await?;
             let length = self.stream.read_i32().await?;
+            if length.to_be_bytes()[..2] == TLS_ALERT {
+                return Err(std::io::Error::other("this port speaks TLS: write kafkas:// in the url"));
+            }
             let length = usize::try_from(length).ok().filter(|length| *length <= ANSWER_BYTES_MAX);
             let length = length.ok_or_else(|| std::io::Error::other("an answer of an impossible size"))?;
             let mut answer = vec![0; length];

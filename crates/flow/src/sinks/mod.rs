@@ -38,7 +38,9 @@ pub fn build(
         }
         SinkKind::Kafka => {
             let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
-            Box::new(kafka::KafkaSink::new(flow_name, source, url, sink.schema_registry.as_ref(), flow)?)
+            let (schema_registry, tls_ca) = (sink.schema_registry.as_ref(), sink.tls_ca.as_deref());
+            let target = kafka::Target { url, schema_registry, tls_ca };
+            Box::new(kafka::KafkaSink::new(flow_name, source, target, flow)?)
         }
         SinkKind::Nats => {
             let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;

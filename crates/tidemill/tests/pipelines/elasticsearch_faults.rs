@@ -155,7 +155,7 @@ async fn a_server_that_does_not_let_us_in_stops_the_flow_with_a_hint() {
 }
 
 /// Ends TLS before a plain address, with this certificate and key.
-async fn tls_before(upstream: String, cert: &std::path::Path, key: &std::path::Path) -> u16 {
+pub async fn tls_before(upstream: String, cert: &std::path::Path, key: &std::path::Path) -> u16 {
     use tokio_rustls::rustls::pki_types::pem::PemObject;
     use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
     use tokio_rustls::rustls::{ServerConfig, crypto::ring};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use testkit::{Fault, Kafka, KafkaOptions, KafkaRecord, MySql, MySqlOptions, SqlServer};
 
-async fn shop() -> MySql {
+pub async fn shop() -> MySql {
     let server = MySql::start(MySqlOptions::default()).await.unwrap();
     let make = [
         "CREATE DATABASE shop",
@@ -31,13 +31,13 @@ fn node(server: &SqlServer, url: &str, flows: &[(&str, &str)]) -> Node {
     node
 }
 
-fn lsn(record: &KafkaRecord) -> u64 {
+pub fn lsn(record: &KafkaRecord) -> u64 {
     let header = record.headers.iter().find(|(name, _)| name == "lsn");
     header.map_or(0, |(_, value)| value.parse().unwrap())
 }
 
 /// The rows that a reader of the topic ends with, and whether any key ever went back in time.
-fn last_rows(records: &[KafkaRecord]) -> BTreeMap<i64, String> {
+pub fn last_rows(records: &[KafkaRecord]) -> BTreeMap<i64, String> {
     let mut rows = BTreeMap::new();
     let mut seen: BTreeMap<i64, u64> = BTreeMap::new();
     for record in records {
@@ -57,7 +57,7 @@ fn last_rows(records: &[KafkaRecord]) -> BTreeMap<i64, String> {
     rows
 }
 
-async fn source_rows(server: &SqlServer) -> BTreeMap<i64, String> {
+pub async fn source_rows(server: &SqlServer) -> BTreeMap<i64, String> {
     let rows: Vec<(i64, String)> = server.query("SELECT id, name FROM shop.users").await.unwrap();
     rows.into_iter().collect()
 }
@@ -345,4 +345,46 @@ async fn brokers_that_allow_only_short_transactions_are_told() {
     let status = node.wait("it is told", |s| s["flows"][0]["state"] == "failed").await;
     let error = &status["flows"][0]["error"];
     assert!(error["hint"].as_str().unwrap().contains("transaction.max.timeout.ms to 600000"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_made_anew_with_other_partitions_gets_what_is_written_from_then_on() {
+    let server = shop().await;
+    let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+    let flows =
+        [("a", "topic: once, partitions: 3, exactly_once: true"), ("b", "topic: more, partitions: 3")];
+    let node = node(&server, &kafka.url(), &flows);
+    let mut end = 2;
+    for partitions in [1, 5] {
+        node.wait("all is delivered", |s| (0..2).all(|i| s["flows"][i]["lsn"] == end)).await;
+        for topic in ["once", "more"] {
+            kafka.delete_topic(topic).await.unwrap();
+            node.until("the topic is gone", || async {
+                kafka.messages(topic).await.is_ok_and(|all| all.is_empty())
+            })
+            .await;
+            kafka.create_topic(topic, partitions).await.unwrap();
+        }
+        let first = end + 1;
+        let rows = crate::node::values(100..160, |id| format!("{id}, 'of {partitions}', NULL"));
+        run_all(&server, &[&format!("REPLACE INTO shop.users {rows}")]).await;
+        end = node.wait("they are captured", |s| s["sources"][0]["lsn"].as_u64() >= Some(end + 60)).await["sources"][0]
+            ["lsn"]
+            .as_u64()
+            .unwrap();
+        for topic in ["once", "more"] {
+            node.until("each is there", || async {
+                let mut lsns: Vec<u64> =
+                    kafka.messages(topic).await.unwrap_or_default().iter().map(lsn).collect();
+                lsns.sort_unstable();
+                if topic == "more" {
+                    // What stands behind its last note comes again, also what the old topic had.
+                    lsns.retain(|lsn| *lsn >= first);
+                    lsns.dedup();
+                }
+                lsns == (first..=end).collect::<Vec<_>>()
+            })
+            .await;
+        }
+    }
 }

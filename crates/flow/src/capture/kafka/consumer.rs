@@ -171,7 +171,7 @@ impl Consumer {
             }
             match self.cluster.take(leader).await {
                 Ok(broker) => calls.push(self.fetch(leader, broker, places, &next, wait)),
-                Err(error @ WireError::Login(_)) => return Err(error),
+                Err(error @ (WireError::Login(_) | WireError::Tls { .. })) => return Err(error),
                 Err(error) => round.stale = Some(error),
             }
         }

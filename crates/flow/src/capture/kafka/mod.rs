@@ -114,8 +114,9 @@ pub fn wanted(config: &SourceConfig, topic: &str) -> bool {
 
 pub fn consumer(config: &SourceConfig) -> Result<Consumer, CaptureError> {
     let url = config.url.clone().unwrap_or_else(|| Secret::new(String::new()));
-    let (seeds, security) = login::parse_url(&url).map_err(|message| {
-        CaptureError::fatal(message, "write kafka://host:9092, several hosts with commas; kafkas:// for TLS")
+    let (seeds, security) = login::parse_url(&url, config.options.tls_ca.as_deref()).map_err(|message| {
+        let hint = "write kafka://host:9092, several hosts with commas; kafkas:// for TLS, and `tls_ca` for a PEM file";
+        CaptureError::fatal(message, hint)
     })?;
     Ok(Consumer::new(Cluster::new(seeds, security)))
 }
@@ -123,16 +124,16 @@ pub fn consumer(config: &SourceConfig) -> Result<Consumer, CaptureError> {
 /// What reads messages that are no text.
 pub fn unpacker(config: &SourceConfig) -> Result<Option<Unpacker>, CaptureError> {
     let packed = config.options.format == MessageFormat::Avro;
-    packed.then(|| Unpacker::new(config.schema_registry.as_ref(), "source")).transpose()
+    let authorities = config.options.tls_ca.as_deref();
+    packed.then(|| Unpacker::new(config.schema_registry.as_ref(), authorities, "source")).transpose()
 }
 
 pub fn explain(error: WireError) -> CaptureError {
     let message = format!("Kafka: {error}");
     match &error {
         WireError::Broken(_) | WireError::Hanging { .. } => CaptureError::unavailable(message),
-        WireError::Login(_) => {
-            CaptureError::fatal(message, "check the URL's user, password, sasl= and certificates")
-        }
+        WireError::Login(_) => CaptureError::fatal(message, "check the URL's user, password and sasl="),
+        WireError::Tls { hint, .. } => CaptureError::fatal(message, *hint),
         WireError::Refused { error, .. } => match error {
             ResponseError::TopicAuthorizationFailed | ResponseError::ClusterAuthorizationFailed => {
                 CaptureError::fatal(message, "grant the user Read and Describe on the source's topics")

@@ -8,6 +8,7 @@ use crate::schema_registry::{Registry, RegistryError};
 use base::Secret;
 use kafka_protocol::records::Record;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Schemas that are kept read; a topic has a few at a time. When there are more, they are read again.
@@ -35,11 +36,13 @@ pub enum NotUnpacked {
 }
 
 impl Unpacker {
-    /// Asks the registry at this URL; `place` names the file that has it.
-    pub fn new(url: Option<&Secret>, place: &str) -> Result<Self, CaptureError> {
+    /// Asks the registry at this URL; `place` names the file that has it. `authorities` is a PEM file of those that alone are
+    /// trusted.
+    pub fn new(url: Option<&Secret>, authorities: Option<&Path>, place: &str) -> Result<Self, CaptureError> {
         let hint = format!("write `schema_registry: http://host:8081` into the {place}'s file");
         let url = url.ok_or_else(|| CaptureError::fatal("`format: avro` needs a schema registry", &hint))?;
-        let registry = Registry::new(url).map_err(|message| CaptureError::fatal(message, hint))?;
+        let registry =
+            Registry::new(url, authorities).map_err(|message| CaptureError::fatal(message, hint))?;
         Ok(Self { registry, readers: HashMap::new() })
     }
 

@@ -22,8 +22,9 @@ use base::{Op, Secret, Table, TableName, Value};
 use batch::{Batch, Codec, partition_of};
 use boundaries::{Boundaries, TABLES_MAX, TooManyTables};
 use kafka_protocol::ResponseError;
-use producer::{Failed, Place, Publisher, TopicSettings};
+use producer::{Ending, Failed, Place, Publisher, TopicSettings};
 use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,10 +49,20 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Stands for the change of a message that is of none.
 const OF_NO_CHANGE: usize = usize::MAX;
 
+/// Where a sink writes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub url: &'a Secret,
+    pub schema_registry: Option<&'a Secret>,
+    /// A PEM file of the authorities that alone are trusted, by both.
+    pub tls_ca: Option<&'a Path>,
+}
+
 pub struct KafkaSink {
     flow: String,
     source: String,
     url: Secret,
+    tls_ca: Option<PathBuf>,
     encoder: Encoder,
     topic: String,
     key: Option<KeyTemplate>,
@@ -64,6 +75,12 @@ pub struct KafkaSink {
     boundaries: Option<Boundaries>,
     /// Not in `open`: what it said stays true.
     registry: Option<Registry>,
+    /// How the flow's last transaction ended, as the cluster told it when it was last asked. Not in `open`: when that is told, it
+    /// is forgotten there.
+    ended: Option<Ending>,
+    /// The flow's last transaction but one was aborted: its rows may be left where a broker forgot that, and a next one would
+    /// take them in. So each topic is looked at before it is written.
+    aborted: bool,
     open: Option<Open>,
 }
 
@@ -163,22 +180,20 @@ impl KeyTemplate {
 
 impl KafkaSink {
     /// `Err` says what is wrong with the registry's URL.
-    pub fn new(
-        flow: &str,
-        source: &str,
-        url: &Secret,
-        registry: Option<&Secret>,
-        config: &FlowConfig,
-    ) -> Result<Self, SinkError> {
+    pub fn new(flow: &str, source: &str, target: Target<'_>, config: &FlowConfig) -> Result<Self, SinkError> {
         let options = &config.options;
-        let registry = registry.map(Registry::new).transpose().map_err(|message| SinkError::Blocked {
+        let Target { url, schema_registry, tls_ca } = target;
+        let registry = schema_registry.map(|url| Registry::new(url, tls_ca)).transpose();
+        let registry = registry.map_err(|message| SinkError::Blocked {
             message,
-            hint: "write schema_registry: http://host:8081, or https:// for TLS".into(),
+            hint: "write schema_registry: http://host:8081, or https:// for TLS, and `tls_ca` for a PEM file"
+                .into(),
         })?;
         Ok(Self {
             flow: flow.to_owned(),
             source: source.to_owned(),
             url: url.clone(),
+            tls_ca: tls_ca.map(Path::to_owned),
             encoder: Encoder::new(options.format, source, options.schemas),
             topic: options.topic.clone().unwrap_or_else(|| TOPIC_DEFAULT.to_owned()),
             key: options.key.clone().map(KeyTemplate),
@@ -200,14 +215,18 @@ impl KafkaSink {
                 Boundaries::new(legal_topic(&topic.replace("{source}", source)), schemas)
             }),
             registry,
+            ended: None,
+            aborted: false,
             open: None,
         })
     }
 
     fn cluster(&self) -> Result<Cluster, SinkError> {
-        let (seeds, security) = login::parse_url(&self.url).map_err(|message| SinkError::Blocked {
+        let parsed = login::parse_url(&self.url, self.tls_ca.as_deref());
+        let (seeds, security) = parsed.map_err(|message| SinkError::Blocked {
             message,
-            hint: "write kafka://host:9092, several hosts with commas; kafkas:// for TLS".into(),
+            hint: "write kafka://host:9092, several hosts with commas; kafkas:// for TLS, and `tls_ca` for a PEM file"
+                .into(),
         })?;
         Ok(Cluster::new(seeds, security))
     }
@@ -246,7 +265,13 @@ impl KafkaSink {
                 hint: "give `transactions` a topic of its own".into(),
             });
         }
-        let made = open.publisher.partitions(&topic, &self.settings).await;
+        let mut made = open.publisher.partitions(&topic, &self.settings).await;
+        let looked_at = self.exactly_once && self.aborted && open.publisher.enlisted().is_empty();
+        if let (Ok(partitions), true) = (&made, looked_at) {
+            let places = (0..i32::try_from(*partitions).unwrap_or(i32::MAX)).map(|p| (topic.clone(), p));
+            let ended = progress::end_where_open(&mut open.publisher, places, Ending::Abort).await;
+            made = ended.and(made);
+        }
         let partitions = made.map_err(|error| self.explain(error))?;
         let schemas = if self.encoder.format == Format::Avro {
             Some(self.register(&topic, table).await?)
@@ -525,7 +550,7 @@ impl KafkaSink {
         let Some(open) = &mut self.open else { return Err(self.explain(WireError::broken("not connected"))) };
         let mut batch = Batch::default();
         let counted = self.boundaries.as_ref().and_then(Boundaries::open);
-        let value = progress::value(open.journal, reached, counted);
+        let value = progress::value(open.journal, reached, counted, open.publisher.enlisted().iter());
         batch.push(0, Some(self.flow.as_bytes()), Some(&value), &[]);
         let place = (progress::TOPIC.to_owned(), 0);
         let stored = open.publisher.round(&[(place, batch)]).await;
@@ -535,7 +560,7 @@ impl KafkaSink {
             Some(Failed::TooLarge(_)) => Err(WireError::broken("the progress topic takes no message")),
         });
         let stored = match stored {
-            Ok(()) if self.exactly_once => open.publisher.commit().await,
+            Ok(()) if self.exactly_once => open.publisher.end(Ending::Commit).await,
             stored => stored,
         };
         (open.noted, open.noted_at, open.rows, open.began_at) = (reached, Instant::now(), 0, None);
@@ -581,7 +606,8 @@ impl KafkaSink {
                  all the flow's topics, and at last with `kafka-transactions.sh abort --topic {topic} --partition 0 \
                  --start-offset {offset}`; the flow then goes on, and sends these changes again"
             ),
-            WireError::Login(_) => "check the URL's user, password, sasl= and certificates".to_owned(),
+            WireError::Login(_) => "check the URL's user, password and sasl=".to_owned(),
+            WireError::Tls { hint, .. } => (*hint).to_owned(),
             WireError::Refused { error, .. } => match error {
                 ResponseError::TopicAuthorizationFailed
                 | ResponseError::ClusterAuthorizationFailed
@@ -685,9 +711,12 @@ impl Sink for KafkaSink {
         let cluster = self.cluster()?;
         let id = self.transactional_id();
         let opened = async {
-            let mut publisher = Publisher::start(cluster, self.codec, id.as_deref()).await?;
+            let (mut publisher, ended) = Publisher::start(cluster, self.codec, id.as_deref()).await?;
+            self.ended = ended.or(self.ended);
+            self.aborted = self.ended.map_or(self.aborted, |ended| ended == Ending::Abort);
             publisher.partitions(progress::TOPIC, &progress::settings(self.settings.replication)).await?;
-            let told = progress::read(&mut publisher, &self.flow).await?;
+            let told = progress::read(&mut publisher, &self.flow, self.ended).await?;
+            self.ended = None;
             Ok((publisher, told))
         };
         let (publisher, told) = opened.await.map_err(|error| self.explain(error))?;
@@ -742,6 +771,11 @@ impl Sink for KafkaSink {
     }
 
     async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
+        if let Some(open) = self.open.as_ref().filter(|open| self.aborted && open.rows > 0) {
+            // A topic is looked at while nothing of ours is open.
+            let reached = open.progress;
+            self.note(reached).await?;
+        }
         for table in tables {
             self.route(table).await?;
         }
@@ -781,7 +815,9 @@ mod tests {
         let text =
             "{from: shop, to: broker, options: {exactly_once: true, partitions: 1, transactions: ends}}";
         let config = serde_saphyr::from_str(text).unwrap();
-        KafkaSink::new("copy", "shop", &Secret::new(url.to_owned()), None, &config).unwrap()
+        let url = &Secret::new(url.to_owned());
+        let target = Target { url, schema_registry: None, tls_ca: None };
+        KafkaSink::new("copy", "shop", target, &config).unwrap()
     }
 
     /// A row in the middle of a transaction of the source.
@@ -814,6 +850,39 @@ mod tests {
         };
         let (source, flow, up_to) = ("shop".into(), "copy".into(), Progress { epoch: 1, lsn });
         SinkBatch { source, flow, changes: vec![change], up_to, ends_txn: false, redrive: false }
+    }
+
+    #[tokio::test]
+    async fn rows_of_an_aborted_transaction_stay_aborted_when_a_broker_forgot_that() {
+        let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+        let topic = "shop.shop.a";
+        let mut first = sink(&kafka.url());
+        first.open().await.unwrap();
+        first.follow(Standing { journal: 7, progress: Progress::default() });
+        first.apply(&middle(1)).await.unwrap();
+        drop(first);
+        // The next one shuts it out, and aborts what it had open.
+        assert_eq!(sink(&kafka.url()).open().await.unwrap(), None);
+        kafka.kill9();
+        assert!(kafka.forget_last_batch(topic, 0).unwrap(), "the end of a transaction");
+        // And that the next one was there.
+        assert!(!kafka.forget_last_batch("__transaction_state", 0).unwrap());
+        kafka.restart().await.unwrap();
+        assert_eq!(kafka.messages(topic).await.unwrap().len(), 0);
+        let mut third = sink(&kafka.url());
+        let told = third.open().await.unwrap();
+        assert_eq!(told, None);
+        third.follow(Standing { journal: 7, progress: Progress::default() });
+        let mut whole = middle(1);
+        whole.ends_txn = true;
+        third.apply(&whole).await.unwrap();
+        let until = async {
+            while kafka.messages(topic).await.unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), until).await.unwrap();
+        assert_eq!(kafka.messages(topic).await.unwrap().len(), 1, "what was aborted is not there beside it");
     }
 
     #[tokio::test]

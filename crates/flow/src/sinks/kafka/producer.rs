@@ -13,8 +13,8 @@ use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnT
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, CreateTopicsRequest, EndTxnRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ProduceRequest, ProducerId, TopicName, TransactionalId,
+    AddPartitionsToTxnRequest, CreateTopicsRequest, DescribeTransactionsRequest, EndTxnRequest,
+    FindCoordinatorRequest, InitProducerIdRequest, ProduceRequest, ProducerId, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,6 +26,7 @@ const INIT_PRODUCER_VERSION: i16 = 3;
 const FIND_COORDINATOR_VERSION: i16 = 3;
 const ADD_PARTITIONS_VERSION: i16 = 3;
 const END_TXN_VERSION: i16 = 3;
+const DESCRIBE_TRANSACTIONS_VERSION: i16 = 0;
 const KEY_TYPE_TRANSACTION: i8 = 1;
 /// All replicas in sync.
 const ACKS_ALL: i16 = -1;
@@ -43,6 +44,13 @@ const REPLICATION_DEFAULT: i16 = -1;
 
 /// A partition of a topic.
 pub type Place = (String, i32);
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Commit,
+    Abort,
+}
 
 /// How missing topics are made.
 #[derive(Clone, Debug, Default)]
@@ -80,12 +88,12 @@ pub struct Publisher {
 
 impl Publisher {
     /// Takes a producer id. With transactions, whoever had this transactional id before is shut out, and what it had open
-    /// is aborted.
+    /// is aborted. Answers also how the transaction before ended, where the coordinator knows one.
     pub async fn start(
         mut cluster: Cluster,
         codec: Codec,
         transactional_id: Option<&str>,
-    ) -> Result<Self, WireError> {
+    ) -> Result<(Self, Option<Ending>), WireError> {
         let transactional_id = transactional_id.map(|id| StrBytes::from_string(id.to_owned()));
         let request = InitProducerIdRequest::default()
             .with_transactional_id(transactional_id.clone().map(TransactionalId))
@@ -93,7 +101,7 @@ impl Publisher {
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1);
         let deadline = Instant::now() + PATIENCE;
-        let mut pause = PAUSE_MIN;
+        let (mut pause, mut ended) = (PAUSE_MIN, None);
         let (coordinator, answer) = loop {
             cluster.refresh(&[]).await?;
             let asked = async {
@@ -101,6 +109,10 @@ impl Publisher {
                     Some(id) => coordinator_of(&mut cluster, id).await?,
                     None => cluster.controller(),
                 };
+                if let Some(own) = transactional_id.as_ref().filter(|_| ended.is_none()) {
+                    // A producer id that is taken makes the coordinator forget it.
+                    ended = ending_of(&mut cluster, id, own).await?;
+                }
                 let answer = cluster.call(id, INIT_PRODUCER_VERSION, &request).await?;
                 checked(|| "producer id".to_owned(), answer.error_code)?;
                 Ok::<_, WireError>((id, answer))
@@ -119,6 +131,7 @@ impl Publisher {
             id = answer.producer_id.0,
             epoch = answer.producer_epoch,
             coordinator,
+            ?ended,
             "producer id taken"
         );
         let producer = Producer {
@@ -127,7 +140,8 @@ impl Publisher {
             transactional: transactional_id.is_some(),
         };
         let (sequences, enlisted) = (HashMap::new(), BTreeSet::new());
-        Ok(Self { cluster, codec, transactional_id, coordinator, producer, sequences, enlisted })
+        let publisher = Self { cluster, codec, transactional_id, coordinator, producer, sequences, enlisted };
+        Ok((publisher, ended))
     }
 
     /// How many partitions a topic has; it is made when it is missing.
@@ -234,10 +248,23 @@ impl Publisher {
                 Err(error) if is_passing(&error) => continue,
                 Err(error) => return Err(error),
             }
-            if let Some(gone) = topics.iter().find(|topic| self.cluster.topic(topic).is_none()) {
-                return Err(WireError::Broken(format!("topic `{gone}` was deleted")));
-            }
+            self.all_there(waiting.iter().map(|(place, ..)| *place))?;
         }
+    }
+
+    /// `Err` where a partition is gone, as of the last refresh: no repeat helps.
+    fn all_there<'a>(&self, places: impl Iterator<Item = &'a Place>) -> Result<(), WireError> {
+        for (topic, partition) in places {
+            let gone = match self.cluster.topic(topic) {
+                None => "was deleted",
+                Some(known) if usize::try_from(*partition).is_ok_and(|own| own >= known.leaders.len()) => {
+                    "was made anew with fewer partitions"
+                }
+                Some(_) => continue,
+            };
+            return Err(WireError::Broken(format!("topic `{topic}` {gone}")));
+        }
+        Ok(())
     }
 
     /// Sends each batch to its leader, all leaders at once; the outcome of each.
@@ -345,8 +372,10 @@ impl Publisher {
             let answer = self.cluster.call(self.coordinator, ADD_PARTITIONS_VERSION, &request).await?;
             let codes =
                 answer.results_by_topic_v3_and_below.iter().flat_map(|topic| &topic.results_by_partition);
-            let error =
-                codes.filter_map(|result| ResponseError::try_from_code(result.partition_error_code)).next();
+            // Where one is refused, the others are not attempted.
+            let error = codes
+                .filter_map(|result| ResponseError::try_from_code(result.partition_error_code))
+                .max_by_key(|error| *error != ResponseError::OperationNotAttempted);
             match error {
                 None => break,
                 // The last transaction is still being ended.
@@ -357,13 +386,24 @@ impl Publisher {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
+            self.find_coordinator(error).await?;
+            if error == Some(ResponseError::UnknownTopicOrPartition) {
+                let topics: BTreeSet<&str> = new.iter().map(|(topic, _)| topic.as_str()).collect();
+                self.cluster.refresh(&topics.into_iter().collect::<Vec<_>>()).await?;
+                self.all_there(new.iter())?;
+            }
         }
         self.enlisted.extend(new);
         Ok(())
     }
 
+    /// The partitions of the open transaction.
+    pub fn enlisted(&self) -> &BTreeSet<Place> {
+        &self.enlisted
+    }
+
     /// Ends the open transaction, if there is one.
-    pub async fn commit(&mut self) -> Result<(), WireError> {
+    pub async fn end(&mut self, ending: Ending) -> Result<(), WireError> {
         let Some(id) = self.transactional_id.clone().filter(|_| !self.enlisted.is_empty()) else {
             return Ok(());
         };
@@ -371,13 +411,88 @@ impl Publisher {
             .with_transactional_id(TransactionalId(id))
             .with_producer_id(ProducerId(self.producer.id))
             .with_producer_epoch(self.producer.epoch)
-            .with_committed(true);
-        let answer = self.cluster.call(self.coordinator, END_TXN_VERSION, &request).await?;
-        tracing::debug!(code = answer.error_code, "transaction ended");
-        checked(|| "the end of a transaction".to_owned(), answer.error_code)?;
+            .with_committed(ending == Ending::Commit);
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = PAUSE_MIN;
+        loop {
+            let answer = self.cluster.call(self.coordinator, END_TXN_VERSION, &request).await?;
+            tracing::debug!(code = answer.error_code, "transaction ended");
+            match ResponseError::try_from_code(answer.error_code) {
+                None => break,
+                // It was not this one's to end.
+                Some(error) if error.is_retriable() && Instant::now() < deadline => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                    self.find_coordinator(Some(error)).await?;
+                }
+                Some(error) => {
+                    return Err(WireError::Refused { what: "the end of a transaction".to_owned(), error });
+                }
+            }
+        }
         self.enlisted.clear();
         Ok(())
     }
+
+    /// Asks anew who keeps our transactions, where that is what an answer says.
+    async fn find_coordinator(&mut self, error: Option<ResponseError>) -> Result<(), WireError> {
+        let moved = [ResponseError::NotCoordinator, ResponseError::CoordinatorNotAvailable];
+        let Some(id) = self.transactional_id.clone().filter(|_| error.is_some_and(|e| moved.contains(&e)))
+        else {
+            return Ok(());
+        };
+        self.cluster.refresh(&[]).await?;
+        match coordinator_of(&mut self.cluster, &id).await {
+            Ok(coordinator) => self.coordinator = coordinator,
+            // Asked again with the next answer.
+            Err(WireError::Refused { error, .. }) if error.is_retriable() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Ends a transaction of before in partitions that lost its end: the next one of the same producer takes in what is open,
+    /// and ends it with its own. A partition that is gone has nothing open.
+    pub async fn end_left(&mut self, places: Vec<Place>, ending: Ending) -> Result<(), WireError> {
+        let topics: BTreeSet<&str> = places.iter().map(|(topic, _)| topic.as_str()).collect();
+        self.cluster.refresh(&topics.into_iter().collect::<Vec<_>>()).await?;
+        let there = |(topic, partition): &&Place| {
+            let leaders = self.cluster.topic(topic).map_or(0, |topic| topic.leaders.len());
+            usize::try_from(*partition).is_ok_and(|partition| partition < leaders)
+        };
+        let places: Vec<Place> = places.iter().filter(there).cloned().collect();
+        self.enlist(places.iter()).await?;
+        self.end(ending).await
+    }
+}
+
+/// How the last transaction of an id ended, as its coordinator has it; `None` where it has none, or is too old to tell.
+async fn ending_of(
+    cluster: &mut Cluster,
+    coordinator: i32,
+    id: &StrBytes,
+) -> Result<Option<Ending>, WireError> {
+    let mut broker = cluster.take(coordinator).await?;
+    if !broker.tells_transactions() {
+        cluster.put_back(coordinator, broker);
+        return Ok(None);
+    }
+    let request =
+        DescribeTransactionsRequest::default().with_transactional_ids(vec![TransactionalId(id.clone())]);
+    let answer = broker.call(DESCRIBE_TRANSACTIONS_VERSION, &request).await?;
+    cluster.put_back(coordinator, broker);
+    let Some(told) = answer.transaction_states.into_iter().next() else { return Ok(None) };
+    if ResponseError::try_from_code(told.error_code) == Some(ResponseError::TransactionalIdNotFound) {
+        return Ok(None);
+    }
+    checked(|| "the state of a transaction".to_owned(), told.error_code)?;
+    tracing::debug!(state = %told.transaction_state, "the transaction before");
+    Ok(match told.transaction_state.as_str() {
+        "PrepareCommit" | "CompleteCommit" => Some(Ending::Commit),
+        // One that is open is aborted when its producer id is taken.
+        "PrepareAbort" | "CompleteAbort" | "Ongoing" | "PrepareEpochFence" => Some(Ending::Abort),
+        _ => None,
+    })
 }
 
 async fn coordinator_of(cluster: &mut Cluster, id: &StrBytes) -> Result<i32, WireError> {
@@ -398,7 +513,7 @@ fn is_passing(error: &WireError) -> bool {
     match error {
         WireError::Broken(_) => true,
         WireError::Refused { error, .. } => error.is_retriable(),
-        WireError::Login(_) | WireError::Hanging { .. } => false,
+        WireError::Login(_) | WireError::Tls { .. } | WireError::Hanging { .. } => false,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::{FlowConfig, SinkConfig};
 use crate::formats::decode::{Incoming, MessageFormat, cells::Cells as Members, decode};
 use crate::formats::{Format, avro};
 use crate::kafka::wire::WireError;
-use crate::sinks::kafka::KafkaSink;
+use crate::sinks::kafka::{KafkaSink, Target};
 use crate::verify::{Cells, Key, Pair, SILENCE_MAX, Sum, VerifyError, decisive, sink_error, unsupported};
 use async_trait::async_trait;
 use base::{Op, Table, TableName, TopicPosition, Value};
@@ -112,7 +112,8 @@ impl Replay {
         };
         let packed = flow.options.format == Format::Avro;
         let registry = sink.schema_registry.as_ref();
-        let unpacker = packed.then(|| Unpacker::new(registry, "sink")).transpose();
+        let tls_ca = sink.tls_ca.as_deref();
+        let unpacker = packed.then(|| Unpacker::new(registry, tls_ca, "sink")).transpose();
         let unpacker = unpacker.map_err(|error| sink_error(&error))?;
         let mut told = flow.clone();
         if packed {
@@ -120,7 +121,8 @@ impl Replay {
         }
         let flow = &told;
         let url = sink.url.as_ref().ok_or_else(placeless)?;
-        let sink = KafkaSink::new(flow_name, source, url, None, flow).map_err(of_sink)?;
+        let target = Target { url, schema_registry: None, tls_ca };
+        let sink = KafkaSink::new(flow_name, source, target, flow).map_err(of_sink)?;
         let consumer = sink.consumer().map_err(of_sink)?;
         let named = flow.options.key.is_some();
         let (source, topics) = (source.to_owned(), HashMap::new());
