@@ -263,3 +263,22 @@ async fn tidb_has_the_same_digest_of_nonsense() {
     assert!(texts.len() > 2000, "most of it ends before it begins: {}", texts.len());
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
 }
+
+#[tokio::test]
+async fn mysql_notes_what_is_prepared_and_executed_behind_that_word() {
+    let options =
+        MySqlOptions { args: vec!["--performance-schema=ON".to_owned()], ..MySqlOptions::default() };
+    let server = MySql::start(options).await.unwrap();
+    let mut conn = server.conn().await.unwrap();
+    let sql = "select ? + 1, 'x'";
+    let _row: Option<(i64, String)> = conn.exec_first(sql, (1,)).await.unwrap();
+    let ours = digest(sql, Dialect::MySql, 0);
+    for (event, word) in [("Prepare", "PREPARE"), ("Execute", "EXECUTE")] {
+        let noted = format!(
+            "select digest_text from performance_schema.events_statements_history where \
+             thread_id = ps_current_thread_id() and event_name = 'statement/com/{event}'"
+        );
+        let theirs: Option<String> = conn.query_first(noted).await.unwrap();
+        assert_eq!(theirs, Some(format!("{word} {ours}")));
+    }
+}

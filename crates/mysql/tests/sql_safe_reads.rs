@@ -1,8 +1,6 @@
 //! What the scanner calls a safe read, run on a real MySQL: nothing of it may want to write, lock, or leave anything in the
 //! session.
 
-#![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
-
 use mysql::sql::{Kind, Modes, scan};
 use testkit::mysql_async::Error;
 use testkit::mysql_async::prelude::Queryable;

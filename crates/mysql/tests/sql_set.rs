@@ -1,7 +1,5 @@
 //! SET statements of literals, and what they do to a real session.
 
-#![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
-
 use mysql::sql::{Modes, Scope, parse_set};
 use testkit::mysql_async::prelude::Queryable;
 use testkit::{MySql, MySqlOptions};

@@ -40,6 +40,8 @@ pub(super) struct Classifier<'a> {
     is_assignment: bool,
     /// Whether a SHOW asks for what any server can answer.
     pub(super) is_plain_show: bool,
+    /// Whether every next token matters, whatever it is.
+    is_watching: bool,
     /// Whether a user variable stands before this token, and at the place of an assignment.
     variable: Option<bool>,
 }
@@ -92,6 +94,7 @@ impl<'a> Classifier<'a> {
             is_into: false,
             is_assignment: false,
             is_plain_show: false,
+            is_watching: true,
             variable: None,
         }
     }
@@ -170,6 +173,66 @@ impl<'a> Classifier<'a> {
     /// The next token of the statement, with what is known of it when it is a word.
     #[inline]
     pub fn token(&mut self, token: Token, text: &[u8], entry: Option<&'static Entry>) {
+        let is_behind_dot = self.previous == TokenKind::Dot;
+        let mut word = Word::Other;
+        let is_plain = match token.kind {
+            _ if self.is_watching => false,
+            TokenKind::Word => {
+                match entry {
+                    Some(entry) if !is_behind_dot => word = entry.word,
+                    _ => {}
+                }
+                self.words >= 2
+                    && match word {
+                        Word::Other => !is_behind_dot || entry.is_none(),
+                        // Of the statements that are many, few words mean something.
+                        Word::And
+                        | Word::As
+                        | Word::From
+                        | Word::Join
+                        | Word::Group
+                        | Word::Not
+                        | Word::Is => true,
+                        _ => false,
+                    }
+            }
+            TokenKind::Comma
+            | TokenKind::Operator
+            | TokenKind::Integer
+            | TokenKind::Decimal
+            | TokenKind::Float
+            | TokenKind::Text
+            | TokenKind::Parameter => true,
+            TokenKind::Dot => self.previous == TokenKind::Word && self.previous_entry.is_none(),
+            TokenKind::RightParenthesis => {
+                self.depth = self.depth.saturating_sub(1);
+                true
+            }
+            _ => false,
+        };
+        if is_plain {
+            let is_word = token.kind == TokenKind::Word;
+            self.words += u32::from(is_word);
+            let is_qualified = is_behind_dot && is_word;
+            self.remember(token, word, entry, is_qualified);
+        } else {
+            self.attend(token, text, entry);
+        }
+    }
+
+    #[inline]
+    fn remember(&mut self, token: Token, word: Word, entry: Option<&'static Entry>, is_qualified: bool) {
+        self.word_before = self.word;
+        self.word = word;
+        self.previous = token.kind;
+        self.previous_start = token.start;
+        self.previous_end = token.end;
+        self.previous_entry = entry;
+        self.is_qualified = is_qualified;
+    }
+
+    /// A token that may mean something.
+    fn attend(&mut self, token: Token, text: &[u8], entry: Option<&'static Entry>) {
         if self.variable.is_some() {
             self.end_variable(token.kind, text);
         }
@@ -220,13 +283,12 @@ impl<'a> Classifier<'a> {
         self.is_assignment = self.verb == Word::Set
             && self.depth == 0
             && (token.kind == TokenKind::Comma || self.words == 1 && word == Word::Set);
-        self.word_before = self.word;
-        self.word = word;
-        self.previous = token.kind;
-        self.previous_start = token.start;
-        self.previous_end = token.end;
-        self.previous_entry = entry;
-        self.is_qualified = is_qualified;
+        self.is_watching = self.stage != Stage::Body
+            || self.verb == Word::Set
+            || self.variable.is_some()
+            || self.is_into
+            || word == Word::Into;
+        self.remember(token, word, entry, is_qualified);
     }
 
     /// A user variable stands before this token: is it read or written?

@@ -9,7 +9,8 @@ use super::{digest_mysql, digest_tidb};
 /// For MySQL it is what `STATEMENT_DIGEST_TEXT()` of MySQL 9.7 answers, cut where [`MYSQL_DIGEST_LENGTH`] cuts it; for TiDB
 /// it is the `DIGEST_TEXT` of TiDB 8.5, whose SHA-256 in hexadecimal digits is its `DIGEST`. MySQL's `DIGEST` is a hash of
 /// the token numbers of its grammar, which differ from release to release: it is not computed, the text is what joins.
-/// MariaDB's texts are not reproduced; it gets MySQL's.
+/// What is prepared and executed, MySQL notes behind these words: `PREPARE SELECT ?`, `EXECUTE SELECT ?`. MariaDB's texts are
+/// not reproduced; it gets MySQL's.
 ///
 /// Statements that their server would refuse have a text too, that nobody promises.
 pub fn digest_text(sql: &[u8], out: &mut String, modes: Modes) {

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use super::digest_words as lists;
+use super::lexer::tidb_features;
 
 /// What a token is, as far as reductions ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,19 +53,6 @@ static KEYWORDS: LazyLock<Keywords> = LazyLock::new(|| Keywords {
 });
 
 const CHARSETS: &[&str] = &["utf8", "utf8mb3", "utf8mb4", "ascii", "latin1", "binary", "gbk"];
-
-/// Features whose executable comments TiDB 8.5 reads.
-const FEATURES: &[&str] = &[
-    "auto_rand",
-    "auto_id_cache",
-    "auto_rand_base",
-    "clustered_index",
-    "force_inc",
-    "placement",
-    "ttl",
-    "global_index",
-    "affinity",
-];
 
 pub(super) fn append(sql: &[u8], out: &mut String) {
     let mut digester = Digester { scanner: Scanner { sql, at: 0, in_executable: false }, pieces: Vec::new() };
@@ -308,8 +296,9 @@ impl Scanner<'_> {
                 return true;
             }
             b'T' if self.byte(0) == b'!' => {
-                self.at += 1;
-                if self.features() {
+                let (length, is_known) = tidb_features(&self.sql[self.at + 1..]);
+                self.at += 1 + length;
+                if is_known {
                     self.in_executable = true;
                     return true;
                 }
@@ -339,19 +328,6 @@ impl Scanner<'_> {
                 }
             }
         }
-    }
-
-    /// Reads `[feature,…]`; whether all are known. Where it is no such list, nothing is read, and nothing asked.
-    fn features(&mut self) -> bool {
-        let rest = &self.sql[self.at..];
-        let Some(list) = rest.strip_prefix(b"[") else { return true };
-        let Some(end) = list.iter().position(|byte| !is_name(*byte) && *byte != b',') else { return true };
-        let names: Vec<&[u8]> = list[..end].split(|byte| *byte == b',').collect();
-        if list[end] != b']' || names.iter().any(|name| name.is_empty()) {
-            return true;
-        }
-        self.at += end + 2;
-        names.iter().all(|name| FEATURES.iter().any(|known| known.as_bytes() == *name))
     }
 
     fn token(&mut self, start: usize) -> (Kind, Vec<u8>) {

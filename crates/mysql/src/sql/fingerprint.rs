@@ -55,6 +55,8 @@ mod code {
     pub const VARIABLE: u64 = 9;
     pub const BYTES: u64 = 10;
     pub const END: u64 = 11;
+    /// With the byte in its low bits.
+    pub const BYTE: u64 = 0x100;
 }
 
 const FOLD: u64 = 0x2020_2020_2020_2020;
@@ -76,6 +78,11 @@ fn bytes(tag: u64, text: &[u8], fold: u64) -> u64 {
         }
     }
     hash
+}
+
+/// What stands for a keyword in a digest.
+pub(super) fn keyword_hash(name: &str) -> u64 {
+    bytes(code::KEYWORD, name.as_bytes(), 0)
 }
 
 impl Fingerprint {
@@ -106,7 +113,7 @@ impl Fingerprint {
             return;
         }
         self.settle();
-        self.put(bytes(code::KEYWORD, entry.name.as_bytes(), 0));
+        self.put(entry.hash);
         self.last = entry.word;
         if !entry.is_reserved() {
             self.tail = Tail::Operand;
@@ -244,13 +251,18 @@ impl Fingerprint {
     /// An operator, a dot, or anything else.
     #[inline]
     pub fn other(&mut self, text: &[u8]) {
-        if matches!(text, b"+" | b"-") && !matches!(self.tail, Tail::Operand | Tail::Value | Tail::List) {
+        let [byte] = text else {
+            self.settle();
+            return self.put(bytes(code::BYTES, text, 0));
+        };
+        let value = code::BYTE | u64::from(*byte);
+        if matches!(byte, b'+' | b'-') && !matches!(self.tail, Tail::Operand | Tail::Value | Tail::List) {
             self.flush_sign();
-            self.sign = Some(bytes(code::BYTES, text, 0));
+            self.sign = Some(value);
             return;
         }
         self.settle();
-        self.put(bytes(code::BYTES, text, 0));
+        self.put(value);
     }
 
     #[inline]

@@ -460,11 +460,12 @@ impl<'a> Lexer<'a> {
         let start = self.at;
         self.at += marker;
         if marker == 4 && dialect == Dialect::TiDb {
-            if self.byte(0) == b'[' {
-                self.skip_while(|byte| byte != b']' && byte != b'*');
-                self.at += usize::from(self.byte(0) == b']');
+            let (length, is_known) = tidb_features(&self.sql[self.at..]);
+            self.at += length;
+            if !is_known {
+                return if self.skip_comment(0) { TokenKind::Comment } else { TokenKind::Bad };
             }
-        } else if !self.is_version_read() {
+        } else if !self.is_version_read(marker == 3) {
             self.at = start;
             return if self.skip_nested_comment() { TokenKind::Comment } else { TokenKind::Bad };
         }
@@ -472,8 +473,8 @@ impl<'a> Lexer<'a> {
         TokenKind::ExecutableOpen
     }
 
-    /// Reads the version that an executable comment asks for; whether the server is one that reads it.
-    fn is_version_read(&mut self) -> bool {
+    /// Reads the version that an executable comment asks for, `/*!` or MariaDB's own; whether the server reads it.
+    fn is_version_read(&mut self, is_mysql: bool) -> bool {
         let digits = if self.modes.dialect == Dialect::TiDb { 5 } else { 6 };
         let digits = (0..digits).take_while(|offset| self.byte(*offset).is_ascii_digit()).count();
         if digits < 5 {
@@ -486,7 +487,7 @@ impl<'a> Lexer<'a> {
         match self.modes.dialect {
             Dialect::TiDb => true,
             // MariaDB leaves out what MySQL has had since it went another way.
-            Dialect::MariaDb if (50_700..=99_999).contains(&version) => false,
+            Dialect::MariaDb if is_mysql && (50_700..=99_999).contains(&version) => false,
             _ => server == 0 || version <= server,
         }
     }
@@ -539,4 +540,31 @@ impl<'a> Lexer<'a> {
         };
         self.take(length, TokenKind::Operator)
     }
+}
+
+/// Features whose executable comments TiDB 8.5 reads.
+const TIDB_FEATURES: &[&str] = &[
+    "auto_rand",
+    "auto_id_cache",
+    "auto_rand_base",
+    "clustered_index",
+    "force_inc",
+    "placement",
+    "ttl",
+    "global_index",
+    "affinity",
+];
+
+/// The length of the `[feature,…]` that `rest` begins with, and whether TiDB knows all of them. What is no such list has no
+/// length, and asks for nothing.
+pub(super) fn tidb_features(rest: &[u8]) -> (usize, bool) {
+    let Some(list) = rest.strip_prefix(b"[") else { return (0, true) };
+    let Some(end) = list.iter().position(|byte| !is_word_byte(*byte) && *byte != b',') else {
+        return (0, true);
+    };
+    let mut names = list[..end].split(|byte| *byte == b',');
+    if list[end] != b']' || names.clone().any(<[u8]>::is_empty) {
+        return (0, true);
+    }
+    (end + 2, names.all(|name| TIDB_FEATURES.iter().any(|known| known.as_bytes() == name)))
 }

@@ -62,6 +62,7 @@ pub fn scan(sql: &[u8], modes: Modes) -> Scan {
     let mut is_behind_semicolon = false;
     // Where a table's name stands, words keep their case: elsewhere names have none.
     let mut is_name_next = false;
+    let mut is_dot = false;
     loop {
         let token = lexer.next_token();
         match token.kind {
@@ -96,10 +97,15 @@ pub fn scan(sql: &[u8], modes: Modes) -> Scan {
         let text = lexer.text(token);
         let mut entry = None;
         let keeps_case = std::mem::take(&mut is_name_next);
+        let is_behind_dot = std::mem::take(&mut is_dot);
         match token.kind {
             TokenKind::Word => {
-                entry = words.find(text);
+                // A name behind a dot is no keyword; a sequence's next value is asked for there.
+                if !is_behind_dot || matches!(text.len(), 6 | 7) {
+                    entry = words.find(text);
+                }
                 match entry {
+                    _ if is_behind_dot => fingerprint.name(text),
                     Some(entry) if entry.is_reserved() || !keeps_case => fingerprint.keyword(entry),
                     _ => fingerprint.name(text),
                 }
@@ -124,7 +130,7 @@ pub fn scan(sql: &[u8], modes: Modes) -> Scan {
             TokenKind::RightParenthesis => fingerprint.right(),
             TokenKind::Comma => fingerprint.comma(),
             TokenKind::Dot => {
-                is_name_next = true;
+                is_dot = true;
                 fingerprint.other(text);
             }
             _ => fingerprint.other(text),

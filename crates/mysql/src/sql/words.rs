@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use super::fingerprint::keyword_hash;
 use super::flags::Flags;
 use super::modes::Dialect;
 use super::word_lists as lists;
@@ -96,6 +97,8 @@ pub(super) struct Entry {
     bits: u16,
     /// What a call of it sets.
     pub called: Flags,
+    /// What stands for it in a digest.
+    pub hash: u64,
 }
 
 impl Entry {
@@ -192,6 +195,9 @@ impl Words {
     /// What is known of a word, in whatever case.
     #[inline]
     pub fn find(&self, word: &[u8]) -> Option<&Entry> {
+        if word.len() < 2 {
+            return None;
+        }
         let key = key(word);
         let mut slot = key.slot();
         loop {
@@ -242,7 +248,14 @@ impl Words {
         let index = loop {
             match usize::from(self.slots[slot]) {
                 0 => {
-                    let entry = Entry { name, key, word: Word::Other, bits: 0, called: Flags::NONE };
+                    let entry = Entry {
+                        name,
+                        key,
+                        word: Word::Other,
+                        bits: 0,
+                        called: Flags::NONE,
+                        hash: keyword_hash(name),
+                    };
                     self.entries.push(entry);
                     self.slots[slot] = self.entries.len() as u16;
                     break self.entries.len() - 1;
