@@ -21,7 +21,7 @@ pub use login::{Entry, Newcomer, enter};
 pub use kill::Connections;
 use route::{Route, View, by_statement, may_write, pins, route};
 
-use crate::config::{AuthMode, Consistency, Role};
+use crate::config::{AuthMode, Consistency, GroupKind, Role};
 use crate::digests::{Call, dialect};
 use crate::error::SessionError;
 use crate::group::Group;
@@ -31,7 +31,7 @@ use crate::slow::{SlowStatement, now_ms};
 use crate::wire::Wire;
 use base::Secret;
 use mysql::protocol::{Capabilities, Command, HEADER_BYTES, Status, payload_bytes};
-use mysql::sql::{Kind, Modes, Scan, digest_text, scan};
+use mysql::sql::{Dialect, Kind, Modes, Scan, digest_text, scan};
 use relay::{Answered, Outcome};
 use state::{Setting, State};
 use statements::Statements;
@@ -363,7 +363,11 @@ impl Session {
     }
 
     fn modes(&self) -> Modes {
-        self.state.modes(dialect(self.group.config.kind), self.identity.collation, self.status)
+        let dialect = match self.group.config.kind {
+            GroupKind::Mysql if self.identity.capabilities.mariadb() => Dialect::MariaDb,
+            kind => dialect(kind),
+        };
+        self.state.modes(dialect, self.identity.collation, self.status)
     }
 
     /// Counts an answer under its statement, and remembers which statement a prepared one is.
@@ -416,7 +420,8 @@ impl Session {
     }
 
     fn decide(&mut self, head: Head, scan: Option<&Scan>) -> Route {
-        let split = self.can_split() && !self.state.once;
+        // A name without a database is one of the server's own tables there, and tells of that server.
+        let split = self.can_split() && !self.state.once && !route::is_system(&self.identity.database);
         if head.command == Command::Execute && self.reads_by_statement(head) {
             return by_statement(View { split, status: self.status, pinned: self.pinned, last: self.role });
         }

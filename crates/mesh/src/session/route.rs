@@ -46,6 +46,13 @@ pub fn route(scan: Option<&Scan>, view: View) -> Route {
     if scan.is_safe_read() { Route { role: Role::Replica, reason: "only reads" } } else { writer(why_not(scan)) }
 }
 
+/// Whether a database's tables are the server's own.
+pub fn is_system(database: &[u8]) -> bool {
+    const NAMES: [&[u8]; 5] =
+        [b"information_schema", b"performance_schema", b"mysql", b"sys", b"metrics_schema"];
+    NAMES.iter().any(|name| database.eq_ignore_ascii_case(name))
+}
+
 /// Decides on the execution of a prepared statement that surely only reads.
 pub fn by_statement(view: View) -> Route {
     let writer = |reason| Route { role: Role::Writer, reason };
@@ -177,6 +184,12 @@ mod tests {
             assert_eq!(role("show warnings", View { last, ..FREE }), last);
             assert_eq!(role("select found_rows()", View { last, ..FREE }), last);
         }
+    }
+
+    #[test]
+    fn the_servers_own_databases_are_known_in_any_case() {
+        assert!(is_system(b"INFORMATION_SCHEMA") && is_system(b"mysql"));
+        assert!(!is_system(b"shop") && !is_system(b""));
     }
 
     #[test]
