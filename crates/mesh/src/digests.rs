@@ -8,7 +8,7 @@ use mysql::sql::{Dialect, Modes, digest_text};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Different statements that a thread's table holds; 1.3 KiB each.
@@ -156,11 +156,31 @@ struct Table {
     others: Option<Box<Entry>>,
 }
 
+/// The groups that there have been since the start, each with a number of its own.
+#[derive(Debug, Default)]
+pub struct Names(Mutex<Vec<String>>);
+
+impl Names {
+    /// The number of a group, which it keeps.
+    pub fn number(&self, group: &str) -> usize {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(number) = names.iter().position(|known| known == group) {
+            return number;
+        }
+        names.push(group.to_owned());
+        names.len() - 1
+    }
+
+    fn name(&self, number: usize) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(number).cloned().unwrap_or_default()
+    }
+}
+
 /// The tables of all threads.
 #[derive(Debug)]
 pub struct Digests {
     tables: Vec<Mutex<Table>>,
-    kinds: Vec<(String, GroupKind)>,
+    names: Arc<Names>,
 }
 
 /// One statement of the list.
@@ -185,8 +205,8 @@ pub struct DigestStatus {
 }
 
 impl Digests {
-    pub fn new(threads: usize, kinds: Vec<(String, GroupKind)>) -> Self {
-        Self { tables: (0..threads).map(|_| Mutex::default()).collect(), kinds }
+    pub fn new(threads: usize, names: Arc<Names>) -> Self {
+        Self { tables: (0..threads).map(|_| Mutex::default()).collect(), names }
     }
 
     /// Whether a statement's text need not be kept until its answer has come.
@@ -252,7 +272,7 @@ impl Digests {
         let max_us = micros(entry.slowest);
         DigestStatus {
             digest: format!("{key:016x}"),
-            group: self.kinds.get(entry.group).map(|(name, _)| name.clone()).unwrap_or_default(),
+            group: self.names.name(entry.group),
             text: entry.text.to_string(),
             calls: entry.calls,
             errors: entry.errors,
@@ -308,7 +328,9 @@ mod tests {
 
     #[test]
     fn the_same_statement_of_several_threads_is_one_and_of_two_groups_two() {
-        let digests = Digests::new(2, vec![("shop".into(), GroupKind::Mysql), ("logs".into(), GroupKind::Tidb)]);
+        let names = Arc::new(Names::default());
+        assert_eq!((names.number("shop"), names.number("logs"), names.number("shop")), (0, 1, 0));
+        let digests = Digests::new(2, names);
         let sql = || Some((b"select * from t where id = 7".to_vec(), Modes::default()));
         for (thread, group) in [(0, 0), (1, 0), (1, 1)] {
             for micros in 1..=100 {
@@ -326,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_full_table_counts_the_rest_together() {
-        let digests = Digests::new(1, vec![("shop".into(), GroupKind::Mysql)]);
+        let digests = Digests::new(1, Arc::default());
         for digest in 0..DIGESTS_MAX as u64 + 5 {
             digests.add(0, 0, digest + 1, || Some((b"select 1".to_vec(), Modes::default())), call(5));
         }

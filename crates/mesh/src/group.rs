@@ -167,16 +167,25 @@ impl Drop for Occupied {
 #[derive(Debug)]
 pub struct Group {
     pub name: String,
+    /// No other name has it.
+    pub number: usize,
     pub config: GroupConfig,
     pub backends: Vec<Arc<Backend>>,
     pub connector: Option<Connector>,
     /// Commands that may have written, of all sessions.
-    pub writes: AtomicU64,
+    pub writes: Arc<AtomicU64>,
     turn: AtomicUsize,
 }
 
 impl Group {
-    pub fn new(name: String, config: GroupConfig, connector: Option<Connector>) -> Self {
+    /// Servers that the group had `before` keep what is known of them.
+    pub fn new(
+        name: String,
+        number: usize,
+        config: GroupConfig,
+        connector: Option<Connector>,
+        before: Option<&Self>,
+    ) -> Self {
         let backends = config
             .backends
             .iter()
@@ -187,10 +196,19 @@ impl Group {
                     (GroupKind::Mysql, Topology::Auto) if config.backends.len() > 1 => Role::Replica,
                     _ => Role::Writer,
                 };
+                let known = before.map(|group| &group.backends[..]).unwrap_or_default();
+                let same = known.iter().find(|known| known.address == backend.addr && known.weight == backend.weight);
+                if let Some(same) = same {
+                    same.set_draining(false);
+                    if config.topology == Topology::Static {
+                        same.set_role(role);
+                    }
+                    return same.clone();
+                }
                 Arc::new(Backend::new(backend, role))
             })
             .collect();
-        Self { name, config, backends, connector, writes: AtomicU64::new(0), turn: AtomicUsize::new(0) }
+        Self { name, number, config, backends, connector, writes: before.map(|group| group.writes.clone()).unwrap_or_default(), turn: AtomicUsize::new(0) }
     }
 
     /// What clients are told before it is known who they are: what every server can do that answers.
@@ -250,7 +268,7 @@ mod tests {
 
     fn group(text: &str) -> Group {
         let config: GroupConfig = serde_json::from_str(text).unwrap();
-        let group = Group::new("shop".into(), config, None);
+        let group = Group::new("shop".into(), 0, config, None, None);
         for backend in &group.backends {
             backend.answered(None);
         }

@@ -7,6 +7,7 @@
 
 mod buffers;
 mod config;
+mod control;
 mod core;
 mod digests;
 mod error;
@@ -14,6 +15,7 @@ mod group;
 mod link;
 mod lot;
 mod monitor;
+mod plan;
 mod reach;
 mod session;
 mod shared;
@@ -33,35 +35,34 @@ pub use session::Explanation;
 pub use slow::SlowStatement;
 pub use status::{BackendStatus, GroupStatus, ListenerStatus, MeshStatus};
 
+use crate::control::{Change, Control};
 use crate::core::Core;
-use crate::digests::Digests;
-use crate::group::Group;
-use crate::shared::{Listener, Shared};
+use crate::digests::{Digests, Names};
+use crate::group::Backend;
+use crate::plan::{Plan, Prepared};
+use crate::shared::Shared;
 use crate::slow::SlowList;
-use crate::tls::{Acceptor, Connector};
 use base::ByteSize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 /// Sessions at once, where `limits.sessions` says nothing.
 const SESSIONS_MAX: usize = 10_000;
 /// Memory, where `limits.memory` says nothing.
 const MEMORY_MAX: ByteSize = ByteSize(512 << 20);
-/// What a session counts for in the memory's limit before it has moved a byte: itself, and a buffer of each direction.
-const SESSION_BYTES: usize = 4 * 1024;
 
 /// A running mesh.
 #[derive(Debug)]
 pub struct Mesh {
     shared: Arc<Shared>,
-    listeners: Vec<Arc<Listener>>,
+    names: Arc<Names>,
     cores: Arc<Vec<Core>>,
     stop: watch::Sender<bool>,
-    control: Option<std::thread::JoinHandle<()>>,
+    control: Option<Control>,
+    reloading: Mutex<()>,
 }
 
 impl Mesh {
@@ -70,54 +71,66 @@ impl Mesh {
     /// # Errors
     /// When a port is taken, a certificate cannot be read, or the system gives no thread.
     pub fn start(config: &MeshConfig) -> Result<Self, MeshError> {
-        let mut groups = BTreeMap::new();
-        for (name, group) in &config.groups {
-            let connector = Connector::new(name, group)?;
-            groups.insert(name.clone(), Arc::new(Group::new(name.clone(), group.clone(), connector)));
-        }
         let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let memory = config.limits.memory.unwrap_or(MEMORY_MAX).0;
+        let names = Arc::new(Names::default());
+        let prepared = Plan::default().prepare(config, &names)?;
         let shared = Arc::new(Shared::new(
-            groups.values().cloned().collect(),
-            config.digests.then(|| {
-                let kinds = groups.values().map(|group| (group.name.clone(), group.config.kind)).collect();
-                Digests::new(threads, kinds)
-            }),
+            config.digests.then(|| Digests::new(threads, names.clone())),
             SlowList::new(config.slow.0),
             config.limits.sessions.unwrap_or(SESSIONS_MAX),
             usize::try_from(memory).unwrap_or(usize::MAX),
         ));
-        let mut listeners = Vec::new();
-        let mut sockets = Vec::new();
-        for listener in &config.listeners {
-            let bind = |source| MeshError::Bind { listener: listener.name.clone(), address: listener.bind, source };
-            let socket = std::net::TcpListener::bind(listener.bind).map_err(bind)?;
-            socket.set_nonblocking(true).map_err(bind)?;
-            let listener = Arc::new(Listener {
-                name: listener.name.clone(),
-                address: socket.local_addr().map_err(bind)?,
-                groups: listener.tenants.iter().filter_map(|tenant| groups.get(tenant).cloned()).collect(),
-                acceptor: listener.tls.as_ref().map(|tls| Acceptor::new(&listener.name, tls)).transpose()?,
-                tls_required: listener.tls_required,
-            });
-            sockets.push((socket, listener.clone()));
-            listeners.push(listener);
-        }
         let cores: Vec<Core> =
             (0..threads).map(|index| Core::start(index, shared.clone())).collect::<Result<_, _>>()?;
         let cores = Arc::new(cores);
         let (stop, stopped) = watch::channel(false);
-        let control = control(sockets, &shared, &cores, &stopped)?;
-        Ok(Self { shared, listeners, cores, stop, control: Some(control) })
+        let control = control::start(shared.clone(), cores.clone(), stopped)?;
+        let mesh = Self { shared, names, cores, stop, control: Some(control), reloading: Mutex::new(()) };
+        mesh.apply(prepared);
+        Ok(mesh)
+    }
+
+    /// Takes another configuration into use, all of it or nothing. Sessions go on: each goes by the new one from its next
+    /// command outside of a transaction. Servers that are gone from it are drained; `threads`, `limits`, `digests` and `slow`
+    /// stay as they were at the start. `config` has no [`MeshConfig::problems`].
+    ///
+    /// # Errors
+    /// When a port is taken or a certificate cannot be read; then nothing has changed.
+    pub fn reload(&self, config: &MeshConfig) -> Result<(), MeshError> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let prepared = self.shared.plan.load().prepare(config, &self.names)?;
+        self.apply(prepared);
+        Ok(())
+    }
+
+    fn apply(&self, prepared: Prepared) {
+        let Prepared { plan, sockets, changed } = prepared;
+        let stays = |gone: &Arc<Backend>| plan.groups.iter().flat_map(|group| &group.backends).any(|kept| Arc::ptr_eq(kept, gone));
+        for backend in self.shared.plan.load().groups.iter().flat_map(|group| &group.backends).filter(|gone| !stays(gone)) {
+            backend.set_draining(true);
+        }
+        let change = Change { groups: plan.groups.clone(), sockets, doors: plan.doors.clone() };
+        self.shared.plan.store(Arc::new(plan));
+        for (door, listener) in changed {
+            door.listener.store(listener);
+        }
+        self.shared.version.fetch_add(1, Ordering::Release);
+        if let Some(control) = &self.control
+            && control.changes.try_send(change).is_err()
+        {
+            // It takes plans faster than anyone can write them, until it has ended.
+            tracing::error!("a new plan was not taken: the mesh stops");
+        }
     }
 
     /// Where each listener listens, by name: `bind` with a port of 0 finds one.
     pub fn addresses(&self) -> BTreeMap<String, SocketAddr> {
-        self.listeners.iter().map(|listener| (listener.name.clone(), listener.address)).collect()
+        self.shared.plan.load().doors.iter().map(|door| (door.name.clone(), door.address)).collect()
     }
 
     pub fn status(&self) -> MeshStatus {
-        status::read(&self.shared, &self.listeners)
+        status::read(&self.shared)
     }
 
     /// Statements with their literals left out, those that took the most time first; empty with `digests: false`.
@@ -132,14 +145,13 @@ impl Mesh {
 
     /// Where a fresh session of a group would send a statement, and why; `None` where there is no such group.
     pub fn explain(&self, group: &str, sql: &str) -> Option<Explanation> {
-        let group = self.shared.groups.iter().find(|known| known.name == group)?;
-        Some(session::explain(group, sql))
+        Some(session::explain(self.shared.plan.load().group(group)?, sql))
     }
 
     /// Whether new sessions keep away from a server; `false` where there is no such server.
     pub fn drain(&self, group: &str, address: &str, draining: bool) -> bool {
-        let group = self.shared.groups.iter().find(|known| known.name == group);
-        let backend = group.and_then(|group| group.backends.iter().find(|known| known.address == address));
+        let plan = self.shared.plan.load();
+        let backend = plan.group(group).and_then(|group| group.backends.iter().find(|known| known.address == address));
         if let Some(backend) = backend {
             backend.set_draining(draining);
         }
@@ -161,7 +173,7 @@ impl Mesh {
     pub fn stop(mut self) {
         self.close();
         if let Some(control) = self.control.take() {
-            let _ = control.join();
+            let _ = control.thread.join();
         }
         if let Ok(cores) = Arc::try_unwrap(self.cores) {
             for core in cores {
@@ -169,84 +181,4 @@ impl Mesh {
             }
         }
     }
-}
-
-/// The thread that accepts, and asks servers how they are.
-fn control(
-    sockets: Vec<(std::net::TcpListener, Arc<Listener>)>,
-    shared: &Arc<Shared>,
-    cores: &Arc<Vec<Core>>,
-    stop: &watch::Receiver<bool>,
-) -> Result<std::thread::JoinHandle<()>, MeshError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MeshError::Thread)?;
-    let (shared, cores, mut stop) = (shared.clone(), cores.clone(), stop.clone());
-    let work = async move {
-        let mut tasks = tokio::task::JoinSet::new();
-        for group in &shared.groups {
-            for backend in &group.backends {
-                tasks.spawn(monitor::run(group.clone(), backend.clone(), stop.clone()));
-            }
-        }
-        for (socket, listener) in sockets {
-            match TcpListener::from_std(socket) {
-                Ok(socket) => {
-                    tasks.spawn(accept(socket, listener, shared.clone(), cores.clone(), stop.clone()));
-                }
-                Err(error) => tracing::error!(listener = listener.name, %error, "failed to listen"),
-            }
-        }
-        let _ = stop.wait_for(|stop| *stop).await;
-        tasks.shutdown().await;
-    };
-    std::thread::Builder::new()
-        .name("mesh-control".into())
-        .spawn(move || runtime.block_on(work))
-        .map_err(MeshError::Thread)
-}
-
-async fn accept(
-    socket: TcpListener,
-    listener: Arc<Listener>,
-    shared: Arc<Shared>,
-    cores: Arc<Vec<Core>>,
-    mut stop: watch::Receiver<bool>,
-) {
-    /// After an error of accepting that lasts, as when no descriptor is left.
-    const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
-    loop {
-        let accepted = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            accepted = socket.accept() => accepted,
-        };
-        let stream = match accepted.and_then(|(stream, _)| {
-            stream.set_nodelay(true)?;
-            stream.into_std()
-        }) {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(listener = listener.name, %error, "failed to accept a client");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        let counters = &shared.counters;
-        counters.accepted.fetch_add(1, Ordering::Relaxed);
-        let open = counters.open.load(Ordering::Relaxed);
-        let memory = buffers::leased_bytes() + (open + 1) * SESSION_BYTES;
-        if open >= shared.sessions_max || memory > shared.memory_bytes_max {
-            counters.refused.fetch_add(1, Ordering::Relaxed);
-            turn_away(stream);
-            continue;
-        }
-        counters.open.fetch_add(1, Ordering::Relaxed);
-        let Some(core) = cores.iter().min_by_key(|core| core.sessions()) else { return };
-        core.give(stream, listener.clone()).await;
-    }
-}
-
-/// The error that a full MySQL gives. A socket that would block is just closed.
-fn turn_away(stream: std::net::TcpStream) {
-    use std::io::Write;
-    let packet = mysql::protocol::error_packet(0, 1040, b"08004", "Too many connections");
-    let _ = (&stream).write_all(&packet);
 }

@@ -2,7 +2,7 @@
 
 use crate::error::SessionError;
 use crate::group::{Backend, Group, Occupied};
-use crate::wire::Wire;
+use crate::wire::{Wire, prepare_socket};
 use base::Secret;
 use mysql::protocol::{
     Answer, AuthSwitch, CACHING_SHA2, CLEAR, Capabilities, Command, FieldReader, Greeting, LoginRequest, NATIVE,
@@ -236,7 +236,7 @@ pub async fn connect(backend: &Backend) -> Result<(Wire, Greeting), SessionError
         .await
         .map_err(|_| lost(io::ErrorKind::TimedOut.into()))?
         .map_err(lost)?;
-    stream.set_nodelay(true).map_err(lost)?;
+    prepare_socket(&stream).map_err(lost)?;
     let mut wire = Wire::new(stream);
     let (_, payload) = wire.read_packet().await.map_err(lost)?;
     if payload.first() == Some(&0xff) {

@@ -30,7 +30,7 @@ pub async fn reach(config: &MeshConfig) -> Vec<Met> {
                 continue;
             }
         };
-        let group = Group::new(name.clone(), group.clone(), connector);
+        let group = Group::new(name.clone(), 0, group.clone(), connector, None);
         for backend in &group.backends {
             all.push(meet(&group, backend).await);
         }

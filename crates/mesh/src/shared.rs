@@ -2,18 +2,29 @@
 
 use crate::digests::Digests;
 use crate::group::Group;
+use crate::plan::Plan;
 use crate::session::Connections;
 use crate::slow::SlowList;
 use crate::tls::Acceptor;
+use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// One port and who comes in there.
+/// An open port. Who comes in there may change while it is open.
+#[derive(Debug)]
+pub struct Door {
+    pub name: String,
+    /// As configured.
+    pub bind: SocketAddr,
+    /// As it is.
+    pub address: SocketAddr,
+    pub listener: ArcSwap<Listener>,
+}
+
+/// Who comes in at a port.
 #[derive(Debug)]
 pub struct Listener {
-    pub name: String,
-    pub address: SocketAddr,
     /// At least one.
     pub groups: Vec<Arc<Group>>,
     pub acceptor: Option<Acceptor>,
@@ -38,7 +49,9 @@ pub struct Counters {
 /// The mesh.
 #[derive(Debug)]
 pub struct Shared {
-    pub groups: Vec<Arc<Group>>,
+    pub plan: ArcSwap<Plan>,
+    /// Of the plan: a session that has seen another one looks at it again.
+    pub version: AtomicU64,
     pub counters: Counters,
     /// For `KILL`.
     pub connections: Connections,
@@ -56,9 +69,10 @@ pub struct Shared {
 const FIRST_ID: u32 = 0x8000_0000;
 
 impl Shared {
-    pub fn new(groups: Vec<Arc<Group>>, digests: Option<Digests>, slow: SlowList, sessions_max: usize, memory_bytes_max: usize) -> Self {
+    pub fn new(digests: Option<Digests>, slow: SlowList, sessions_max: usize, memory_bytes_max: usize) -> Self {
         Self {
-            groups,
+            plan: ArcSwap::default(),
+            version: AtomicU64::new(0),
             digests,
             slow,
             counters: Counters::default(),

@@ -3,9 +3,8 @@
 use crate::buffers;
 use crate::config::Role;
 use crate::group::{Backend, Group};
-use crate::shared::{Listener, Shared};
+use crate::shared::{Door, Shared};
 use serde::Serialize;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The mesh now. Keys may be added, never changed.
@@ -50,11 +49,12 @@ pub struct BackendStatus {
     pub error: Option<String>,
 }
 
-pub fn read(shared: &Shared, listeners: &[Arc<Listener>]) -> MeshStatus {
+pub fn read(shared: &Shared) -> MeshStatus {
+    let plan = shared.plan.load();
     let counters = &shared.counters;
     MeshStatus {
-        listeners: listeners.iter().map(|listener| of_listener(listener)).collect(),
-        groups: shared.groups.iter().map(|group| of_group(group)).collect(),
+        listeners: plan.doors.iter().map(|door| of_door(door)).collect(),
+        groups: plan.groups.iter().map(|group| of_group(group)).collect(),
         sessions: counters.open.load(Ordering::Relaxed),
         accepted: counters.accepted.load(Ordering::Relaxed),
         refused: counters.refused.load(Ordering::Relaxed),
@@ -64,10 +64,11 @@ pub fn read(shared: &Shared, listeners: &[Arc<Listener>]) -> MeshStatus {
     }
 }
 
-fn of_listener(listener: &Listener) -> ListenerStatus {
+fn of_door(door: &Door) -> ListenerStatus {
+    let listener = door.listener.load();
     ListenerStatus {
-        name: listener.name.clone(),
-        address: listener.address.to_string(),
+        name: door.name.clone(),
+        address: door.address.to_string(),
         tls: listener.acceptor.is_some(),
         groups: listener.groups.iter().map(|group| group.name.clone()).collect(),
     }

@@ -2,15 +2,28 @@
 
 use crate::buffers::Lease;
 use mysql::protocol::{HEADER_BYTES, PAYLOAD_MAX, payload_bytes};
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 /// A packet that is read whole, at logins, is no longer than this: the attributes of a connection may have 64 KiB.
 pub const LOGIN_BYTES_MAX: usize = 128 * 1024;
+
+/// A peer that is gone without a word, as when its machine lost power, is found out after this and nine seconds more.
+const ALIVE_AFTER: Duration = Duration::from_secs(15);
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Sends small packets at once, and asks the other side from time to time whether it is still there.
+pub fn prepare_socket(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let alive = TcpKeepalive::new().with_time(ALIVE_AFTER).with_interval(ALIVE_EVERY);
+    SockRef::from(stream).set_tcp_keepalive(&alive)
+}
 
 /// Plain or within TLS.
 #[derive(Debug)]

@@ -77,7 +77,7 @@ pub struct Route {
     handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 19] = [
+pub const ROUTES: [Route; 20] = [
     Route {
         method: "GET",
         path: "/",
@@ -136,6 +136,15 @@ pub const ROUTES: [Route; 19] = [
                `lag_ms`, error), sessions, and how many clients were accepted, refused, moved and broken; 404 without a \
                `mesh.yaml`.",
         handler: || get(crate::mesh::status),
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/mesh:reload",
+        shown: "/api/v1/mesh:reload",
+        what: "Reads `mesh.yaml` again and takes all of it into use, or nothing. Sessions stay: each goes by the new file from its next \
+               command outside of a transaction; servers that are gone from it are drained. `threads`, `limits`, `digests` and `slow` \
+               need a restart. `{\"done\": true}`; 400 with the mistakes, and then nothing has changed.",
+        handler: || post(crate::mesh::reload),
     },
     Route {
         method: "GET",

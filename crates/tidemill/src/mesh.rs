@@ -8,7 +8,7 @@ use crate::http::{App, problem};
 use crate::project::{Problem, SECRETS_HINT, below, place, resolve_all};
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::response::{IntoResponse, Response};
-use base::{Code, Secret};
+use base::{Code, Fault, Secret};
 use clap::Subcommand;
 use mesh::MeshConfig;
 use serde::Deserialize;
@@ -78,6 +78,8 @@ pub enum MeshVerb {
         #[arg(long)]
         group: Option<String>,
     },
+    /// Take `mesh.yaml` into use as it is now, all of it or nothing; sessions stay.
+    Reload,
     /// Send no new session to a server, and move those that can be moved.
     Drain {
         /// The group's name.
@@ -105,6 +107,11 @@ pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> 
                 (false, false) => print_status(&status),
                 (false, true) => print_table(&backend_rows(&status)),
             }
+            return Ok(());
+        }
+        MeshVerb::Reload => {
+            let done = node.post("/api/v1/mesh:reload", &json!({})).await?;
+            println!("{}", if json { done.to_string() } else { "mesh.yaml is in use".to_owned() });
             return Ok(());
         }
         MeshVerb::Digests { limit } => {
@@ -266,6 +273,37 @@ pub async fn status(State(app): State<App>) -> Response {
     match &app.node.mesh {
         Some(mesh) => axum::Json(mesh.status()).into_response(),
         None => problem(Code::NotFound, NONE, NONE_HINT),
+    }
+}
+
+/// `POST /api/v1/mesh:reload`
+pub async fn reload(State(app): State<App>) -> Response {
+    let Some(mesh) = app.node.mesh.clone() else { return problem(Code::NotFound, NONE, NONE_HINT) };
+    let mut problems = Vec::new();
+    let config = load(&app.node.dir, true, &mut problems);
+    let config = match config {
+        Some(config) if problems.is_empty() => config,
+        _ => {
+            let mut told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            if told.is_empty() {
+                told.push("mesh.yaml is gone".to_owned());
+            }
+            let message = format!("nothing has changed:\n{}", told.join("\n"));
+            return problem(Code::Invalid, message, "mend mesh.yaml, and `tidemill check` until it says ok");
+        }
+    };
+    // Files are read and ports opened.
+    let reloaded = tokio::task::spawn_blocking(move || mesh.reload(&config)).await;
+    match reloaded {
+        Ok(Ok(())) => axum::Json(json!({"done": true})).into_response(),
+        Ok(Err(error)) => {
+            let mut message = format!("nothing has changed: {error}");
+            if let Some(cause) = std::error::Error::source(&error) {
+                message.push_str(&format!(": {cause}"));
+            }
+            problem(error.code(), message, &error.hint().unwrap_or_default())
+        }
+        Err(_) => problem(Code::Internal, "the reload came to no end", "see the node's log"),
     }
 }
 

@@ -86,6 +86,8 @@ pub struct Node {
     pub flows: Arc<BTreeMap<String, RunningFlow>>,
     pub catalog: Catalog,
     pub data_dir: Arc<Path>,
+    /// The project's folder.
+    pub dir: Arc<Path>,
     /// The SQL proxy, if the project has one.
     pub mesh: Option<Arc<mesh::Mesh>>,
 }
@@ -139,6 +141,7 @@ pub async fn run(
         flows: Arc::new(flows),
         catalog,
         data_dir: project.node.data_dir.as_path().into(),
+        dir: project.dir.as_path().into(),
         mesh: mesh.clone(),
     };
     ready(address);

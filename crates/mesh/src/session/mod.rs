@@ -98,8 +98,8 @@ pub struct Session {
     /// That carries it.
     thread: usize,
     group: Arc<Group>,
-    /// Of the group, among all.
-    number: usize,
+    /// Of the plan that `group` is of.
+    version: u64,
     statements: Statements,
     identity: Identity,
     /// Its connections, by role.
@@ -129,7 +129,7 @@ struct Head {
 
 impl Session {
     pub fn new(client: Wire, shared: Arc<Shared>, thread: usize, entry: Entry) -> Self {
-        let number = shared.groups.iter().position(|group| Arc::ptr_eq(group, &entry.group)).unwrap_or(0);
+        let version = shared.version.load(Ordering::Acquire);
         let Entry { identity, group, link, status } = entry;
         count_transaction(&shared, Status::AUTOCOMMIT, status);
         let mut session = Self {
@@ -137,7 +137,7 @@ impl Session {
             shared,
             thread,
             group,
-            number,
+            version,
             statements: Statements::default(),
             identity,
             links: [None, None],
@@ -180,6 +180,9 @@ impl Session {
                     reason: "Server shutdown in progress".into(),
                 });
             }
+            if self.version != self.shared.version.load(Ordering::Acquire) && !self.status.has(Status::IN_TRANSACTION) {
+                self.take_plan()?;
+            }
             match head.command {
                 Command::Quit => return Ok(()),
                 Command::ChangeUser => self.change_user(head).await?,
@@ -187,6 +190,28 @@ impl Session {
                 _ => self.one(head).await?,
             }
         }
+        Ok(())
+    }
+
+    /// Goes by the newest plan from here on.
+    fn take_plan(&mut self) -> Result<(), SessionError> {
+        self.version = self.shared.version.load(Ordering::Acquire);
+        let plan = self.shared.plan.load();
+        let Some(group) = plan.group(&self.group.name) else {
+            return Err(SessionError::Refused {
+                number: 1053,
+                state: *b"08S01",
+                reason: format!("tidemill: the group `{}` is no longer served here", self.group.name),
+            });
+        };
+        if let Some(password) = &self.identity.password {
+            let name = String::from_utf8_lossy(&self.identity.user);
+            let user = group.config.users.iter().find(|user| user.name == name);
+            if user.is_none_or(|user| user.password != *password) {
+                return Err(SessionError::Denied { user: name.into_owned() });
+            }
+        }
+        self.group = group.clone();
         Ok(())
     }
 
@@ -350,7 +375,7 @@ impl Session {
             }
         }
         let digest = digest.or_else(|| scan.map(|scan| scan.digest))?;
-        let known = self.shared.digests.as_ref()?.knows(self.thread, self.number, digest);
+        let known = self.shared.digests.as_ref()?.knows(self.thread, self.group.number, digest);
         if known { None } else { self.text(head).map(<[u8]>::to_vec) }
     }
 
@@ -375,7 +400,7 @@ impl Session {
         if let (Command::Prepare, Some(scan), Some(_)) = (head.command, scan, answered.prepared)
             && let Some(digests) = &self.shared.digests
         {
-            digests.learn(self.thread, self.number, scan.digest, || text.map(|sql| (sql.to_vec(), self.modes())));
+            digests.learn(self.thread, self.group.number, scan.digest, || text.map(|sql| (sql.to_vec(), self.modes())));
         }
         let (Some(digest), Some(digests)) = (digest, &self.shared.digests) else { return };
         let call = Call {
@@ -385,9 +410,9 @@ impl Session {
             error: answered.error,
             replica: self.role == Role::Replica,
         };
-        digests.add(self.thread, self.number, digest, || text.map(|sql| (sql.to_vec(), self.modes())), call);
+        digests.add(self.thread, self.group.number, digest, || text.map(|sql| (sql.to_vec(), self.modes())), call);
         if call.elapsed >= self.shared.slow.over {
-            self.note_slow(digests.named(self.thread, self.number, digest), call);
+            self.note_slow(digests.named(self.thread, self.group.number, digest), call);
         }
     }
 

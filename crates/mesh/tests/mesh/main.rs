@@ -1,6 +1,7 @@
 //! The mesh in front of real servers, with real clients.
 
 mod door;
+mod reload;
 mod split;
 mod support;
 mod traffic;

@@ -1,0 +1,85 @@
+//! What `mesh.yaml` says, made ready to run: groups with their servers, listeners with their certificates and sockets.
+//!
+//! A plan is made whole before anything of it is used. A server that the plan before has too keeps what is known of it, and
+//! a listener that stays where it is keeps its socket.
+
+use crate::config::{ListenerConfig, MeshConfig};
+use crate::digests::Names;
+use crate::error::MeshError;
+use crate::group::Group;
+use crate::shared::{Door, Listener};
+use crate::tls::{Acceptor, Connector};
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+/// All that runs.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub groups: Vec<Arc<Group>>,
+    pub doors: Vec<Arc<Door>>,
+}
+
+/// A plan on its way, with the sockets that are new in it.
+pub struct Prepared {
+    pub plan: Plan,
+    pub sockets: Vec<(TcpListener, Arc<Door>)>,
+    /// What the doors that stay are to be from now on.
+    pub changed: Vec<(Arc<Door>, Arc<Listener>)>,
+}
+
+impl Plan {
+    pub fn group(&self, name: &str) -> Option<&Arc<Group>> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
+    /// Makes the plan of `config`, of which nothing runs yet.
+    ///
+    /// # Errors
+    /// When a port is taken or a certificate cannot be read.
+    pub fn prepare(&self, config: &MeshConfig, names: &Names) -> Result<Prepared, MeshError> {
+        let mut groups = BTreeMap::new();
+        for (name, group) in &config.groups {
+            let connector = Connector::new(name, group)?;
+            let before = self.group(name).map(Arc::as_ref);
+            let number = names.number(name);
+            groups.insert(name.as_str(), Arc::new(Group::new(name.clone(), number, group.clone(), connector, before)));
+        }
+        let mut prepared = Prepared { plan: Self::default(), sockets: Vec::new(), changed: Vec::new() };
+        for config in &config.listeners {
+            let kept = self.doors.iter().find(|door| door.name == config.name && door.bind == config.bind);
+            let listener = Arc::new(Listener {
+                groups: config.tenants.iter().filter_map(|name| groups.get(name.as_str()).cloned()).collect(),
+                acceptor: config.tls.as_ref().map(|tls| Acceptor::new(&config.name, tls)).transpose()?,
+                tls_required: config.tls_required,
+            });
+            match kept {
+                Some(door) => {
+                    prepared.changed.push((door.clone(), listener));
+                    prepared.plan.doors.push(door.clone());
+                }
+                None => {
+                    let (socket, door) = open(config, listener)?;
+                    prepared.plan.doors.push(door.clone());
+                    prepared.sockets.push((socket, door));
+                }
+            }
+        }
+        prepared.plan.groups = groups.into_values().collect();
+        Ok(prepared)
+    }
+}
+
+fn open(config: &ListenerConfig, listener: Arc<Listener>) -> Result<(TcpListener, Arc<Door>), MeshError> {
+    let bind = |source| MeshError::Bind { listener: config.name.clone(), address: config.bind, source };
+    let socket = TcpListener::bind(config.bind).map_err(bind)?;
+    socket.set_nonblocking(true).map_err(bind)?;
+    let door = Door {
+        name: config.name.clone(),
+        bind: config.bind,
+        address: socket.local_addr().map_err(bind)?,
+        listener: ArcSwap::new(listener),
+    };
+    Ok((socket, Arc::new(door)))
+}
