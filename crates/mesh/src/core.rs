@@ -67,8 +67,10 @@ async fn carry(
     thread: usize,
 ) {
     while let Some(Handed { stream, listener }) = queue.recv().await {
-        let (shared, sessions) = (shared.clone(), sessions.clone());
+        let shared = shared.clone();
+        let place = Place { shared: shared.clone(), sessions: sessions.clone() };
         tokio::spawn(async move {
+            let _place = place;
             let result = match TcpStream::from_std(stream) {
                 Ok(stream) => one(Newcomer { stream, listener, shared: shared.clone(), thread }).await,
                 Err(error) => Err(SessionError::Client(error)),
@@ -76,9 +78,20 @@ async fn carry(
             if let Err(error) = result {
                 tracing::debug!(reason = error.reason(), error = crate::monitor::causes(&error), "a session ended");
             }
-            sessions.fetch_sub(1, Ordering::Relaxed);
-            shared.counters.open.fetch_sub(1, Ordering::Relaxed);
         });
+    }
+}
+
+/// A session's place among those that are counted; given back also by one that panics.
+struct Place {
+    shared: Arc<Shared>,
+    sessions: Arc<AtomicUsize>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.shared.counters.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

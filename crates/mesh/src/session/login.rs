@@ -118,7 +118,8 @@ impl Door {
             capabilities: offered,
             collation: profile.collation,
             status: Status::AUTOCOMMIT.0,
-            plugin: if vault { CACHING_SHA2.to_vec() } else { profile.plugin.clone() },
+            // Connector/J takes a MariaDB for a server that is too old for `caching_sha2_password`, by its version 5.5.5.
+            plugin: if vault && !profile.capabilities.mariadb() { CACHING_SHA2.to_vec() } else { profile.plugin.clone() },
         };
         self.say(&greeting.write()).await?;
         let login = self.read_login(offered).await?;
@@ -168,6 +169,10 @@ impl Door {
         }
         if !login.capabilities.has(Capabilities::PLUGIN_AUTH | Capabilities::SECURE_CONNECTION) {
             return Err(super::authenticate::refused(1251, "tidemill: the client is too old: it cannot change its authentication"));
+        }
+        // Some drivers then compress without having been offered it, and would wait for ever for an answer in kind.
+        if login.capabilities.has(Capabilities::COMPRESS) || login.capabilities.has(Capabilities::ZSTD) {
+            return Err(refused(1043, "tidemill: compression is not offered here; turn it off in the client"));
         }
         // What was not offered was not agreed on, whatever the client says.
         login.capabilities = login.capabilities & offered;

@@ -219,7 +219,7 @@ impl Session {
     async fn next_command(&mut self) -> Result<Option<Head>, SessionError> {
         loop {
             let held = self.client.held();
-            if held.len() > HEADER_BYTES {
+            if held.len() >= HEADER_BYTES {
                 let payload = payload_bytes(held);
                 if payload == 0 {
                     return Err(unsupported("an empty command"));

@@ -8,7 +8,7 @@ use testkit::mysql_async::{Conn, Opts, SslOpts};
 use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, TiDb, TiDbOptions};
 
 /// A certificate for 127.0.0.1 and its key, in files of a folder.
-fn certificate() -> Result<(tempfile::TempDir, serde_json::Value)> {
+pub fn certificate() -> Result<(tempfile::TempDir, serde_json::Value)> {
     let folder = tempfile::tempdir()?;
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
@@ -17,7 +17,7 @@ fn certificate() -> Result<(tempfile::TempDir, serde_json::Value)> {
     Ok((folder, json!({"tls": {"cert": cert, "key": key}})))
 }
 
-fn anyone() -> SslOpts {
+pub fn anyone() -> SslOpts {
     SslOpts::default().with_danger_accept_invalid_certs(true).with_danger_skip_domain_validation(true)
 }
 

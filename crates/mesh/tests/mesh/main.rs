@@ -1,5 +1,6 @@
 //! The mesh in front of real servers, with real clients.
 
+mod cut;
 mod door;
 mod reload;
 mod split;

@@ -9,7 +9,7 @@ use testkit::mysql_async::{Conn, Opts};
 use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer, TiDb, TiDbOptions};
 
 /// The same conversation direct and through the mesh must be the same to the letter.
-async fn conversation(conn: &mut Conn) -> Result<Vec<String>> {
+pub async fn conversation(conn: &mut Conn) -> Result<Vec<String>> {
     let mut heard = Vec::new();
     let mut note = |text: String| heard.push(text);
     conn.query_drop("create table if not exists t (id int primary key, name text, data longblob) charset utf8mb4").await?;

@@ -32,7 +32,7 @@ pub struct End {
     pub error: bool,
     /// Of the last OK or EOF; `None` after an error and where the answer has none.
     pub status: Option<Status>,
-    /// Where the last packet's payload is in the bytes that were given.
+    /// Where the last packet's payload is in the bytes that were given; empty where it came in several turns.
     pub payload: Range<usize>,
 }
 
@@ -105,6 +105,10 @@ impl Answer {
             at += passed;
             self.pending -= passed;
             if self.pending > 0 {
+                if let Some(end) = &mut self.ending {
+                    // The rest of it is told with other bytes, in which the front is no more.
+                    end.payload = 0..0;
+                }
                 return (at, Step::More);
             }
             if !self.continued
