@@ -10,8 +10,10 @@ const SETTINGS: [&str; 3] =
 const PROGRESS: (&str, i32) = ("tidemill_progress", 0);
 const ROWS: [(&str, i32); 3] = [("once.users", 0), ("once.users", 1), ("once.users", 2)];
 
+/// Nothing while the broker, which may have come back a moment ago, does not lead its partitions yet.
 async fn readable(kafka: &Kafka) -> Vec<u64> {
-    let mut lsns: Vec<u64> = kafka.messages("once.users").await.unwrap().iter().map(lsn).collect();
+    let messages = kafka.messages("once.users").await.unwrap_or_default();
+    let mut lsns: Vec<u64> = messages.iter().map(lsn).collect();
     lsns.sort_unstable();
     lsns
 }
