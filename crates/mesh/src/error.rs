@@ -51,7 +51,7 @@ impl SessionError {
             Self::Server { error, .. } => told(error.number, &error.state, &error.message),
             // A number and a state that drivers take for a lost connection, so that pools throw theirs away.
             Self::Backend { .. } | Self::NoBackend { .. } | Self::Garbled { .. } | Self::Slow { .. } => {
-                told(1158, b"08S01", &format!("tidemill: {self}"))
+                told(1158, b"08S01", &format!("tidemill: {}", crate::monitor::causes(self)))
             }
         }
     }

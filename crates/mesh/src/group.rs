@@ -144,22 +144,32 @@ impl Backend {
 
 /// Counts a connection for as long as it is kept.
 #[derive(Debug)]
-pub struct Occupied(Arc<Backend>);
+pub struct Occupied {
+    backend: Arc<Backend>,
+    counts: bool,
+}
 
 impl Occupied {
     pub fn new(backend: Arc<Backend>) -> Self {
         backend.connections.fetch_add(1, Ordering::Relaxed);
-        Self(backend)
+        Self { backend, counts: true }
     }
 
     pub fn backend(&self) -> &Arc<Backend> {
-        &self.0
+        &self.backend
+    }
+
+    /// It is no session's.
+    pub fn uncount(&mut self) {
+        if std::mem::take(&mut self.counts) {
+            self.backend.connections.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Occupied {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.uncount();
     }
 }
 

@@ -62,6 +62,11 @@ impl Link {
         self.occupied.backend()
     }
 
+    /// A connection of the mesh's own, which is no load of the server's.
+    pub fn uncount(&mut self) {
+        self.occupied.uncount();
+    }
+
     /// Asks something small; its rows as texts.
     ///
     /// # Errors

@@ -67,7 +67,9 @@ impl Probe {
             None => {
                 let (_, greeting) = link::connect(&self.backend).await?;
                 profile = Some(Profile::of(&greeting));
-                link::login(&self.group, &self.backend, &account(&monitor)).await?
+                let mut link = link::login(&self.group, &self.backend, &account(&monitor)).await?;
+                link.uncount();
+                link
             }
         };
         let role = self.role(&mut link).await?;

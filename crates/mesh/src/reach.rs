@@ -1,11 +1,15 @@
 //! `tidemill check --connect`: whether each server answers, and lets the monitor in.
 
 use crate::config::{GroupKind, MeshConfig, Role, Topology};
+use crate::error::SessionError;
 use crate::group::{Backend, Group};
 use crate::link;
 use crate::monitor::{account, causes};
 use crate::tls::Connector;
 use std::sync::Arc;
+
+/// Where it was not the server that refused.
+const NO_LOGIN_HINT: &str = "with `tls`: does the server offer it, and for `verify`, does its certificate name the host and do you trust its authority?";
 
 /// What was met at a server.
 #[derive(Clone, Debug)]
@@ -69,7 +73,10 @@ async fn meet(group: &Group, backend: &Arc<Backend>) -> Met {
     let hint = format!("create user '{}'@'%' identified by '…'", monitor.user);
     let mut link = match link::login(group, backend, &account(monitor)).await {
         Ok(link) => link,
-        Err(error) => return met(String::new(), Some(format!("the monitor cannot log in: {}", causes(&error))), &hint),
+        Err(error) => {
+            let hint = if matches!(error, SessionError::Server { .. }) { &hint } else { NO_LOGIN_HINT };
+            return met(String::new(), Some(format!("the monitor cannot log in: {}", causes(&error))), hint);
+        }
     };
     match link.ask("select @@global.read_only").await {
         Ok(answer) => {

@@ -24,7 +24,7 @@ pub fn load(dir: &Path, resolve: bool, problems: &mut Vec<Problem>) -> Option<Me
     }
     let mut config: MeshConfig = files::read(dir, FILE, problems)?;
     let mut add = |message: String, hint: String| {
-        let (line, column) = place(dir, FILE, &message);
+        let (line, column) = place_in_group(dir, &message);
         problems.push(Problem { path: FILE.to_owned(), line, column, message, hint });
     };
     for (message, hint) in config.problems() {
@@ -41,6 +41,32 @@ pub fn load(dir: &Path, resolve: bool, problems: &mut Vec<Problem>) -> Option<Me
         *path = below(dir, path);
     }
     Some(config)
+}
+
+/// Where a mistake stands: what it quotes, sought among the lines of the group that it names; else at the group.
+fn place_in_group(dir: &Path, message: &str) -> (u64, u64) {
+    let named = message.strip_prefix("group `").and_then(|rest| rest.split_once("`: "));
+    let text = std::fs::read_to_string(dir.join(FILE)).unwrap_or_default();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let lines = || text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#'));
+    let head = named.and_then(|(group, _)| {
+        let is_head =
+            |line: &str| line.trim_start().strip_prefix(group).is_some_and(|rest| rest.starts_with(':'));
+        lines().skip_while(|(_, line)| !line.starts_with("groups:")).skip(1).find(|(_, line)| is_head(line))
+    });
+    let (Some((_, told)), Some((first, head))) = (named, head) else { return place(dir, FILE, message) };
+    let own = || {
+        let below = lines().skip_while(|(number, _)| *number <= first);
+        below.take_while(|(_, line)| line.trim().is_empty() || indent(line) > indent(head))
+    };
+    let found = told
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| !word.is_empty())
+        .find_map(|word| own().find_map(|(number, line)| Some((number, line.find(word)?))));
+    let (line, column) = found.unwrap_or((first, indent(head)));
+    (line as u64 + 1, column as u64 + 1)
 }
 
 fn secrets(config: &mut MeshConfig) -> impl Iterator<Item = &mut Secret> {

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use crate::servers;
 use crate::step::{cargo, loud, step};
 
-/// Passes every argument on; `--mysql` first installs the server that the demo then starts.
+/// Passes every argument on; `--mysql` and `--mesh` first install the server that the demo then starts.
 pub fn run(words: &[String]) -> Result<()> {
-    if words.iter().any(|word| word == "--mysql") {
+    if words.iter().any(|word| word == "--mysql" || word == "--mesh") {
         servers::install(&["mysql".to_owned()])?;
     }
     step("build tidemill", || loud(&mut cargo(["build", "-p", "tidemill"])))?;

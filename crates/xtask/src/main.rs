@@ -22,7 +22,7 @@ const USAGE: &str = "\
 usage: cargo xtask CHORE
 
   setup              the system packages that builds and tests need; installs them when run as root
-  demo [ARGS]        build everything and run the demo; --mysql runs it on a real MySQL, --seconds N stops it
+  demo [ARGS]        build and run the demo; --mysql: on a real MySQL, --mesh: the SQL proxy, --seconds N stops it
   test [NAME…]       install the servers that the tests use, then run every test, or those whose path holds NAME
   check              what CI asks of the sources: format, tidiness, lints, fresh reference pages
   servers [NAME…]    install real servers into the user's cache: mysql, mariadb, nats, redis, kafka, tidb,

@@ -49,15 +49,18 @@ impl Check<'_> {
     ) -> Result<Secret, SessionError> {
         let name = String::from_utf8_lossy(user).into_owned();
         let user = self.group.config.users.iter().find(|user| user.name == name);
-        if plugin != CACHING_SHA2 && plugin != NATIVE {
-            let switch = AuthSwitch { plugin: CACHING_SHA2.to_vec(), salt: lot::salt() };
+        let password = user.map(|user| user.password.clone()).unwrap_or_default();
+        // A client whose own way is not the one of the greeting proves nothing yet, and waits to be asked.
+        let unasked = matches!(proof[..], [] | [0]) && (user.is_none() || !password.expose().is_empty());
+        if plugin != CACHING_SHA2 && plugin != NATIVE || unasked {
+            let way = if plugin == NATIVE { NATIVE } else { CACHING_SHA2 };
+            let switch = AuthSwitch { plugin: way.to_vec(), salt: lot::salt() };
             say(self.client, self.sequence, &switch.write()).await?;
             proof = hear(self.client, self.sequence).await?;
             (plugin, salt) = (switch.plugin, switch.salt);
         }
         // Some clients send an empty password as one zero byte.
         let proof = if proof == [0] { Vec::new() } else { proof };
-        let password = user.map(|user| user.password.clone()).unwrap_or_default();
         let expected = if plugin == NATIVE {
             native(&salt, password.expose().as_bytes())
         } else {

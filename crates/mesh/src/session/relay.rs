@@ -99,12 +99,10 @@ impl Session {
             if consumed > 0 {
                 let bytes = &link.wire.held()[..consumed];
                 let mut failed = false;
+                let mut now = None;
                 if let Step::Done(end) = &step {
                     failed = end.error;
-                    if let Some(status) = end.status.filter(|_| self.role == Role::Writer) {
-                        count_transaction(&self.shared, self.status, status);
-                        self.status = status;
-                    }
+                    now = end.status.filter(|_| self.role == Role::Writer);
                     if let Some(payload) = bytes.get(end.payload.clone())
                         && end.status.is_some_and(|status| status.has(Status::SESSION_CHANGED))
                         && let Ok(reply) = Reply::read(payload, capabilities)
@@ -118,6 +116,11 @@ impl Session {
                 }
                 self.client.consume(std::mem::take(&mut self.waiting));
                 self.client.write_all(bytes).await.map_err(SessionError::Client)?;
+                if let Some(status) = now {
+                    // After the client has been told: a node that stops waits for as many as are counted.
+                    count_transaction(&self.shared, self.status, status);
+                    self.status = status;
+                }
                 link.wire.consume(consumed);
                 passed += consumed as u64;
                 match step {

@@ -150,3 +150,27 @@ async fn a_port_that_requires_tls_lets_nobody_in_without() -> Result<()> {
     assert!(who(&mut Conn::new(secure).await?).await?.starts_with("root@"));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_client_with_another_way_than_the_greetings_is_asked_again() -> Result<()> {
+    let mysql = MySql::start(MySqlOptions::default()).await?;
+    mysql.exec("create user shop@'%' identified by 'secret'").await?;
+    let users = json!([{"name": "shop", "password": "secret"}]);
+    let front = Front::start(&[mysql.port()], json!({"auth": "vault", "users": users})).await?;
+    // MariaDB's client says the way that it is told, and proves nothing before it is asked.
+    let program = testkit::installed("mariadb")?.join("bin/mariadb");
+    let ask = async |password: &str| {
+        let mut client = tokio::process::Command::new(&program);
+        client.args(["--host=127.0.0.1", "--user=shop", "--default-auth=mysql_native_password", "--skip-ssl"]);
+        client.args([format!("--port={}", front.address.port()), format!("--password={password}")]);
+        client.args(["--skip-column-names", "--execute=select current_user()"]).output().await
+    };
+    let told = ask("secret").await?;
+    assert_eq!(String::from_utf8_lossy(&told.stdout), "shop@%\n", "{}", String::from_utf8_lossy(&told.stderr));
+    for password in ["wrong", ""] {
+        let told = ask(password).await?;
+        let error = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(!told.status.success() && error.contains("Access denied for user 'shop'"), "{error}");
+    }
+    Ok(())
+}

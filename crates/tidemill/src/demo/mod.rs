@@ -1,5 +1,7 @@
-//! `cargo xtask demo`: a small shop whose orders flow, with nothing else installed, or from a real MySQL.
+//! `cargo xtask demo`: a small shop whose orders flow, with nothing else installed, or from a real MySQL; or, with
+//! `--mesh`, one that sells through the SQL proxy.
 
+mod mesh;
 mod mysql_server;
 mod shop;
 
@@ -24,16 +26,23 @@ pub struct DemoArgs {
     /// Take the shop from a real MySQL, which `cargo xtask servers mysql` installs.
     #[arg(long)]
     mysql: bool,
+    /// Show the SQL proxy instead: `examples/mesh` before three MySQLs, and a shop that sells through it.
+    #[arg(long, conflicts_with = "mysql")]
+    mesh: bool,
 }
 
 /// How long the copy may take to catch up once the shop has closed.
 const SETTLE_MAX: Duration = Duration::from_secs(20);
 
 pub async fn run(args: DemoArgs) -> Result<(), Failure> {
+    let until = || args.seconds.map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds));
+    if args.mesh {
+        return mesh::run(until).await;
+    }
     let folder = tempfile::tempdir().map_err(|e| Failure::io("make a temporary folder", &e))?;
     let dir = folder.path();
     init::run(dir, true)?;
-    let server = if args.mysql { Some(MySqlServer::start(&dir.join("mysql")).await?) } else { None };
+    let server = if args.mysql { Some(MySqlServer::start(&dir.join("mysql"), 1).await?) } else { None };
     write_project(dir, server.as_ref())?;
     let mut shop = match &server {
         Some(server) => Shop::in_mysql(server.url()).await,
@@ -61,7 +70,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
         })
         .await
     });
-    let until = args.seconds.map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds));
+    let until = until();
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         sold = shop.sell(until) => sold?,

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use testkit::{MySql, MySqlOptions, Nats, NatsOptions, SqlServer, TiDb, TiDbOptions};
 
+mod mesh;
 mod pipeline;
 
 /// Every file of the example as the node's project, with `addresses` replaced and the node's own port kept.

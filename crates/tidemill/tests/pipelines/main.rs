@@ -28,6 +28,7 @@ mod kafka_tls;
 mod kill;
 mod large;
 mod merge;
+mod mesh;
 mod mirror;
 mod nest;
 mod node;

@@ -14,7 +14,9 @@ type Served = BTreeMap<String, BTreeSet<String>>;
 /// What Prometheus itself puts on every series.
 const PROMETHEUS_LABELS: [&str; 2] = ["instance", "job"];
 /// Words of PromQL between expressions; a function is told by the bracket behind it.
-const WORDS: [&str; 9] = ["and", "or", "unless", "by", "without", "on", "ignoring", "bool", "offset"];
+const WORDS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
+/// Words before a list of labels in brackets.
+const LISTS: [&str; 4] = ["by", "without", "on", "ignoring"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -91,6 +93,11 @@ fn selectors(expression: &str) -> Vec<(String, Vec<String>)> {
                 rest = &rest[1..];
             }
             _ if word.is_empty() => rest = &rest[first.len_utf8()..],
+            _ if LISTS.contains(&word) && !in_braces => {
+                let (list, after) = behind.trim_start().strip_prefix('(').unwrap().split_once(')').unwrap();
+                out.last_mut().unwrap().1.extend(list.split(',').map(|label| label.trim().to_owned()));
+                rest = after;
+            }
             _ => {
                 let is_name = !first.is_ascii_digit() && !WORDS.contains(&word) && !behind.starts_with('(');
                 if in_braces {
@@ -155,6 +162,15 @@ async fn dashboard_and_alerts_name_what_a_node_serves() {
             "from: shop\nto: file\nverify: \"* * * * *\"\ntransform:\n  - set: {n: \"id * 4611686018427387904\"}\n".into(),
         ),
         ("flows/b.yaml", "from: shop\nto: away\n".into()),
+        (
+            "mesh.yaml",
+            format!(
+                "listeners: [{{name: door, bind: \"127.0.0.1:0\", tenants: [shop]}}]\n\
+                 groups: {{shop: {{topology: static, backends: [{{addr: 127.0.0.1:{}}}, {{addr: \"{}\", role: replica}}]}}}}\n",
+                server.port(),
+                nowhere.addr(),
+            ),
+        ),
     ]);
     run_all(&server, &["INSERT INTO shop.a VALUES (0)"]).await;
     node.start();
@@ -186,6 +202,10 @@ async fn dashboard_and_alerts_name_what_a_node_serves() {
             && text.contains("tidemill_flow_journal_bytes{source=\"shop\"}")
             && text.contains("tidemill_flow_holds_journal{flow=\"b\",kind=\"nats\"}")
             && text.contains("tidemill_flow_capture_lag_seconds{source=\"shop\"}")
+            && text.contains(&format!(
+                "tidemill_mesh_backend_up{{group=\"shop\",backend=\"127.0.0.1:{}\"}} 1",
+                server.port()
+            ))
     })
     .await;
     let text = text().await;
@@ -198,6 +218,7 @@ async fn dashboard_and_alerts_name_what_a_node_serves() {
         "tidemill_flow_capture_interrupted{source=\"gone\"} 1",
         "tidemill_flow_parked_changes_total{flow=\"a\",kind=\"sqlite\"} 1",
         "tidemill_flow_dead_letters{flow=\"a\",kind=\"sqlite\"} 1",
+        &format!("tidemill_mesh_backend_up{{group=\"shop\",backend=\"{}\"}} 0", nowhere.addr()),
     ] {
         assert!(holds(&text, line), "{line}\n{text}");
     }
@@ -216,6 +237,7 @@ async fn dashboard_and_alerts_name_what_a_node_serves() {
         ),
         ("tidemill_flow_dead_letters{stream=\"a\"} > 0", vec![], "tidemill_flow_dead_letters{stream}"),
         ("tidemill_flow_dead_letters > 0", label("source"), "tidemill_flow_dead_letters{source}"),
+        ("sum(tidemill_mesh_backend_up) by (server)", vec![], "tidemill_mesh_backend_up{server}"),
     ] {
         let told = faults(expression, &labels, &served);
         assert!(told.len() == 1 && told[0].starts_with(wanted), "{told:?}");

@@ -1,0 +1,3 @@
+STOP REPLICA;
+SET PERSIST super_read_only = OFF;
+SET PERSIST read_only = OFF;
