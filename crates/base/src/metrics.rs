@@ -232,7 +232,12 @@ pub const METRICS: [Metric; 41] = [
         "sessions",
         "Times an idle session went on with another server because its own went away or takes no writes any more",
     ),
-    counter(MESH_BROKEN, "", "sessions", "Times a session lost its server in a way that its client was told of"),
+    counter(
+        MESH_BROKEN,
+        "",
+        "sessions",
+        "Times a session lost its server in a way that its client was told of",
+    ),
     gauge(MESH_BUFFERS, "", "bytes", "Buffers that sessions have in use; idle ones have none"),
     gauge(MESH_BACKEND_UP, BACKEND, "0 or 1", "1 while the server answers"),
     gauge(MESH_BACKEND_WRITER, BACKEND, "0 or 1", "1 while the server takes writes"),
@@ -250,7 +255,9 @@ mod tests {
         assert_eq!(names.len(), METRICS.len());
         for metric in METRICS {
             assert!(
-                ["tidemill_flow_", "tidemill_node_", "tidemill_mesh_"].iter().any(|room| metric.name.starts_with(room)),
+                ["tidemill_flow_", "tidemill_node_", "tidemill_mesh_"]
+                    .iter()
+                    .any(|room| metric.name.starts_with(room)),
                 "{}",
                 metric.name
             );

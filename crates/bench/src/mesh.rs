@@ -92,7 +92,13 @@ impl HaProxy {
             ),
         )?;
         let mut command = Command::new(installed("haproxy")?.join("bin/haproxy"));
-        command.arg("-f").arg(&config).arg("-db").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .arg("-f")
+            .arg(&config)
+            .arg("-db")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let number = port.number();
         drop(port);
         let child = testkit::spawn(command).context("failed to start haproxy")?;
@@ -133,9 +139,18 @@ impl Measured {
 }
 
 pub async fn run(options: Options) -> Result<()> {
-    let args = ["--max-connections=4000", "--performance-schema=OFF", "--innodb-buffer-pool-size=128M", "--skip-log-bin"];
-    let mysql =
-        MySql::start(MySqlOptions { args: args.map(str::to_owned).into(), gtid: false, ..MySqlOptions::default() }).await?;
+    let args = [
+        "--max-connections=4000",
+        "--performance-schema=OFF",
+        "--innodb-buffer-pool-size=128M",
+        "--skip-log-bin",
+    ];
+    let mysql = MySql::start(MySqlOptions {
+        args: args.map(str::to_owned).into(),
+        gtid: false,
+        ..MySqlOptions::default()
+    })
+    .await?;
     mysql.exec("create database sbtest; create user bench@'%' identified by 'bench'; grant all on sbtest.* to bench@'%'").await?;
     let sysbench = Sysbench::find()?;
     sysbench.run(mysql.port(), 1, &["prepare".to_owned()])?;
@@ -312,7 +327,12 @@ impl Sysbench {
         let script = |name: &str| Path::new(&self.scripts).join(name).display().to_string();
         let output = Command::new(&self.program)
             .arg(script("oltp_point_select.lua"))
-            .args(["--db-driver=mysql", "--mysql-host=127.0.0.1", "--mysql-user=bench", "--mysql-password=bench"])
+            .args([
+                "--db-driver=mysql",
+                "--mysql-host=127.0.0.1",
+                "--mysql-user=bench",
+                "--mysql-password=bench",
+            ])
             .arg(format!("--mysql-port={port}"))
             .arg(format!("--tables={TABLES}"))
             .arg(format!("--table-size={TABLE_ROWS}"))
@@ -331,7 +351,10 @@ impl Sysbench {
 }
 
 fn number_after(text: &str, name: &str) -> Result<f64> {
-    let line = text.lines().find_map(|line| line.trim().strip_prefix(name)).with_context(|| format!("no `{name}` in:\n{text}"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(name))
+        .with_context(|| format!("no `{name}` in:\n{text}"))?;
     let word = line.split_whitespace().next().unwrap_or_default().trim_end_matches('s');
     word.parse().with_context(|| format!("`{word}` is no number"))
 }
@@ -369,7 +392,10 @@ mod tests {
         let text = "Latency histogram (values are in milliseconds)\n       value  ------------- distribution ------------- count\n       0.073 |**                                       90\n       0.075 |******                                   9\n       1.5 |                                         1\n    queries:                             100    (12759.28 per sec.)\n    total time:                          4.0002s\n";
         let times = histogram(text);
         assert_eq!(times.len(), 3);
-        assert_eq!((quantile(&times, 0.5), quantile(&times, 0.99), quantile(&times, 1.0)), (73.0, 75.0, 1500.0));
+        assert_eq!(
+            (quantile(&times, 0.5), quantile(&times, 0.99), quantile(&times, 1.0)),
+            (73.0, 75.0, 1500.0)
+        );
         assert_eq!(number_after(text, "queries:").unwrap(), 100.0);
         assert_eq!(number_after(text, "total time:").unwrap(), 4.0002);
     }

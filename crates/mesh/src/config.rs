@@ -295,10 +295,16 @@ impl MeshConfig {
         let mut found = Vec::new();
         let mut add = |message: String, hint: &str| found.push((message, hint.to_owned()));
         if self.listeners.is_empty() {
-            add("`listeners` is empty, so no client can come".into(), "listeners: [{name: shop, bind: 127.0.0.1:7400, tenants: [shop]}]");
+            add(
+                "`listeners` is empty, so no client can come".into(),
+                "listeners: [{name: shop, bind: 127.0.0.1:7400, tenants: [shop]}]",
+            );
         }
         if let Some(threads) = self.threads.filter(|threads| !(1..=256).contains(threads)) {
-            add(format!("`threads: {threads}` is not between 1 and 256"), "leave it out for one per processor");
+            add(
+                format!("`threads: {threads}` is not between 1 and 256"),
+                "leave it out for one per processor",
+            );
         }
         let mut names = BTreeSet::new();
         for listener in &self.listeners {
@@ -317,7 +323,10 @@ impl MeshConfig {
                 );
             }
             if listener.tls_required && listener.tls.is_none() {
-                add(format!("listener `{name}`: `tls_required` without `tls`"), "tls: {cert: ./cert.pem, key: ./key.pem}");
+                add(
+                    format!("listener `{name}`: `tls_required` without `tls`"),
+                    "tls: {cert: ./cert.pem, key: ./key.pem}",
+                );
             }
         }
         for (name, group) in &self.groups {
@@ -366,7 +375,10 @@ impl GroupConfig {
                 add(format!("`{address}` is not `host:port`"), "for example: addr: 127.0.0.1:3306");
             }
             if !(1..=1000).contains(&backend.weight) {
-                add(format!("`{address}`: a weight of {} is not between 1 and 1000", backend.weight), "weight: 1");
+                add(
+                    format!("`{address}`: a weight of {} is not between 1 and 1000", backend.weight),
+                    "weight: 1",
+                );
             }
             if backend.role.is_some() && self.topology == Topology::Auto {
                 add(
@@ -385,7 +397,8 @@ impl GroupConfig {
             && self.backends.len() > 1
         {
             add(
-                "`topology: auto` with several backends needs `monitor`, to ask each whether it is read-only".into(),
+                "`topology: auto` with several backends needs `monitor`, to ask each whether it is read-only"
+                    .into(),
                 "monitor: {user: mesh_monitor, password: \"${env:MESH_MONITOR_PASSWORD}\"}, or topology: static with a role on each",
             );
         }
@@ -397,10 +410,16 @@ impl GroupConfig {
             }
             AuthMode::Vault | AuthMode::Mapped => {
                 if self.users.is_empty() {
-                    add("nobody may come in: `users` is empty".into(), "users: [{name: shop, password: \"${env:SHOP_PASSWORD}\"}]");
+                    add(
+                        "nobody may come in: `users` is empty".into(),
+                        "users: [{name: shop, password: \"${env:SHOP_PASSWORD}\"}]",
+                    );
                 }
                 if self.auth == AuthMode::Mapped && self.account.is_none() {
-                    add("`auth: mapped` needs `account`".into(), "account: {name: mesh, password: \"${env:MESH_PASSWORD}\"}");
+                    add(
+                        "`auth: mapped` needs `account`".into(),
+                        "account: {name: mesh, password: \"${env:MESH_PASSWORD}\"}",
+                    );
                 }
                 if self.auth == AuthMode::Vault && self.account.is_some() {
                     add("`account` means nothing with `auth: vault`".into(), "auth: mapped");
@@ -414,7 +433,10 @@ impl GroupConfig {
         if let Some(pool) = self.pool
             && (!(1..=10_000).contains(&pool.max) || pool.idle > pool.max)
         {
-            add("`pool.max` is not between 1 and 10000, or less than `pool.idle`".into(), "pool: {max: 64, idle: 8}");
+            add(
+                "`pool.max` is not between 1 and 10000, or less than `pool.idle`".into(),
+                "pool: {max: 64, idle: 8}",
+            );
         }
         if self.tls_ca.is_some() && self.tls != BackendTls::Verify {
             add("`tls_ca` means nothing without `tls: verify`".into(), "tls: verify");

@@ -36,9 +36,14 @@ pub struct Control {
 
 /// # Errors
 /// When the system gives no thread, or the thread no event queue.
-pub fn start(shared: Arc<Shared>, cores: Arc<Vec<Core>>, stop: watch::Receiver<bool>) -> Result<Control, MeshError> {
+pub fn start(
+    shared: Arc<Shared>,
+    cores: Arc<Vec<Core>>,
+    stop: watch::Receiver<bool>,
+) -> Result<Control, MeshError> {
     let (changes, queue) = mpsc::channel(CHANGES_MAX);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MeshError::Thread)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MeshError::Thread)?;
     let thread = std::thread::Builder::new()
         .name("mesh-control".into())
         .spawn(move || runtime.block_on(run(queue, shared, cores, stop)))

@@ -76,7 +76,11 @@ async fn carry(
                 Err(error) => Err(SessionError::Client(error)),
             };
             if let Err(error) = result {
-                tracing::debug!(reason = error.reason(), error = crate::monitor::causes(&error), "a session ended");
+                tracing::debug!(
+                    reason = error.reason(),
+                    error = crate::monitor::causes(&error),
+                    "a session ended"
+                );
             }
         });
     }

@@ -54,7 +54,8 @@ fn step(elapsed: Duration) -> usize {
     let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX).max(1);
     let doublings = micros.ilog2();
     // The two bits below the highest.
-    let fraction = if doublings >= 2 { (micros >> (doublings - 2)) & 3 } else { (micros << (2 - doublings)) & 3 };
+    let fraction =
+        if doublings >= 2 { (micros >> (doublings - 2)) & 3 } else { (micros << (2 - doublings)) & 3 };
     (doublings as usize * 4 + usize::try_from(fraction).unwrap_or(0)).min(STEPS - 1)
 }
 
@@ -216,7 +217,13 @@ impl Digests {
     }
 
     /// Takes the text of a statement that is to be executed later, under no text of its own.
-    pub fn learn(&self, thread: usize, group: usize, digest: u64, sql: impl FnOnce() -> Option<(Vec<u8>, Modes)>) {
+    pub fn learn(
+        &self,
+        thread: usize,
+        group: usize,
+        digest: u64,
+        sql: impl FnOnce() -> Option<(Vec<u8>, Modes)>,
+    ) {
         let mut table = self.tables[thread].lock().unwrap_or_else(PoisonError::into_inner);
         let key = key(group, digest);
         if table.entries.contains_key(&key) || table.entries.len() >= DIGESTS_MAX {
@@ -228,7 +235,14 @@ impl Digests {
     }
 
     /// Counts an answer; `sql` is looked at when its digest is new.
-    pub fn add(&self, thread: usize, group: usize, digest: u64, sql: impl FnOnce() -> Option<(Vec<u8>, Modes)>, call: Call) {
+    pub fn add(
+        &self,
+        thread: usize,
+        group: usize,
+        digest: u64,
+        sql: impl FnOnce() -> Option<(Vec<u8>, Modes)>,
+        call: Call,
+    ) {
         // Nobody else takes it, but for whoever looks at the list.
         let mut table = self.tables[thread].lock().unwrap_or_else(PoisonError::into_inner);
         let key = key(group, digest);
@@ -263,7 +277,9 @@ impl Digests {
             }
         }
         let mut list: Vec<_> = all.iter().map(|(key, entry)| self.status(*key, entry)).collect();
-        list.sort_by(|a, b| b.total_ms.cmp(&a.total_ms).then_with(|| b.calls.cmp(&a.calls)).then_with(|| a.text.cmp(&b.text)));
+        list.sort_by(|a, b| {
+            b.total_ms.cmp(&a.total_ms).then_with(|| b.calls.cmp(&a.calls)).then_with(|| a.text.cmp(&b.text))
+        });
         list
     }
 

@@ -38,15 +38,14 @@ pub enum SessionError {
 impl SessionError {
     /// The packet that tells the client; `None` where nobody listens.
     pub fn packet(&self, sequence: u8) -> Option<Vec<u8>> {
-        let told = |number, state: &[u8; 5], message: &str| Some(error_packet(sequence, number, state, message));
+        let told =
+            |number, state: &[u8; 5], message: &str| Some(error_packet(sequence, number, state, message));
         match self {
             Self::Client(_) => None,
             Self::Login(_) => told(1043, b"08S01", "Bad handshake"),
-            Self::Denied { user } => told(
-                1045,
-                b"28000",
-                &format!("Access denied for user '{user}' (checked by the mesh)"),
-            ),
+            Self::Denied { user } => {
+                told(1045, b"28000", &format!("Access denied for user '{user}' (checked by the mesh)"))
+            }
             Self::Refused { number, state, reason } => told(*number, state, reason),
             Self::Server { error, .. } => told(error.number, &error.state, &error.message),
             // A number and a state that drivers take for a lost connection, so that pools throw theirs away.
@@ -106,9 +105,10 @@ impl Fault for MeshError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Bind { address, .. } => {
-                Some(format!("see who has it with `ss -ltnp 'sport = :{}'`, or choose another `bind`", address.port()))
-            }
+            Self::Bind { address, .. } => Some(format!(
+                "see who has it with `ss -ltnp 'sport = :{}'`, or choose another `bind`",
+                address.port()
+            )),
             Self::Certificate { .. } => Some("both files are PEM; the key is not encrypted".into()),
             Self::Thread(_) => None,
         }

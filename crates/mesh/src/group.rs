@@ -1,6 +1,6 @@
 //! The servers of a group as they are known now, and which of them a session gets.
 
-use crate::config::{Balance, BackendConfig, GroupConfig, GroupKind, Role, Topology};
+use crate::config::{BackendConfig, Balance, GroupConfig, GroupKind, Role, Topology};
 use crate::lot;
 use crate::tls::Connector;
 use arc_swap::ArcSwapOption;
@@ -207,7 +207,9 @@ impl Group {
                     _ => Role::Writer,
                 };
                 let known = before.map(|group| &group.backends[..]).unwrap_or_default();
-                let same = known.iter().find(|known| known.address == backend.addr && known.weight == backend.weight);
+                let same = known
+                    .iter()
+                    .find(|known| known.address == backend.addr && known.weight == backend.weight);
                 if let Some(same) = same {
                     same.set_draining(false);
                     if config.topology == Topology::Static {
@@ -218,12 +220,21 @@ impl Group {
                 Arc::new(Backend::new(backend, role))
             })
             .collect();
-        Self { name, number, config, backends, connector, writes: before.map(|group| group.writes.clone()).unwrap_or_default(), turn: AtomicUsize::new(0) }
+        Self {
+            name,
+            number,
+            config,
+            backends,
+            connector,
+            writes: before.map(|group| group.writes.clone()).unwrap_or_default(),
+            turn: AtomicUsize::new(0),
+        }
     }
 
     /// What clients are told before it is known who they are: what every server can do that answers.
     pub fn profile(&self) -> Option<Profile> {
-        let mut known = self.backends.iter().filter(|backend| backend.is_up()).filter_map(|backend| backend.profile());
+        let mut known =
+            self.backends.iter().filter(|backend| backend.is_up()).filter_map(|backend| backend.profile());
         let mut profile = known.next()?.as_ref().clone();
         for other in known {
             profile.capabilities = profile.capabilities & other.capabilities;
@@ -310,9 +321,7 @@ mod tests {
     #[test]
     fn the_less_busy_of_two_and_the_heavier_get_more() {
         let busy = group(&THREE.replace("BALANCE", "least_busy"));
-        let held: Vec<_> = (0..100)
-            .map(|_| Occupied::new(busy.pick(Role::Replica, &[]).unwrap()))
-            .collect();
+        let held: Vec<_> = (0..100).map(|_| Occupied::new(busy.pick(Role::Replica, &[]).unwrap())).collect();
         let (b, c) = (busy.backends[1].connections(), busy.backends[2].connections());
         assert!(b.abs_diff(c) < 20, "{b} and {c}");
         drop(held);

@@ -25,8 +25,8 @@ mod tls;
 mod wire;
 
 pub use config::{
-    AuthMode, Balance, BackendConfig, BackendTls, Consistency, GroupConfig, GroupKind, LimitsConfig, ListenerConfig,
-    ListenerTls, MeshConfig, MonitorConfig, PoolConfig, Role, Topology, UserConfig,
+    AuthMode, BackendConfig, BackendTls, Balance, Consistency, GroupConfig, GroupKind, LimitsConfig,
+    ListenerConfig, ListenerTls, MeshConfig, MonitorConfig, PoolConfig, Role, Topology, UserConfig,
 };
 pub use digests::DigestStatus;
 pub use error::MeshError;
@@ -71,7 +71,8 @@ impl Mesh {
     /// # Errors
     /// When a port is taken, a certificate cannot be read, or the system gives no thread.
     pub fn start(config: &MeshConfig) -> Result<Self, MeshError> {
-        let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let threads =
+            config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let memory = config.limits.memory.unwrap_or(MEMORY_MAX).0;
         let names = Arc::new(Names::default());
         let prepared = Plan::default().prepare(config, &names)?;
@@ -106,8 +107,18 @@ impl Mesh {
 
     fn apply(&self, prepared: Prepared) {
         let Prepared { plan, sockets, changed } = prepared;
-        let stays = |gone: &Arc<Backend>| plan.groups.iter().flat_map(|group| &group.backends).any(|kept| Arc::ptr_eq(kept, gone));
-        for backend in self.shared.plan.load().groups.iter().flat_map(|group| &group.backends).filter(|gone| !stays(gone)) {
+        let stays = |gone: &Arc<Backend>| {
+            plan.groups.iter().flat_map(|group| &group.backends).any(|kept| Arc::ptr_eq(kept, gone))
+        };
+        for backend in self
+            .shared
+            .plan
+            .load()
+            .groups
+            .iter()
+            .flat_map(|group| &group.backends)
+            .filter(|gone| !stays(gone))
+        {
             backend.set_draining(true);
         }
         let change = Change { groups: plan.groups.clone(), sockets, doors: plan.doors.clone() };
@@ -151,7 +162,8 @@ impl Mesh {
     /// Whether new sessions keep away from a server; `false` where there is no such server.
     pub fn drain(&self, group: &str, address: &str, draining: bool) -> bool {
         let plan = self.shared.plan.load();
-        let backend = plan.group(group).and_then(|group| group.backends.iter().find(|known| known.address == address));
+        let backend =
+            plan.group(group).and_then(|group| group.backends.iter().find(|known| known.address == address));
         if let Some(backend) = backend {
             backend.set_draining(draining);
         }

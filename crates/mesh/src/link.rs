@@ -5,8 +5,8 @@ use crate::group::{Backend, Group, Occupied};
 use crate::wire::{Wire, prepare_socket};
 use base::Secret;
 use mysql::protocol::{
-    Answer, AuthSwitch, CACHING_SHA2, CLEAR, Capabilities, Command, FieldReader, Greeting, LoginRequest, NATIVE,
-    ServerError, Status, Step, encrypt_for, fast_sha2, native, packet,
+    Answer, AuthSwitch, CACHING_SHA2, CLEAR, Capabilities, Command, FieldReader, Greeting, LoginRequest,
+    NATIVE, ServerError, Status, Step, encrypt_for, fast_sha2, native, packet,
 };
 use std::io;
 use std::sync::Arc;
@@ -126,14 +126,18 @@ impl Link {
         prepared.map(|(number, _)| number).ok_or_else(|| self.garbled("prepared statement"))
     }
 
-    async fn answered(&mut self, command: Command) -> Result<(Option<Status>, Option<(u32, u16)>), SessionError> {
+    async fn answered(
+        &mut self,
+        command: Command,
+    ) -> Result<(Option<Status>, Option<(u32, u16)>), SessionError> {
         let mut answer = Answer::to(command, self.capabilities);
         loop {
             let (consumed, step) = answer.advance(self.wire.held());
             if let Step::Done(end) = &step
                 && end.error
             {
-                let error = ServerError::read(&self.wire.held()[end.payload.clone()]).map_err(|_| self.garbled("error"))?;
+                let error = ServerError::read(&self.wire.held()[end.payload.clone()])
+                    .map_err(|_| self.garbled("error"))?;
                 self.wire.consume(consumed);
                 return Err(SessionError::Server { address: self.backend().address.clone(), error });
             }
@@ -249,7 +253,9 @@ pub async fn connect(backend: &Backend) -> Result<(Wire, Greeting), SessionError
         return Err(SessionError::Server { address: backend.address.clone(), error });
     }
     let greeting = Greeting::read(&payload).map_err(|_| garbled(backend, "greeting"))?;
-    if greeting.salt.len() != 20 || !greeting.capabilities.has(Capabilities::PROTOCOL_41 | Capabilities::PLUGIN_AUTH) {
+    if greeting.salt.len() != 20
+        || !greeting.capabilities.has(Capabilities::PROTOCOL_41 | Capabilities::PLUGIN_AUTH)
+    {
         return Err(garbled(backend, "greeting of protocol 4.1"));
     }
     Ok((wire, greeting))
@@ -321,7 +327,8 @@ async fn log_in(group: &Group, backend: &Arc<Backend>, account: &Account) -> Res
                     return Err(SessionError::Server { address: backend.address.clone(), error });
                 }
                 Some(0xfe) => {
-                    let switch = AuthSwitch::read(&payload).map_err(|_| garbled(backend, "change of authentication"))?;
+                    let switch = AuthSwitch::read(&payload)
+                        .map_err(|_| garbled(backend, "change of authentication"))?;
                     salt.clone_from(&switch.salt);
                     answer = if switch.plugin == CLEAR && wire.is_tls() {
                         [password, &[0]].concat()
@@ -347,7 +354,8 @@ async fn log_in(group: &Group, backend: &Arc<Backend>, account: &Account) -> Res
                     break;
                 }
                 Some(1) => {
-                    answer = encrypt_for(&payload[1..], &salt, password).map_err(|_| garbled(backend, "key"))?;
+                    answer =
+                        encrypt_for(&payload[1..], &salt, password).map_err(|_| garbled(backend, "key"))?;
                     break;
                 }
                 _ => return Err(garbled(backend, "step of a login")),
@@ -359,7 +367,11 @@ async fn log_in(group: &Group, backend: &Arc<Backend>, account: &Account) -> Res
 
 /// The plugin that answers `wanted`, and its answer.
 fn proof<'a>(wanted: &'a [u8], salt: &[u8], password: &[u8]) -> (&'a [u8], Vec<u8>) {
-    if wanted == NATIVE { (NATIVE, native(salt, password)) } else { (CACHING_SHA2, fast_sha2(salt, password)) }
+    if wanted == NATIVE {
+        (NATIVE, native(salt, password))
+    } else {
+        (CACHING_SHA2, fast_sha2(salt, password))
+    }
 }
 
 pub fn garbled(backend: &Backend, what: &'static str) -> SessionError {

@@ -32,7 +32,11 @@ pub fn salt() -> Vec<u8> {
         .secure_random
         .fill(&mut bytes)
         .expect("the system gives random bytes");
-    bytes.iter().map(|byte| byte & 0x7f).map(|byte| if byte == 0 || byte == b'$' { byte + 1 } else { byte }).collect()
+    bytes
+        .iter()
+        .map(|byte| byte & 0x7f)
+        .map(|byte| if byte == 0 || byte == b'$' { byte + 1 } else { byte })
+        .collect()
 }
 
 #[cfg(test)]

@@ -138,10 +138,9 @@ pub fn account(monitor: &MonitorConfig) -> Account {
 
 /// Unknown where the account may not ask, where nothing is replicated, or where replication stands.
 async fn lag(link: &mut Link) -> Result<Option<u64>, SessionError> {
-    for (question, column) in [
-        ("show replica status", "Seconds_Behind_Source"),
-        ("show slave status", "Seconds_Behind_Master"),
-    ] {
+    for (question, column) in
+        [("show replica status", "Seconds_Behind_Source"), ("show slave status", "Seconds_Behind_Master")]
+    {
         match link.ask(question).await {
             Ok(answer) => {
                 if let Some(seconds) = answer.first(column).and_then(|text| text.parse::<u64>().ok()) {

@@ -44,7 +44,10 @@ impl Plan {
             let connector = Connector::new(name, group)?;
             let before = self.group(name).map(Arc::as_ref);
             let number = names.number(name);
-            groups.insert(name.as_str(), Arc::new(Group::new(name.clone(), number, group.clone(), connector, before)));
+            groups.insert(
+                name.as_str(),
+                Arc::new(Group::new(name.clone(), number, group.clone(), connector, before)),
+            );
         }
         let mut prepared = Prepared { plan: Self::default(), sockets: Vec::new(), changed: Vec::new() };
         for config in &config.listeners {

@@ -30,7 +30,12 @@ pub async fn reach(config: &MeshConfig) -> Vec<Met> {
             Ok(connector) => connector,
             Err(error) => {
                 let hint = "the file is PEM and holds the authorities' certificates".to_owned();
-                all.push(Met { address: name.clone(), line: String::new(), trouble: Some(causes(&error)), hint });
+                all.push(Met {
+                    address: name.clone(),
+                    line: String::new(),
+                    trouble: Some(causes(&error)),
+                    hint,
+                });
                 continue;
             }
         };
@@ -65,7 +70,9 @@ async fn meet(group: &Group, backend: &Arc<Backend>) -> Met {
     };
     let version = match link::connect(backend).await {
         Ok((_, greeting)) => String::from_utf8_lossy(&greeting.version).into_owned(),
-        Err(error) => return met(String::new(), Some(causes(&error)), "is the server up, and the address right?"),
+        Err(error) => {
+            return met(String::new(), Some(causes(&error)), "is the server up, and the address right?");
+        }
     };
     let Some(monitor) = &group.config.monitor else {
         return met(format!("answers, version {version}"), None, "");

@@ -69,7 +69,12 @@ pub struct Shared {
 const FIRST_ID: u32 = 0x8000_0000;
 
 impl Shared {
-    pub fn new(digests: Option<Digests>, slow: SlowList, sessions_max: usize, memory_bytes_max: usize) -> Self {
+    pub fn new(
+        digests: Option<Digests>,
+        slow: SlowList,
+        sessions_max: usize,
+        memory_bytes_max: usize,
+    ) -> Self {
         Self {
             plan: ArcSwap::default(),
             version: AtomicU64::new(0),

@@ -142,23 +142,36 @@ pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> 
         }
         MeshVerb::Digests { limit } => {
             let list = node.get(&format!("/api/v1/mesh/digests?limit={limit}")).await?;
-            if json { println!("{list}") } else { print_digests(&list) }
+            if json {
+                println!("{list}")
+            } else {
+                print_digests(&list)
+            }
             return Ok(());
         }
         MeshVerb::Slow { limit } => {
             let list = node.get(&format!("/api/v1/mesh/slow?limit={limit}")).await?;
-            if json { println!("{list}") } else { print_slow(&list) }
+            if json {
+                println!("{list}")
+            } else {
+                print_slow(&list)
+            }
             return Ok(());
         }
         MeshVerb::Explain { sql, group } => {
             let told = node.post("/api/v1/mesh:explain", &json!({"sql": sql, "group": group})).await?;
-            if json { println!("{told}") } else { print_explanation(&told) }
+            if json {
+                println!("{told}")
+            } else {
+                print_explanation(&told)
+            }
             return Ok(());
         }
         MeshVerb::Drain { group, address } => (group, address, "drain"),
         MeshVerb::Undrain { group, address } => (group, address, "undrain"),
     };
-    let done = node.post(&format!("/api/v1/mesh/groups/{group}/backends/{address}:{verb}"), &json!({})).await?;
+    let done =
+        node.post(&format!("/api/v1/mesh/groups/{group}/backends/{address}:{verb}"), &json!({})).await?;
     println!("{}", if json { done.to_string() } else { format!("{address} of {group}: {verb}ed") });
     Ok(())
 }
@@ -203,7 +216,11 @@ fn print_digests(list: &Value) {
     for digest in list.as_array().into_iter().flatten() {
         let micros = |key: &str| {
             let micros = digest[key].as_f64().unwrap_or_default();
-            if micros < 10_000.0 { format!("{:.2} ms", micros / 1e3) } else { format!("{:.0} ms", micros / 1e3) }
+            if micros < 10_000.0 {
+                format!("{:.2} ms", micros / 1e3)
+            } else {
+                format!("{:.0} ms", micros / 1e3)
+            }
         };
         rows.push(vec![
             text(&digest["calls"]),
@@ -292,7 +309,8 @@ pub fn print_backends(mesh: &Value) {
 }
 
 const NONE: &str = "this node has no mesh";
-const NONE_HINT: &str = "write a mesh.yaml (docs/reference/config.md) and start the node with the role `mesh`";
+const NONE_HINT: &str =
+    "write a mesh.yaml (docs/reference/config.md) and start the node with the role `mesh`";
 
 /// `GET /api/v1/mesh`
 pub async fn status(State(app): State<App>) -> Response {
@@ -389,7 +407,11 @@ pub async fn backend_verb(
         Some((address, "drain")) => (address, true),
         Some((address, "undrain")) => (address, false),
         _ => {
-            return problem(Code::NotFound, format!("`{address_and_verb}` is no server and verb"), "verbs are drain and undrain");
+            return problem(
+                Code::NotFound,
+                format!("`{address_and_verb}` is no server and verb"),
+                "verbs are drain and undrain",
+            );
         }
     };
     if !mesh.drain(&group, address, draining) {

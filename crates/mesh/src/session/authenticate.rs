@@ -7,7 +7,8 @@ use crate::lot;
 use crate::wire::Wire;
 use base::Secret;
 use mysql::protocol::{
-    AuthSwitch, CACHING_SHA2, CLEAR, Capabilities, NATIVE, ServerError, Status, encrypt_for, equal, fast_sha2, native, packet,
+    AuthSwitch, CACHING_SHA2, CLEAR, Capabilities, NATIVE, ServerError, Status, encrypt_for, equal,
+    fast_sha2, native, packet,
 };
 use std::io;
 
@@ -87,7 +88,11 @@ pub(super) struct AuthRelay<'a> {
 
 impl AuthRelay<'_> {
     /// Sends `answer` with the number `sequence` to the server, and what follows back and forth until it lets the client in.
-    pub(super) async fn run(&mut self, mut sequence: u8, mut answer: Vec<u8>) -> Result<Status, SessionError> {
+    pub(super) async fn run(
+        &mut self,
+        mut sequence: u8,
+        mut answer: Vec<u8>,
+    ) -> Result<Status, SessionError> {
         let mut salt = Vec::new();
         for _ in 0..STEPS_MAX {
             self.wire.write_all(&packet(sequence, &answer)).await.map_err(|e| self.lost(e))?;
@@ -104,9 +109,13 @@ impl AuthRelay<'_> {
                     return Err(SessionError::Server { address: self.backend.address.clone(), error });
                 }
                 Some(0xfe) => {
-                    let switch = AuthSwitch::read(&payload).map_err(|_| garbled(self.backend, "change of authentication"))?;
+                    let switch = AuthSwitch::read(&payload)
+                        .map_err(|_| garbled(self.backend, "change of authentication"))?;
                     if switch.plugin == CLEAR && !(self.client.is_tls() && self.wire.is_tls()) {
-                        return Err(refused(2059, "tidemill: this account sends its password as it is, which needs TLS on both sides of the mesh"));
+                        return Err(refused(
+                            2059,
+                            "tidemill: this account sends its password as it is, which needs TLS on both sides of the mesh",
+                        ));
                     }
                     salt = switch.salt;
                     say(self.client, self.sequence, &payload).await?;
@@ -138,15 +147,19 @@ impl AuthRelay<'_> {
 
     /// The server wants the password itself, as the kind of each leg allows: within TLS as it is, otherwise encrypted for
     /// the server's key.
-    async fn whole_password(&mut self, sequence: u8, answer: Vec<u8>, salt: &[u8]) -> Result<(u8, Vec<u8>), SessionError> {
+    async fn whole_password(
+        &mut self,
+        sequence: u8,
+        answer: Vec<u8>,
+        salt: &[u8],
+    ) -> Result<(u8, Vec<u8>), SessionError> {
         match (self.client.is_tls(), self.wire.is_tls()) {
             (true, false) => {
                 self.wire.write_all(&packet(sequence, &[2])).await.map_err(|e| self.lost(e))?;
                 let (number, key) = self.wire.read_packet().await.map_err(|e| self.lost(e))?;
                 let password = answer.strip_suffix(&[0]).unwrap_or(&answer);
                 let key = key.get(1..).unwrap_or_default();
-                let encrypted =
-                    encrypt_for(key, salt, password).map_err(|_| garbled(self.backend, "key"))?;
+                let encrypted = encrypt_for(key, salt, password).map_err(|_| garbled(self.backend, "key"))?;
                 Ok((number.wrapping_add(1), encrypted))
             }
             (false, true) => Err(refused(

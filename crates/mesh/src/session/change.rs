@@ -24,9 +24,10 @@ impl Session {
                 let mut check =
                     Check { client: &mut self.client, sequence: &mut sequence, group: &self.group };
                 // The proof goes by a salt that is not kept: it is asked for again.
-                let password = check.run(&change.user, Vec::new(), Vec::new(), Vec::new()).await.inspect_err(|_| {
-                    self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-                });
+                let password =
+                    check.run(&change.user, Vec::new(), Vec::new(), Vec::new()).await.inspect_err(|_| {
+                        self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    });
                 match password {
                     Ok(password) => self.identity.password = Some(password),
                     Err(error) => {
@@ -37,7 +38,10 @@ impl Session {
                     }
                 }
                 self.links = [None, None];
-                self.client.write_all(&ok_packet(sequence, Status::AUTOCOMMIT)).await.map_err(SessionError::Client)?;
+                self.client
+                    .write_all(&ok_packet(sequence, Status::AUTOCOMMIT))
+                    .await
+                    .map_err(SessionError::Client)?;
                 Status::AUTOCOMMIT
             }
         };
@@ -57,10 +61,13 @@ impl Session {
 
     /// The server checks the new account as it did the first.
     async fn relay_change(&mut self, change: &ChangeUser, sequence: &mut u8) -> Result<Status, SessionError> {
-        let Some(link) = &mut self.links[Role::Writer as usize] else { return Err(unsupported("a server of nobody")) };
+        let Some(link) = &mut self.links[Role::Writer as usize] else {
+            return Err(unsupported("a server of nobody"));
+        };
         let asked = ChangeUser { proof: Vec::new(), plugin: RELAY.to_vec(), ..change.clone() };
         let backend = link.backend().clone();
-        let mut relay = AuthRelay { client: &mut self.client, sequence, wire: &mut link.wire, backend: &backend };
+        let mut relay =
+            AuthRelay { client: &mut self.client, sequence, wire: &mut link.wire, backend: &backend };
         match relay.run(0, asked.write(link.capabilities)).await {
             Ok(status) => Ok(status),
             Err(error) => {

@@ -21,7 +21,8 @@ pub struct Connections(Mutex<HashMap<u32, [Option<Numbered>; 2]>>);
 impl Connections {
     fn note(&self, session: u32, role: Role, link: &Link) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.entry(session).or_default()[role as usize] = Some((link.backend().address.clone(), link.connection_id));
+        map.entry(session).or_default()[role as usize] =
+            Some((link.backend().address.clone(), link.connection_id));
     }
 
     fn forget(&self, session: u32) {
@@ -52,19 +53,24 @@ impl Session {
         let Some(link) = &self.links[self.role as usize] else { return Ok(false) };
         let address = link.backend().address.clone();
         let changed = match head.command {
-            Command::ProcessKill => self.client.held().get(HEADER_BYTES + 1..HEADER_BYTES + 5).and_then(|bytes| {
-                let session = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-                let number = self.shared.connections.at(session, &address)?;
-                Some([&[0x0c][..], &number.to_le_bytes()].concat())
-            }),
+            Command::ProcessKill => {
+                self.client.held().get(HEADER_BYTES + 1..HEADER_BYTES + 5).and_then(|bytes| {
+                    let session = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                    let number = self.shared.connections.at(session, &address)?;
+                    Some([&[0x0c][..], &number.to_le_bytes()].concat())
+                })
+            }
             _ => self.text(head).and_then(killed).and_then(|(before, session)| {
                 let number = self.shared.connections.at(session, &address)?;
-                let start = self.client.held()[HEADER_BYTES..].len().min(head.payload) - self.text(head)?.len();
+                let start =
+                    self.client.held()[HEADER_BYTES..].len().min(head.payload) - self.text(head)?.len();
                 let front = &self.client.held()[HEADER_BYTES..HEADER_BYTES + start];
                 Some([front, before, number.to_string().as_bytes()].concat())
             }),
         };
-        let (Some(payload), Some(link)) = (changed, &mut self.links[self.role as usize]) else { return Ok(false) };
+        let (Some(payload), Some(link)) = (changed, &mut self.links[self.role as usize]) else {
+            return Ok(false);
+        };
         link.wire.write_all(&packet(0, &payload)).await?;
         self.waiting = HEADER_BYTES + head.payload;
         Ok(true)

@@ -28,7 +28,10 @@ impl Session {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::debug!(error = crate::monitor::causes(&error), "a read goes to the writer instead");
+                    tracing::debug!(
+                        error = crate::monitor::causes(&error),
+                        "a read goes to the writer instead"
+                    );
                     self.links[Role::Replica as usize] = None;
                 }
             }
@@ -39,7 +42,8 @@ impl Session {
 
     async fn writer(&mut self) -> Result<(), SessionError> {
         if let Some(link) = &self.links[Role::Writer as usize] {
-            let idle = !self.status.has(Status::IN_TRANSACTION) && self.pinned.is_none() && !link.has_statements;
+            let idle =
+                !self.status.has(Status::IN_TRANSACTION) && self.pinned.is_none() && !link.has_statements;
             let backend = link.backend();
             let stays = backend.role() == Role::Writer && !(backend.is_draining() && idle);
             if stays || self.status.has(Status::IN_TRANSACTION) {
@@ -61,7 +65,9 @@ impl Session {
             let address = backend.address.clone();
             self.links[Role::Writer as usize] = None;
             if lost {
-                let source = io::Error::other("it takes no writes any more, and what the session had set up there is gone");
+                let source = io::Error::other(
+                    "it takes no writes any more, and what the session had set up there is gone",
+                );
                 return Err(SessionError::Backend { address, source });
             }
             self.shared.counters.moved.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +143,9 @@ impl Session {
         let identity = &self.identity;
         let none = || unsupported("a second login without a password");
         let (user, password) = match (self.group.config.auth, &self.group.config.account) {
-            (AuthMode::Mapped, Some(account)) => (account.name.clone().into_bytes(), account.password.clone()),
+            (AuthMode::Mapped, Some(account)) => {
+                (account.name.clone().into_bytes(), account.password.clone())
+            }
             _ => (identity.user.clone(), identity.password.clone().ok_or_else(none)?),
         };
         Ok(Account {
@@ -153,7 +161,9 @@ impl Session {
     /// Says on a connection what the session has set since that connection was set up.
     async fn set_up(&mut self, role: Role) -> Result<(), SessionError> {
         let version = self.state.version();
-        let Some(link) = &mut self.links[role as usize] else { return Err(unsupported("a connection of nobody")) };
+        let Some(link) = &mut self.links[role as usize] else {
+            return Err(unsupported("a connection of nobody"));
+        };
         if link.state_version == version {
             return Ok(());
         }
@@ -191,7 +201,8 @@ impl Session {
         let position = writer
             .ask(if mariadb { "select @@global.gtid_binlog_pos" } else { "select @@global.gtid_executed" })
             .await?;
-        let Some(position) = position.only().filter(|position| is_position(position)).map(str::to_owned) else {
+        let Some(position) = position.only().filter(|position| is_position(position)).map(str::to_owned)
+        else {
             // Without GTIDs nothing tells how far a replica is.
             return Ok(false);
         };
@@ -246,5 +257,7 @@ impl Session {
 /// A set of GTIDs as servers write them, and nothing that could end the text it is put into.
 fn is_position(text: &str) -> bool {
     !text.trim().is_empty()
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c.is_whitespace() || matches!(c, ':' | ',' | '-' | '_'))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c.is_whitespace() || matches!(c, ':' | ',' | '-' | '_'))
 }

@@ -9,7 +9,9 @@ use crate::link::{self, Link, garbled};
 use crate::lot;
 use crate::shared::{Listener, Shared};
 use crate::wire::Wire;
-use mysql::protocol::{CACHING_SHA2, Capabilities, Greeting, LoginRequest, Status, TLS_REQUEST_BYTES, ok_packet, packet};
+use mysql::protocol::{
+    CACHING_SHA2, Capabilities, Greeting, LoginRequest, Status, TLS_REQUEST_BYTES, ok_packet, packet,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -119,7 +121,11 @@ impl Door {
             collation: profile.collation,
             status: Status::AUTOCOMMIT.0,
             // Connector/J takes a MariaDB for a server that is too old for `caching_sha2_password`, by its version 5.5.5.
-            plugin: if vault && !profile.capabilities.mariadb() { CACHING_SHA2.to_vec() } else { profile.plugin.clone() },
+            plugin: if vault && !profile.capabilities.mariadb() {
+                CACHING_SHA2.to_vec()
+            } else {
+                profile.plugin.clone()
+            },
         };
         self.say(&greeting.write()).await?;
         let login = self.read_login(offered).await?;
@@ -155,8 +161,15 @@ impl Door {
     async fn read_login(&mut self, offered: Capabilities) -> Result<LoginRequest, SessionError> {
         let mut payload = self.hear().await?;
         if payload.len() == TLS_REQUEST_BYTES {
-            let acceptor = self.listener.acceptor.clone().ok_or_else(|| super::authenticate::refused(1043, "tidemill: this port has no TLS"))?;
-            self.client.start_tls(|stream| async move { acceptor.accept(stream).await }).await.map_err(SessionError::Client)?;
+            let acceptor = self
+                .listener
+                .acceptor
+                .clone()
+                .ok_or_else(|| super::authenticate::refused(1043, "tidemill: this port has no TLS"))?;
+            self.client
+                .start_tls(|stream| async move { acceptor.accept(stream).await })
+                .await
+                .map_err(SessionError::Client)?;
             payload = self.hear().await?;
         }
         let mut login = LoginRequest::read(&payload)?;
@@ -168,11 +181,17 @@ impl Door {
             });
         }
         if !login.capabilities.has(Capabilities::PLUGIN_AUTH | Capabilities::SECURE_CONNECTION) {
-            return Err(super::authenticate::refused(1251, "tidemill: the client is too old: it cannot change its authentication"));
+            return Err(super::authenticate::refused(
+                1251,
+                "tidemill: the client is too old: it cannot change its authentication",
+            ));
         }
         // Some drivers then compress without having been offered it, and would wait for ever for an answer in kind.
         if login.capabilities.has(Capabilities::COMPRESS) || login.capabilities.has(Capabilities::ZSTD) {
-            return Err(refused(1043, "tidemill: compression is not offered here; turn it off in the client"));
+            return Err(super::authenticate::refused(
+                1043,
+                "tidemill: compression is not offered here; turn it off in the client",
+            ));
         }
         // What was not offered was not agreed on, whatever the client says.
         login.capabilities = login.capabilities & offered;
@@ -217,7 +236,12 @@ impl Door {
             ..login.clone()
         };
         let sequence = link::secure(&group, &backend, &mut wire, &greeting, &mut request).await?;
-        let mut relay = AuthRelay { client: &mut self.client, sequence: &mut self.sequence, wire: &mut wire, backend: &backend };
+        let mut relay = AuthRelay {
+            client: &mut self.client,
+            sequence: &mut self.sequence,
+            wire: &mut wire,
+            backend: &backend,
+        };
         let status = relay.run(sequence, request.write()).await?;
         let link = Link::new(wire, identity.capabilities, greeting.connection_id, backend);
         Ok(Entry { identity, group, link: Some(link), status })

@@ -17,8 +17,8 @@ mod route;
 mod state;
 mod statements;
 
-pub use login::{Entry, Newcomer, enter};
 pub use kill::Connections;
+pub use login::{Entry, Newcomer, enter};
 use route::{Route, View, by_statement, may_write, pins, route};
 
 use crate::config::{AuthMode, Consistency, GroupKind, Role};
@@ -33,9 +33,9 @@ use base::Secret;
 use mysql::protocol::{Capabilities, Command, HEADER_BYTES, Status, payload_bytes};
 use mysql::sql::{Dialect, Kind, Modes, Scan, digest_text, scan};
 use relay::{Answered, Outcome};
+use serde::Serialize;
 use state::{Setting, State};
 use statements::Statements;
-use serde::Serialize;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -63,7 +63,8 @@ pub fn explain(group: &Group, sql: &str) -> Explanation {
     let modes = Modes { dialect: dialect(group.config.kind), ..Modes::default() };
     let scan = scan(sql.as_bytes(), modes);
     let split = group.config.read_write_split && group.config.auth != AuthMode::Relay;
-    let route = route(Some(&scan), View { split, status: Status::AUTOCOMMIT, pinned: None, last: Role::Writer });
+    let route =
+        route(Some(&scan), View { split, status: Status::AUTOCOMMIT, pinned: None, last: Role::Writer });
     let mut text = String::new();
     digest_text(sql.as_bytes(), &mut text, modes);
     Explanation {
@@ -180,7 +181,9 @@ impl Session {
                     reason: "Server shutdown in progress".into(),
                 });
             }
-            if self.version != self.shared.version.load(Ordering::Acquire) && !self.status.has(Status::IN_TRANSACTION) {
+            if self.version != self.shared.version.load(Ordering::Acquire)
+                && !self.status.has(Status::IN_TRANSACTION)
+            {
                 self.take_plan()?;
             }
             match head.command {
@@ -271,7 +274,9 @@ impl Session {
         }
         self.shared.counters.broken.fetch_add(1, Ordering::Relaxed);
         if self.identity.password.is_some() {
-            self.trouble = Some(link.lost(io::Error::other("it went away, and with it the transaction or what else was open there")));
+            self.trouble = Some(link.lost(io::Error::other(
+                "it went away, and with it the transaction or what else was open there",
+            )));
             count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);
             self.status = Status::AUTOCOMMIT;
             self.pinned = None;
@@ -328,8 +333,16 @@ impl Session {
                 }
             }
         };
-        if let (Command::Prepare, Some(scan), Some((number, parameters))) = (head.command, &scan, answered.prepared) {
-            self.learn(number, parameters, scan.digest, scan.is_safe_read() && self.can_split(), text.as_deref());
+        if let (Command::Prepare, Some(scan), Some((number, parameters))) =
+            (head.command, &scan, answered.prepared)
+        {
+            self.learn(
+                number,
+                parameters,
+                scan.digest,
+                scan.is_safe_read() && self.can_split(),
+                text.as_deref(),
+            );
         }
         if let Some(began) = began {
             self.count(head, scan.as_ref(), digest, text.as_deref(), began, &answered);
@@ -396,11 +409,21 @@ impl Session {
     }
 
     /// Counts an answer under its statement, and remembers which statement a prepared one is.
-    fn count(&mut self, head: Head, scan: Option<&Scan>, digest: Option<u64>, text: Option<&[u8]>, began: Instant, answered: &Answered) {
+    fn count(
+        &mut self,
+        head: Head,
+        scan: Option<&Scan>,
+        digest: Option<u64>,
+        text: Option<&[u8]>,
+        began: Instant,
+        answered: &Answered,
+    ) {
         if let (Command::Prepare, Some(scan), Some(_)) = (head.command, scan, answered.prepared)
             && let Some(digests) = &self.shared.digests
         {
-            digests.learn(self.thread, self.group.number, scan.digest, || text.map(|sql| (sql.to_vec(), self.modes())));
+            digests.learn(self.thread, self.group.number, scan.digest, || {
+                text.map(|sql| (sql.to_vec(), self.modes()))
+            });
         }
         let (Some(digest), Some(digests)) = (digest, &self.shared.digests) else { return };
         let call = Call {
@@ -410,7 +433,13 @@ impl Session {
             error: answered.error,
             replica: self.role == Role::Replica,
         };
-        digests.add(self.thread, self.group.number, digest, || text.map(|sql| (sql.to_vec(), self.modes())), call);
+        digests.add(
+            self.thread,
+            self.group.number,
+            digest,
+            || text.map(|sql| (sql.to_vec(), self.modes())),
+            call,
+        );
         if call.elapsed >= self.shared.slow.over {
             self.note_slow(digests.named(self.thread, self.group.number, digest), call);
         }
@@ -542,5 +571,9 @@ fn count_transaction(shared: &Shared, was: Status, is: Status) {
 }
 
 fn unsupported(what: &str) -> SessionError {
-    SessionError::Refused { number: 1047, state: *b"08S01", reason: format!("tidemill: {what} is not supported") }
+    SessionError::Refused {
+        number: 1047,
+        state: *b"08S01",
+        reason: format!("tidemill: {what} is not supported"),
+    }
 }

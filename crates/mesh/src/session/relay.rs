@@ -23,7 +23,10 @@ pub(super) struct Answered {
 pub(super) enum Outcome {
     Answered(Answered),
     /// The server was lost; the number of a packet that can follow what the client has of the answer.
-    Lost { error: io::Error, sequence: Option<u8> },
+    Lost {
+        error: io::Error,
+        sequence: Option<u8>,
+    },
 }
 
 impl Session {
@@ -40,7 +43,9 @@ impl Session {
     /// Sends the command on, however long it is. The error is the server's; a client that leaves in the midst of a command
     /// leaves the server with half of one, so that connection is closed too.
     pub(super) async fn forward(&mut self, head: Head) -> io::Result<()> {
-        let Some(link) = &mut self.links[self.role as usize] else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(link) = &mut self.links[self.role as usize] else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         let whole = HEADER_BYTES + head.payload;
         if head.payload != PAYLOAD_MAX
             && let Some(command) = self.client.held().get(..whole)
@@ -90,11 +95,14 @@ impl Session {
 
     /// Passes the answer on as it comes, and takes from its end what the session has to know.
     pub(super) async fn relay_answer(&mut self, command: Command) -> Result<Outcome, SessionError> {
-        let capabilities = self.links[self.role as usize].as_ref().map(|link| link.capabilities).unwrap_or_default();
+        let capabilities =
+            self.links[self.role as usize].as_ref().map(|link| link.capabilities).unwrap_or_default();
         let mut answer = Answer::to(command, capabilities);
         let mut passed = 0;
         loop {
-            let Some(link) = &mut self.links[self.role as usize] else { return Err(unsupported("an answer of nobody")) };
+            let Some(link) = &mut self.links[self.role as usize] else {
+                return Err(unsupported("an answer of nobody"));
+            };
             let (consumed, step) = answer.advance(link.wire.held());
             if consumed > 0 {
                 let bytes = &link.wire.held()[..consumed];
@@ -127,7 +135,12 @@ impl Session {
                     Step::Done(_) => {
                         let prepared = answer.prepared();
                         let rows = answer.rows();
-                        return Ok(Outcome::Answered(Answered { error: failed, rows, bytes: passed, prepared }));
+                        return Ok(Outcome::Answered(Answered {
+                            error: failed,
+                            rows,
+                            bytes: passed,
+                            prepared,
+                        }));
                     }
                     Step::File => {
                         self.send_file().await?;
@@ -136,7 +149,9 @@ impl Session {
                     Step::More => {}
                 }
             }
-            let Some(link) = &mut self.links[self.role as usize] else { return Err(unsupported("an answer of nobody")) };
+            let Some(link) = &mut self.links[self.role as usize] else {
+                return Err(unsupported("an answer of nobody"));
+            };
             let came = fill_while_heard(&mut link.wire, &mut self.client).await?;
             let error = match came {
                 Ok(0) => io::ErrorKind::UnexpectedEof.into(),
@@ -152,7 +167,10 @@ impl Session {
         loop {
             let payload = self.next_header().await?;
             if let Err(error) = self.forward_packet(payload).await {
-                let address = self.links[self.role as usize].as_ref().map(|link| link.backend().address.clone()).unwrap_or_default();
+                let address = self.links[self.role as usize]
+                    .as_ref()
+                    .map(|link| link.backend().address.clone())
+                    .unwrap_or_default();
                 return Err(SessionError::Backend { address, source: error });
             }
             if payload == 0 {
@@ -162,7 +180,9 @@ impl Session {
     }
 
     async fn forward_packet(&mut self, payload: usize) -> io::Result<()> {
-        let Some(link) = &mut self.links[self.role as usize] else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(link) = &mut self.links[self.role as usize] else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         let mut left = HEADER_BYTES + payload;
         while left > 0 {
             let bytes = left.min(self.client.held().len());

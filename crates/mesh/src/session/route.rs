@@ -43,7 +43,11 @@ pub fn route(scan: Option<&Scan>, view: View) -> Route {
             return Route { role: view.last, reason: "about the statement before" };
         }
     }
-    if scan.is_safe_read() { Route { role: Role::Replica, reason: "only reads" } } else { writer(why_not(scan)) }
+    if scan.is_safe_read() {
+        Route { role: Role::Replica, reason: "only reads" }
+    } else {
+        writer(why_not(scan))
+    }
 }
 
 /// Whether a database's tables are the server's own.
@@ -97,7 +101,9 @@ pub fn may_write(scan: Option<&Scan>) -> bool {
         | Flags::EXPLAINED_WRITE;
     match scan.kind {
         Kind::Select | Kind::Show | Kind::Describe | Kind::Explain => scan.flags.intersects(doubts),
-        Kind::Set | Kind::Use | Kind::Begin | Kind::Savepoint | Kind::Empty => scan.flags.intersects(Flags::MULTI | Flags::GLOBAL_SCOPE),
+        Kind::Set | Kind::Use | Kind::Begin | Kind::Savepoint | Kind::Empty => {
+            scan.flags.intersects(Flags::MULTI | Flags::GLOBAL_SCOPE)
+        }
         _ => true,
     }
 }
@@ -155,13 +161,34 @@ mod tests {
 
     #[test]
     fn reads_go_to_replicas_and_everything_else_does_not() {
-        for sql in ["select 1", "SELECT * FROM t WHERE id = 1", "(select a from t) union select b from u", "show tables",
-            "with x as (select 1) select * from x", "explain select 1", "select sql_no_cache * from t"] {
+        for sql in [
+            "select 1",
+            "SELECT * FROM t WHERE id = 1",
+            "(select a from t) union select b from u",
+            "show tables",
+            "with x as (select 1) select * from x",
+            "explain select 1",
+            "select sql_no_cache * from t",
+        ] {
             assert_eq!(role(sql, FREE), Role::Replica, "{sql}");
         }
-        for sql in ["insert into t values (1)", "select * from t for update", "select get_lock('a', 1)", "select @x",
-            "select last_insert_id()", "select my_function(1)", "select 1; delete from t", "begin", "set names utf8mb4",
-            "call p()", "with x as (select 1) delete from t", "select @@identity", "select 1 into @x", "nonsense", ""] {
+        for sql in [
+            "insert into t values (1)",
+            "select * from t for update",
+            "select get_lock('a', 1)",
+            "select @x",
+            "select last_insert_id()",
+            "select my_function(1)",
+            "select 1; delete from t",
+            "begin",
+            "set names utf8mb4",
+            "call p()",
+            "with x as (select 1) delete from t",
+            "select @@identity",
+            "select 1 into @x",
+            "nonsense",
+            "",
+        ] {
             assert_eq!(role(sql, FREE), Role::Writer, "{sql}");
         }
         assert_eq!(route(None, FREE).role, Role::Writer);
@@ -195,23 +222,52 @@ mod tests {
     #[test]
     fn what_only_reads_leaves_nothing_to_wait_for() {
         let writes = |sql: &str| may_write(Some(&scan(sql.as_bytes(), Modes::default())));
-        for sql in ["select @@max_allowed_packet", "select 1", "set names utf8mb4", "begin", "select * from t for update", "show tables"] {
+        for sql in [
+            "select @@max_allowed_packet",
+            "select 1",
+            "set names utf8mb4",
+            "begin",
+            "select * from t for update",
+            "show tables",
+        ] {
             assert!(!writes(sql), "{sql}");
         }
-        for sql in ["insert into t values (1)", "commit", "select f(1)", "select 1; delete from t", "call p()", "create table t (a int)"] {
+        for sql in [
+            "insert into t values (1)",
+            "commit",
+            "select f(1)",
+            "select 1; delete from t",
+            "call p()",
+            "create table t (a int)",
+        ] {
             assert!(writes(sql), "{sql}");
         }
     }
 
     #[test]
     fn what_lives_on_one_connection_pins() {
-        for sql in ["create temporary table t (a int)", "set @a = 1", "lock tables t read", "prepare s from 'select 1'",
-            "select get_lock('a', 1)", "call p()", "select 1 into @a", "handler t open",
-            "commit; set autocommit = 1"] {
+        for sql in [
+            "create temporary table t (a int)",
+            "set @a = 1",
+            "lock tables t read",
+            "prepare s from 'select 1'",
+            "select get_lock('a', 1)",
+            "call p()",
+            "select 1 into @a",
+            "handler t open",
+            "commit; set autocommit = 1",
+        ] {
             assert!(pins(Some(&scan(sql.as_bytes(), Modes::default())), sql.as_bytes()).is_some(), "{sql}");
         }
-        for sql in ["select 1", "insert into t values (1)", "begin", "set names utf8mb4", "create table t (a int)",
-            "update t set a = 1", "select 1; select 2"] {
+        for sql in [
+            "select 1",
+            "insert into t values (1)",
+            "begin",
+            "set names utf8mb4",
+            "create table t (a int)",
+            "update t set a = 1",
+            "select 1; select 2",
+        ] {
             assert!(pins(Some(&scan(sql.as_bytes(), Modes::default())), sql.as_bytes()).is_none(), "{sql}");
         }
     }

@@ -127,12 +127,26 @@ mod tests {
 
     #[test]
     fn plain_values_are_kept_and_others_pin() {
-        for sql in ["set names utf8mb4", "SET SESSION sql_mode = 'ANSI,NO_ZERO_DATE'", "set autocommit=1, time_zone='+08:00'",
-            "set character_set_results = NULL", "set session transaction isolation level read committed"] {
+        for sql in [
+            "set names utf8mb4",
+            "SET SESSION sql_mode = 'ANSI,NO_ZERO_DATE'",
+            "set autocommit=1, time_zone='+08:00'",
+            "set character_set_results = NULL",
+            "set session transaction isolation level read committed",
+        ] {
             assert_eq!(setting(sql.as_bytes()), Setting::Kept, "{sql}");
         }
-        for sql in ["set global x = 1", "set x = 1, global y = 2", "set sql_mode = (select 1)", "set password = 'x'",
-            "set timestamp = unix_timestamp()", "set role r", "set", "select 1", "set x = @@y"] {
+        for sql in [
+            "set global x = 1",
+            "set x = 1, global y = 2",
+            "set sql_mode = (select 1)",
+            "set password = 'x'",
+            "set timestamp = unix_timestamp()",
+            "set role r",
+            "set",
+            "select 1",
+            "set x = @@y",
+        ] {
             assert_eq!(setting(sql.as_bytes()), Setting::Pins, "{sql}");
         }
         assert_eq!(setting(b"set transaction read only"), Setting::Once);
@@ -154,8 +168,18 @@ mod tests {
 
     #[test]
     fn the_database_of_a_use_is_its_name_without_quotes() {
-        for (sql, name) in [("use shop", Some("shop")), (" USE `my shop` ;", Some("my shop")), ("use\tshop;", Some("shop")), ("use`a`", Some("a")),
-            ("use a.b", None), ("use `a``b`", None), ("use", None), ("useless", None), ("use /* x */ a", None), ("use 商店", Some("商店"))] {
+        for (sql, name) in [
+            ("use shop", Some("shop")),
+            (" USE `my shop` ;", Some("my shop")),
+            ("use\tshop;", Some("shop")),
+            ("use`a`", Some("a")),
+            ("use a.b", None),
+            ("use `a``b`", None),
+            ("use", None),
+            ("useless", None),
+            ("use /* x */ a", None),
+            ("use 商店", Some("商店")),
+        ] {
             assert_eq!(used_database(sql.as_bytes()).as_deref(), name.map(str::as_bytes), "{sql}");
         }
     }

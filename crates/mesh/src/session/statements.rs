@@ -64,7 +64,14 @@ fn number_of(payload: &[u8]) -> Option<u32> {
 
 impl Session {
     /// Remembers what was prepared.
-    pub(super) fn learn(&mut self, number: u32, parameters: u16, digest: u64, safe: bool, text: Option<&[u8]>) {
+    pub(super) fn learn(
+        &mut self,
+        number: u32,
+        parameters: u16,
+        digest: u64,
+        safe: bool,
+        text: Option<&[u8]>,
+    ) {
         if self.statements.0.len() >= STATEMENTS_MAX {
             return;
         }
@@ -99,7 +106,10 @@ impl Session {
     pub(super) fn reads_by_statement(&self, head: Head) -> bool {
         let Some(statement) = self.statement(head) else { return false };
         let readable = statement.sql.is_some() && !statement.long_data;
-        readable && self.payload(head).is_some_and(|payload| Execution::read(payload, statement.parameters).is_some())
+        readable
+            && self
+                .payload(head)
+                .is_some_and(|payload| Execution::read(payload, statement.parameters).is_some())
     }
 
     /// Notes what a command without an answer does to its statement.
@@ -138,13 +148,17 @@ impl Session {
     /// Those of the connection. A replica that does not prepare the statement counts as lost: the writer answers instead.
     pub(super) async fn execute(&mut self, head: Head) -> io::Result<bool> {
         let role = self.role;
-        let Some(payload) = self.client.held().get(HEADER_BYTES..HEADER_BYTES + head.payload) else { return Ok(false) };
+        let Some(payload) = self.client.held().get(HEADER_BYTES..HEADER_BYTES + head.payload) else {
+            return Ok(false);
+        };
         let Some(statement) = number_of(payload).and_then(|number| self.statements.0.get_mut(&number)) else {
             return Ok(false);
         };
         let Some(link) = &mut self.links[role as usize] else { return Ok(false) };
         let Some(execution) = Execution::read(payload, statement.parameters) else { return Ok(false) };
-        if link.capabilities.has(Capabilities::QUERY_ATTRIBUTES) && payload.get(5).is_some_and(|flags| flags & 8 != 0) {
+        if link.capabilities.has(Capabilities::QUERY_ATTRIBUTES)
+            && payload.get(5).is_some_and(|flags| flags & 8 != 0)
+        {
             return Ok(false);
         }
         let mut changed = None;

@@ -2,7 +2,9 @@
 
 use crate::yard::PATIENCE;
 use anyhow::{Context, Result, bail};
-use mysql::protocol::{Capabilities, Greeting, HEADER_BYTES, LoginRequest, ServerError, packet, payload_bytes};
+use mysql::protocol::{
+    Capabilities, Greeting, HEADER_BYTES, LoginRequest, ServerError, packet, payload_bytes,
+};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -46,7 +48,8 @@ impl Client {
 
     /// Whether all of it came before the end.
     async fn exactly(&mut self, bytes: &mut [u8]) -> Result<bool> {
-        let read = timeout(PATIENCE, self.0.read_exact(bytes)).await.context("neither an answer nor an end came")?;
+        let read =
+            timeout(PATIENCE, self.0.read_exact(bytes)).await.context("neither an answer nor an end came")?;
         Ok(read.is_ok())
     }
 

@@ -25,7 +25,10 @@ async fn garbage_on_the_port_ends_its_own_session_only() -> Result<()> {
         ("no order", random),
         ("a quit without a login", packet(1, &[1])),
         ("a question without a login", packet(1, b"\x03select 1")),
-        ("a TLS request where there is none", packet(1, &request(ORDINARY | Capabilities::TLS).write_tls_request())),
+        (
+            "a TLS request where there is none",
+            packet(1, &request(ORDINARY | Capabilities::TLS).write_tls_request()),
+        ),
     ];
     let before = yard.status();
     for (what, bytes) in &garbage {
@@ -94,11 +97,12 @@ async fn clients_that_send_a_byte_a_second_are_sent_away_all_at_once() -> Result
             let login = packet(1, &request(ORDINARY).write());
             let (mut reader, mut writer) = client.0.into_split();
             let drip = tokio::spawn(async move {
+                let mut second = tokio::time::interval(Duration::from_secs(1));
                 for byte in login {
+                    second.tick().await;
                     if tokio::io::AsyncWriteExt::write_all(&mut writer, &[byte]).await.is_err() {
                         return;
                     }
-                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             });
             let mut heard = Vec::new();
@@ -177,7 +181,11 @@ async fn packets_that_are_no_command_end_in_an_error_or_go_to_the_server() -> Re
         let (_, payload) = client.hear().await?.context("the server refuses it")?;
         assert_eq!(payload.first(), Some(&0xff), "command {command}");
         client.query("select 1").await;
-        assert_eq!(client.hear().await?.map(|(_, payload)| payload), Some(vec![1]), "after command {command}");
+        assert_eq!(
+            client.hear().await?.map(|(_, payload)| payload),
+            Some(vec![1]),
+            "after command {command}"
+        );
     }
     // A login as long as a packet can be, and a little shorter.
     for bytes in [0xff_ffff, 0xff_fffe, 200_000] {
@@ -202,7 +210,8 @@ async fn what_was_not_offered_is_not_agreed_on_whatever_the_client_claims() -> R
         let mut yard = Yard::start(Some(liar.port), group).await?;
         until("the server is known", async || yard.trapped()?.version).await?;
         // Older than plugins.
-        for missing in [Capabilities::PLUGIN_AUTH, Capabilities::SECURE_CONNECTION, Capabilities::PROTOCOL_41] {
+        for missing in [Capabilities::PLUGIN_AUTH, Capabilities::SECURE_CONNECTION, Capabilities::PROTOCOL_41]
+        {
             let mut client = Client::connect(yard.trap).await?;
             client.greeting().await?;
             client.say(&packet(1, &request(ORDINARY.without(missing)).write())).await;

@@ -9,8 +9,13 @@ use serde_json::{Value, json};
 
 /// A command waits five seconds for a server whose connection is lost in these ways; one of each kind shows that with a
 /// vault, so these are for relayed logins only, which do not wait.
-const WAITS: [&str; 5] =
-    ["half a header", "more than any greeting", "a greeting that is cut", "a cut OK", "a step as long as a packet can be"];
+const WAITS: [&str; 5] = [
+    "half a header",
+    "more than any greeting",
+    "a greeting that is cut",
+    "a cut OK",
+    "a step as long as a packet can be",
+];
 
 fn vault() -> Value {
     json!({"auth": "vault", "users": [{"name": "root"}]})
@@ -140,14 +145,20 @@ async fn an_answer_that_lies_about_its_lengths_ends_its_own_session_only() -> Re
             ("an empty packet", packet(1, b"")),
             ("more than comes", promise(1, 5000, &[0, 0, 0])),
             ("as much as a packet can be", promise(1, 0xff_ffff, &[1; 3000])),
-            ("a row that is longer than it comes", [&columns(), eof, &promise(4, 90_000, &[1; 70_000])].concat()),
+            (
+                "a row that is longer than it comes",
+                [&columns(), eof, &promise(4, 90_000, &[1; 70_000])].concat(),
+            ),
             ("an error that is longer than any", packet(1, &long_error)),
             ("half of such an error", promise(1, 20_000, &long_error[..9_000])),
             ("more columns than come", packet(1, &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])),
             ("a number of columns that is none", packet(1, &[0xfc])),
             ("a file of nobody", packet(1, b"\xfb")),
             ("an OK of nothing", packet(1, &[0])),
-            ("a second answer", [packet(1, &[0, 0, 0, 2, 0, 0, 0]), packet(1, &[0, 0, 0, 2, 0, 0, 0])].concat()),
+            (
+                "a second answer",
+                [packet(1, &[0, 0, 0, 2, 0, 0, 0]), packet(1, &[0, 0, 0, 2, 0, 0, 0])].concat(),
+            ),
             ("garbage", b"Lorem ipsum dolor sit amet".repeat(100)),
         ] {
             liar.does(Trick::Honest);
@@ -191,7 +202,10 @@ async fn an_endless_row_takes_two_buffers_and_ends_with_its_client() -> Result<(
         let mut yard = Yard::start(Some(liar.port), group).await?;
         known(&yard).await?;
         for again in [promise(4, 0xff_ffff, &vec![1; 0xff_ffff]), packet(4, b"\x011"), packet(4, b"")] {
-            liar.does(Trick::Endless([columns(), eof.clone()].concat(), again.repeat((100_000 / again.len()).max(1))));
+            liar.does(Trick::Endless(
+                [columns(), eof.clone()].concat(),
+                again.repeat((100_000 / again.len()).max(1)),
+            ));
             let mut client = Client::connect(yard.trap).await?;
             client.login(ORDINARY).await?;
             client.query("select 1").await;

@@ -49,7 +49,8 @@ impl Yard {
         }
         let mesh = Mesh::start(&config)?;
         let (door, trap) = (mesh.addresses()["door"], mesh.addresses()["trap"]);
-        let opts = OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(door.port()).user(Some("root"));
+        let opts =
+            OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(door.port()).user(Some("root"));
         let beside = Conn::new(Opts::from(opts.prefer_socket(false))).await?;
         let mut yard = Yard { mesh, trap, beside, _server: server, _turn: turn };
         yard.quiet().await?;
@@ -86,13 +87,14 @@ impl Yard {
 /// Waits until `condition` gives something.
 pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> Result<T> {
     let began = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
     loop {
+        tick.tick().await;
         if let Some(value) = condition().await {
             return Ok(value);
         }
         if began.elapsed() > PATIENCE {
             bail!("waited in vain until {what}");
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

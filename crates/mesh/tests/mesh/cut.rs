@@ -23,7 +23,8 @@ async fn cutter(target: SocketAddr, piece: usize) -> Result<(SocketAddr, tokio::
         while let Ok((client, _)) = listener.accept().await {
             let Ok(server) = TcpStream::connect(target).await else { continue };
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
-            let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+            let ((from_client, to_client), (from_server, to_server)) =
+                (client.into_split(), server.into_split());
             tokio::spawn(cut(from_client, to_server, piece));
             tokio::spawn(cut(from_server, to_client, piece));
         }

@@ -92,12 +92,15 @@ async fn mariadb_and_tidb_let_their_accounts_in_too() -> Result<()> {
 #[tokio::test]
 async fn a_vault_checks_the_client_and_logs_in_as_it_or_as_its_account() -> Result<()> {
     let mysql = MySql::start(MySqlOptions::default()).await?;
-    mysql.exec("create user shop@'%' identified by 'secret'; create user mesh@'%' identified by 'other'").await?;
+    mysql
+        .exec("create user shop@'%' identified by 'secret'; create user mesh@'%' identified by 'other'")
+        .await?;
     let users = json!([{"name": "shop", "password": "secret"}, {"name": "root"}]);
     let (_folder, tls) = certificate()?;
     for listener in [json!({}), tls] {
         let front =
-            Front::start_with(&[mysql.port()], json!({"auth": "vault", "users": users}), listener.clone()).await?;
+            Front::start_with(&[mysql.port()], json!({"auth": "vault", "users": users}), listener.clone())
+                .await?;
         let mut opts = front.opts("shop", "secret");
         if listener.get("tls").is_some() {
             opts = opts.ssl_opts(anyone());
@@ -110,8 +113,7 @@ async fn a_vault_checks_the_client_and_logs_in_as_it_or_as_its_account() -> Resu
             assert!(denied.contains(&format!("Access denied for user '{user}'")), "{denied}");
         }
     }
-    let mapped =
-        json!({"auth": "mapped", "users": users, "account": {"name": "mesh", "password": "other"}});
+    let mapped = json!({"auth": "mapped", "users": users, "account": {"name": "mesh", "password": "other"}});
     let front = Front::start(&[mysql.port()], mapped).await?;
     assert!(who(&mut front.login("shop", "secret").await?).await?.starts_with("mesh@"));
     Ok(())
@@ -161,12 +163,22 @@ async fn a_client_with_another_way_than_the_greetings_is_asked_again() -> Result
     let program = testkit::installed("mariadb")?.join("bin/mariadb");
     let ask = async |password: &str| {
         let mut client = tokio::process::Command::new(&program);
-        client.args(["--host=127.0.0.1", "--user=shop", "--default-auth=mysql_native_password", "--skip-ssl"]);
+        client.args([
+            "--host=127.0.0.1",
+            "--user=shop",
+            "--default-auth=mysql_native_password",
+            "--skip-ssl",
+        ]);
         client.args([format!("--port={}", front.address.port()), format!("--password={password}")]);
         client.args(["--skip-column-names", "--execute=select current_user()"]).output().await
     };
     let told = ask("secret").await?;
-    assert_eq!(String::from_utf8_lossy(&told.stdout), "shop@%\n", "{}", String::from_utf8_lossy(&told.stderr));
+    assert_eq!(
+        String::from_utf8_lossy(&told.stdout),
+        "shop@%\n",
+        "{}",
+        String::from_utf8_lossy(&told.stderr)
+    );
     for password in ["wrong", ""] {
         let told = ask(password).await?;
         let error = String::from_utf8_lossy(&told.stderr).into_owned();

@@ -8,15 +8,19 @@ use serde_json::json;
 use testkit::mysql_async::prelude::Queryable;
 
 #[tokio::test]
-async fn sessions_go_by_a_new_configuration_between_transactions_and_a_bad_one_changes_nothing() -> Result<()> {
+async fn sessions_go_by_a_new_configuration_between_transactions_and_a_bad_one_changes_nothing() -> Result<()>
+{
     let pair = Pair::start().await?;
     let front = pair.front("session").await?;
     let config = |group: serde_json::Value, doors: serde_json::Value| -> Result<MeshConfig> {
-        let config: MeshConfig = serde_json::from_value(json!({"listeners": doors, "groups": {"shop": group}}))?;
+        let config: MeshConfig =
+            serde_json::from_value(json!({"listeners": doors, "groups": {"shop": group}}))?;
         assert_eq!(config.problems(), []);
         Ok(config)
     };
-    let servers = |ports: &[u16]| -> Vec<_> { ports.iter().map(|port| json!({"addr": format!("127.0.0.1:{port}")})).collect() };
+    let servers = |ports: &[u16]| -> Vec<_> {
+        ports.iter().map(|port| json!({"addr": format!("127.0.0.1:{port}")})).collect()
+    };
     let both = servers(&[pair.replica.port(), pair.writer.port()]);
     let group = |split: bool, backends: &[serde_json::Value], password: &str| {
         json!({"auth": "vault", "users": [{"name": "root", "password": password}], "monitor": {"user": "monitor"},

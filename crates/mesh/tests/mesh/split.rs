@@ -65,7 +65,10 @@ async fn reads_go_to_the_replica_until_something_ties_the_session_to_its_writer(
     assert_eq!(place(&mut conn).await?, "writer");
     conn.query_drop("commit").await?;
     assert_eq!(place(&mut conn).await?, "replica");
-    assert_eq!(conn.query_first::<String, _>("select name from shop.place for update").await?.as_deref(), Some("writer"));
+    assert_eq!(
+        conn.query_first::<String, _>("select name from shop.place for update").await?.as_deref(),
+        Some("writer")
+    );
     conn.query_drop("set autocommit = 0").await?;
     assert_eq!(place(&mut conn).await?, "writer");
     conn.query_drop("commit").await?;
@@ -97,7 +100,9 @@ async fn prepared_reads_go_to_the_replica_with_the_types_of_their_parameters() -
     pair.replica.caught_up_with(&pair.writer).await?;
     let front = pair.front("session").await?;
     let mut conn = front.root().await?;
-    let read = conn.prep("select p.name, t.name from shop.place p, shop.t t where t.id = ? and t.name like ?").await?;
+    let read = conn
+        .prep("select p.name, t.name from shop.place p, shop.t t where t.id = ? and t.name like ?")
+        .await?;
     let write = conn.prep("update shop.t set name = concat(name, ?) where id = ?").await?;
     let ask = async |conn: &mut Conn, id: u32| -> Result<Option<(String, String)>> {
         Ok(conn.exec_first(&read, (id, "t%")).await?)
@@ -202,11 +207,16 @@ async fn a_promoted_replica_gets_the_writes_and_idle_sessions_do_not_notice() ->
     pair.replica.exec("stop replica; set global super_read_only = off; set global read_only = off").await?;
     until("the replica is the writer", async || {
         let status = front.mesh.status();
-        status.groups[0].backends.iter().any(|b| b.role == mesh::Role::Writer && b.state == "up").then_some(())
+        status.groups[0]
+            .backends
+            .iter()
+            .any(|b| b.role == mesh::Role::Writer && b.state == "up")
+            .then_some(())
     })
     .await?;
     idle.query_drop("insert into shop.t values (3, 'after')").await?;
-    let hour: Option<String> = idle.query_first("select date_format(from_unixtime(0), '%H') from shop.t limit 1").await?;
+    let hour: Option<String> =
+        idle.query_first("select date_format(from_unixtime(0), '%H') from shop.t limit 1").await?;
     assert_eq!(hour.as_deref(), Some("08"));
     // The transaction is told once that it is gone, and then the session is as good as new.
     let lost = busy.query_drop("insert into shop.t values (4, 'lost')").await.unwrap_err().to_string();

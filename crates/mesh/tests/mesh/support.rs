@@ -21,7 +21,11 @@ impl Front {
         Self::start_with(servers, group, serde_json::json!({})).await
     }
 
-    pub async fn start_with(servers: &[u16], group: serde_json::Value, listener: serde_json::Value) -> Result<Front> {
+    pub async fn start_with(
+        servers: &[u16],
+        group: serde_json::Value,
+        listener: serde_json::Value,
+    ) -> Result<Front> {
         let mut group = group;
         if group.get("backends").is_none() {
             let backends: Vec<_> =

@@ -12,7 +12,10 @@ use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer, TiDb, TiD
 pub async fn conversation(conn: &mut Conn) -> Result<Vec<String>> {
     let mut heard = Vec::new();
     let mut note = |text: String| heard.push(text);
-    conn.query_drop("create table if not exists t (id int primary key, name text, data longblob) charset utf8mb4").await?;
+    conn.query_drop(
+        "create table if not exists t (id int primary key, name text, data longblob) charset utf8mb4",
+    )
+    .await?;
     conn.query_drop("delete from t").await?;
     conn.query_drop("insert into t values (1, 'one', null), (2, '二', 'x')").await?;
     note(format!("affected {}", conn.affected_rows()));
@@ -38,7 +41,10 @@ pub async fn conversation(conn: &mut Conn) -> Result<Vec<String>> {
         note(format!("{rows:?}"));
     }
     conn.close(select).await?;
-    note(format!("{:?}", conn.prep("select * from missing").await.map(|_| ()).map_err(|error| error.to_string())));
+    note(format!(
+        "{:?}",
+        conn.prep("select * from missing").await.map(|_| ()).map_err(|error| error.to_string())
+    ));
     // A transaction that is rolled back, and one that stays.
     conn.query_drop("begin").await?;
     conn.query_drop("update t set name = 'gone' where id = 1").await?;
@@ -60,10 +66,12 @@ pub async fn conversation(conn: &mut Conn) -> Result<Vec<String>> {
 
 async fn alike(server: &SqlServer, kind: &str) -> Result<()> {
     server.exec("create database shop").await?;
-    let direct: Opts = testkit::mysql_async::OptsBuilder::from_opts(server.opts()).db_name(Some("shop")).into();
+    let direct: Opts =
+        testkit::mysql_async::OptsBuilder::from_opts(server.opts()).db_name(Some("shop")).into();
     let direct = conversation(&mut Conn::new(direct).await?).await?;
     assert!(direct.len() > 10);
-    for group in [json!({"kind": kind}), json!({"kind": kind, "auth": "vault", "users": [{"name": "root"}]})] {
+    for group in [json!({"kind": kind}), json!({"kind": kind, "auth": "vault", "users": [{"name": "root"}]})]
+    {
         let front = Front::start(&[server.port()], group).await?;
         let opts: Opts = front.opts("root", "").db_name(Some("shop")).into();
         let through = conversation(&mut Conn::new(opts).await?).await?;
@@ -90,7 +98,9 @@ async fn a_conversation_with_tidb_is_the_same_through_the_mesh() -> Result<()> {
 #[tokio::test]
 async fn a_statement_is_cancelled_by_the_number_that_its_client_knows() -> Result<()> {
     let mysql = MySql::start(MySqlOptions::default()).await?;
-    for (group, relayed) in [(json!({}), true), (json!({"auth": "vault", "users": [{"name": "root"}]}), false)] {
+    for (group, relayed) in
+        [(json!({}), true), (json!({"auth": "vault", "users": [{"name": "root"}]}), false)]
+    {
         let front = Front::start(&[mysql.port()], group).await?;
         let (mut slow, mut killer) = (front.root().await?, front.root().await?);
         let id = slow.id();
@@ -129,7 +139,9 @@ async fn statements_are_counted_with_their_literals_left_out() -> Result<()> {
     }
     assert!(conn.query_drop("insert into shop.t values (0)").await.is_err());
     let list = front.mesh.digests();
-    let of = |text: &str| list.iter().find(|digest| digest.text == text).unwrap_or_else(|| panic!("{text} in {list:?}"));
+    let of = |text: &str| {
+        list.iter().find(|digest| digest.text == text).unwrap_or_else(|| panic!("{text} in {list:?}"))
+    };
     let insert = of("INSERT INTO `shop` . `t` VALUES (?)");
     assert_eq!((insert.calls, insert.errors, insert.rows), (11, 1, 0));
     let select = of("SELECT `id` FROM `shop` . `t` WHERE `id` < ?");
@@ -137,16 +149,24 @@ async fn statements_are_counted_with_their_literals_left_out() -> Result<()> {
     assert_eq!(front.mesh.slow().len(), 0);
     conn.query_drop("select sleep(1.1), 'secret'").await?;
     let slow = front.mesh.slow();
-    assert_eq!((slow.len(), slow[0].text.as_str(), slow[0].user.as_str()), (1, "SELECT `sleep` (?) , ?", "root"));
-    assert!(slow[0].elapsed_us >= 1_100_000 && slow[0].server.ends_with(&mysql.port().to_string()), "{slow:?}");
+    assert_eq!(
+        (slow.len(), slow[0].text.as_str(), slow[0].user.as_str()),
+        (1, "SELECT `sleep` (?) , ?", "root")
+    );
+    assert!(
+        slow[0].elapsed_us >= 1_100_000 && slow[0].server.ends_with(&mysql.port().to_string()),
+        "{slow:?}"
+    );
     assert!(select.p50_us > 0 && select.p99_us >= select.p50_us && select.max_us >= select.p99_us);
     Ok(())
 }
 
 #[tokio::test]
 async fn packets_over_16_mib_pass_in_both_directions() -> Result<()> {
-    let options =
-        MySqlOptions { args: vec!["--max-allowed-packet=64M".into(), "--innodb-redo-log-capacity=256M".into()], ..MySqlOptions::default() };
+    let options = MySqlOptions {
+        args: vec!["--max-allowed-packet=64M".into(), "--innodb-redo-log-capacity=256M".into()],
+        ..MySqlOptions::default()
+    };
     let mysql = MySql::start(options).await?;
     mysql.exec("create database shop; create table shop.t (id int primary key, data longblob)").await?;
     let front = Front::start(&[mysql.port()], json!({})).await?;
@@ -165,7 +185,9 @@ async fn packets_over_16_mib_pass_in_both_directions() -> Result<()> {
 
 #[tokio::test]
 async fn a_file_of_the_client_is_loaded_and_one_that_the_server_refuses_ends_in_its_error() -> Result<()> {
-    let mysql = MySql::start(MySqlOptions { args: vec!["--local-infile=ON".into()], ..MySqlOptions::default() }).await?;
+    let mysql =
+        MySql::start(MySqlOptions { args: vec!["--local-infile=ON".into()], ..MySqlOptions::default() })
+            .await?;
     mysql.exec("create database shop; create table shop.t (id int primary key, name varchar(20))").await?;
     let front = Front::start(&[mysql.port()], json!({})).await?;
     let mut text = String::new();

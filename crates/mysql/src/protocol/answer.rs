@@ -78,7 +78,16 @@ impl Answer {
             Command::Statistics => Phase::Statistics,
             _ => Phase::Single,
         };
-        Self { phase, capabilities, pending: 0, continued: false, ending: None, rows: 0, sequence: 0, prepared: None }
+        Self {
+            phase,
+            capabilities,
+            pending: 0,
+            continued: false,
+            ending: None,
+            rows: 0,
+            sequence: 0,
+            prepared: None,
+        }
     }
 
     /// Rows so far.
@@ -237,11 +246,12 @@ impl Answer {
 
     /// An OK or EOF: the end, or of one result of several.
     fn end(&mut self, mark: u8, payload: &[u8], place: Range<usize>) -> Step {
-        let status = if mark == 0xfe && payload.len() < 9 && !self.capabilities.has(Capabilities::DEPRECATE_EOF) {
-            eof_status(payload)
-        } else {
-            Reply::read(payload, Capabilities(0)).map(|reply| reply.status).unwrap_or_default()
-        };
+        let status =
+            if mark == 0xfe && payload.len() < 9 && !self.capabilities.has(Capabilities::DEPRECATE_EOF) {
+                eof_status(payload)
+            } else {
+                Reply::read(payload, Capabilities(0)).map(|reply| reply.status).unwrap_or_default()
+            };
         if status.has(Status::MORE_RESULTS) {
             self.phase = Phase::First;
             return Step::More;
@@ -313,7 +323,13 @@ mod tests {
         (start, Step::More)
     }
 
-    fn ends(command: Command, capabilities: Capabilities, packets: &[Vec<u8>], error: bool, status: Option<u16>) {
+    fn ends(
+        command: Command,
+        capabilities: Capabilities,
+        packets: &[Vec<u8>],
+        error: bool,
+        status: Option<u16>,
+    ) {
         let bytes = packets.concat();
         let mut followed = bytes.clone();
         followed.extend_from_slice(b"\x01\x00\x00\x00\x00");
@@ -344,7 +360,14 @@ mod tests {
         // An error in the midst of rows.
         ends(Command::Query, NEW, &[packet(1, b"\x01"), column(), row(), error.clone()], true, None);
         // Several results, the last of them an OK.
-        let several = [packet(1, b"\x01"), column(), row(), late_ok(8), ok_packet(1, Status(10)), ok_packet(2, Status(2))];
+        let several = [
+            packet(1, b"\x01"),
+            column(),
+            row(),
+            late_ok(8),
+            ok_packet(1, Status(10)),
+            ok_packet(2, Status(2)),
+        ];
         ends(Command::Query, NEW, &several, false, Some(2));
         // A cursor: no rows come until they are fetched.
         ends(Command::Execute, OLD, &[packet(1, b"\x01"), column(), eof(0x42)], false, Some(0x42));

@@ -77,7 +77,10 @@ mod tests {
         };
         assert_eq!(ChangeUser::read(&change.write(capabilities), capabilities), Ok(change));
         let short = ChangeUser::read(b"\x11shop\0\0orders\0", capabilities).unwrap();
-        assert_eq!((short.user.as_slice(), short.database.as_slice(), short.collation), (&b"shop"[..], &b"orders"[..], 0));
+        assert_eq!(
+            (short.user.as_slice(), short.database.as_slice(), short.collation),
+            (&b"shop"[..], &b"orders"[..], 0)
+        );
     }
 
     proptest! {

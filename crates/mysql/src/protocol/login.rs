@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn what_is_not_agreed_on_is_not_written() {
-        let capabilities = Capabilities::PROTOCOL_41 | Capabilities::SECURE_CONNECTION | Capabilities::LONG_PASSWORD;
+        let capabilities =
+            Capabilities::PROTOCOL_41 | Capabilities::SECURE_CONNECTION | Capabilities::LONG_PASSWORD;
         let read = LoginRequest::read(&request(capabilities).write()).unwrap();
         assert_eq!((read.user.as_slice(), read.proof.len()), (&b"shop"[..], 32));
         assert!(read.database.is_empty() && read.plugin.is_empty() && read.attributes.is_empty());

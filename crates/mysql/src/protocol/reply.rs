@@ -147,12 +147,14 @@ pub fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A whole ERR packet.
+/// A whole ERR packet. One in the greeting's place, number 0, has no state: nothing is agreed on yet.
 pub fn error_packet(sequence: u8, number: u16, state: &[u8; 5], message: &str) -> Vec<u8> {
     let mut payload = vec![0xff];
     payload.extend_from_slice(&number.to_le_bytes());
-    payload.push(b'#');
-    payload.extend_from_slice(state);
+    if sequence > 0 {
+        payload.push(b'#');
+        payload.extend_from_slice(state);
+    }
     payload.extend_from_slice(message.as_bytes());
     packet(sequence, &payload)
 }
@@ -192,8 +194,13 @@ mod tests {
     #[test]
     fn an_error_comes_back_with_and_without_its_state() {
         let error = ServerError::read(&error_packet(1, 1040, b"08004", "Too many connections")[4..]).unwrap();
-        assert_eq!((error.number, &error.state, error.message.as_str()), (1040, b"08004", "Too many connections"));
-        let early = ServerError::read(b"\xff\x10\x04Too many connections").unwrap();
+        assert_eq!(
+            (error.number, &error.state, error.message.as_str()),
+            (1040, b"08004", "Too many connections")
+        );
+        let early = error_packet(0, 1040, b"08004", "Too many connections");
+        assert_eq!(early[4..], b"\xff\x10\x04Too many connections"[..]);
+        let early = ServerError::read(&early[4..]).unwrap();
         assert_eq!((early.number, &early.state), (1040, b"HY000"));
     }
 

@@ -244,7 +244,9 @@ mod tests {
         assert!(serde_saphyr::from_str::<SourceConfig>(source).is_ok());
         assert!(serde_saphyr::from_str::<SinkConfig>(sink).is_ok());
         assert!(serde_saphyr::from_str::<FlowConfig>(flow).is_ok());
-        assert!(serde_saphyr::from_str::<mesh::MeshConfig>(mesh).is_ok_and(|mesh| mesh.problems().is_empty()));
+        assert!(
+            serde_saphyr::from_str::<mesh::MeshConfig>(mesh).is_ok_and(|mesh| mesh.problems().is_empty())
+        );
     }
 
     #[test]

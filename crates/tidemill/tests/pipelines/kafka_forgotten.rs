@@ -2,7 +2,11 @@
 
 use crate::kafka::{lsn, shop};
 use crate::node::{Node, mysql_source, values};
+use std::time::Duration;
 use testkit::{Kafka, KafkaOptions};
+
+/// Half a minute of them.
+const LOOKS_MAX: u32 = 300;
 
 /// A broker that comes back after a kill is let in when its last life is over for the controller.
 const SETTINGS: [&str; 3] =
@@ -10,12 +14,18 @@ const SETTINGS: [&str; 3] =
 const PROGRESS: (&str, i32) = ("tidemill_progress", 0);
 const ROWS: [(&str, i32); 3] = [("once.users", 0), ("once.users", 1), ("once.users", 2)];
 
-/// Nothing while the broker, which may have come back a moment ago, does not lead its partitions yet.
+/// Waits while the broker, which may have come back a moment ago, does not lead its partitions yet.
 async fn readable(kafka: &Kafka) -> Vec<u64> {
-    let messages = kafka.messages("once.users").await.unwrap_or_default();
-    let mut lsns: Vec<u64> = messages.iter().map(lsn).collect();
-    lsns.sort_unstable();
-    lsns
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    for _ in 0..LOOKS_MAX {
+        tick.tick().await;
+        if let Ok(messages) = kafka.messages("once.users").await {
+            let mut lsns: Vec<u64> = messages.iter().map(lsn).collect();
+            lsns.sort_unstable();
+            return lsns;
+        }
+    }
+    panic!("the broker does not lead its partitions");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
