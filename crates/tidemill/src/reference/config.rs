@@ -104,7 +104,7 @@ pub fn page() -> String {
          - Secrets are references: `${{env:NAME}}` takes an environment variable, `${{file:PATH}}` a file's text.\n\
          - Sizes and spans of time carry units: `64MiB`, `10GB`; `500ms`, `5s`, `10m`, `2h`, `7d`.\n\
          - Paths are relative to the project's folder.\n\
-         - A change takes effect when the node is restarted.\n\n\
+         - A change takes effect when the node is restarted; one of `mesh.yaml` also by `tidemill mesh reload`.\n\n\
          Editors that read JSON schemas complete and check the files: put\n\
          `# yaml-language-server: $schema=config/source.schema.json`, with the path to the schema, in the first line.\n"
     );
