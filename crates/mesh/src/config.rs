@@ -106,6 +106,10 @@ pub struct GroupConfig {
     #[serde(default)]
     #[schemars(extend("default" = "session"))]
     pub consistency: Consistency,
+    /// Replicas that are further behind, or whose lag cannot be told, get no reads. Any lag will do by default. Needs `monitor`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub lag_max: Option<Span>,
     /// How one of several servers is chosen.
     #[serde(default)]
     #[schemars(extend("default" = "least_busy"))]
@@ -436,6 +440,12 @@ impl GroupConfig {
             add(
                 "`pool.max` is not between 1 and 10000, or less than `pool.idle`".into(),
                 "pool: {max: 64, idle: 8}",
+            );
+        }
+        if self.lag_max.is_some() && self.monitor.is_none() {
+            add(
+                "`lag_max` needs `monitor`, to ask replicas how far they are".into(),
+                "monitor: {user: mesh_monitor, password: \"${env:MESH_MONITOR_PASSWORD}\"}",
             );
         }
         if self.tls_ca.is_some() && self.tls != BackendTls::Verify {

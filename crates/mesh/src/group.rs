@@ -244,14 +244,33 @@ impl Group {
 
     /// Whether a server that only reads takes sessions.
     pub fn has_replica(&self) -> bool {
-        self.backends.iter().any(|backend| backend.is_open() && backend.role() == Role::Replica)
+        self.backends.iter().any(|backend| self.reads(backend))
+    }
+
+    /// Servers that take writes now.
+    pub fn writers(&self) -> usize {
+        self.backends.iter().filter(|backend| backend.is_up() && backend.role() == Role::Writer).count()
+    }
+
+    /// Whether a server is a replica that reads may go to.
+    pub fn reads(&self, backend: &Backend) -> bool {
+        let near = || {
+            self.config
+                .lag_max
+                .is_none_or(|max| backend.lag_ms().is_some_and(|lag| u128::from(lag) <= max.0.as_millis()))
+        };
+        backend.is_open() && backend.role() == Role::Replica && near()
     }
 
     /// A server for `role`, other than those in `tried`. A replica's work is done by a writer where there is no replica.
     pub fn pick(&self, role: Role, tried: &[String]) -> Option<Arc<Backend>> {
         let open = |backend: &&Arc<Backend>| backend.is_open() && !tried.contains(&backend.address);
         let of = |role: Role| -> Vec<&Arc<Backend>> {
-            self.backends.iter().filter(open).filter(|backend| backend.role() == role).collect()
+            let fits = |backend: &&Arc<Backend>| match role {
+                Role::Writer => backend.role() == Role::Writer,
+                Role::Replica => self.reads(backend),
+            };
+            self.backends.iter().filter(open).filter(fits).collect()
         };
         let mut candidates = of(role);
         if candidates.is_empty() && role == Role::Replica {
@@ -329,6 +348,22 @@ mod tests {
         let weighted = group(&THREE.replace("BALANCE", "weighted"));
         let heavy = (0..400).filter(|_| weighted.pick(Role::Replica, &[]).unwrap().address == "b:1").count();
         assert!((230..370).contains(&heavy), "{heavy} of 400");
+    }
+
+    #[test]
+    fn a_replica_that_is_too_far_behind_or_does_not_tell_gets_no_reads() {
+        let with_limit = THREE
+            .replace("BALANCE", "least_busy")
+            .replace("{\"topology\"", "{\"lag_max\": \"2s\", \"topology\"");
+        let group = group(&with_limit);
+        assert!(!group.has_replica(), "nobody has told its lag");
+        group.backends[1].set_lag_ms(Some(2001));
+        group.backends[2].set_lag_ms(Some(2000));
+        assert!(
+            (0..20).all(|_| group.pick(Role::Replica, &[]).is_some_and(|picked| picked.address == "c:1"))
+        );
+        group.backends[2].set_lag_ms(None);
+        assert_eq!(group.pick(Role::Replica, &[]).unwrap().address, "a:1");
     }
 
     #[test]

@@ -101,6 +101,12 @@ impl Probe {
                     && self.backend.set_role(role)
                 {
                     tracing::info!(group, address, role = ?role, "a server changed its role");
+                    if role == Role::Writer && self.group.writers() > 0 {
+                        tracing::warn!(
+                            group,
+                            "several servers take writes, and get them: is an old writer back?"
+                        );
+                    }
                 }
                 self.backend.set_lag_ms(health.lag_ms);
                 if self.backend.answered(health.profile) {

@@ -1,7 +1,7 @@
 //! What `tidemill mesh status` shows.
 
 use crate::buffers;
-use crate::config::Role;
+use crate::config::{GroupKind, Role};
 use crate::group::{Backend, Group};
 use crate::shared::{Door, Shared};
 use serde::Serialize;
@@ -32,6 +32,9 @@ pub struct ListenerStatus {
 #[derive(Clone, Debug, Serialize)]
 pub struct GroupStatus {
     pub name: String,
+    pub kind: GroupKind,
+    /// Servers that take writes now.
+    pub writers: usize,
     pub backends: Vec<BackendStatus>,
 }
 
@@ -77,6 +80,8 @@ fn of_door(door: &Door) -> ListenerStatus {
 fn of_group(group: &Group) -> GroupStatus {
     GroupStatus {
         name: group.name.clone(),
+        kind: group.config.kind,
+        writers: group.writers(),
         backends: group.backends.iter().map(|backend| of_backend(backend)).collect(),
     }
 }

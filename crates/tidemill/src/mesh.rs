@@ -131,7 +131,10 @@ pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> 
                 (true, false) => println!("{status}"),
                 (true, true) => println!("{}", status["groups"]),
                 (false, false) => print_status(&status),
-                (false, true) => print_table(&backend_rows(&status)),
+                (false, true) => {
+                    print_table(&backend_rows(&status));
+                    print_notes(&status);
+                }
             }
             return Ok(());
         }
@@ -208,6 +211,20 @@ fn print_status(status: &Value) {
         count("moved"),
         count("broken"),
     );
+}
+
+/// What the table does not say by itself.
+fn print_notes(status: &Value) {
+    for group in status["groups"].as_array().into_iter().flatten() {
+        let several = group["writers"].as_u64().unwrap_or_default() > 1;
+        let one_writes = group["kind"] == "mysql";
+        if several && one_writes {
+            println!(
+                "\nnote: {} has several servers that take writes, and get them; let all but one be read-only",
+                text(&group["name"])
+            );
+        }
+    }
 }
 
 fn print_digests(list: &Value) {

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 const CAUGHT_UP_MAX_SECONDS: &str = "0.3";
 
 /// How long a command waits for a writer, and how often it looks.
-const WRITER_MAX: Duration = Duration::from_secs(5);
-const WRITER_LOOK: Duration = Duration::from_millis(50);
+pub(super) const WRITER_MAX: Duration = Duration::from_secs(5);
+pub(super) const WRITER_LOOK: Duration = Duration::from_millis(50);
 
 /// A replica that was not there in time is not waited for again so soon.
 const BEHIND_PAUSE: Duration = Duration::from_secs(1);
@@ -94,9 +94,8 @@ impl Session {
 
     /// Whether there is a replica that has all that this session must see.
     async fn replica(&mut self) -> Result<bool, SessionError> {
-        let keep = self.links[Role::Replica as usize]
-            .as_ref()
-            .is_some_and(|link| link.backend().is_open() && link.backend().role() == Role::Replica);
+        let keep =
+            self.links[Role::Replica as usize].as_ref().is_some_and(|link| self.group.reads(link.backend()));
         if !keep {
             self.links[Role::Replica as usize] = None;
             if !self.group.has_replica() {

@@ -1,6 +1,7 @@
 //! From an accepted socket to a session: the greeting, TLS, and who proves the password.
 
 use super::authenticate::{AuthRelay, Check, RELAY};
+use super::links::{WRITER_LOOK, WRITER_MAX};
 use super::{Identity, Session};
 use crate::config::AuthMode;
 use crate::error::SessionError;
@@ -277,7 +278,22 @@ async fn first_profile(groups: &[Arc<Group>]) -> Result<Profile, SessionError> {
 }
 
 /// A connection to a server that takes writes; one that cannot be reached is passed over.
+/// While a replica is being promoted there is none for a moment, and the login waits.
 async fn reach(group: &Group) -> Result<(Arc<Backend>, Wire, Greeting), SessionError> {
+    let deadline = tokio::time::Instant::now() + WRITER_MAX;
+    loop {
+        match reach_now(group).await {
+            Err(SessionError::NoBackend { .. } | SessionError::Backend { .. })
+                if tokio::time::Instant::now() < deadline =>
+            {
+                tokio::time::sleep(WRITER_LOOK).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn reach_now(group: &Group) -> Result<(Arc<Backend>, Wire, Greeting), SessionError> {
     let mut tried = Vec::new();
     let mut last = None;
     while let Some(backend) = group.pick(crate::config::Role::Writer, &tried) {

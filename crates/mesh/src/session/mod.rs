@@ -19,7 +19,7 @@ mod statements;
 
 pub use kill::Connections;
 pub use login::{Entry, Newcomer, enter};
-use route::{Route, View, by_statement, may_write, pins, route};
+use route::{Route, View, by_statement, hint, may_write, pins, route};
 
 use crate::config::{AuthMode, Consistency, GroupKind, Role};
 use crate::digests::{Call, dialect};
@@ -63,8 +63,11 @@ pub fn explain(group: &Group, sql: &str) -> Explanation {
     let modes = Modes { dialect: dialect(group.config.kind), ..Modes::default() };
     let scan = scan(sql.as_bytes(), modes);
     let split = group.config.read_write_split && group.config.auth != AuthMode::Relay;
-    let route =
-        route(Some(&scan), View { split, status: Status::AUTOCOMMIT, pinned: None, last: Role::Writer });
+    let route = route(
+        Some(&scan),
+        hint(&scan, sql.as_bytes()),
+        View { split, status: Status::AUTOCOMMIT, pinned: None, last: Role::Writer },
+    );
     let mut text = String::new();
     digest_text(sql.as_bytes(), &mut text, modes);
     Explanation {
@@ -483,7 +486,8 @@ impl Session {
         if self.pinned.is_none() {
             self.pinned = pins(scan, self.text(head).unwrap_or_default());
         }
-        route(scan, View { split, status: self.status, pinned: self.pinned, last: self.role })
+        let hint = scan.and_then(|scan| hint(scan, self.text(head)?));
+        route(scan, hint, View { split, status: self.status, pinned: self.pinned, last: self.role })
     }
 
     /// Takes from an answered command what the session has to know for the next.

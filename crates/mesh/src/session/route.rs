@@ -26,8 +26,26 @@ pub struct Route {
     pub reason: &'static str,
 }
 
+/// What a comment in front of a statement asks for: `/* tidemill: writer */`, `/* tidemill: replica */`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    Writer,
+    /// Of a read whose tokens leave it in doubt, which the application knows better.
+    Replica,
+}
+
+/// The hint of a statement; what is no hint is a comment like any other.
+pub fn hint(scan: &Scan, sql: &[u8]) -> Option<Hint> {
+    let note = scan.note?;
+    match sql.get(note.start..note.end)?.trim_ascii() {
+        b"writer" => Some(Hint::Writer),
+        b"replica" => Some(Hint::Replica),
+        _ => None,
+    }
+}
+
 /// Decides on a statement; `None` is one that was not looked at, because it is too long or carries attributes.
-pub fn route(scan: Option<&Scan>, view: View) -> Route {
+pub fn route(scan: Option<&Scan>, hint: Option<Hint>, view: View) -> Route {
     let writer = |reason| Route { role: Role::Writer, reason };
     if !view.split {
         return writer("not split");
@@ -36,6 +54,14 @@ pub fn route(scan: Option<&Scan>, view: View) -> Route {
     let free = by_statement(view);
     if free.role == Role::Writer {
         return free;
+    }
+    let reads = matches!(scan.kind, Kind::Select | Kind::Show | Kind::Describe | Kind::Explain);
+    match hint {
+        Some(Hint::Writer) => return writer("its comment asks for it"),
+        Some(Hint::Replica) if reads && !scan.flags.intersects(Flags::MULTI) => {
+            return Route { role: Role::Replica, reason: "its comment asks for it" };
+        }
+        _ => {}
     }
     if scan.kind == Kind::Select || scan.kind == Kind::Show {
         let about_last = Flags::DIAGNOSTICS | Flags::FOUND_ROWS | Flags::ROW_COUNT;
@@ -156,7 +182,8 @@ mod tests {
     const FREE: View = View { split: true, status: Status::AUTOCOMMIT, pinned: None, last: Role::Replica };
 
     fn role(sql: &str, view: View) -> Role {
-        route(Some(&scan(sql.as_bytes(), Modes::default())), view).role
+        let scan = scan(sql.as_bytes(), Modes::default());
+        route(Some(&scan), hint(&scan, sql.as_bytes()), view).role
     }
 
     #[test]
@@ -191,7 +218,7 @@ mod tests {
         ] {
             assert_eq!(role(sql, FREE), Role::Writer, "{sql}");
         }
-        assert_eq!(route(None, FREE).role, Role::Writer);
+        assert_eq!(route(None, None, FREE).role, Role::Writer);
     }
 
     #[test]
@@ -211,6 +238,17 @@ mod tests {
             assert_eq!(role("show warnings", View { last, ..FREE }), last);
             assert_eq!(role("select found_rows()", View { last, ..FREE }), last);
         }
+    }
+
+    #[test]
+    fn a_comment_in_front_asks_for_a_server_and_asks_nothing_of_writes() {
+        assert_eq!(role("/* tidemill: writer */ select 1", FREE), Role::Writer);
+        assert_eq!(role("/* tidemill: replica */ select my_function(1)", FREE), Role::Replica);
+        assert_eq!(role("/* tidemill: replica */ delete from t", FREE), Role::Writer);
+        assert_eq!(role("/* tidemill: replica */ select 1; delete from t", FREE), Role::Writer);
+        assert_eq!(role("/* tidemill: nonsense */ select 1", FREE), Role::Replica);
+        let in_transaction = View { status: Status(3), ..FREE };
+        assert_eq!(role("/* tidemill: replica */ select 1", in_transaction), Role::Writer);
     }
 
     #[test]

@@ -165,6 +165,26 @@ async fn a_read_whose_replica_dies_before_it_answers_is_answered_by_the_writer()
 }
 
 #[tokio::test]
+async fn a_replica_that_stands_still_gets_no_reads_under_a_limit_and_comments_choose() -> Result<()> {
+    let pair = Pair::start().await?;
+    let group = json!({
+        "auth": "vault", "users": [{"name": "root"}], "monitor": {"user": "monitor"},
+        "read_write_split": true, "lag_max": "5s",
+    });
+    let front = Front::start(&[pair.replica.port(), pair.writer.port()], group).await?;
+    let mut conn = front.root().await?;
+    until("the replica has told its lag", async || (place(&mut conn).await.ok()? == "replica").then_some(()))
+        .await?;
+    let asked = conn.query_first::<String, _>("/* tidemill: writer */ select name from shop.place").await?;
+    assert_eq!(asked.as_deref(), Some("writer"));
+    pair.replica.exec("stop replica sql_thread").await?;
+    until("reads leave it", async || (place(&mut conn).await.ok()? == "writer").then_some(())).await?;
+    pair.replica.exec("start replica sql_thread").await?;
+    until("reads come back", async || (place(&mut conn).await.ok()? == "replica").then_some(())).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_session_reads_its_own_writes_also_while_the_replica_stands_still() -> Result<()> {
     let pair = Pair::start().await?;
     let front = pair.front("session").await?;
