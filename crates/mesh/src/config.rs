@@ -177,6 +177,7 @@ pub enum Topology {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MonitorConfig {
+    /// Its name on the servers.
     pub user: String,
     /// `${env:NAME}` or `${file:PATH}`.
     #[serde(default)]
@@ -201,6 +202,7 @@ pub enum AuthMode {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserConfig {
+    /// As clients, or servers, know it.
     pub name: String,
     /// `${env:NAME}` or `${file:PATH}`.
     #[serde(default)]
