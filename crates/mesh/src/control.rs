@@ -66,12 +66,6 @@ async fn run(
             change = queue.recv() => change,
         };
         let Some(change) = change else { break };
-        monitors.shutdown().await;
-        for group in &change.groups {
-            for backend in &group.backends {
-                monitors.spawn(monitor::run(group.clone(), backend.clone(), stop.clone()));
-            }
-        }
         doors.retain(|door, task| {
             let stays = change.doors.iter().any(|kept| Arc::as_ptr(kept) == *door);
             if !stays {
@@ -86,6 +80,12 @@ async fn run(
                     doors.insert(Arc::as_ptr(&door), accepting.spawn(task));
                 }
                 Err(error) => tracing::error!(listener = door.name, %error, "failed to listen"),
+            }
+        }
+        monitors.shutdown().await;
+        for group in &change.groups {
+            for backend in &group.backends {
+                monitors.spawn(monitor::run(group.clone(), backend.clone(), stop.clone()));
             }
         }
     }
