@@ -109,7 +109,12 @@ async fn copies_agree(server: &SqlServer, tag: Option<&str>) {
     if let Some(tag) = tag {
         let tagged =
             |change: &serde_json::Value| change["txn"]["id"].as_str().is_some_and(|id| id.contains(":tag1:"));
-        assert!(node.changes("src").iter().skip(6).all(tagged), "{tag}");
+        // A table that is new, and whose definition was read from the server after its first row came, is read whole.
+        let (read, logged): (Vec<_>, Vec<_>) =
+            node.changes("src").into_iter().skip(6).partition(|change| change["op"] == "read");
+        let untagged: Vec<_> = logged.iter().filter(|change| !tagged(change)).collect();
+        assert!(untagged.is_empty(), "{tag}: {untagged:#?}");
+        assert!(logged.len() > 10 && read.iter().all(|change| change["table"] == "ansi"), "{tag}: {read:#?}");
     }
 }
 
