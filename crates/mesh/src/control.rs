@@ -5,19 +5,18 @@ use crate::error::MeshError;
 use crate::group::Group;
 use crate::shared::{Door, Shared};
 use crate::{buffers, monitor, wire};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 /// What a session counts for in the memory's limit before it has moved a byte.
 const SESSION_BYTES: usize = 4 * 1024;
-/// Plans that wait; each is applied within a moment.
-const CHANGES_MAX: usize = 4;
+/// Orders that wait; each is carried out within a moment.
+const ORDERS_MAX: usize = 4;
 
 /// A plan's part for this thread.
 pub struct Change {
@@ -27,65 +26,122 @@ pub struct Change {
     pub doors: Vec<Arc<Door>>,
 }
 
+/// A door and its port.
+pub type OpenDoor = (Arc<Door>, Arc<TcpListener>);
+
+/// What the thread is told.
+pub enum Order {
+    Take(Change),
+    /// The ports, for another process.
+    Doors(oneshot::Sender<Vec<OpenDoor>>),
+    /// Accept clients, or let them wait in the ports' queues. Answered when it is so.
+    Accept(bool, oneshot::Sender<()>),
+}
+
 /// The thread, and the way to it.
 #[derive(Debug)]
 pub struct Control {
-    pub changes: mpsc::Sender<Change>,
+    pub orders: mpsc::Sender<Order>,
     pub thread: JoinHandle<()>,
 }
 
+/// `accepts`: from the beginning, and not only when it is ordered to.
+///
 /// # Errors
 /// When the system gives no thread, or the thread no event queue.
 pub fn start(
     shared: Arc<Shared>,
     cores: Arc<Vec<Core>>,
     stop: watch::Receiver<bool>,
+    accepts: bool,
 ) -> Result<Control, MeshError> {
-    let (changes, queue) = mpsc::channel(CHANGES_MAX);
+    let (orders, queue) = mpsc::channel(ORDERS_MAX);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MeshError::Thread)?;
     let thread = std::thread::Builder::new()
         .name("mesh-control".into())
-        .spawn(move || runtime.block_on(run(queue, shared, cores, stop)))
+        .spawn(move || runtime.block_on(run(queue, shared, cores, stop, accepts)))
         .map_err(MeshError::Thread)?;
-    Ok(Control { changes, thread })
+    Ok(Control { orders, thread })
+}
+
+/// An open port, and who accepts there.
+struct Port {
+    door: Arc<Door>,
+    socket: Arc<TcpListener>,
+    task: Option<AbortHandle>,
 }
 
 async fn run(
-    mut queue: mpsc::Receiver<Change>,
+    mut queue: mpsc::Receiver<Order>,
     shared: Arc<Shared>,
     cores: Arc<Vec<Core>>,
     mut stop: watch::Receiver<bool>,
+    mut accepts: bool,
 ) {
     let mut monitors = JoinSet::new();
-    let mut doors: HashMap<*const Door, AbortHandle> = HashMap::new();
+    let mut ports: Vec<Port> = Vec::new();
     let mut accepting = JoinSet::new();
-    loop {
-        let change = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
-            change = queue.recv() => change,
+    // A task that accepts ends by this, not in the midst of handing a client on.
+    let (mut pause, _) = watch::channel(false);
+    let stopped = stop.clone();
+    let open = |accepting: &mut JoinSet<()>, port: &mut Port, pause: &watch::Sender<bool>| {
+        let acceptor = Acceptor {
+            socket: port.socket.clone(),
+            door: port.door.clone(),
+            shared: shared.clone(),
+            cores: cores.clone(),
         };
-        let Some(change) = change else { break };
-        doors.retain(|door, task| {
-            let stays = change.doors.iter().any(|kept| Arc::as_ptr(kept) == *door);
-            if !stays {
-                task.abort();
+        port.task = Some(accepting.spawn(acceptor.run(stopped.clone(), pause.subscribe())));
+    };
+    loop {
+        let order = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            order = queue.recv() => order,
+        };
+        match order {
+            None => break,
+            Some(Order::Doors(reply)) => {
+                let doors = ports.iter().map(|port| (port.door.clone(), port.socket.clone()));
+                let _ = reply.send(doors.collect());
             }
-            stays
-        });
-        for (socket, door) in change.sockets {
-            match TcpListener::from_std(socket) {
-                Ok(socket) => {
-                    let task = accept(socket, door.clone(), shared.clone(), cores.clone(), stop.clone());
-                    doors.insert(Arc::as_ptr(&door), accepting.spawn(task));
+            Some(Order::Accept(wanted, reply)) => {
+                if wanted && !accepts {
+                    ports.iter_mut().for_each(|port| open(&mut accepting, port, &pause));
+                } else if !wanted && accepts {
+                    let _ = pause.send(true);
+                    while accepting.join_next().await.is_some() {}
+                    (pause, _) = watch::channel(false);
                 }
-                Err(error) => tracing::error!(listener = door.name, %error, "failed to listen"),
+                accepts = wanted;
+                let _ = reply.send(());
             }
-        }
-        monitors.shutdown().await;
-        for group in &change.groups {
-            for backend in &group.backends {
-                monitors.spawn(monitor::run(group.clone(), backend.clone(), stop.clone()));
+            Some(Order::Take(change)) => {
+                ports.retain(|port| {
+                    let stays = change.doors.iter().any(|kept| Arc::ptr_eq(kept, &port.door));
+                    if let (false, Some(task)) = (stays, &port.task) {
+                        task.abort();
+                    }
+                    stays
+                });
+                for (socket, door) in change.sockets {
+                    match TcpListener::from_std(socket) {
+                        Ok(socket) => {
+                            let mut port = Port { door, socket: Arc::new(socket), task: None };
+                            if accepts {
+                                open(&mut accepting, &mut port, &pause);
+                            }
+                            ports.push(port);
+                        }
+                        Err(error) => tracing::error!(listener = door.name, %error, "failed to listen"),
+                    }
+                }
+                monitors.shutdown().await;
+                for group in &change.groups {
+                    for backend in &group.backends {
+                        monitors.spawn(monitor::run(group.clone(), backend.clone(), stop.clone()));
+                    }
+                }
             }
         }
     }
@@ -93,43 +149,48 @@ async fn run(
     monitors.shutdown().await;
 }
 
-async fn accept(
-    socket: TcpListener,
+struct Acceptor {
+    socket: Arc<TcpListener>,
     door: Arc<Door>,
     shared: Arc<Shared>,
     cores: Arc<Vec<Core>>,
-    mut stop: watch::Receiver<bool>,
-) {
-    /// After an error of accepting that lasts, as when no descriptor is left.
-    const PAUSE: Duration = Duration::from_millis(20);
-    loop {
-        let accepted = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            accepted = socket.accept() => accepted,
-        };
-        let stream = match accepted.and_then(|(stream, _)| {
-            wire::prepare_socket(&stream)?;
-            stream.into_std()
-        }) {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(listener = door.name, %error, "failed to accept a client");
-                tokio::time::sleep(PAUSE).await;
+}
+
+impl Acceptor {
+    async fn run(self, mut stop: watch::Receiver<bool>, mut pause: watch::Receiver<bool>) {
+        /// After an error of accepting that lasts, as when no descriptor is left.
+        const PAUSE: Duration = Duration::from_millis(20);
+        let Self { socket, door, shared, cores } = self;
+        loop {
+            let accepted = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                _ = pause.wait_for(|pause| *pause) => return,
+                accepted = socket.accept() => accepted,
+            };
+            let stream = match accepted.and_then(|(stream, _)| {
+                wire::prepare_socket(&stream)?;
+                stream.into_std()
+            }) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(listener = door.name, %error, "failed to accept a client");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let counters = &shared.counters;
+            counters.accepted.fetch_add(1, Ordering::Relaxed);
+            let open = counters.open.load(Ordering::Relaxed);
+            let memory = buffers::leased_bytes() + (open + 1) * SESSION_BYTES;
+            if open >= shared.sessions_max || memory > shared.memory_bytes_max {
+                counters.refused.fetch_add(1, Ordering::Relaxed);
+                turn_away(stream);
                 continue;
             }
-        };
-        let counters = &shared.counters;
-        counters.accepted.fetch_add(1, Ordering::Relaxed);
-        let open = counters.open.load(Ordering::Relaxed);
-        let memory = buffers::leased_bytes() + (open + 1) * SESSION_BYTES;
-        if open >= shared.sessions_max || memory > shared.memory_bytes_max {
-            counters.refused.fetch_add(1, Ordering::Relaxed);
-            turn_away(stream);
-            continue;
+            counters.open.fetch_add(1, Ordering::Relaxed);
+            let Some(core) = cores.iter().min_by_key(|core| core.sessions()) else { return };
+            core.give(stream, door.listener.load_full()).await;
         }
-        counters.open.fetch_add(1, Ordering::Relaxed);
-        let Some(core) = cores.iter().min_by_key(|core| core.sessions()) else { return };
-        core.give(stream, door.listener.load_full()).await;
     }
 }
 

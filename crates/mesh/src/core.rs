@@ -1,21 +1,25 @@
 //! The threads that carry sessions. A session, with both its sockets, stays on the one it was given to.
 
 use crate::error::{MeshError, SessionError};
-use crate::session::{self, Newcomer};
+use crate::handover::Parts;
+use crate::session::{self, Newcomer, Session};
 use crate::shared::{Listener, Shared};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Accepted sockets that wait for a thread; a full queue holds the acceptor back, and then the kernel's own queue.
 const NEWCOMERS_MAX: usize = 256;
 
-/// A socket on its way to a thread.
-struct Handed {
-    stream: std::net::TcpStream,
-    listener: Arc<Listener>,
+/// What is on its way to a thread.
+enum Handed {
+    /// A socket that has just been accepted.
+    Newcomer { stream: std::net::TcpStream, listener: Arc<Listener> },
+    /// A session of another process.
+    Session { parts: Box<Parts>, descriptors: Vec<OwnedFd>, taken: oneshot::Sender<bool> },
 }
 
 /// One thread.
@@ -50,7 +54,13 @@ impl Core {
     pub async fn give(&self, stream: std::net::TcpStream, listener: Arc<Listener>) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
         // The thread ends only when the mesh does.
-        let _ = self.newcomers.send(Handed { stream, listener }).await;
+        let _ = self.newcomers.send(Handed::Newcomer { stream, listener }).await;
+    }
+
+    /// Gives another process's session to this thread, which says whether it goes on here. Blocks while its queue is full.
+    pub fn give_session(&self, parts: Box<Parts>, descriptors: Vec<OwnedFd>, taken: oneshot::Sender<bool>) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        let _ = self.newcomers.blocking_send(Handed::Session { parts, descriptors, taken });
     }
 
     /// Lets the thread end its sessions and waits for it.
@@ -66,23 +76,43 @@ async fn carry(
     sessions: Arc<AtomicUsize>,
     thread: usize,
 ) {
-    while let Some(Handed { stream, listener }) = queue.recv().await {
-        let shared = shared.clone();
+    while let Some(handed) = queue.recv().await {
         let place = Place { shared: shared.clone(), sessions: sessions.clone() };
-        tokio::spawn(async move {
-            let _place = place;
-            let result = match TcpStream::from_std(stream) {
-                Ok(stream) => one(Newcomer { stream, listener, shared: shared.clone(), thread }).await,
-                Err(error) => Err(SessionError::Client(error)),
-            };
-            if let Err(error) = result {
-                tracing::debug!(
-                    reason = error.reason(),
-                    error = crate::monitor::causes(&error),
-                    "a session ended"
-                );
+        match handed {
+            Handed::Newcomer { stream, listener } => {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    let _place = place;
+                    let result = match TcpStream::from_std(stream) {
+                        Ok(stream) => one(Newcomer { stream, listener, shared, thread }).await,
+                        Err(error) => Err(SessionError::Client(error)),
+                    };
+                    ended(result);
+                });
             }
-        });
+            Handed::Session { parts, descriptors, taken } => {
+                shared.counters.open.fetch_add(1, Ordering::Relaxed);
+                let session = Session::unpack(*parts, descriptors, &shared, thread);
+                if let Err(error) = &session {
+                    tracing::warn!(%error, "a session of the old process cannot go on here");
+                }
+                let goes_on = taken.send(session.is_ok()).is_ok();
+                if let Ok(session) = session
+                    && goes_on
+                {
+                    tokio::spawn(async move {
+                        let _place = place;
+                        ended(session.serve().await);
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn ended(result: Result<(), SessionError>) {
+    if let Err(error) = result {
+        tracing::debug!(reason = error.reason(), error = crate::monitor::causes(&error), "a session ended");
     }
 }
 

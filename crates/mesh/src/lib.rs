@@ -12,6 +12,7 @@ mod core;
 mod digests;
 mod error;
 mod group;
+mod handover;
 mod link;
 mod lot;
 mod monitor;
@@ -21,6 +22,7 @@ mod session;
 mod shared;
 mod slow;
 mod status;
+mod succession;
 mod tls;
 mod wire;
 
@@ -30,15 +32,18 @@ pub use config::{
 };
 pub use digests::DigestStatus;
 pub use error::MeshError;
+pub use handover::{HandoverError, Successor};
 pub use reach::{Met, reach};
 pub use session::Explanation;
 pub use slow::SlowStatement;
 pub use status::{BackendStatus, GroupStatus, ListenerStatus, MeshStatus};
+pub use succession::HandedOver;
 
-use crate::control::{Change, Control};
+use crate::control::{Change, Control, Order};
 use crate::core::Core;
 use crate::digests::{Digests, Names};
 use crate::group::Backend;
+use crate::handover::Inherited;
 use crate::plan::{Plan, Prepared};
 use crate::shared::Shared;
 use crate::slow::SlowList;
@@ -71,11 +76,27 @@ impl Mesh {
     /// # Errors
     /// When a port is taken, a certificate cannot be read, or the system gives no thread.
     pub fn start(config: &MeshConfig) -> Result<Self, MeshError> {
+        Self::start_with(config, &mut Vec::new(), true)
+    }
+
+    /// Starts in the place of another process's mesh, with its ports, where nobody is accepted before [`Mesh::succeed`].
+    ///
+    /// # Errors
+    /// As [`Mesh::start`].
+    pub fn start_as(config: &MeshConfig, successor: &mut Successor) -> Result<Self, MeshError> {
+        Self::start_with(config, &mut successor.sockets, false)
+    }
+
+    fn start_with(
+        config: &MeshConfig,
+        inherited: &mut Vec<Inherited>,
+        accepts: bool,
+    ) -> Result<Self, MeshError> {
         let threads =
             config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let memory = config.limits.memory.unwrap_or(MEMORY_MAX).0;
         let names = Arc::new(Names::default());
-        let prepared = Plan::default().prepare(config, &names)?;
+        let prepared = Plan::default().prepare_with(config, &names, inherited)?;
         let shared = Arc::new(Shared::new(
             config.digests.then(|| Digests::new(threads, names.clone())),
             SlowList::new(config.slow.0),
@@ -86,7 +107,7 @@ impl Mesh {
             (0..threads).map(|index| Core::start(index, shared.clone())).collect::<Result<_, _>>()?;
         let cores = Arc::new(cores);
         let (stop, stopped) = watch::channel(false);
-        let control = control::start(shared.clone(), cores.clone(), stopped)?;
+        let control = control::start(shared.clone(), cores.clone(), stopped, accepts)?;
         let mesh = Self { shared, names, cores, stop, control: Some(control), reloading: Mutex::new(()) };
         mesh.apply(prepared);
         Ok(mesh)
@@ -128,7 +149,7 @@ impl Mesh {
         }
         self.shared.version.fetch_add(1, Ordering::Release);
         if let Some(control) = &self.control
-            && control.changes.try_send(change).is_err()
+            && control.orders.try_send(Order::Take(change)).is_err()
         {
             // It takes plans faster than anyone can write them, until it has ended.
             tracing::error!("a new plan was not taken: the mesh stops");

@@ -7,6 +7,7 @@ use crate::config::{ListenerConfig, MeshConfig};
 use crate::digests::Names;
 use crate::error::MeshError;
 use crate::group::Group;
+use crate::handover::{Inherited, MESH_PORT};
 use crate::shared::{Door, Listener};
 use crate::tls::{Acceptor, Connector};
 use arc_swap::ArcSwap;
@@ -39,6 +40,16 @@ impl Plan {
     /// # Errors
     /// When a port is taken or a certificate cannot be read.
     pub fn prepare(&self, config: &MeshConfig, names: &Names) -> Result<Prepared, MeshError> {
+        self.prepare_with(config, names, &mut Vec::new())
+    }
+
+    /// The same, with ports that came from another process.
+    pub fn prepare_with(
+        &self,
+        config: &MeshConfig,
+        names: &Names,
+        inherited: &mut Vec<Inherited>,
+    ) -> Result<Prepared, MeshError> {
         let mut groups = BTreeMap::new();
         for (name, group) in &config.groups {
             let connector = Connector::new(name, group)?;
@@ -63,7 +74,12 @@ impl Plan {
                     prepared.plan.doors.push(door.clone());
                 }
                 None => {
-                    let (socket, door) = open(config, listener)?;
+                    let same = |port: &Inherited| {
+                        port.kind == MESH_PORT && port.name == config.name && port.bind == config.bind
+                    };
+                    let known =
+                        inherited.iter().position(same).map(|index| inherited.swap_remove(index).socket);
+                    let (socket, door) = open(config, listener, known)?;
                     prepared.plan.doors.push(door.clone());
                     prepared.sockets.push((socket, door));
                 }
@@ -74,9 +90,13 @@ impl Plan {
     }
 }
 
-fn open(config: &ListenerConfig, listener: Arc<Listener>) -> Result<(TcpListener, Arc<Door>), MeshError> {
+fn open(
+    config: &ListenerConfig,
+    listener: Arc<Listener>,
+    known: Option<TcpListener>,
+) -> Result<(TcpListener, Arc<Door>), MeshError> {
     let bind = |source| MeshError::Bind { listener: config.name.clone(), address: config.bind, source };
-    let socket = TcpListener::bind(config.bind).map_err(bind)?;
+    let socket = known.map_or_else(|| TcpListener::bind(config.bind), Ok).map_err(bind)?;
     socket.set_nonblocking(true).map_err(bind)?;
     let door = Door {
         name: config.name.clone(),

@@ -2,6 +2,7 @@
 
 use crate::digests::Digests;
 use crate::group::Group;
+use crate::handover::Moving;
 use crate::plan::Plan;
 use crate::session::Connections;
 use crate::slow::SlowList;
@@ -62,6 +63,8 @@ pub struct Shared {
     pub memory_bytes_max: usize,
     /// No session begins anything new.
     pub closing: AtomicBool,
+    /// Whether another process takes over.
+    pub handover: Moving,
     ids: AtomicU32,
 }
 
@@ -85,6 +88,7 @@ impl Shared {
             sessions_max,
             memory_bytes_max,
             closing: AtomicBool::new(false),
+            handover: Moving::default(),
             ids: AtomicU32::new(0),
         }
     }
@@ -92,5 +96,15 @@ impl Shared {
     /// A number that no live session has: they come round after two thousand million.
     pub fn next_id(&self) -> u32 {
         FIRST_ID | self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number that none is above yet, given here or by another process.
+    pub fn ids(&self) -> u32 {
+        self.ids.load(Ordering::Relaxed)
+    }
+
+    /// Numbers begin behind those that another process has given.
+    pub fn skip_ids(&self, given: u32) {
+        self.ids.fetch_max(given, Ordering::Relaxed);
     }
 }

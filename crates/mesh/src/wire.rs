@@ -4,6 +4,7 @@ use crate::buffers::Lease;
 use mysql::protocol::{HEADER_BYTES, PAYLOAD_MAX, payload_bytes};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -83,6 +84,34 @@ pub struct Wire {
 impl Wire {
     pub fn new(stream: TcpStream) -> Self {
         Self { io: Io::Plain(stream), lease: None, start: 0, end: 0 }
+    }
+
+    /// A connection that another process had.
+    ///
+    /// # Errors
+    /// When it is none that this thread can wait for.
+    pub fn of(descriptor: OwnedFd) -> io::Result<Self> {
+        let stream = std::net::TcpStream::from(descriptor);
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream).map(Self::new)
+    }
+
+    /// The same connection for another process; `None` within TLS, whose keys are this one's alone.
+    pub fn descriptor(&self) -> Option<OwnedFd> {
+        match &self.io {
+            Io::Plain(stream) => stream.as_fd().try_clone_to_owned().ok(),
+            Io::Tls(_) | Io::Gone => None,
+        }
+    }
+
+    /// Bytes that came before, for a connection that holds none.
+    pub fn hold(&mut self, bytes: &[u8]) {
+        debug_assert!(self.held().is_empty(), "what is held would come later than these");
+        let mut lease = Lease::take();
+        let bytes = &bytes[..bytes.len().min(lease.len())];
+        lease[..bytes.len()].copy_from_slice(bytes);
+        self.lease = (!bytes.is_empty()).then_some(lease);
+        (self.start, self.end) = (0, bytes.len());
     }
 
     pub fn is_tls(&self) -> bool {

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::http::{ChangeLister, ChangesQuery, PreviewQuery};
 use crate::project::{NodeConfig, Problem, Project};
 use crate::verify;
-use crate::{files, preview, reachable, start};
+use crate::{files, preview, reachable, start, upgrade};
 use flow::patterns::Patterns;
 use futures_util::StreamExt;
 use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
@@ -37,8 +37,14 @@ pub fn report(problems: &[Problem]) -> Failure {
     Failure::new(2, format!("the project has {}", many(problems.len(), "mistake")))
 }
 
-pub async fn up(dir: &Path, roles: &[String], quiet: bool) -> Result<(), Failure> {
-    let mut project = load(dir).map_err(|mut failure| {
+pub async fn up(dir: &Path, roles: &[String], quiet: bool, take_over: bool) -> Result<(), Failure> {
+    let program = std::env::current_exe().ok();
+    let mut successor = take_over.then(upgrade::meet).transpose()?;
+    let mut project = Project::load(dir).map_err(|problems| {
+        if let (Some(successor), Some(first)) = (&successor, problems.first()) {
+            successor.fail(&first.to_string());
+        }
+        let mut failure = report(&problems);
         failure.message.push_str("; nothing was started");
         failure
     })?;
@@ -59,12 +65,16 @@ pub async fn up(dir: &Path, roles: &[String], quiet: bool) -> Result<(), Failure
         }
         let _ = stop.send(true);
     });
+    let taken = match successor.take() {
+        Some(successor) => Some(start::take_over(&project, successor).await?),
+        None => None,
+    };
     let progress = (!quiet && std::io::stderr().is_terminal()).then(|| project.clone());
     let name = project.node.name.clone();
     for note in project.notes() {
         tracing::info!("{note}");
     }
-    start::run(&project, shutdown, move |address| {
+    start::run(&project, shutdown, start::Origin { program, taken }, move |address| {
         tracing::info!(project = name, address = %address, "up: status at http://{address}/api/v1/status");
         if let Some(project) = progress {
             tokio::spawn(show_snapshot(project));

@@ -12,6 +12,7 @@ mod http;
 mod import;
 mod init;
 mod mesh;
+mod notify;
 mod preview;
 mod project;
 mod push;
@@ -22,6 +23,7 @@ mod retention;
 mod scheduled;
 mod search;
 mod start;
+mod upgrade;
 mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -77,6 +79,9 @@ enum Command {
         /// `plain` or `json`.
         #[arg(long, default_value = "plain")]
         log: String,
+        /// Take the place of the node at the other end of the standard input, which started this process.
+        #[arg(long, hide = true)]
+        take_over: bool,
     },
     /// Show sources, positions, lag, flows and errors of the running node.
     Status,
@@ -246,14 +251,14 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Init { dir: target } => init::run(&target.unwrap_or(dir), cli.quiet),
         Command::Import { from } => import::run(from, &dir, cli.quiet),
         Command::Check { connect } => commands::check(&dir, connect, cli.json, cli.quiet).await,
-        Command::Up { role, log } => {
+        Command::Up { role, log, take_over } => {
             if let Some(other) = role.iter().find(|role| !["flow", "mesh"].contains(&role.as_str())) {
                 return Err(Failure::new(2, format!("the role `{other}` is not supported in this version"))
                     .hint("leave --role out, or choose from flow and mesh"));
             }
             start_log(&log);
             tokio::spawn(give_back_memory());
-            commands::up(&dir, &role, cli.quiet).await
+            commands::up(&dir, &role, cli.quiet, take_over).await
         }
         Command::Status => commands::status(&dir, cli.json).await,
         Command::Tail { source, table, from, format, schemas, limit, offline } => {

@@ -6,14 +6,15 @@ use crate::failure::Failure;
 use crate::files;
 use crate::http::{App, problem};
 use crate::project::{Problem, SECRETS_HINT, below, place, resolve_all};
+use crate::upgrade;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::response::{IntoResponse, Response};
-use base::{Code, Fault, Secret};
+use base::{Code, Fault, Secret, Span};
 use clap::Subcommand;
 use mesh::MeshConfig;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const FILE: &str = "mesh.yaml";
 
@@ -106,6 +107,16 @@ pub enum MeshVerb {
     },
     /// Take `mesh.yaml` into use as it is now, all of it or nothing; sessions stay.
     Reload,
+    /// Let a new process take the place of the running one; sessions move to it, also in the midst of transactions.
+    Upgrade {
+        /// The program to run; by default the file that the running one was started from.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+        /// How long a session within TLS, which cannot move, or one in the midst of a statement may hold up the old
+        /// process: 60s, 5m.
+        #[arg(long, default_value = "60s")]
+        wait: Span,
+    },
     /// Send no new session to a server, and move those that can be moved.
     Drain {
         /// The group's name.
@@ -123,6 +134,9 @@ pub enum MeshVerb {
 }
 
 pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> {
+    if let MeshVerb::Upgrade { binary, wait } = verb {
+        return upgrade::run(dir, binary, wait.0, json).await;
+    }
     let node = NodeClient::new(&load_node(dir)?);
     let (group, address, verb) = match verb {
         MeshVerb::Status | MeshVerb::Backends => {
@@ -172,6 +186,7 @@ pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> 
         }
         MeshVerb::Drain { group, address } => (group, address, "drain"),
         MeshVerb::Undrain { group, address } => (group, address, "undrain"),
+        MeshVerb::Upgrade { .. } => return Ok(()),
     };
     let done =
         node.post(&format!("/api/v1/mesh/groups/{group}/backends/{address}:{verb}"), &json!({})).await?;

@@ -2,9 +2,11 @@
 
 use crate::failure::Failure;
 use crate::http;
+use crate::notify;
 use crate::project::Project;
 use crate::retention::{self, FlowReader, Limits, Reader};
 use crate::scheduled;
+use crate::upgrade::{self, HandOver};
 use base::Fault;
 use catalog::Catalog;
 use flow::cache::{Cache, CacheError, CacheParts};
@@ -24,8 +26,9 @@ use flow::patterns::Patterns;
 use flow::webhook;
 use journal::{Journal, JournalError, RealDisk};
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -92,10 +95,52 @@ pub struct Node {
     pub mesh: Option<Arc<mesh::Mesh>>,
 }
 
-/// Runs the project until `shutdown` turns true.
+/// Where a node comes from.
+#[derive(Default)]
+pub struct Origin {
+    /// The program that runs, found out at the start: afterwards its file may be another. An upgrade starts it once more;
+    /// without it, none is heard.
+    pub program: Option<PathBuf>,
+    /// What it has taken over.
+    pub taken: Option<Taken>,
+}
+
+/// What a node has that takes another one's place.
+pub struct Taken {
+    mesh: Arc<mesh::Mesh>,
+    http: Option<std::net::TcpListener>,
+}
+
+/// Serves the mesh in another process's place, and waits until that has let go of the data.
+pub async fn take_over(project: &Project, mut successor: mesh::Successor) -> Result<Taken, Failure> {
+    let http = successor.socket(upgrade::HTTP);
+    let Some(config) = &project.mesh else {
+        let reason = "the project has no mesh any more, or the role `mesh` is missing";
+        successor.fail(reason);
+        return Err(Failure::new(2, reason));
+    };
+    let mesh = mesh::Mesh::start_as(config, &mut successor).map_err(|error| {
+        successor.fail(&base::error::chain(&error));
+        Failure::of("start the mesh", &error)
+    })?;
+    let mesh = Arc::new(mesh);
+    let serving = mesh.clone();
+    let served =
+        tokio::task::spawn_blocking(move || serving.succeed(&successor).map(|came| (came, successor)));
+    let (came, successor) = served
+        .await
+        .map_err(|error| Failure::new(1, format!("failed to take over: {error}")))?
+        .map_err(|error| Failure::new(1, format!("failed to take over: {}", base::error::chain(&error))))?;
+    tracing::info!(sessions = came, "the mesh serves in the old process's place");
+    upgrade::outlive(successor).await;
+    Ok(Taken { mesh, http })
+}
+
+/// Runs the project until `shutdown` turns true, or another process has taken over.
 pub async fn run(
     project: &Project,
-    mut shutdown: watch::Receiver<bool>,
+    mut asked: watch::Receiver<bool>,
+    origin: Origin,
     ready: impl FnOnce(std::net::SocketAddr),
 ) -> Result<(), Failure> {
     // Journals and parked rows hold the business's data: only their owner reads them.
@@ -105,7 +150,18 @@ pub async fn run(
         .create(&project.node.data_dir)
         .map_err(|e| Failure::io(&format!("make {}", project.node.data_dir.display()), &e))?;
     let catalog = Catalog::open(&project.catalog_path()).map_err(|e| Failure::of("open the catalog", &e))?;
-    let listener = bind(project).await?;
+    let Origin { program, taken } = origin;
+    let (taken_mesh, taken_http) = taken.map(|taken| (taken.mesh, taken.http)).unzip();
+    let listener = match taken_http.flatten() {
+        Some(port) => adopt(port, project)?,
+        None => None,
+    };
+    let listener = match listener {
+        Some(listener) => listener,
+        None => bind(project).await?,
+    };
+    // Sources, flows and the HTTP port end by this: when the node does, and when another process has taken over.
+    let (end, shutdown) = watch::channel(false);
     let metrics = http::metrics_handle();
     let mut tasks = JoinSet::new();
     let mut sources = BTreeMap::new();
@@ -125,13 +181,18 @@ pub async fn run(
     }
     let address = listener.local_addr().map_err(|e| Failure::io("read the listening address", &e))?;
     scheduled::spawn(project, &flows, address, &mut tasks, &shutdown);
-    let mesh = project
-        .mesh
-        .as_ref()
-        .map(mesh::Mesh::start)
-        .transpose()
-        .map_err(|error| Failure::of("start the mesh", &error))?
-        .map(Arc::new);
+    let mesh = match (taken_mesh, &project.mesh) {
+        (Some(mesh), _) => Some(mesh),
+        (None, Some(config)) => {
+            let started = mesh::Mesh::start(config).map_err(|error| Failure::of("start the mesh", &error))?;
+            Some(Arc::new(started))
+        }
+        (None, None) => None,
+    };
+    let mut handed = match (&mesh, program) {
+        (Some(mesh), Some(program)) => hear_upgrades(project, mesh, &listener, program),
+        _ => None,
+    };
     for (listener, address) in mesh.iter().flat_map(|mesh| mesh.addresses()) {
         tracing::info!(listener, address = %address, "the mesh listens");
     }
@@ -145,6 +206,7 @@ pub async fn run(
         mesh: mesh.clone(),
     };
     ready(address);
+    notify::ready();
     let mut stop = shutdown.clone();
     let server = axum::serve(listener, http::router(node, metrics, shutdown.clone())).with_graceful_shutdown(
         async move {
@@ -152,26 +214,91 @@ pub async fn run(
         },
     );
     let server = tokio::spawn(async move { server.await });
-    let _ = shutdown.wait_for(|stop| *stop).await;
+    let handed = tokio::select! {
+        _ = asked.wait_for(|stop| *stop) => None,
+        Some(handed) = next_upgrade(&mut handed) => Some(handed),
+    };
+    let _ = end.send(true);
     tracing::info!("stopping: batches in flight are finished first");
-    if let Some(mesh) = &mesh {
+    if let (Some(mesh), None) = (&mesh, &handed) {
         mesh.close();
     }
-    let drained = tokio::time::timeout(DRAIN_MAX, async {
-        while tasks.join_next().await.is_some() {}
-        while mesh.as_ref().is_some_and(|mesh| mesh.transactions() > 0) {
-            tokio::time::sleep(TRANSACTIONS_LOOK).await;
-        }
-    })
-    .await;
+    let until = tokio::time::Instant::now() + DRAIN_MAX;
+    let drained = tokio::time::timeout_at(until, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         tracing::warn!(
-            "gave up waiting after {} s; nothing is lost, the next start goes on from there",
+            "gave up waiting for batches in flight after {} s; the next start goes on from there",
             DRAIN_MAX.as_secs()
         );
     }
+    tasks.shutdown().await;
     server.abort();
+    let _ = server.await;
+    let Some(mesh) = mesh else { return Ok(()) };
+    match handed {
+        Some(handed) => outlast(&mesh, handed, asked).await,
+        None => finish_transactions(&mesh, until).await,
+    }
     Ok(())
+}
+
+/// Waits until no client of the mesh is in the midst of a transaction.
+async fn finish_transactions(mesh: &mesh::Mesh, until: tokio::time::Instant) {
+    while mesh.transactions() > 0 && tokio::time::Instant::now() < until {
+        tokio::time::sleep(TRANSACTIONS_LOOK).await;
+    }
+    let cut = mesh.transactions();
+    if cut > 0 {
+        tracing::warn!(cut, "gave up waiting for transactions of clients: their servers roll them back");
+    }
+}
+
+/// Another process serves. What was locked here is free: it may go on with it, while the sessions that could not move are
+/// served to their end, or until their time is over.
+async fn outlast(mesh: &mesh::Mesh, handed: HandOver, mut asked: watch::Receiver<bool>) {
+    let HandOver { left, until, .. } = &handed;
+    tracing::info!(left, "the new process takes over sources and flows");
+    let until = tokio::time::Instant::from_std(*until);
+    let handed = handed.release();
+    while mesh.status().sessions > 0 && tokio::time::Instant::now() < until && !*asked.borrow() {
+        let _ = tokio::time::timeout(TRANSACTIONS_LOOK, asked.wait_for(|stop| *stop)).await;
+    }
+    let ended = mesh.status().sessions;
+    mesh.close();
+    finish_transactions(mesh, tokio::time::Instant::now() + DRAIN_MAX).await;
+    handed.end(ended).await;
+}
+
+/// Orders of upgrades; `None`, and a warning, where they cannot be heard.
+fn hear_upgrades(
+    project: &Project,
+    mesh: &Arc<mesh::Mesh>,
+    http: &tokio::net::TcpListener,
+    program: PathBuf,
+) -> Option<mpsc::Receiver<HandOver>> {
+    let heard = http.as_fd().try_clone_to_owned().and_then(|port| {
+        let service =
+            upgrade::Service { mesh: mesh.clone(), http: port, address: http.local_addr()?, program };
+        service.listen(&project.node)
+    });
+    heard.inspect_err(|error| tracing::warn!(%error, "`tidemill mesh upgrade` will not reach this node")).ok()
+}
+
+async fn next_upgrade(handed: &mut Option<mpsc::Receiver<HandOver>>) -> Option<HandOver> {
+    match handed {
+        Some(handed) => handed.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The old process's port, if it is still the one that is wanted.
+fn adopt(port: std::net::TcpListener, project: &Project) -> Result<Option<tokio::net::TcpListener>, Failure> {
+    let failed = |e: std::io::Error| Failure::io("take over the HTTP port", &e);
+    let (wanted, is) = (project.node.listen.http, port.local_addr().map_err(failed)?);
+    if wanted != is && (wanted.port() != 0 || wanted.ip() != is.ip()) {
+        return Ok(None);
+    }
+    tokio::net::TcpListener::from_std(port).map(Some).map_err(failed)
 }
 
 fn start_source(

@@ -12,6 +12,7 @@ mod change;
 mod kill;
 mod links;
 mod login;
+mod pack;
 mod relay;
 mod route;
 mod state;
@@ -20,11 +21,14 @@ mod statements;
 pub use kill::Connections;
 pub use login::{Entry, Newcomer, enter};
 use route::{Route, View, by_statement, hint, may_write, pins, route};
+pub use state::State;
+pub use statements::Statements;
 
 use crate::config::{AuthMode, Consistency, GroupKind, Role};
 use crate::digests::{Call, dialect};
 use crate::error::SessionError;
 use crate::group::Group;
+use crate::handover::Bell;
 use crate::link::Link;
 use crate::shared::Shared;
 use crate::slow::{SlowStatement, now_ms};
@@ -34,8 +38,7 @@ use mysql::protocol::{Capabilities, Command, HEADER_BYTES, Status, payload_bytes
 use mysql::sql::{Dialect, Kind, Modes, Scan, digest_text, scan};
 use relay::{Answered, Outcome};
 use serde::Serialize;
-use state::{Setting, State};
-use statements::Statements;
+use state::Setting;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -121,6 +124,27 @@ pub struct Session {
     trouble: Option<SessionError>,
     /// Commands that may have written, since the session began.
     writes: u64,
+    /// Wakes it while it waits for its client.
+    bell: Bell,
+    /// The handover that it does not move in.
+    stayed: u64,
+}
+
+/// What a session waited for.
+enum Next {
+    Command(Head),
+    /// The client left.
+    Left,
+    /// Another process may have the session.
+    Move,
+}
+
+/// What an idle session woke up for.
+enum Woken {
+    /// The client: how many bytes came.
+    Client(io::Result<usize>),
+    Server(Role),
+    Move,
 }
 
 /// What the client wants next.
@@ -136,6 +160,7 @@ impl Session {
         let version = shared.version.load(Ordering::Acquire);
         let Entry { identity, group, link, status } = entry;
         count_transaction(&shared, Status::AUTOCOMMIT, status);
+        let bell = shared.handover.bell(identity.id);
         let mut session = Self {
             client,
             shared,
@@ -153,6 +178,8 @@ impl Session {
             cut: false,
             trouble: None,
             writes: 0,
+            bell,
+            stayed: 0,
         };
         if let Some(link) = link {
             session.adopt(Role::Writer, link);
@@ -165,7 +192,14 @@ impl Session {
     /// # Errors
     /// Why it ended, when the client did not end it; the client has been told.
     pub async fn serve(mut self) -> Result<(), SessionError> {
-        let result = self.commands().await;
+        let result = match self.commands().await {
+            Ok(Next::Move) => {
+                // Its connections are another process's now: they are let go of, and not ended.
+                tracing::trace!(session = self.identity.id, "moved to the new process");
+                return Ok(());
+            }
+            result => result.map(|_| ()),
+        };
         if let Err(error) = &result
             && let Some(packet) = error.packet(1)
         {
@@ -175,8 +209,18 @@ impl Session {
         result
     }
 
-    async fn commands(&mut self) -> Result<(), SessionError> {
-        while let Some(head) = self.next_command().await? {
+    /// How it ended: [`Next::Left`] or [`Next::Move`].
+    async fn commands(&mut self) -> Result<Next, SessionError> {
+        loop {
+            let next = self.next_command().await?;
+            if self.should_move() && !matches!(next, Next::Left) && self.move_away().await {
+                return Ok(Next::Move);
+            }
+            let head = match next {
+                Next::Command(head) => head,
+                Next::Left => return Ok(next),
+                Next::Move => continue,
+            };
             if self.shared.closing.load(Ordering::Relaxed) && !self.status.has(Status::IN_TRANSACTION) {
                 return Err(SessionError::Refused {
                     number: 1053,
@@ -190,13 +234,12 @@ impl Session {
                 self.take_plan()?;
             }
             match head.command {
-                Command::Quit => return Ok(()),
+                Command::Quit => return Ok(Next::Left),
                 Command::ChangeUser => self.change_user(head).await?,
-                command if command.is_stream() => return self.stream().await,
+                command if command.is_stream() => return self.stream().await.map(|()| Next::Left),
                 _ => self.one(head).await?,
             }
         }
-        Ok(())
     }
 
     /// Goes by the newest plan from here on.
@@ -221,8 +264,8 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for a command: all of it, or as much of a long one as a buffer holds. `None` when the client left.
-    async fn next_command(&mut self) -> Result<Option<Head>, SessionError> {
+    /// Waits for a command: all of it, or as much of a long one as a buffer holds.
+    async fn next_command(&mut self) -> Result<Next, SessionError> {
         loop {
             let held = self.client.held();
             if held.len() >= HEADER_BYTES {
@@ -231,21 +274,30 @@ impl Session {
                     return Err(unsupported("an empty command"));
                 }
                 if held.len() >= HEADER_BYTES + payload || self.client.is_full() {
-                    return Ok(Some(Head { command: Command::of(held[HEADER_BYTES]), payload }));
+                    return Ok(Next::Command(Head { command: Command::of(held[HEADER_BYTES]), payload }));
                 }
             }
-            if self.idle().await? == 0 {
-                return Ok(None);
+            match self.idle().await {
+                Woken::Client(Ok(0)) => return Ok(Next::Left),
+                Woken::Client(read) => read.map(|_| ()).map_err(SessionError::Client)?,
+                Woken::Server(role) => self.lose_idle(role).await?,
+                Woken::Move => return Ok(Next::Move),
             }
         }
     }
 
-    /// Waits for the client, and meanwhile notices a server that goes away.
-    async fn idle(&mut self) -> Result<usize, SessionError> {
+    /// Waits for the client, and meanwhile notices a server that goes away, or another process that takes over.
+    async fn idle(&mut self) -> Woken {
         let (client, links) = (&mut self.client, &mut self.links);
-        let came = poll_fn(|cx| {
+        let (bell, stayed, handover) = (&self.bell, self.stayed, &self.shared.handover);
+        poll_fn(|cx| {
             if let Poll::Ready(read) = client.poll_fill(cx) {
-                return Poll::Ready(Ok(read));
+                return Poll::Ready(Woken::Client(read));
+            }
+            bell.register(cx.waker());
+            let round = handover.round();
+            if round != 0 && round != stayed {
+                return Poll::Ready(Woken::Move);
             }
             for role in [Role::Writer, Role::Replica] {
                 if let Some(link) = &mut links[role as usize]
@@ -253,16 +305,12 @@ impl Session {
                     && link.wire.poll_fill(cx).is_ready()
                 {
                     // It closes, or says why it will: nobody asked it anything.
-                    return Poll::Ready(Err(role));
+                    return Poll::Ready(Woken::Server(role));
                 }
             }
             Poll::Pending
         })
-        .await;
-        match came {
-            Ok(read) => read.map_err(SessionError::Client),
-            Err(role) => self.lose_idle(role).await.map(|()| 1),
-        }
+        .await
     }
 
     /// The server of an idle session went away: with a password the next command finds another, unless a transaction or
@@ -561,6 +609,10 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.forget_connections();
+        self.shared.handover.forget(self.identity.id);
+        if self.stayed != 0 && self.stayed == self.shared.handover.round() {
+            self.shared.handover.count_staying(false);
+        }
         count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);
     }
 }

@@ -5,6 +5,7 @@
 
 use mysql::protocol::Status;
 use mysql::sql::{Assignment, ClientCharset, Dialect, Modes, Scope, parse_set};
+use serde::{Deserialize, Serialize};
 
 /// Statements that are kept; a session that sets more stays with its writer.
 const KEPT_MAX: usize = 64;
@@ -23,14 +24,17 @@ pub enum Setting {
 }
 
 /// The settings of a session.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     kept: Vec<Vec<u8>>,
     /// Grows with each change: a connection that has seen another number is made like this one first.
     version: u64,
     /// The next transaction's own settings wait on the writer.
     pub once: bool,
+    /// This and the next are told by what is kept.
+    #[serde(skip)]
     pub ansi_quotes: bool,
+    #[serde(skip)]
     pub charset: Option<ClientCharset>,
 }
 
@@ -62,18 +66,37 @@ impl State {
         if self.kept.len() == KEPT_MAX {
             return Setting::Pins;
         }
-        for assignment in &assignments {
+        self.read(sql, &assignments);
+        // What was said before is not said twice: pools set the same names again and again.
+        self.kept.retain(|kept| kept != sql);
+        self.kept.push(sql.to_vec());
+        self.version += 1;
+        Setting::Kept
+    }
+
+    /// Takes from a statement what says how the ones behind it are read.
+    fn read(&mut self, sql: &[u8], assignments: &[Assignment]) {
+        for assignment in assignments {
             if assignment.name == "sql_mode" {
                 let mode = value(sql, assignment).to_ascii_lowercase();
                 self.ansi_quotes = mode.windows(4).any(|window| window == b"ansi");
             }
             self.charset = charset_of(sql, assignment).or(self.charset);
         }
-        // What was said before is not said twice: pools set the same names again and again.
-        self.kept.retain(|kept| kept != sql);
-        self.kept.push(sql.to_vec());
-        self.version += 1;
-        Setting::Kept
+    }
+
+    /// Reads what is kept once more, for a state that came from another process. `modes` are those of a fresh session.
+    pub fn recall(&mut self, modes: Modes) {
+        for sql in std::mem::take(&mut self.kept) {
+            let now = Modes {
+                charset: self.charset.unwrap_or(modes.charset),
+                ansi_quotes: self.ansi_quotes,
+                ..modes
+            };
+            let assignments = parse_set(&sql, now).unwrap_or_default();
+            self.read(&sql, &assignments);
+            self.kept.push(sql);
+        }
     }
 
     /// How this session's statements are read.

@@ -7,6 +7,7 @@
 use super::{Head, Session};
 use crate::config::Role;
 use mysql::protocol::{Capabilities, Command, HEADER_BYTES, PAYLOAD_MAX, packet};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io;
 
@@ -16,7 +17,7 @@ const STATEMENTS_MAX: usize = 16_384;
 const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// A prepared statement.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Statement {
     pub digest: u64,
     /// Of one that may be executed on a replica.
@@ -33,8 +34,22 @@ pub struct Statement {
 }
 
 /// The statements of a session, by the number that the client knows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Statements(HashMap<u32, Statement>);
+
+impl Statements {
+    /// Connections that another process numbered have numbers of this one: each pair is the old and the new.
+    pub fn rename(&mut self, numbers: &[(u64, u64)]) {
+        for statement in self.0.values_mut() {
+            let told = statement.typed.iter_mut().flatten();
+            for serial in told.chain(statement.replica.iter_mut().map(|(serial, _)| serial)) {
+                // A connection that did not come along has no number that anyone has here.
+                let new = numbers.iter().find(|(old, _)| old == serial);
+                *serial = new.map_or(0, |(_, new)| *new);
+            }
+        }
+    }
+}
 
 /// Where things stand in the payload of an execution.
 struct Execution {

@@ -6,3 +6,4 @@ mod reload;
 mod split;
 mod support;
 mod traffic;
+mod upgrade;

@@ -1,0 +1,48 @@
+//! A session written down: all that its process knows of it between two commands.
+
+use crate::config::Role;
+use crate::session::{State, Statements};
+use mysql::protocol::Capabilities;
+use serde::{Deserialize, Serialize};
+
+/// A session. The descriptors of its client and of its `links`, in this order, travel beside it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Parts {
+    pub id: u32,
+    pub group: String,
+    pub user: Vec<u8>,
+    pub capabilities: u64,
+    pub collation: u8,
+    pub database: Vec<u8>,
+    pub attributes: Vec<u8>,
+    /// The mesh has checked its password, which the other process has in its own configuration.
+    pub known: bool,
+    pub role: Role,
+    pub status: u16,
+    pub state: State,
+    pub statements: Statements,
+    pub pinned: Option<String>,
+    pub writes: u64,
+    /// What the client has sent of its next command.
+    pub held: Vec<u8>,
+    pub links: Vec<LinkParts>,
+}
+
+/// A server's connection.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LinkParts {
+    pub role: Role,
+    pub address: String,
+    pub capabilities: u64,
+    pub connection_id: u32,
+    /// As the old process numbered it; `statements` speak of it.
+    pub serial: u64,
+    pub state_version: u64,
+    pub has_statements: bool,
+}
+
+impl Parts {
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities(self.capabilities)
+    }
+}

@@ -1,0 +1,182 @@
+//! A session between two commands, written down for another process, and built up from that.
+
+use super::state::State;
+use super::{Identity, Session, count_transaction};
+use crate::config::{AuthMode, Role};
+use crate::error::SessionError;
+use crate::handover::{LinkParts, Packed, Parts};
+use crate::link::Link;
+use crate::shared::Shared;
+use crate::wire::Wire;
+use mysql::protocol::{Capabilities, Status};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
+
+/// Why a session stays with its writer, where the process that it came from has a reason that this one does not know.
+const PINNED_BEFORE: &str = "pinned before the upgrade";
+
+impl Session {
+    /// Whether another process may have this session now.
+    pub(super) fn should_move(&self) -> bool {
+        let round = self.shared.handover.round();
+        round != 0 && round != self.stayed
+    }
+
+    /// Gives the session to the process that takes over; whether it has it. Otherwise it stays here in this handover.
+    pub(super) async fn move_away(&mut self) -> bool {
+        let round = self.shared.handover.round();
+        let moved = self.moved().await;
+        if !moved && round != 0 {
+            self.stayed = round;
+            self.shared.handover.count_staying(true);
+        }
+        moved
+    }
+
+    async fn moved(&self) -> bool {
+        let (Some(sender), Some((parts, descriptors))) = (self.shared.handover.sender(), self.pack()) else {
+            return false;
+        };
+        let (taken, answer) = oneshot::channel();
+        let packed = Packed { parts: Box::new(parts), descriptors, taken };
+        sender.send(packed).await.is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// `None` for one that cannot move: within TLS the keys would stay behind, and what a server says unasked is heard here.
+    fn pack(&self) -> Option<(Parts, Vec<OwnedFd>)> {
+        if self.waiting > 0 || self.cut || self.trouble.is_some() {
+            return None;
+        }
+        let mut descriptors = vec![self.client.descriptor()?];
+        let mut links = Vec::new();
+        for role in [Role::Writer, Role::Replica] {
+            let Some(link) = &self.links[role as usize] else { continue };
+            if !link.wire.held().is_empty() {
+                return None;
+            }
+            descriptors.push(link.wire.descriptor()?);
+            links.push(LinkParts {
+                role,
+                address: link.backend().address.clone(),
+                capabilities: link.capabilities.0,
+                connection_id: link.connection_id,
+                serial: link.serial,
+                state_version: link.state_version,
+                has_statements: link.has_statements,
+            });
+        }
+        let identity = &self.identity;
+        let parts = Parts {
+            id: identity.id,
+            group: self.group.name.clone(),
+            user: identity.user.clone(),
+            capabilities: identity.capabilities.0,
+            collation: identity.collation,
+            database: identity.database.clone(),
+            attributes: identity.attributes.clone(),
+            known: identity.password.is_some(),
+            role: self.role,
+            status: self.status.0,
+            state: self.state.clone(),
+            statements: self.statements.clone(),
+            pinned: self.pinned.map(str::to_owned),
+            writes: self.writes,
+            held: self.client.held().to_vec(),
+            links,
+        };
+        Some((parts, descriptors))
+    }
+
+    /// A session of another process.
+    ///
+    /// # Errors
+    /// When its group, its user or its server is none of ours; then it stays where it is.
+    pub fn unpack(
+        parts: Parts,
+        descriptors: Vec<OwnedFd>,
+        shared: &Arc<Shared>,
+        thread: usize,
+    ) -> Result<Self, SessionError> {
+        let Parts { id, user, database, attributes, collation, mut statements, mut state, .. } = parts;
+        let version = shared.version.load(Ordering::Acquire);
+        let plan = shared.plan.load();
+        let group = plan
+            .group(&parts.group)
+            .ok_or_else(|| foreign(format!("there is no group `{}` here", parts.group)))?
+            .clone();
+        let name = String::from_utf8_lossy(&user);
+        let known = group.config.users.iter().find(|user| user.name == name);
+        let password = match (parts.known, known) {
+            (false, _) if group.config.auth == AuthMode::Relay => None,
+            (true, Some(user)) if group.config.auth != AuthMode::Relay => Some(user.password.clone()),
+            _ => return Err(foreign(format!("`{name}` is checked in another way here"))),
+        };
+        let mut descriptors = descriptors.into_iter();
+        let mut wire = || {
+            let descriptor = descriptors.next().ok_or_else(|| foreign("a descriptor is missing".into()))?;
+            Wire::of(descriptor).map_err(SessionError::Client)
+        };
+        let mut client = wire()?;
+        client.hold(&parts.held);
+        let mut links = [None, None];
+        let mut numbers = Vec::new();
+        for LinkParts { role, address, capabilities, connection_id, serial, state_version, has_statements } in
+            parts.links
+        {
+            let backend = group.backends.iter().find(|backend| backend.address == address);
+            let backend = backend.ok_or_else(|| foreign(format!("there is no server {address} here")))?;
+            let mut link = Link::new(wire()?, Capabilities(capabilities), connection_id, backend.clone());
+            link.state_version = state_version;
+            link.has_statements = has_statements;
+            numbers.push((serial, link.serial));
+            links[role as usize] = Some(link);
+        }
+        statements.rename(&numbers);
+        let status = Status(parts.status);
+        let identity = Identity {
+            id,
+            user,
+            capabilities: Capabilities(parts.capabilities),
+            collation,
+            database,
+            attributes,
+            password,
+        };
+        count_transaction(shared, Status::AUTOCOMMIT, status);
+        let mut session = Self {
+            client,
+            shared: shared.clone(),
+            thread,
+            group,
+            version,
+            statements,
+            identity,
+            links: [None, None],
+            role: parts.role,
+            status,
+            state: State::default(),
+            pinned: parts.pinned.map(|_| PINNED_BEFORE),
+            waiting: 0,
+            cut: false,
+            trouble: None,
+            writes: parts.writes,
+            bell: shared.handover.bell(id),
+            stayed: 0,
+        };
+        state.recall(session.modes());
+        session.state = state;
+        for (role, link) in [Role::Writer, Role::Replica].into_iter().zip(links) {
+            if let Some(link) = link {
+                session.adopt(role, link);
+            }
+        }
+        Ok(session)
+    }
+}
+
+fn foreign(reason: String) -> SessionError {
+    SessionError::Client(io::Error::other(reason))
+}
