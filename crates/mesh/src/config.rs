@@ -150,6 +150,10 @@ pub struct BackendConfig {
     #[serde(default = "one")]
     #[schemars(extend("default" = 1))]
     pub weight: u32,
+    /// With `kind: tidb`: `host:port` of its HTTP status. A server that says there that it shuts down is
+    /// drained, and its sessions move to others.
+    #[serde(default)]
+    pub status: Option<String>,
 }
 
 /// What a server is for.
@@ -385,6 +389,15 @@ impl GroupConfig {
                     format!("`{address}`: a weight of {} is not between 1 and 1000", backend.weight),
                     "weight: 1",
                 );
+            }
+            if let Some(status) = &backend.status {
+                let port = status.rsplit_once(':').map(|(_, port)| port);
+                if port.is_none_or(|port| port.parse::<u16>().is_err()) {
+                    add(format!("`{status}` is not `host:port`"), "for example: status: 127.0.0.1:10080");
+                }
+                if self.kind != GroupKind::Tidb {
+                    add(format!("`{address}`: only TiDB has a `status`"), "leave `status` out");
+                }
             }
             if backend.role.is_some() && self.topology == Topology::Auto {
                 add(

@@ -139,7 +139,9 @@ async fn run(
                 monitors.shutdown().await;
                 for group in &change.groups {
                     for backend in &group.backends {
-                        monitors.spawn(monitor::run(group.clone(), backend.clone(), stop.clone()));
+                        let watching =
+                            monitor::run(shared.clone(), group.clone(), backend.clone(), stop.clone());
+                        monitors.spawn(watching);
                     }
                 }
             }

@@ -34,8 +34,12 @@ pub struct Backend {
     pub address: String,
     pub weight: u32,
     up: AtomicBool,
+    /// Of its HTTP status.
+    pub status: Option<String>,
     /// No new sessions; those that are there stay.
     draining: AtomicBool,
+    /// It says that it shuts down.
+    leaving: AtomicBool,
     role: AtomicU8,
     /// Behind the writer, in milliseconds; -1 where it is not known.
     lag_ms: AtomicI64,
@@ -57,7 +61,9 @@ impl Backend {
             address: config.addr.clone(),
             weight: config.weight,
             up: AtomicBool::new(false),
+            status: config.status.clone(),
             draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             role: AtomicU8::new(WRITER),
             lag_ms: AtomicI64::new(-1),
             connections: AtomicUsize::new(0),
@@ -75,11 +81,17 @@ impl Backend {
 
     /// Whether it takes new sessions.
     pub fn is_open(&self) -> bool {
-        self.is_up() && !self.draining.load(Ordering::Relaxed)
+        self.is_up() && !self.is_draining()
     }
 
+    /// Whether sessions are to leave it.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Whether that is news.
+    pub fn set_leaving(&self, leaving: bool) -> bool {
+        self.leaving.swap(leaving, Ordering::Relaxed) != leaving
     }
 
     pub fn set_draining(&self, draining: bool) {
@@ -207,9 +219,11 @@ impl Group {
                     _ => Role::Writer,
                 };
                 let known = before.map(|group| &group.backends[..]).unwrap_or_default();
-                let same = known
-                    .iter()
-                    .find(|known| known.address == backend.addr && known.weight == backend.weight);
+                let same = known.iter().find(|known| {
+                    known.address == backend.addr
+                        && known.weight == backend.weight
+                        && known.status == backend.status
+                });
                 if let Some(same) = same {
                     same.set_draining(false);
                     if config.topology == Topology::Static {

@@ -148,6 +148,7 @@ impl Mesh {
             door.listener.store(listener);
         }
         self.shared.version.fetch_add(1, Ordering::Release);
+        self.shared.handover.ring();
         if let Some(control) = &self.control
             && control.orders.try_send(Order::Take(change)).is_err()
         {
@@ -187,6 +188,7 @@ impl Mesh {
             plan.group(group).and_then(|group| group.backends.iter().find(|known| known.address == address));
         if let Some(backend) = backend {
             backend.set_draining(draining);
+            self.shared.handover.ring();
         }
         backend.is_some()
     }

@@ -40,6 +40,8 @@ pub struct Link {
     pub behind_until: Option<Instant>,
     /// Prepared statements live on it.
     pub has_statements: bool,
+    /// Its server goes, and the session cannot leave it before this.
+    pub stays_until: Option<Instant>,
     occupied: Occupied,
 }
 
@@ -54,6 +56,7 @@ impl Link {
             seen_writes: None,
             behind_until: None,
             has_statements: false,
+            stays_until: None,
             occupied: Occupied::new(backend),
         }
     }
@@ -72,6 +75,11 @@ impl Link {
     /// # Errors
     /// The server's, and those of the connection, after which it must not be used again.
     pub async fn ask(&mut self, sql: &str) -> Result<Table, SessionError> {
+        self.ask_for(sql, SMALL_BYTES_MAX).await
+    }
+
+    /// The same, with an answer of up to so many bytes.
+    pub async fn ask_for(&mut self, sql: &str, bytes_max: usize) -> Result<Table, SessionError> {
         self.send(Command::Query, sql.as_bytes()).await?;
         let mut answer = Answer::to(Command::Query, self.capabilities);
         let mut all = Vec::new();
@@ -89,7 +97,7 @@ impl Link {
                 Step::Done(_) => return Ok(Table::read(&all, self.capabilities)),
                 Step::File => return Err(self.garbled("answer")),
                 Step::More => {
-                    if all.len() > SMALL_BYTES_MAX || self.wire.fill().await.map_err(|e| self.lost(e))? == 0 {
+                    if all.len() > bytes_max || self.wire.fill().await.map_err(|e| self.lost(e))? == 0 {
                         return Err(self.lost(io::ErrorKind::UnexpectedEof.into()));
                     }
                 }
@@ -112,6 +120,12 @@ impl Link {
         }
         payload.extend_from_slice(argument);
         self.wire.write_all(&packet(0, &payload)).await.map_err(|e| self.lost(e))
+    }
+
+    /// Sends a command of one packet that has no rows, and waits until it is carried out.
+    pub async fn told(&mut self, command: Command, argument: &[u8]) -> Result<Option<Status>, SessionError> {
+        self.send(command, argument).await?;
+        self.settled(command).await
     }
 
     /// Reads the answer to one command that has no rows, and throws it away but for its end.
@@ -364,6 +378,58 @@ async fn log_in(group: &Group, backend: &Arc<Backend>, account: &Account) -> Res
     }
     Err(garbled(backend, "end of a login"))
 }
+
+/// Logs in at a TiDB by a token that another one of its cluster has signed for this user.
+///
+/// # Errors
+/// The server's refusal, or that it cannot be reached, within [`LOGIN_MAX`].
+pub async fn login_by_token(
+    group: &Group,
+    backend: &Arc<Backend>,
+    account: &Account,
+    token: &str,
+) -> Result<Link, SessionError> {
+    tokio::time::timeout(LOGIN_MAX, log_in_by_token(group, backend, account, token))
+        .await
+        .unwrap_or(Err(SessionError::Slow { what: "a server's login", seconds: LOGIN_MAX.as_secs() }))
+}
+
+async fn log_in_by_token(
+    group: &Group,
+    backend: &Arc<Backend>,
+    account: &Account,
+    token: &str,
+) -> Result<Link, SessionError> {
+    let lost = |source| SessionError::Backend { address: backend.address.clone(), source };
+    let (mut wire, greeting) = connect(backend).await?;
+    let mut request = LoginRequest {
+        capabilities: (account.capabilities | Capabilities::AUTH_LENGTH_ENCODED) & greeting.capabilities,
+        packet_bytes_max: 1 << 30,
+        collation: account.collation,
+        user: account.user.clone(),
+        proof: token.as_bytes().to_vec(),
+        plugin: SESSION_TOKEN.to_vec(),
+        attributes: account.attributes.clone(),
+        ..LoginRequest::default()
+    };
+    let sequence = secure(group, backend, &mut wire, &greeting, &mut request).await?;
+    wire.write_all(&packet(sequence, &request.write())).await.map_err(lost)?;
+    let (_, payload) = wire.read_packet().await.map_err(lost)?;
+    match payload.first() {
+        Some(0) => {
+            let capabilities = request.capabilities.without(Capabilities::TLS);
+            Ok(Link::new(wire, capabilities, greeting.connection_id, backend.clone()))
+        }
+        Some(0xff) => {
+            let error = ServerError::read(&payload).map_err(|_| garbled(backend, "error"))?;
+            Err(SessionError::Server { address: backend.address.clone(), error })
+        }
+        _ => Err(garbled(backend, "end of a login by a token")),
+    }
+}
+
+/// TiDB's plugin for sessions that move.
+const SESSION_TOKEN: &[u8] = b"tidb_session_token";
 
 /// The plugin that answers `wanted`, and its answer.
 fn proof<'a>(wanted: &'a [u8], salt: &[u8], password: &[u8]) -> (&'a [u8], Vec<u8>) {

@@ -7,9 +7,12 @@ use crate::config::{GroupKind, MonitorConfig, Role, Topology};
 use crate::error::SessionError;
 use crate::group::{Backend, Group, Profile};
 use crate::link::{self, Account, Link};
+use crate::shared::Shared;
 use mysql::protocol::Capabilities;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -23,7 +26,12 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 const LAG_EVERY: u32 = 4;
 
 /// Watches one server until `stop`.
-pub async fn run(group: Arc<Group>, backend: Arc<Backend>, mut stop: watch::Receiver<bool>) {
+pub async fn run(
+    shared: Arc<Shared>,
+    group: Arc<Group>,
+    backend: Arc<Backend>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut probe = Probe { group, backend, link: None, count: 0 };
     let pace = if probe.group.config.monitor.is_some() { ASK_EVERY } else { GREET_EVERY };
     loop {
@@ -33,6 +41,14 @@ pub async fn run(group: Arc<Group>, backend: Arc<Backend>, mut stop: watch::Rece
             seconds: ANSWER_MAX.as_secs(),
         }));
         probe.tell(result);
+        if let Some(leaving) = probe.says_it_leaves().await
+            && probe.backend.set_leaving(leaving)
+        {
+            let (group, address) = (&probe.group.name, &probe.backend.address);
+            tracing::info!(group, address, leaving, "a server tells whether it shuts down");
+            // Sessions that wait for their clients leave it too.
+            shared.handover.ring();
+        }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep_until(began + pace) => {}
@@ -55,6 +71,14 @@ struct Health {
 }
 
 impl Probe {
+    /// What TiDB's HTTP status tells; `None` where it tells nothing.
+    async fn says_it_leaves(&self) -> Option<bool> {
+        let status = self.backend.status.as_ref()?;
+        let first = timeout(ANSWER_MAX, status_line(status)).await.ok()?.ok()?;
+        let code = first.split_ascii_whitespace().nth(1)?;
+        Some(code.starts_with('5'))
+    }
+
     async fn ask(&mut self) -> Result<Health, SessionError> {
         let Some(monitor) = self.group.config.monitor.clone() else {
             let (_, greeting) = link::connect(&self.backend).await?;
@@ -123,6 +147,18 @@ impl Probe {
             }
         }
     }
+}
+
+/// The first line of the answer to a question for the status.
+async fn status_line(address: &str) -> std::io::Result<String> {
+    /// It is shorter than this, or none.
+    const LINE_BYTES_MAX: u64 = 256;
+    let mut stream = TcpStream::connect(address).await?;
+    let question = format!("GET /status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(question.as_bytes()).await?;
+    let mut line = String::new();
+    BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut line).await?;
+    Ok(line)
 }
 
 pub fn account(monitor: &MonitorConfig) -> Account {

@@ -34,6 +34,11 @@ impl Moving {
         self.staying.store(0, Ordering::SeqCst);
         let round = self.rounds.fetch_add(1, Ordering::Relaxed) + 1;
         self.round.store(round, Ordering::SeqCst);
+        self.ring();
+    }
+
+    /// Wakes every session that waits for its client, to look whether it should go somewhere else.
+    pub fn ring(&self) {
         for bell in self.bells.lock().unwrap_or_else(PoisonError::into_inner).values() {
             bell.wake();
         }

@@ -40,8 +40,15 @@ impl Connections {
 impl Session {
     /// Takes a connection for a role.
     pub(super) fn adopt(&mut self, role: Role, link: Link) {
-        self.shared.connections.note(self.identity.id, role, &link);
         self.links[role as usize] = Some(link);
+        self.note_connection(role);
+    }
+
+    /// The connection of a role is another one.
+    pub(super) fn note_connection(&self, role: Role) {
+        if let Some(link) = &self.links[role as usize] {
+            self.shared.connections.note(self.identity.id, role, link);
+        }
     }
 
     pub(super) fn forget_connections(&self) {

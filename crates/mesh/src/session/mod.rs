@@ -12,6 +12,7 @@ mod change;
 mod kill;
 mod links;
 mod login;
+mod migrate;
 mod pack;
 mod relay;
 mod route;
@@ -216,11 +217,14 @@ impl Session {
             if self.should_move() && !matches!(next, Next::Left) && self.move_away().await {
                 return Ok(Next::Move);
             }
-            let head = match next {
-                Next::Command(head) => head,
-                Next::Left => return Ok(next),
-                Next::Move => continue,
-            };
+            if matches!(next, Next::Left) {
+                return Ok(next);
+            }
+            if self.should_migrate() {
+                self.take_newer_plan()?;
+                self.migrate().await;
+            }
+            let Next::Command(head) = next else { continue };
             if self.shared.closing.load(Ordering::Relaxed) && !self.status.has(Status::IN_TRANSACTION) {
                 return Err(SessionError::Refused {
                     number: 1053,
@@ -228,11 +232,7 @@ impl Session {
                     reason: "Server shutdown in progress".into(),
                 });
             }
-            if self.version != self.shared.version.load(Ordering::Acquire)
-                && !self.status.has(Status::IN_TRANSACTION)
-            {
-                self.take_plan()?;
-            }
+            self.take_newer_plan()?;
             match head.command {
                 Command::Quit => return Ok(Next::Left),
                 Command::ChangeUser => self.change_user(head).await?,
@@ -242,7 +242,12 @@ impl Session {
         }
     }
 
-    /// Goes by the newest plan from here on.
+    /// Goes by the newest plan from here on, unless a transaction is open.
+    fn take_newer_plan(&mut self) -> Result<(), SessionError> {
+        let newer = self.version != self.shared.version.load(Ordering::Acquire);
+        if newer && !self.status.has(Status::IN_TRANSACTION) { self.take_plan() } else { Ok(()) }
+    }
+
     fn take_plan(&mut self) -> Result<(), SessionError> {
         self.version = self.shared.version.load(Ordering::Acquire);
         let plan = self.shared.plan.load();
@@ -288,6 +293,7 @@ impl Session {
 
     /// Waits for the client, and meanwhile notices a server that goes away, or another process that takes over.
     async fn idle(&mut self) -> Woken {
+        let migrates = self.may_migrate();
         let (client, links) = (&mut self.client, &mut self.links);
         let (bell, stayed, handover) = (&self.bell, self.stayed, &self.shared.handover);
         poll_fn(|cx| {
@@ -296,7 +302,8 @@ impl Session {
             }
             bell.register(cx.waker());
             let round = handover.round();
-            if round != 0 && round != stayed {
+            let leaves = migrates && links[Role::Writer as usize].as_ref().is_some_and(Link::leaves);
+            if leaves || round != 0 && round != stayed {
                 return Poll::Ready(Woken::Move);
             }
             for role in [Role::Writer, Role::Replica] {

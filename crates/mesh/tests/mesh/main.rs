@@ -2,6 +2,7 @@
 
 mod cut;
 mod door;
+mod migrate;
 mod reload;
 mod split;
 mod support;
