@@ -27,6 +27,9 @@ pub struct MeshConfig {
     #[serde(default = "slow_over")]
     #[schemars(with = "String", extend("default" = "1s"))]
     pub slow: Span,
+    /// Where this mesh runs. Of several servers that could take a session, those with the same `zone` are preferred.
+    #[serde(default)]
+    pub zone: Option<String>,
     /// Threads that carry sessions; each session stays on one. As many as there are processors by default.
     #[serde(default)]
     pub threads: Option<usize>,
@@ -114,6 +117,13 @@ pub struct GroupConfig {
     #[serde(default)]
     #[schemars(extend("default" = "least_busy"))]
     pub balance: Balance,
+    /// A server that comes back gets its share of new connections little by little over this time. At once by default.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub slow_start: Option<Span>,
+    /// Leave a server alone that sessions fail at, though it answers the monitor.
+    #[serde(default)]
+    pub eject: Option<EjectConfig>,
     /// Connections that sessions share. Accepted so that one file serves every version: in this one each session has its own.
     #[serde(default)]
     pub pool: Option<PoolConfig>,
@@ -150,6 +160,9 @@ pub struct BackendConfig {
     #[serde(default = "one")]
     #[schemars(extend("default" = 1))]
     pub weight: u32,
+    /// Where it stands: with the mesh's own `zone`, servers of the same one are preferred.
+    #[serde(default)]
+    pub zone: Option<String>,
     /// With `kind: tidb`: `host:port` of its HTTP status. A server that says there that it shuts down is
     /// drained, and its sessions move to others.
     #[serde(default)]
@@ -252,6 +265,24 @@ pub struct PoolConfig {
     #[serde(default = "pool_idle")]
     #[schemars(extend("default" = 8))]
     pub idle: u32,
+}
+
+/// When a server is left alone.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EjectConfig {
+    /// After so many logins and commands that failed at it, one after the other, from 1 to 1000.
+    #[schemars(extend("default" = 5))]
+    pub failures: u32,
+    /// For so long; twice as long each time it goes on, up to 10 times.
+    #[schemars(with = "String", extend("default" = "10s"))]
+    pub time: Span,
+}
+
+impl Default for EjectConfig {
+    fn default() -> Self {
+        Self { failures: 5, time: Span(std::time::Duration::from_secs(10)) }
+    }
 }
 
 /// TLS to a server.
@@ -456,6 +487,9 @@ impl GroupConfig {
                 "`pool.max` is not between 1 and 10000, or less than `pool.idle`".into(),
                 "pool: {max: 64, idle: 8}",
             );
+        }
+        if self.eject.is_some_and(|eject| !(1..=1000).contains(&eject.failures)) {
+            add("`eject.failures` is not between 1 and 1000".into(), "eject: {failures: 5, time: 10s}");
         }
         if self.lag_max.is_some() && self.monitor.is_none() {
             add(

@@ -1,12 +1,13 @@
 //! The servers of a group as they are known now, and which of them a session gets.
 
-use crate::config::{BackendConfig, Balance, GroupConfig, GroupKind, Role, Topology};
+use crate::config::{BackendConfig, Balance, EjectConfig, GroupConfig, GroupKind, Role, Topology};
 use crate::lot;
 use crate::tls::Connector;
 use arc_swap::ArcSwapOption;
 use mysql::protocol::{Capabilities, Greeting};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
 
 /// What a server says of itself in its greeting, which is what clients are told in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,7 @@ pub struct Backend {
     pub address: String,
     pub weight: u32,
     up: AtomicBool,
+    pub zone: Option<String>,
     /// Of its HTTP status.
     pub status: Option<String>,
     /// No new sessions; those that are there stay.
@@ -47,9 +49,29 @@ pub struct Backend {
     connections: AtomicUsize,
     /// Probes and logins that failed one after the other.
     failures: AtomicU32,
+    /// What sessions asked of it that failed, one after the other.
+    lost: AtomicU32,
+    /// Times that it was ejected, one after the other.
+    ejections: AtomicU32,
+    /// Moments in milliseconds since [`START`]; 0 where there is none.
+    ejected_until: AtomicU64,
+    up_since: AtomicU64,
     profile: ArcSwapOption<Profile>,
     /// Why it is down.
     trouble: Mutex<Option<String>>,
+}
+
+/// Moments are told from here.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// After so many in a row an ejection is no longer than before.
+const EJECTION_DOUBLINGS_MAX: u32 = 4;
+
+/// So that 0, which is no moment, is long past.
+const START_MS: u64 = 86_400_000;
+
+fn now() -> u64 {
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(START_MS)
 }
 
 const WRITER: u8 = 0;
@@ -61,6 +83,7 @@ impl Backend {
             address: config.addr.clone(),
             weight: config.weight,
             up: AtomicBool::new(false),
+            zone: config.zone.clone(),
             status: config.status.clone(),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
@@ -68,6 +91,10 @@ impl Backend {
             lag_ms: AtomicI64::new(-1),
             connections: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
+            lost: AtomicU32::new(0),
+            ejections: AtomicU32::new(0),
+            ejected_until: AtomicU64::new(0),
+            up_since: AtomicU64::new(0),
             profile: ArcSwapOption::empty(),
             trouble: Mutex::new(None),
         };
@@ -139,7 +166,46 @@ impl Backend {
         if let Ok(mut trouble) = self.trouble.lock() {
             *trouble = None;
         }
-        !self.up.swap(true, Ordering::Relaxed)
+        let news = !self.up.swap(true, Ordering::Relaxed);
+        if news {
+            self.up_since.store(now(), Ordering::Relaxed);
+        }
+        news
+    }
+
+    /// A session's command or login failed at it. For how long it is left alone now, where that is news.
+    pub fn lost(&self, eject: Option<EjectConfig>) -> Option<Duration> {
+        let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        let eject = eject.filter(|eject| lost >= eject.failures)?;
+        self.lost.store(0, Ordering::Relaxed);
+        let times = self.ejections.fetch_add(1, Ordering::Relaxed).min(EJECTION_DOUBLINGS_MAX);
+        let time = (eject.time.0 * (1 << times)).min(eject.time.0 * 10);
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.ejected_until.store(now().saturating_add(millis), Ordering::Relaxed);
+        Some(time)
+    }
+
+    /// A session's command was answered by it.
+    pub fn served(&self) {
+        // Read first: a store by every command would take the line from every other processor.
+        if self.lost.load(Ordering::Relaxed) != 0 {
+            self.lost.store(0, Ordering::Relaxed);
+        }
+        if self.ejections.load(Ordering::Relaxed) != 0 && !self.is_ejected() {
+            self.ejections.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub fn is_ejected(&self) -> bool {
+        now() < self.ejected_until.load(Ordering::Relaxed)
+    }
+
+    /// Of its share of new sessions, the part that it gets now, in a thousand.
+    fn warmth(&self, slow_start: Duration) -> u64 {
+        let since = now().saturating_sub(self.up_since.load(Ordering::Relaxed));
+        let whole = u64::try_from(slow_start.as_millis()).unwrap_or(u64::MAX).max(1);
+        // Never nothing: a server that gets nobody never shows whether it is well.
+        (since.saturating_mul(1000) / whole).clamp(50, 1000)
     }
 
     /// It did not. Whether it was up before; `at_once` or after `FAILURES_MAX` in a row it is down.
@@ -194,6 +260,8 @@ pub struct Group {
     pub config: GroupConfig,
     pub backends: Vec<Arc<Backend>>,
     pub connector: Option<Connector>,
+    /// The mesh's own.
+    pub zone: Option<String>,
     /// Commands that may have written, of all sessions.
     pub writes: Arc<AtomicU64>,
     turn: AtomicUsize,
@@ -206,6 +274,7 @@ impl Group {
         number: usize,
         config: GroupConfig,
         connector: Option<Connector>,
+        zone: Option<String>,
         before: Option<&Self>,
     ) -> Self {
         let backends = config
@@ -240,6 +309,7 @@ impl Group {
             config,
             backends,
             connector,
+            zone,
             writes: before.map(|group| group.writes.clone()).unwrap_or_default(),
             turn: AtomicUsize::new(0),
         }
@@ -290,6 +360,7 @@ impl Group {
         if candidates.is_empty() && role == Role::Replica {
             candidates = of(Role::Writer);
         }
+        candidates = self.preferred(candidates);
         let chosen = match (candidates.len(), self.config.balance) {
             (0, _) => return None,
             (1, _) => 0,
@@ -300,7 +371,42 @@ impl Group {
                 if candidates[other].connections() < candidates[one].connections() { other } else { one }
             }
         };
+        let chosen = self.warmed(&candidates, chosen);
         Some(candidates[chosen].clone())
+    }
+
+    /// A session's command or login failed at a server.
+    pub fn note_lost(&self, backend: &Backend) {
+        if let Some(time) = backend.lost(self.config.eject) {
+            let (group, address) = (&self.name, &backend.address);
+            tracing::warn!(
+                group,
+                address,
+                seconds = time.as_secs(),
+                "sessions fail at a server: it is left alone"
+            );
+        }
+    }
+
+    /// Those that are not ejected and, of these, those of the mesh's own zone; all of them where that leaves none.
+    fn preferred<'a>(&self, all: Vec<&'a Arc<Backend>>) -> Vec<&'a Arc<Backend>> {
+        let well: Vec<_> = all.iter().copied().filter(|backend| !backend.is_ejected()).collect();
+        // Where more than half of them are ejected, the trouble is none of theirs.
+        let well = if well.len() * 2 < all.len() || well.is_empty() { all } else { well };
+        let near: Vec<_> =
+            well.iter().copied().filter(|backend| self.zone.is_some() && backend.zone == self.zone).collect();
+        if near.is_empty() { well } else { near }
+    }
+
+    /// The chosen one, or another in its place, where it came back a short while ago.
+    fn warmed(&self, candidates: &[&Arc<Backend>], chosen: usize) -> usize {
+        let Some(slow_start) = self.config.slow_start.filter(|_| candidates.len() > 1) else { return chosen };
+        let takes = |index: usize| (lot::below(1000) as u64) < candidates[index].warmth(slow_start.0);
+        if takes(chosen) {
+            return chosen;
+        }
+        let other = (chosen + 1 + lot::below(candidates.len() - 1)) % candidates.len();
+        if takes(other) { other } else { chosen }
     }
 }
 
@@ -321,8 +427,12 @@ mod tests {
     use super::*;
 
     fn group(text: &str) -> Group {
+        group_in(text, None)
+    }
+
+    fn group_in(text: &str, zone: Option<String>) -> Group {
         let config: GroupConfig = serde_json::from_str(text).unwrap();
-        let group = Group::new("shop".into(), 0, config, None, None);
+        let group = Group::new("shop".into(), 0, config, None, zone, None);
         for backend in &group.backends {
             backend.answered(None);
         }
@@ -378,6 +488,62 @@ mod tests {
         );
         group.backends[2].set_lag_ms(None);
         assert_eq!(group.pick(Role::Replica, &[]).unwrap().address, "a:1");
+    }
+
+    #[test]
+    fn a_server_that_sessions_fail_at_is_left_alone_for_a_while_unless_most_of_them_are() {
+        let group = group(&THREE.replace("BALANCE", "round_robin"));
+        let eject = Some(EjectConfig { failures: 3, time: base::Span(Duration::from_secs(60)) });
+        let [_, b, c] = &group.backends[..] else { panic!("three servers") };
+        assert_eq!((b.lost(None), b.lost(eject)), (None, None));
+        b.served();
+        assert_eq!((b.lost(eject), b.lost(eject)), (None, None), "an answer in between begins anew");
+        assert_eq!(b.lost(eject), Some(Duration::from_secs(60)));
+        assert!(b.is_ejected() && b.is_open());
+        assert!(
+            (0..20).all(|_| group.pick(Role::Replica, &[]).is_some_and(|picked| picked.address == "c:1"))
+        );
+        // The second time is twice as long.
+        assert_eq!((b.lost(eject), b.lost(eject)), (None, None));
+        assert_eq!(b.lost(eject), Some(Duration::from_secs(120)));
+        for _ in 0..3 {
+            c.lost(eject);
+        }
+        let picked: Vec<_> = (0..20).filter_map(|_| group.pick(Role::Replica, &[])).collect();
+        assert!(
+            picked.iter().any(|one| one.address == "b:1") && picked.iter().any(|one| one.address == "c:1")
+        );
+    }
+
+    #[test]
+    fn a_server_of_the_own_zone_is_preferred_while_there_is_one() {
+        let text = THREE
+            .replace("BALANCE", "least_busy")
+            .replace("\"addr\": \"c:1\"", "\"zone\": \"north\", \"addr\": \"c:1\"");
+        let near = group_in(&text, Some("north".into()));
+        let all = |wanted: &str| {
+            (0..20).all(|_| near.pick(Role::Replica, &[]).is_some_and(|picked| picked.address == wanted))
+        };
+        assert!(all("c:1"));
+        near.backends[2].set_draining(true);
+        assert!(all("b:1"));
+    }
+
+    #[test]
+    fn a_server_that_came_back_gets_its_share_little_by_little() {
+        let text = THREE
+            .replace("BALANCE", "round_robin")
+            .replace("{\"topology\"", "{\"slow_start\": \"1h\", \"topology\"");
+        let group = group(&text);
+        let share = || {
+            let picked = (0..1000).filter_map(|_| group.pick(Role::Replica, &[]));
+            picked.filter(|one| one.address == "b:1").count()
+        };
+        // Both came back just now: nobody is preferred.
+        assert!((350..650).contains(&share()), "{}", share());
+        group.backends[2].up_since.store(0, Ordering::Relaxed);
+        let cold = share();
+        assert!((1..250).contains(&cold), "{cold} of 1000");
     }
 
     #[test]

@@ -57,7 +57,14 @@ impl Plan {
             let number = names.number(name);
             groups.insert(
                 name.as_str(),
-                Arc::new(Group::new(name.clone(), number, group.clone(), connector, before)),
+                Arc::new(Group::new(
+                    name.clone(),
+                    number,
+                    group.clone(),
+                    connector,
+                    config.zone.clone(),
+                    before,
+                )),
             );
         }
         let mut prepared = Prepared { plan: Self::default(), sockets: Vec::new(), changed: Vec::new() };

@@ -39,7 +39,7 @@ pub async fn reach(config: &MeshConfig) -> Vec<Met> {
                 continue;
             }
         };
-        let group = Group::new(name.clone(), 0, group.clone(), connector, None);
+        let group = Group::new(name.clone(), 0, group.clone(), connector, None, None);
         for backend in &group.backends {
             all.push(meet(&group, backend).await);
         }

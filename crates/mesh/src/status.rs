@@ -41,7 +41,7 @@ pub struct GroupStatus {
 #[derive(Clone, Debug, Serialize)]
 pub struct BackendStatus {
     pub address: String,
-    /// `up`, `draining` or `down`.
+    /// `up`, `ejected`, `draining` or `down`.
     pub state: &'static str,
     pub role: Role,
     pub version: Option<String>,
@@ -90,6 +90,7 @@ fn of_backend(backend: &Backend) -> BackendStatus {
     let state = match (backend.is_up(), backend.is_draining()) {
         (false, _) => "down",
         (true, true) => "draining",
+        (true, false) if backend.is_ejected() => "ejected",
         (true, false) => "up",
     };
     BackendStatus {

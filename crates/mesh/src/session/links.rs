@@ -127,6 +127,7 @@ impl Session {
                 Err(error) => {
                     if matches!(error, SessionError::Backend { .. }) {
                         backend.failed(&crate::monitor::causes(&error), true);
+                        self.group.note_lost(&backend);
                     }
                     tried.push(backend.address.clone());
                     last = Some(error);

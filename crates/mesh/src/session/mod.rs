@@ -376,10 +376,18 @@ impl Session {
                 Err(error) => Outcome::Lost { error, sequence: Some(1) },
             };
             match outcome {
-                Outcome::Answered(answered) => break answered,
+                Outcome::Answered(answered) => {
+                    if let Some(link) = &self.links[self.role as usize] {
+                        link.backend().served();
+                    }
+                    break answered;
+                }
                 // The client has nothing of the answer, and the buffer still has the question, which only reads.
                 Outcome::Lost { error, .. } if self.role == Role::Replica && self.waiting > 0 => {
                     tracing::debug!(%error, "a read goes to the writer instead");
+                    if let Some(link) = &self.links[Role::Replica as usize] {
+                        self.group.note_lost(link.backend());
+                    }
                     self.shared.counters.moved.fetch_add(1, Ordering::Relaxed);
                     self.links[Role::Replica as usize] = None;
                     self.waiting = 0;

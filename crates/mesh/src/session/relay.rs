@@ -207,6 +207,7 @@ impl Session {
             && link.wire.held().get(HEADER_BYTES) == Some(&0xff);
         let own = said.then(|| link.wire.held().to_vec());
         let error = link.lost(error);
+        self.group.note_lost(link.backend());
         drop(link);
         self.shared.counters.broken.fetch_add(1, Ordering::Relaxed);
         count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);
