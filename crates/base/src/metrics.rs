@@ -70,6 +70,10 @@ pub const MESH_REFUSED: &str = "tidemill_mesh_refused_clients_total";
 pub const MESH_MOVED: &str = "tidemill_mesh_moved_sessions_total";
 pub const MESH_BROKEN: &str = "tidemill_mesh_broken_sessions_total";
 pub const MESH_BUFFERS: &str = "tidemill_mesh_buffer_bytes";
+pub const MESH_COMPRESSED: &str = "tidemill_mesh_compressed_bytes_total";
+pub const MESH_UNCOMPRESSED: &str = "tidemill_mesh_uncompressed_bytes_total";
+pub const MESH_GROUP_SESSIONS: &str = "tidemill_mesh_group_sessions";
+pub const MESH_LIMITED: &str = "tidemill_mesh_limited_clients_total";
 pub const MESH_BACKEND_UP: &str = "tidemill_mesh_backend_up";
 pub const MESH_BACKEND_WRITER: &str = "tidemill_mesh_backend_writer";
 pub const MESH_BACKEND_CONNECTIONS: &str = "tidemill_mesh_backend_connections";
@@ -89,7 +93,7 @@ const FLOW: &str = "flow, kind";
 const BACKEND: &str = "group, backend";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 41] = [
+pub const METRICS: [Metric; 45] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -239,6 +243,20 @@ pub const METRICS: [Metric; 41] = [
         "Times a session lost its server in a way that its client was told of",
     ),
     gauge(MESH_BUFFERS, "", "bytes", "Buffers that sessions have in use; idle ones have none"),
+    counter(
+        MESH_COMPRESSED,
+        "",
+        "bytes",
+        "Bytes of compressed connections as they passed, of clients and of servers, in both directions",
+    ),
+    counter(MESH_UNCOMPRESSED, "", "bytes", "What the bytes of compressed connections held"),
+    gauge(MESH_GROUP_SESSIONS, "group", "sessions", "Sessions of the group that have logged in"),
+    counter(
+        MESH_LIMITED,
+        "group",
+        "clients",
+        "Clients that were one too many for `sessions_max` of the group or of their user",
+    ),
     gauge(MESH_BACKEND_UP, BACKEND, "0 or 1", "1 while the server answers"),
     gauge(MESH_BACKEND_WRITER, BACKEND, "0 or 1", "1 while the server takes writes"),
     gauge(MESH_BACKEND_CONNECTIONS, BACKEND, "connections", "Connections of sessions to the server"),

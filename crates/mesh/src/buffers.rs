@@ -60,6 +60,26 @@ impl DerefMut for Lease {
     }
 }
 
+/// Other memory that goes by what passes, as a decoder's, counted with the buffers until it is dropped.
+#[derive(Debug, Default)]
+pub struct Counted(usize);
+
+impl Counted {
+    pub fn set(&mut self, bytes: usize) {
+        if bytes != self.0 {
+            LEASED.fetch_add(bytes, Ordering::Relaxed);
+            LEASED.fetch_sub(self.0, Ordering::Relaxed);
+            self.0 = bytes;
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 /// Bytes of all buffers that are leased now.
 pub fn leased_bytes() -> usize {
     LEASED.load(Ordering::Relaxed)

@@ -1,11 +1,17 @@
 //! `mesh.yaml`: where clients come in, and which servers stand behind.
 
+use crate::network::Network;
+use crate::tenant;
 use base::{ByteSize, Secret, Span};
+use mysql::protocol::ProxyVersion;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+/// Statements that a connection begins with.
+const INIT_MAX: usize = 32;
 
 /// The SQL proxy.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -44,9 +50,14 @@ pub struct ListenerConfig {
     /// Where it listens.
     #[schemars(with = "String")]
     pub bind: SocketAddr,
-    /// The groups whose clients come in here. Of several, the one that lists the user under `users` or the database under
-    /// `databases` serves it; the first, where none does.
+    /// The groups whose clients come in here. Of several, the first whose `match` fits serves it. Where none does, the first of
+    /// those without `match` that lists the user under `users`, or the database under `databases`; then what `fallback` says.
     pub tenants: Vec<String>,
+    /// Who serves a client that belongs to none of several groups by what they say: the first without `match`, or nobody, which
+    /// the client is told.
+    #[serde(default)]
+    #[schemars(extend("default" = "first"))]
+    pub fallback: Fallback,
     /// Offer TLS to clients. Without it their connections are plain.
     #[serde(default)]
     pub tls: Option<ListenerTls>,
@@ -54,6 +65,16 @@ pub struct ListenerConfig {
     #[serde(default)]
     #[schemars(extend("default" = false))]
     pub tls_required: bool,
+    /// Networks of balancers that say who their client is by the PROXY protocol, version 1 or 2, like `10.0.0.0/8`. Who
+    /// connects from there must begin with such a header, and is greeted after it; from elsewhere it is an error.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub proxy_protocol: Vec<Network>,
+    /// Ways of compression that clients may choose, whatever the servers do; those that ask for none are not compressed. `[]`
+    /// offers none.
+    #[serde(default = "both_ways")]
+    #[schemars(extend("default" = ["zlib", "zstd"]))]
+    pub compression: Vec<Way>,
 }
 
 /// The certificate that clients see.
@@ -96,6 +117,22 @@ pub struct GroupConfig {
     /// Whom the mesh logs in as, with `mapped`.
     #[serde(default)]
     pub account: Option<UserConfig>,
+    /// Which clients are of this group and no others, where a listener has several groups. All that is said must be so, and of
+    /// a list one.
+    #[serde(default, rename = "match")]
+    pub matches: Option<MatchConfig>,
+    /// Statements that are said on each connection to a server before the client's first, and again when the client resets
+    /// its session or changes its user: `SET RESOURCE GROUP rg_a`, `SET SESSION max_execution_time = 5000`. Where one is refused
+    /// the client is told, and nothing of its own is done.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub init: Vec<String>,
+    /// Sessions at once; a client more gets error 1040. As many as `limits.sessions` by default.
+    #[serde(default)]
+    pub sessions_max: Option<usize>,
+    /// Sessions of each user at once; one more gets error 1226. `sessions_max` of one in `users` counts in its place.
+    #[serde(default)]
+    pub user_sessions_max: Option<usize>,
     /// Databases whose clients are of this group, where a listener has several.
     #[serde(default)]
     #[schemars(extend("default" = []))]
@@ -134,6 +171,15 @@ pub struct GroupConfig {
     /// For `tls: verify`: a PEM file with the only authorities that are trusted; the system's by default.
     #[serde(default)]
     pub tls_ca: Option<PathBuf>,
+    /// Tell the servers the client's address by the PROXY protocol, at the start of each connection: `v1` or `v2`. For servers
+    /// that are set up for it: MariaDB's and TiDB's `proxy-protocol-networks`, not MySQL's. A connection is then one client's own.
+    #[serde(default)]
+    #[schemars(extend("default" = "off"))]
+    pub proxy_protocol: ProxyProtocol,
+    /// Compress what goes to the servers and back, where they offer it: `zlib`, or `zstd`, which MariaDB does not have.
+    #[serde(default)]
+    #[schemars(extend("default" = "off"))]
+    pub compression: ServerCompression,
 }
 
 /// Which dialect and which habits.
@@ -225,6 +271,9 @@ pub struct UserConfig {
     #[serde(default)]
     #[schemars(with = "String")]
     pub password: Secret,
+    /// Its sessions at once; one more gets error 1226. Not for `account`.
+    #[serde(default)]
+    pub sessions_max: Option<usize>,
 }
 
 /// What reads on replicas see.
@@ -298,6 +347,85 @@ pub enum BackendTls {
     Verify,
 }
 
+/// Who serves a client that is nobody's.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    /// The first group that takes everybody.
+    #[default]
+    First,
+    /// Nobody.
+    None,
+}
+
+/// What makes a client one of a group, as far as it is said here. The client claims some of it, so it chooses servers and
+/// guards nothing: who it is, it proves there.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct MatchConfig {
+    /// Names of users.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub users: BTreeSet<String>,
+    /// Databases that the client names when it logs in.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub databases: BTreeSet<String>,
+    /// Hosts that the client's TLS asks for: `shop.example`, or `*.example` for any one label in front.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sni: Vec<String>,
+    /// Connection attributes and their values, all of them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
+    /// Fields of the PROXY protocol's version 2 and their values, all of them: `authority`, or a custom type, `0xE0` to `0xEF`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tlv: BTreeMap<String, String>,
+}
+
+/// A way of compression.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// What every client can that can any.
+    Zlib,
+    /// Smaller, and less work.
+    Zstd,
+}
+
+/// Compression towards a server.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerCompression {
+    /// None.
+    #[default]
+    Off,
+    /// MySQL, MariaDB, TiDB.
+    Zlib,
+    /// MySQL, TiDB.
+    Zstd,
+}
+
+/// What servers are told of the client's address.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// Nothing.
+    #[default]
+    Off,
+    /// A line of text.
+    V1,
+    /// The same in binary.
+    V2,
+}
+
+impl ProxyProtocol {
+    pub fn version(self) -> Option<ProxyVersion> {
+        match self {
+            Self::Off => None,
+            Self::V1 => Some(ProxyVersion::V1),
+            Self::V2 => Some(ProxyVersion::V2),
+        }
+    }
+}
+
 /// What the mesh may use.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -316,6 +444,10 @@ fn slow_over() -> Span {
 
 fn yes() -> bool {
     true
+}
+
+fn both_ways() -> Vec<Way> {
+    vec![Way::Zlib, Way::Zstd]
 }
 
 fn one() -> u32 {
@@ -361,6 +493,38 @@ impl MeshConfig {
                 add(
                     format!("listener `{name}`: there is no group `{tenant}`"),
                     &format!("groups are: {}", known.join(", ")),
+                );
+            }
+            let named = |group: &GroupConfig| {
+                group.matches.is_some() || !group.users.is_empty() || !group.databases.is_empty()
+            };
+            if listener.fallback == Fallback::None
+                && listener
+                    .tenants
+                    .iter()
+                    .filter_map(|tenant| self.groups.get(tenant))
+                    .all(|group| !named(group))
+            {
+                add(
+                    format!("listener `{name}`: `fallback: none` lets nobody in: no group says whose it is"),
+                    "give a group a `match`, `users` or `databases`, or leave `fallback` out",
+                );
+            }
+            let matching: Vec<_> = listener
+                .tenants
+                .iter()
+                .filter_map(|tenant| self.groups.get(tenant)?.matches.as_ref())
+                .collect();
+            if listener.tls.is_none() && matching.iter().any(|wanted| !wanted.sni.is_empty()) {
+                add(
+                    format!("listener `{name}`: a group's `match.sni` never fits without `tls`"),
+                    "tls: {cert: ./cert.pem, key: ./key.pem}",
+                );
+            }
+            if listener.proxy_protocol.is_empty() && matching.iter().any(|wanted| !wanted.tlv.is_empty()) {
+                add(
+                    format!("listener `{name}`: a group's `match.tlv` never fits without `proxy_protocol`"),
+                    "proxy_protocol: [10.0.0.0/8]",
                 );
             }
             if listener.tls_required && listener.tls.is_none() {
@@ -476,6 +640,35 @@ impl GroupConfig {
                 }
             }
         }
+        if let Some(wanted) = &self.matches {
+            if *wanted == MatchConfig::default() {
+                add(
+                    "`match` says nothing, and would fit everybody".into(),
+                    "leave it out, or: match: {users: [shop]}",
+                );
+            }
+            for kind in wanted.tlv.keys().filter(|kind| tenant::field_type(kind).is_none()) {
+                add(format!("`{kind}` is no field that `match.tlv` knows"), "authority, or 0xE0 to 0xEF");
+            }
+        }
+        for statement in self.init.iter().filter(|statement| statement.trim().is_empty()) {
+            add(
+                format!("`init` has an empty statement: `{statement}`"),
+                "init: [\"SET SESSION max_execution_time = 5000\"]",
+            );
+        }
+        if self.init.len() > INIT_MAX {
+            add(
+                format!("`init` has more than {INIT_MAX} statements"),
+                "each connection says all of them before it serves",
+            );
+        }
+        if self.account.as_ref().is_some_and(|account| account.sessions_max.is_some()) {
+            add(
+                "`account.sessions_max` means nothing: clients are not `account`".into(),
+                "sessions_max: 100, for the whole group",
+            );
+        }
         let mut names = BTreeSet::new();
         for user in self.users.iter().filter(|user| !names.insert(&user.name)) {
             add(format!("two users are named `{}`", user.name), "keep one of them");
@@ -486,6 +679,13 @@ impl GroupConfig {
             add(
                 "`pool.max` is not between 1 and 10000, or less than `pool.idle`".into(),
                 "pool: {max: 64, idle: 8}",
+            );
+        }
+        if self.pool.is_some() && self.proxy_protocol != ProxyProtocol::Off {
+            add(
+                "`pool` and `proxy_protocol` exclude each other: a connection that names its client is shared by nobody"
+                    .into(),
+                "leave one of them out",
             );
         }
         if self.eject.is_some_and(|eject| !(1..=1000).contains(&eject.failures)) {
@@ -501,5 +701,62 @@ impl GroupConfig {
             add("`tls_ca` means nothing without `tls: verify`".into(), "tls: verify");
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(listener: serde_json::Value, group: serde_json::Value) -> Vec<String> {
+        let mut config = serde_json::json!({
+            "listeners": [{"name": "door", "bind": "127.0.0.1:0", "tenants": ["shop"]}],
+            "groups": {"shop": {"backends": [{"addr": "127.0.0.1:3306"}]}},
+        });
+        for (key, value) in listener.as_object().cloned().unwrap_or_default() {
+            config["listeners"][0][key] = value;
+        }
+        for (key, value) in group.as_object().cloned().unwrap_or_default() {
+            config["groups"]["shop"][key] = value;
+        }
+        let config: MeshConfig = serde_json::from_value(config).unwrap();
+        config.problems().into_iter().map(|(message, _)| message).collect()
+    }
+
+    #[test]
+    fn what_cannot_work_together_is_told() {
+        let none = serde_json::json!({});
+        assert_eq!(told(none.clone(), none.clone()), Vec::<String>::new());
+        for (listener, group, expected) in [
+            (none.clone(), serde_json::json!({"pool": {}, "proxy_protocol": "v2"}), "exclude each other"),
+            (none.clone(), serde_json::json!({"match": {}}), "would fit everybody"),
+            (
+                none.clone(),
+                serde_json::json!({"match": {"sni": ["a"]}}),
+                "`match.sni` never fits without `tls`",
+            ),
+            (
+                none.clone(),
+                serde_json::json!({"match": {"tlv": {"0xE0": "a"}}}),
+                "never fits without `proxy_protocol`",
+            ),
+            (
+                serde_json::json!({"proxy_protocol": ["10.0.0.0/8"]}),
+                serde_json::json!({"match": {"tlv": {"0x05": "a"}}}),
+                "no field that `match.tlv` knows",
+            ),
+            (serde_json::json!({"fallback": "none"}), none.clone(), "lets nobody in"),
+            (none.clone(), serde_json::json!({"init": ["set a = 1", " "]}), "empty statement"),
+            (
+                none.clone(),
+                serde_json::json!({"auth": "mapped", "users": [{"name": "a"}], "account": {"name": "b", "sessions_max": 1}}),
+                "`account.sessions_max` means nothing",
+            ),
+        ] {
+            let told = told(listener, group);
+            assert!(matches!(&told[..], [only] if only.contains(expected)), "{expected}: {told:?}");
+        }
+        let fits = serde_json::json!({"match": {"users": ["a"]}});
+        assert!(told(serde_json::json!({"fallback": "none"}), fits).is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! The servers of a group as they are known now, and which of them a session gets.
 
+use crate::admission::Admissions;
 use crate::config::{BackendConfig, Balance, EjectConfig, GroupConfig, GroupKind, Role, Topology};
 use crate::lot;
 use crate::tls::Connector;
@@ -264,6 +265,7 @@ pub struct Group {
     pub zone: Option<String>,
     /// Commands that may have written, of all sessions.
     pub writes: Arc<AtomicU64>,
+    pub admissions: Arc<Admissions>,
     turn: AtomicUsize,
 }
 
@@ -309,6 +311,7 @@ impl Group {
             config,
             backends,
             connector,
+            admissions: before.map(|group| group.admissions.clone()).unwrap_or_default(),
             zone,
             writes: before.map(|group| group.writes.clone()).unwrap_or_default(),
             turn: AtomicUsize::new(0),

@@ -5,17 +5,20 @@
 //! (`session`); the protocol's bytes are `mysql::protocol`'s. Servers are watched by `monitor`. Nothing here knows of
 //! flows, journals or the catalogue.
 
+mod admission;
 mod buffers;
 mod config;
 mod control;
 mod core;
 mod digests;
 mod error;
+mod frames;
 mod group;
 mod handover;
 mod link;
 mod lot;
 mod monitor;
+mod network;
 mod plan;
 mod reach;
 mod session;
@@ -23,16 +26,19 @@ mod shared;
 mod slow;
 mod status;
 mod succession;
+mod tenant;
 mod tls;
 mod wire;
 
 pub use config::{
-    AuthMode, BackendConfig, BackendTls, Balance, Consistency, GroupConfig, GroupKind, LimitsConfig,
-    ListenerConfig, ListenerTls, MeshConfig, MonitorConfig, PoolConfig, Role, Topology, UserConfig,
+    AuthMode, BackendConfig, BackendTls, Balance, Consistency, Fallback, GroupConfig, GroupKind,
+    LimitsConfig, ListenerConfig, ListenerTls, MatchConfig, MeshConfig, MonitorConfig, PoolConfig,
+    ProxyProtocol, Role, ServerCompression, Topology, UserConfig, Way,
 };
 pub use digests::DigestStatus;
 pub use error::MeshError;
 pub use handover::{HandoverError, Successor};
+pub use network::Network;
 pub use reach::{Met, reach};
 pub use session::Explanation;
 pub use slow::SlowStatement;

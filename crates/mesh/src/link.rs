@@ -1,12 +1,14 @@
 //! A connection to a server: how it is made, and small questions over it.
 
+use crate::config::ServerCompression;
 use crate::error::SessionError;
+use crate::frames::Compressed;
 use crate::group::{Backend, Group, Occupied};
 use crate::wire::{Wire, prepare_socket};
 use base::Secret;
 use mysql::protocol::{
-    Answer, AuthSwitch, CACHING_SHA2, CLEAR, Capabilities, Command, FieldReader, Greeting, LoginRequest,
-    NATIVE, ServerError, Status, Step, encrypt_for, fast_sha2, native, packet,
+    Answer, AuthSwitch, CACHING_SHA2, CLEAR, Capabilities, Command, Compression, Ends, FieldReader, Greeting,
+    LoginRequest, NATIVE, ServerError, Status, Step, ZSTD_LEVEL, encrypt_for, fast_sha2, native, packet,
 };
 use std::io;
 use std::sync::Arc;
@@ -133,6 +135,39 @@ impl Link {
         self.answered(command).await.map(|(status, _)| status)
     }
 
+    /// Says what each connection of the group begins with.
+    ///
+    /// # Errors
+    /// Where a statement is refused, or leaves a transaction open, which the client is told; and those of the connection.
+    pub async fn initialise(&mut self, group: &Group) -> Result<(), SessionError> {
+        let statements = &group.config.init;
+        let refused = |sql: &str, number, state, why: &str| SessionError::Refused {
+            number,
+            state,
+            reason: format!("tidemill: `init` of group `{}`, {sql}: {why}", group.name),
+        };
+        let all = async {
+            for sql in statements {
+                self.send(Command::Query, sql.as_bytes()).await?;
+                match self.settled(Command::Query).await {
+                    Ok(Some(status)) if status.has(Status::IN_TRANSACTION) => {
+                        return Err(refused(sql, 1105, *b"HY000", "it leaves a transaction open"));
+                    }
+                    Ok(_) => {}
+                    Err(SessionError::Server { error, .. }) => {
+                        return Err(refused(sql, error.number, error.state, &error.message));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(LOGIN_MAX, all).await.unwrap_or(Err(SessionError::Slow {
+            what: "a server's answer to `init`",
+            seconds: LOGIN_MAX.as_secs(),
+        }))
+    }
+
     /// Prepares a statement; its number.
     pub async fn prepare(&mut self, sql: &[u8]) -> Result<u32, SessionError> {
         self.send(Command::Prepare, sql).await?;
@@ -250,10 +285,16 @@ pub struct Account {
     pub collation: u8,
     pub database: Vec<u8>,
     pub attributes: Vec<u8>,
+    /// The client for whom it is; `None` for the mesh itself.
+    pub ends: Option<Ends>,
 }
 
-/// Connects, and reads the greeting; with TLS where the group has it, in which case the next packet's number is 2.
-pub async fn connect(backend: &Backend) -> Result<(Wire, Greeting), SessionError> {
+/// Connects, says for whom where the group wants it (`None`: for the mesh itself), and reads the greeting.
+pub async fn connect(
+    group: &Group,
+    backend: &Backend,
+    client: Option<Ends>,
+) -> Result<(Wire, Greeting), SessionError> {
     let lost = |source| SessionError::Backend { address: backend.address.clone(), source };
     let stream = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(&backend.address))
         .await
@@ -261,6 +302,9 @@ pub async fn connect(backend: &Backend) -> Result<(Wire, Greeting), SessionError
         .map_err(lost)?;
     prepare_socket(&stream).map_err(lost)?;
     let mut wire = Wire::new(stream);
+    if let Some(version) = group.config.proxy_protocol.version() {
+        wire.write_all(&version.write(client)).await.map_err(lost)?;
+    }
     let (_, payload) = wire.read_packet().await.map_err(lost)?;
     if payload.first() == Some(&0xff) {
         let error = ServerError::read(&payload).map_err(|_| garbled(backend, "greeting"))?;
@@ -294,19 +338,42 @@ pub async fn secure(
     Ok(2)
 }
 
+/// Asks for compression where the group wants it and the server offers it; it begins behind the login's OK.
+pub fn agree(group: &Group, greeting: &Greeting, login: &mut LoginRequest) -> Option<Compressed> {
+    let (wanted, compression) = match group.config.compression {
+        ServerCompression::Off => return None,
+        ServerCompression::Zlib => (Capabilities::COMPRESS, Compression::Zlib),
+        ServerCompression::Zstd => (Capabilities::ZSTD, Compression::Zstd),
+    };
+    if !greeting.capabilities.has(wanted) {
+        return None;
+    }
+    login.capabilities = login.capabilities | wanted;
+    login.zstd_level = ZSTD_LEVEL;
+    Some(Compressed::with_server(compression, ZSTD_LEVEL))
+}
+
 /// Logs in with a password that we have.
 ///
 /// # Errors
 /// The server's refusal, or that it cannot be reached, within [`LOGIN_MAX`].
 pub async fn login(group: &Group, backend: &Arc<Backend>, account: &Account) -> Result<Link, SessionError> {
-    tokio::time::timeout(LOGIN_MAX, log_in(group, backend, account))
+    let entered = async {
+        let mut link = log_in(group, backend, account).await?;
+        // Not on the mesh's own, which asks other things.
+        if account.ends.is_some() {
+            link.initialise(group).await?;
+        }
+        Ok(link)
+    };
+    tokio::time::timeout(LOGIN_MAX, entered)
         .await
         .unwrap_or(Err(SessionError::Slow { what: "a server's login", seconds: LOGIN_MAX.as_secs() }))
 }
 
 async fn log_in(group: &Group, backend: &Arc<Backend>, account: &Account) -> Result<Link, SessionError> {
     let lost = |source| SessionError::Backend { address: backend.address.clone(), source };
-    let (mut wire, greeting) = connect(backend).await?;
+    let (mut wire, greeting) = connect(group, backend, account.ends).await?;
     let password = account.password.expose().as_bytes();
     let (plugin, proof) = proof(&greeting.plugin, &greeting.salt, password);
     let mut request = LoginRequest {
@@ -323,6 +390,8 @@ async fn log_in(group: &Group, backend: &Arc<Backend>, account: &Account) -> Res
     if account.database.is_empty() {
         request.capabilities = request.capabilities.without(Capabilities::CONNECT_WITH_DATABASE);
     }
+    let capabilities = request.capabilities;
+    let compressed = agree(group, &greeting, &mut request);
     let mut sequence = secure(group, backend, &mut wire, &greeting, &mut request).await?;
     let mut salt = greeting.salt.clone();
     let mut answer = request.write();
@@ -333,7 +402,9 @@ async fn log_in(group: &Group, backend: &Arc<Backend>, account: &Account) -> Res
             sequence = number.wrapping_add(1);
             match payload.first() {
                 Some(0) => {
-                    let capabilities = request.capabilities.without(Capabilities::TLS);
+                    if let Some(agreed) = compressed {
+                        wire.compress(agreed, usize::MAX).map_err(lost)?;
+                    }
                     return Ok(Link::new(wire, capabilities, greeting.connection_id, backend.clone()));
                 }
                 Some(0xff) => {
@@ -401,7 +472,7 @@ async fn log_in_by_token(
     token: &str,
 ) -> Result<Link, SessionError> {
     let lost = |source| SessionError::Backend { address: backend.address.clone(), source };
-    let (mut wire, greeting) = connect(backend).await?;
+    let (mut wire, greeting) = connect(group, backend, account.ends).await?;
     let mut request = LoginRequest {
         capabilities: (account.capabilities | Capabilities::AUTH_LENGTH_ENCODED) & greeting.capabilities,
         packet_bytes_max: 1 << 30,
@@ -412,12 +483,16 @@ async fn log_in_by_token(
         attributes: account.attributes.clone(),
         ..LoginRequest::default()
     };
+    let capabilities = request.capabilities;
+    let compressed = agree(group, &greeting, &mut request);
     let sequence = secure(group, backend, &mut wire, &greeting, &mut request).await?;
     wire.write_all(&packet(sequence, &request.write())).await.map_err(lost)?;
     let (_, payload) = wire.read_packet().await.map_err(lost)?;
     match payload.first() {
         Some(0) => {
-            let capabilities = request.capabilities.without(Capabilities::TLS);
+            if let Some(agreed) = compressed {
+                wire.compress(agreed, usize::MAX).map_err(lost)?;
+            }
             Ok(Link::new(wire, capabilities, greeting.connection_id, backend.clone()))
         }
         Some(0xff) => {

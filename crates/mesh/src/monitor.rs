@@ -81,7 +81,7 @@ impl Probe {
 
     async fn ask(&mut self) -> Result<Health, SessionError> {
         let Some(monitor) = self.group.config.monitor.clone() else {
-            let (_, greeting) = link::connect(&self.backend).await?;
+            let (_, greeting) = link::connect(&self.group, &self.backend, None).await?;
             return Ok(Health { profile: Some(Profile::of(&greeting)), role: None, lag_ms: None });
         };
         let mut profile = None;
@@ -89,7 +89,7 @@ impl Probe {
         let mut link = match self.link.take() {
             Some(link) => link,
             None => {
-                let (_, greeting) = link::connect(&self.backend).await?;
+                let (_, greeting) = link::connect(&self.group, &self.backend, None).await?;
                 profile = Some(Profile::of(&greeting));
                 let mut link = link::login(&self.group, &self.backend, &account(&monitor)).await?;
                 link.uncount();
@@ -175,6 +175,7 @@ pub fn account(monitor: &MonitorConfig) -> Account {
         collation: 45,
         database: Vec::new(),
         attributes: Vec::new(),
+        ends: None,
     }
 }
 

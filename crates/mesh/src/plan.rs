@@ -3,7 +3,7 @@
 //! A plan is made whole before anything of it is used. A server that the plan before has too keeps what is known of it, and
 //! a listener that stays where it is keeps its socket.
 
-use crate::config::{ListenerConfig, MeshConfig};
+use crate::config::{ListenerConfig, MeshConfig, Way};
 use crate::digests::Names;
 use crate::error::MeshError;
 use crate::group::Group;
@@ -11,6 +11,7 @@ use crate::handover::{Inherited, MESH_PORT};
 use crate::shared::{Door, Listener};
 use crate::tls::{Acceptor, Connector};
 use arc_swap::ArcSwap;
+use mysql::protocol::Capabilities;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -73,7 +74,10 @@ impl Plan {
             let listener = Arc::new(Listener {
                 groups: config.tenants.iter().filter_map(|name| groups.get(name.as_str()).cloned()).collect(),
                 acceptor: config.tls.as_ref().map(|tls| Acceptor::new(&config.name, tls)).transpose()?,
+                fallback: config.fallback,
                 tls_required: config.tls_required,
+                proxies: config.proxy_protocol.clone(),
+                compression: offered(&config.compression),
             });
             match kept {
                 Some(door) => {
@@ -95,6 +99,15 @@ impl Plan {
         prepared.plan.groups = groups.into_values().collect();
         Ok(prepared)
     }
+}
+
+fn offered(ways: &[Way]) -> Capabilities {
+    ways.iter().fold(Capabilities::default(), |all, way| {
+        all | match way {
+            Way::Zlib => Capabilities::COMPRESS,
+            Way::Zstd => Capabilities::ZSTD,
+        }
+    })
 }
 
 fn open(

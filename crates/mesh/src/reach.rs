@@ -68,7 +68,7 @@ async fn meet(group: &Group, backend: &Arc<Backend>) -> Met {
         trouble,
         hint: hint.to_owned(),
     };
-    let version = match link::connect(backend).await {
+    let version = match link::connect(group, backend, None).await {
         Ok((_, greeting)) => String::from_utf8_lossy(&greeting.version).into_owned(),
         Err(error) => {
             return met(String::new(), Some(causes(&error)), "is the server up, and the address right?");

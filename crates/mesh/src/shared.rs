@@ -1,13 +1,16 @@
 //! What every thread of the mesh sees.
 
+use crate::config::Fallback;
 use crate::digests::Digests;
 use crate::group::Group;
 use crate::handover::Moving;
+use crate::network::Network;
 use crate::plan::Plan;
 use crate::session::Connections;
 use crate::slow::SlowList;
 use crate::tls::Acceptor;
 use arc_swap::ArcSwap;
+use mysql::protocol::Capabilities;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -29,7 +32,13 @@ pub struct Listener {
     /// At least one.
     pub groups: Vec<Arc<Group>>,
     pub acceptor: Option<Acceptor>,
+    /// Who serves whom none of them names.
+    pub fallback: Fallback,
     pub tls_required: bool,
+    /// Who connects from there says by a PROXY header for whom.
+    pub proxies: Vec<Network>,
+    /// `COMPRESS` and `ZSTD`, as far as they are offered.
+    pub compression: Capabilities,
 }
 
 /// Counters of the whole mesh; each thread adds to them once per session, or once per command where it says so.

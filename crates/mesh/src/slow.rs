@@ -15,6 +15,8 @@ pub struct SlowStatement {
     pub at_ms: u64,
     pub group: String,
     pub user: String,
+    /// The address that the client came from.
+    pub client: String,
     pub database: String,
     /// The server that answered.
     pub server: String,
@@ -70,6 +72,7 @@ mod tests {
                 at_ms,
                 group: String::new(),
                 user: String::new(),
+                client: String::new(),
                 database: String::new(),
                 server: String::new(),
                 elapsed_us: 0,

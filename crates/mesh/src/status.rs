@@ -1,7 +1,8 @@
 //! What `tidemill mesh status` shows.
 
 use crate::buffers;
-use crate::config::{GroupKind, Role};
+use crate::config::{GroupKind, MatchConfig, Role};
+use crate::frames;
 use crate::group::{Backend, Group};
 use crate::shared::{Door, Shared};
 use serde::Serialize;
@@ -19,6 +20,9 @@ pub struct MeshStatus {
     pub broken: u64,
     /// Of buffers that are in use.
     pub buffer_bytes: usize,
+    /// Bytes of compressed connections, as they passed, and what they held.
+    pub compressed_bytes: u64,
+    pub uncompressed_bytes: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -35,6 +39,13 @@ pub struct GroupStatus {
     pub kind: GroupKind,
     /// Servers that take writes now.
     pub writers: usize,
+    /// Sessions that have logged in, how many there may be, and clients that were one too many of the group or of their user.
+    pub sessions: usize,
+    pub sessions_max: Option<usize>,
+    pub limited: u64,
+    /// Which clients it takes, where it says so.
+    #[serde(rename = "match")]
+    pub matches: Option<MatchConfig>,
     pub backends: Vec<BackendStatus>,
 }
 
@@ -55,6 +66,7 @@ pub struct BackendStatus {
 pub fn read(shared: &Shared) -> MeshStatus {
     let plan = shared.plan.load();
     let counters = &shared.counters;
+    let (compressed_bytes, uncompressed_bytes) = frames::passed_bytes();
     MeshStatus {
         listeners: plan.doors.iter().map(|door| of_door(door)).collect(),
         groups: plan.groups.iter().map(|group| of_group(group)).collect(),
@@ -64,6 +76,8 @@ pub fn read(shared: &Shared) -> MeshStatus {
         moved: counters.moved.load(Ordering::Relaxed),
         broken: counters.broken.load(Ordering::Relaxed),
         buffer_bytes: buffers::leased_bytes(),
+        compressed_bytes,
+        uncompressed_bytes,
     }
 }
 
@@ -82,6 +96,10 @@ fn of_group(group: &Group) -> GroupStatus {
         name: group.name.clone(),
         kind: group.config.kind,
         writers: group.writers(),
+        sessions: group.admissions.sessions(),
+        sessions_max: group.config.sessions_max,
+        limited: group.admissions.refused(),
+        matches: group.config.matches.clone(),
         backends: group.backends.iter().map(|backend| of_backend(backend)).collect(),
     }
 }

@@ -1,13 +1,20 @@
 //! A connection with the bytes that have come and are not consumed yet. An idle one holds no buffer.
+//!
+//! ```text
+//! packets ─ [compression] ─ [TLS] ─ socket
+//! ```
+//! Both layers in brackets are absent or there, and those above need not know which.
 
 use crate::buffers::Lease;
-use mysql::protocol::{HEADER_BYTES, PAYLOAD_MAX, payload_bytes};
+use crate::frames::{Compressed, Frames};
+use mysql::protocol::{HEADER_BYTES, PAYLOAD_MAX, is_proxy_header, payload_bytes};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -25,6 +32,15 @@ pub fn prepare_socket(stream: &TcpStream) -> io::Result<()> {
     let alive = TcpKeepalive::new().with_time(ALIVE_AFTER).with_interval(ALIVE_EVERY);
     SockRef::from(stream).set_tcp_keepalive(&alive)
 }
+
+/// What came in a login's place, as the cause of an error of reading.
+#[derive(Debug, Error)]
+#[error("a PROXY header in place of a packet")]
+pub struct ProxyHeaderCame;
+
+/// A connection that is in the midst of something.
+#[derive(Debug)]
+pub struct Unfinished;
 
 /// Plain or within TLS.
 #[derive(Debug)]
@@ -79,11 +95,38 @@ pub struct Wire {
     lease: Option<Lease>,
     start: usize,
     end: usize,
+    frames: Option<Box<Frames>>,
 }
 
 impl Wire {
     pub fn new(stream: TcpStream) -> Self {
-        Self { io: Io::Plain(stream), lease: None, start: 0, end: 0 }
+        Self { io: Io::Plain(stream), lease: None, start: 0, end: 0, frames: None }
+    }
+
+    /// Packets go in compressed frames from here on, in both directions. While all buffers together have more than
+    /// `memory_max` bytes, a frame that wants much memory for itself ends the connection.
+    ///
+    /// # Errors
+    /// `InvalidData` when bytes are held that would be the first frame's.
+    pub fn compress(&mut self, agreed: Compressed, memory_max: usize) -> io::Result<()> {
+        if !self.held().is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "bytes before compression begins"));
+        }
+        self.frames = Some(Box::new(Frames::new(agreed, memory_max)));
+        Ok(())
+    }
+
+    pub fn is_compressed(&self) -> bool {
+        self.frames.is_some()
+    }
+
+    /// What [`Self::compress`] needs for going on with this connection elsewhere, beside what is held; nothing where it is not
+    /// compressed.
+    ///
+    /// # Errors
+    /// While a part of a frame or of a packet is still to come.
+    pub fn compressed(&self) -> Result<Option<Compressed>, Unfinished> {
+        self.frames.as_ref().map(|frames| frames.state().ok_or(Unfinished)).transpose()
     }
 
     /// A connection that another process had.
@@ -118,6 +161,17 @@ impl Wire {
         self.io.is_tls()
     }
 
+    /// The host that the client's TLS asked for.
+    pub fn server_name(&self) -> Option<&str> {
+        match &self.io {
+            Io::Tls(stream) => match &**stream {
+                TlsStream::Server(stream) => stream.get_ref().1.server_name(),
+                TlsStream::Client(_) => None,
+            },
+            Io::Plain(_) | Io::Gone => None,
+        }
+    }
+
     /// Bytes that have come and are not consumed.
     pub fn held(&self) -> &[u8] {
         self.lease.as_deref().map_or(&[], |lease| &lease[self.start..self.end])
@@ -149,8 +203,10 @@ impl Wire {
             self.lease = Some(lease);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, "the buffer is full")));
         }
-        let mut buffer = ReadBuf::new(&mut lease[self.end..]);
-        let read = self.io.poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len());
+        let read = match &mut self.frames {
+            None => poll_read(&mut self.io, cx, &mut lease[self.end..]),
+            Some(frames) => poll_unpack(&mut self.io, frames, cx, &mut lease[self.end..]),
+        };
         if let Poll::Ready(Ok(bytes)) = read {
             self.end += bytes;
         }
@@ -167,6 +223,9 @@ impl Wire {
 
     /// Whether bytes or the end of the stream wait; nothing is consumed. A hint: with TLS the bytes may be no data.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.frames.as_ref().is_some_and(|frames| frames.is_holding()) {
+            return Poll::Ready(Ok(()));
+        }
         match &self.io {
             Io::Plain(stream) => stream.poll_read_ready(cx),
             Io::Tls(stream) => stream.get_ref().0.poll_read_ready(cx),
@@ -176,6 +235,9 @@ impl Wire {
 
     /// Whether the other side has closed the connection, as far as its socket tells without reading.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.frames.as_ref().is_some_and(|frames| frames.is_holding()) {
+            return Poll::Ready(false);
+        }
         let stream = match &self.io {
             Io::Plain(stream) => stream,
             Io::Tls(stream) => stream.get_ref().0,
@@ -187,8 +249,33 @@ impl Wire {
         Poll::Ready(!matches!(peeked, Ok(bytes) if bytes > 0))
     }
 
-    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.io.write_all(bytes).await
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(frames) = &mut self.frames else { return self.io.write_all(bytes).await };
+        while !bytes.is_empty() {
+            let (numbered, length) = frames.number(bytes);
+            let mut rest = &numbered[..length];
+            while !rest.is_empty() {
+                let (held, frame, length) = frames.pack(rest);
+                self.io.write_all(&frame[..length]).await?;
+                rest = &rest[held..];
+            }
+            bytes = &bytes[length..];
+        }
+        Ok(())
+    }
+
+    /// A result has been sent, and another follows.
+    pub fn end_result(&mut self) {
+        if let Some(frames) = &mut self.frames {
+            frames.numbers.end_result();
+        }
+    }
+
+    /// What the client sends, or the server is sent, from here on is a file's, or commands again.
+    pub fn file(&mut self, file: bool) {
+        if let Some(frames) = &mut self.frames {
+            frames.numbers.file(file);
+        }
     }
 
     /// Says that nothing more will be written.
@@ -203,6 +290,9 @@ impl Wire {
     pub async fn read_packet(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let header = self.read_exact(HEADER_BYTES).await?;
         let length = payload_bytes(&header);
+        if is_proxy_header([header[0], header[1], header[2], header[3]]) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, ProxyHeaderCame));
+        }
         if length > LOGIN_BYTES_MAX || length == PAYLOAD_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a login's packet is too long"));
         }
@@ -212,6 +302,9 @@ impl Wire {
     /// So that what comes behind is TLS's, not more is read than asked for.
     async fn read_exact(&mut self, bytes: usize) -> io::Result<Vec<u8>> {
         use tokio::io::AsyncReadExt;
+        if self.frames.is_some() {
+            return self.read_unpacked(bytes).await;
+        }
         let held = self.held().len().min(bytes);
         let mut out = self.held()[..held].to_vec();
         self.consume(held);
@@ -224,6 +317,19 @@ impl Wire {
         Ok(out)
     }
 
+    async fn read_unpacked(&mut self, bytes: usize) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        while out.len() < bytes {
+            let some = self.held().len().min(bytes - out.len());
+            out.extend_from_slice(&self.held()[..some]);
+            self.consume(some);
+            if out.len() < bytes && self.fill().await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(out)
+    }
+
     /// Changes to TLS by `handshake`, which gets the plain socket.
     ///
     /// # Errors
@@ -233,7 +339,7 @@ impl Wire {
         F: FnOnce(TcpStream) -> T,
         T: Future<Output = io::Result<TlsStream<TcpStream>>>,
     {
-        if !self.held().is_empty() {
+        if !self.held().is_empty() || self.is_compressed() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "bytes before TLS begins"));
         }
         let Io::Plain(stream) = std::mem::replace(&mut self.io, Io::Gone) else {
@@ -241,5 +347,30 @@ impl Wire {
         };
         self.io = Io::Tls(Box::new(handshake(stream).await?));
         Ok(())
+    }
+}
+
+fn poll_read(io: &mut Io, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(room);
+    io.poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+}
+
+/// The same for frames: those that hold nothing are passed over.
+fn poll_unpack(
+    io: &mut Io,
+    frames: &mut Frames,
+    cx: &mut Context<'_>,
+    room: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    loop {
+        let unpacked = frames.unpack(room)?;
+        if unpacked > 0 {
+            return Poll::Ready(Ok(unpacked));
+        }
+        let came = poll_read(io, cx, frames.room());
+        frames.came(if let Poll::Ready(Ok(bytes)) = came { bytes } else { 0 });
+        if ready!(came)? == 0 {
+            return Poll::Ready(Ok(0));
+        }
     }
 }

@@ -152,7 +152,7 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
             let (sources, sinks, flows) = (project.sources.len(), project.sinks.len(), project.flows.len());
             let groups = project.mesh.as_ref().map_or(0, |mesh| mesh.groups.len());
             let mesh =
-                if groups == 0 { String::new() } else { format!(", {}", many(groups, "group of servers")) };
+                if groups == 0 { String::new() } else { format!(", {} of servers", many(groups, "group")) };
             let (sources, sinks, flows) = (many(sources, "source"), many(sinks, "sink"), many(flows, "flow"));
             println!("ok: {sources}, {sinks}, {flows}{mesh}");
         }

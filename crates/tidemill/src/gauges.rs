@@ -50,7 +50,12 @@ fn look_at_mesh(status: &mesh::MeshStatus) {
     metrics::counter!(base::metrics::MESH_MOVED).absolute(status.moved);
     metrics::counter!(base::metrics::MESH_BROKEN).absolute(status.broken);
     metrics::gauge!(base::metrics::MESH_BUFFERS).set(status.buffer_bytes as f64);
+    metrics::counter!(base::metrics::MESH_COMPRESSED).absolute(status.compressed_bytes);
+    metrics::counter!(base::metrics::MESH_UNCOMPRESSED).absolute(status.uncompressed_bytes);
     for group in &status.groups {
+        let labels = [("group", group.name.clone())];
+        metrics::gauge!(base::metrics::MESH_GROUP_SESSIONS, &labels).set(group.sessions as f64);
+        metrics::counter!(base::metrics::MESH_LIMITED, &labels).absolute(group.limited);
         for backend in &group.backends {
             let labels = [("group", group.name.clone()), ("backend", backend.address.clone())];
             metrics::gauge!(base::metrics::MESH_BACKEND_UP, &labels).set(flag(backend.state != "down"));

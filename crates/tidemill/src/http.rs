@@ -158,7 +158,7 @@ pub const ROUTES: [Route; 20] = [
         method: "GET",
         path: "/api/v1/mesh/slow",
         shown: "/api/v1/mesh/slow",
-        what: "The latest statements that took longer than `slow`, the newest first, their literals left out: `at_ms`, group, user, \
+        what: "The latest statements that took longer than `slow`, the newest first, their literals left out: `at_ms`, group, user, client, \
                database, server, `elapsed_us`, rows, bytes, error, digest, text. Query: `limit` = how many, all by default.",
         handler: || get(crate::mesh::slow),
     },

@@ -216,6 +216,8 @@ fn print_status(status: &Value) {
     }
     print_table(&rows);
     println!();
+    print_table(&group_rows(status));
+    println!();
     print_table(&backend_rows(status));
     let count = |key: &str| status[key].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
     println!(
@@ -226,6 +228,22 @@ fn print_status(status: &Value) {
         count("moved"),
         count("broken"),
     );
+}
+
+fn group_rows(status: &Value) -> Vec<Vec<String>> {
+    let mut rows = vec![["GROUP", "SESSIONS", "MOST", "ONE TOO MANY", "TAKES"].map(str::to_owned).to_vec()];
+    for group in status["groups"].as_array().into_iter().flatten() {
+        let conditions = group["match"].as_object().into_iter().flatten();
+        let takes: Vec<_> = conditions.map(|(what, values)| format!("{what} {values}")).collect();
+        rows.push(vec![
+            text(&group["name"]),
+            text(&group["sessions"]),
+            text(&group["sessions_max"]),
+            text(&group["limited"]),
+            if takes.is_empty() { "-".to_owned() } else { takes.join(" and ") },
+        ]);
+    }
+    rows
 }
 
 /// What the table does not say by itself.

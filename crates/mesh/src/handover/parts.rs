@@ -1,9 +1,11 @@
 //! A session written down: all that its process knows of it between two commands.
 
 use crate::config::Role;
+use crate::frames::Compressed;
 use crate::session::{State, Statements};
 use mysql::protocol::Capabilities;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// A session. The descriptors of its client and of its `links`, in this order, travel beside it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -15,6 +17,9 @@ pub struct Parts {
     pub collation: u8,
     pub database: Vec<u8>,
     pub attributes: Vec<u8>,
+    /// The client's address and the one that it connected to, as its balancer told them.
+    pub ends: (SocketAddr, SocketAddr),
+    pub compressed: Option<Compressed>,
     /// The mesh has checked its password, which the other process has in its own configuration.
     pub known: bool,
     pub role: Role,
@@ -39,6 +44,7 @@ pub struct LinkParts {
     pub serial: u64,
     pub state_version: u64,
     pub has_statements: bool,
+    pub compressed: Option<Compressed>,
 }
 
 impl Parts {

@@ -87,12 +87,13 @@ pub(super) struct AuthRelay<'a> {
 }
 
 impl AuthRelay<'_> {
-    /// Sends `answer` with the number `sequence` to the server, and what follows back and forth until it lets the client in.
+    /// Sends `answer` with the number `sequence` to the server, and what follows back and forth until it lets the client in. Its
+    /// OK, which is the caller's to pass on.
     pub(super) async fn run(
         &mut self,
         mut sequence: u8,
         mut answer: Vec<u8>,
-    ) -> Result<Status, SessionError> {
+    ) -> Result<(Vec<u8>, Status), SessionError> {
         let mut salt = Vec::new();
         for _ in 0..STEPS_MAX {
             self.wire.write_all(&packet(sequence, &answer)).await.map_err(|e| self.lost(e))?;
@@ -100,9 +101,9 @@ impl AuthRelay<'_> {
             sequence = number.wrapping_add(1);
             match payload.first() {
                 Some(0) => {
-                    say(self.client, self.sequence, &payload).await?;
                     let reply = mysql::protocol::Reply::read(&payload, Capabilities(0));
-                    return Ok(reply.map(|reply| reply.status).unwrap_or(Status::AUTOCOMMIT));
+                    let status = reply.map(|reply| reply.status).unwrap_or(Status::AUTOCOMMIT);
+                    return Ok((payload, status));
                 }
                 Some(0xff) => {
                     let error = ServerError::read(&payload).map_err(|_| garbled(self.backend, "error"))?;

@@ -1,8 +1,8 @@
 //! `COM_CHANGE_USER`: another account, and nothing left of the session's settings.
 
-use super::authenticate::{AuthRelay, Check, RELAY};
+use super::authenticate::{AuthRelay, Check, RELAY, say};
 use super::{Head, Session, count_transaction, unsupported};
-use crate::config::{AuthMode, Role};
+use crate::config::{AuthMode, MatchConfig, Role};
 use crate::error::SessionError;
 use crate::session::state::State;
 use mysql::protocol::{ChangeUser, HEADER_BYTES, Status, ok_packet};
@@ -18,33 +18,17 @@ impl Session {
         let change = ChangeUser::read(payload, self.identity.capabilities)?;
         self.client.consume(HEADER_BYTES + head.payload);
         let mut sequence = 1;
-        let status = match self.group.config.auth {
-            AuthMode::Relay => self.relay_change(&change, &mut sequence).await?,
-            AuthMode::Vault | AuthMode::Mapped => {
-                let mut check =
-                    Check { client: &mut self.client, sequence: &mut sequence, group: &self.group };
-                // The proof goes by a salt that is not kept: it is asked for again.
-                let password =
-                    check.run(&change.user, Vec::new(), Vec::new(), Vec::new()).await.inspect_err(|_| {
-                        self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    });
-                match password {
-                    Ok(password) => self.identity.password = Some(password),
-                    Err(error) => {
-                        if let Some(packet) = error.packet(sequence) {
-                            self.client.write_all(&packet).await.map_err(SessionError::Client)?;
-                        }
-                        return Err(SessionError::Client(std::io::ErrorKind::PermissionDenied.into()));
-                    }
+        let (ok, status) = match self.become_user(&change, &mut sequence).await {
+            Ok(changed) => changed,
+            Err(error) => {
+                self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+                if let Some(packet) = error.packet(sequence) {
+                    self.client.write_all(&packet).await.map_err(SessionError::Client)?;
                 }
-                self.links = [None, None];
-                self.client
-                    .write_all(&ok_packet(sequence, Status::AUTOCOMMIT))
-                    .await
-                    .map_err(SessionError::Client)?;
-                Status::AUTOCOMMIT
+                return Err(SessionError::Client(std::io::ErrorKind::PermissionDenied.into()));
             }
         };
+        say(&mut self.client, &mut sequence, &ok).await?;
         count_transaction(&self.shared, self.status, status);
         self.status = status;
         self.state = State::default();
@@ -59,8 +43,42 @@ impl Session {
         Ok(())
     }
 
+    /// Lets the new account prove itself, and makes its connection as a new one is; the OK that the client is to get.
+    async fn become_user(
+        &mut self,
+        change: &ChangeUser,
+        sequence: &mut u8,
+    ) -> Result<(Vec<u8>, Status), SessionError> {
+        let name = String::from_utf8_lossy(&change.user);
+        let taken = |wanted: &MatchConfig| wanted.users.is_empty() || wanted.users.contains(&*name);
+        if !self.group.config.matches.as_ref().is_none_or(taken) {
+            return Err(SessionError::Denied { user: name.into_owned() });
+        }
+        let group = self.group.clone();
+        let changed = match group.config.auth {
+            AuthMode::Relay => self.relay_change(change, sequence).await?,
+            AuthMode::Vault | AuthMode::Mapped => {
+                let mut check = Check { client: &mut self.client, sequence, group: &group };
+                // The proof goes by a salt that is not kept: it is asked for again.
+                let password = check.run(&change.user, Vec::new(), Vec::new(), Vec::new()).await?;
+                self.identity.password = Some(password);
+                self.links = [None, None];
+                (ok_packet(0, Status::AUTOCOMMIT).split_off(HEADER_BYTES), Status::AUTOCOMMIT)
+            }
+        };
+        self.admission.change(&group.config, &change.user)?;
+        if let Some(link) = &mut self.links[Role::Writer as usize] {
+            link.initialise(&group).await?;
+        }
+        Ok(changed)
+    }
+
     /// The server checks the new account as it did the first.
-    async fn relay_change(&mut self, change: &ChangeUser, sequence: &mut u8) -> Result<Status, SessionError> {
+    async fn relay_change(
+        &mut self,
+        change: &ChangeUser,
+        sequence: &mut u8,
+    ) -> Result<(Vec<u8>, Status), SessionError> {
         let Some(link) = &mut self.links[Role::Writer as usize] else {
             return Err(unsupported("a server of nobody"));
         };
@@ -68,14 +86,6 @@ impl Session {
         let backend = link.backend().clone();
         let mut relay =
             AuthRelay { client: &mut self.client, sequence, wire: &mut link.wire, backend: &backend };
-        match relay.run(0, asked.write(link.capabilities)).await {
-            Ok(status) => Ok(status),
-            Err(error) => {
-                if let Some(packet) = error.packet(*sequence) {
-                    self.client.write_all(&packet).await.map_err(SessionError::Client)?;
-                }
-                Err(SessionError::Client(std::io::ErrorKind::PermissionDenied.into()))
-            }
-        }
+        relay.run(0, asked.write(link.capabilities)).await
     }
 }

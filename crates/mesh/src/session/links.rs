@@ -155,6 +155,7 @@ impl Session {
             collation: identity.collation,
             database: identity.database.clone(),
             attributes: identity.attributes.clone(),
+            ends: Some(identity.ends),
         })
     }
 
@@ -177,6 +178,15 @@ impl Session {
         }
         link.state_version = version;
         Ok(())
+    }
+
+    /// A connection that was reset is to be as it began, before the next command; where it cannot be, that one is told.
+    pub(super) async fn initialise_again(&mut self) {
+        let Some(link) = &mut self.links[self.role as usize] else { return };
+        if let Err(error) = link.initialise(&self.group).await {
+            self.links[self.role as usize] = None;
+            self.trouble = Some(error);
+        }
     }
 
     /// Whether the replica has what the session, or the whole service, has written; waits for it a little.

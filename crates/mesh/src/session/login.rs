@@ -3,22 +3,30 @@
 use super::authenticate::{AuthRelay, Check, RELAY};
 use super::links::{WRITER_LOOK, WRITER_MAX};
 use super::{Identity, Session};
+use crate::admission::Admission;
 use crate::config::AuthMode;
 use crate::error::SessionError;
+use crate::frames::Compressed;
 use crate::group::{Backend, Group, Profile};
 use crate::link::{self, Link, garbled};
 use crate::lot;
 use crate::shared::{Listener, Shared};
-use crate::wire::Wire;
+use crate::tenant::{self, Facts};
+use crate::wire::{ProxyHeaderCame, Wire};
 use mysql::protocol::{
-    CACHING_SHA2, Capabilities, Greeting, LoginRequest, Status, TLS_REQUEST_BYTES, ok_packet, packet,
+    CACHING_SHA2, Capabilities, Compression, Ends, Greeting, LoginRequest, ProxyHeader, Status,
+    TLS_REQUEST_BYTES, ok_packet, packet,
 };
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// From the accepted socket to the end of the login: a slow client holds a session for no longer.
 const LOGIN_MAX: Duration = Duration::from_secs(10);
+/// How long a balancer may take to say who its client is.
+const PROXY_HEADER_MAX: Duration = Duration::from_secs(3);
 /// How long a client waits where no server has greeted us yet.
 const FIRST_SERVER_MAX: Duration = Duration::from_secs(5);
 /// What may be agreed on with a client, if its server can do it too. Left out is what belongs to one leg (TLS,
@@ -55,6 +63,8 @@ const OFFERED: Capabilities = Capabilities(
         | Capabilities::MARIADB_BULK_RESULTS.0,
 );
 
+const COMPRESSION: Capabilities = Capabilities(Capabilities::COMPRESS.0 | Capabilities::ZSTD.0);
+
 /// A socket that has just been accepted.
 pub struct Newcomer {
     pub stream: TcpStream,
@@ -66,7 +76,9 @@ pub struct Newcomer {
 
 /// Lets a client in, or says why not; then the client has been told.
 pub async fn enter(newcomer: Newcomer) -> Result<Session, SessionError> {
+    let ends = |stream: &TcpStream| Ok(Ends { client: stream.peer_addr()?, server: stream.local_addr()? });
     let mut door = Door {
+        ends: ends(&newcomer.stream).map_err(SessionError::Client)?,
         client: Wire::new(newcomer.stream),
         listener: newcomer.listener,
         shared: newcomer.shared,
@@ -91,6 +103,7 @@ pub async fn enter(newcomer: Newcomer) -> Result<Session, SessionError> {
 pub struct Entry {
     pub identity: Identity,
     pub group: Arc<Group>,
+    pub admission: Admission,
     /// The connection that the client authenticated on, with `relay`.
     pub link: Option<Link>,
     pub status: Status,
@@ -100,16 +113,22 @@ struct Door {
     client: Wire,
     listener: Arc<Listener>,
     shared: Arc<Shared>,
+    ends: Ends,
     /// The next packet's number towards the client.
     sequence: u8,
 }
 
 impl Door {
     async fn enter(&mut self) -> Result<Entry, SessionError> {
+        let header = self.proxy_header().await?;
+        if let Some(ends) = header.ends {
+            self.ends = ends;
+        }
         let groups = self.listener.groups.clone();
         let profile = first_profile(&groups).await?;
         let vault = groups.iter().any(|group| group.config.auth != AuthMode::Relay);
         let mut offered = profile.capabilities & OFFERED;
+        offered = offered.without(COMPRESSION) | self.listener.compression;
         if self.listener.acceptor.is_some() {
             offered = offered | Capabilities::TLS;
         }
@@ -130,7 +149,7 @@ impl Door {
         };
         self.say(&greeting.write()).await?;
         let login = self.read_login(offered).await?;
-        let group = choose(&groups, &login);
+        let group = self.choose(&groups, &login, &header)?;
         let identity = Identity {
             id,
             user: login.user.clone(),
@@ -138,11 +157,66 @@ impl Door {
             collation: login.collation,
             database: login.database.clone(),
             attributes: login.attributes.clone(),
+            ends: self.ends,
             password: None,
         };
         match group.config.auth {
             AuthMode::Relay => self.relay(group, identity, &login).await,
             AuthMode::Vault | AuthMode::Mapped => self.verify(group, identity, &greeting, &login).await,
+        }
+    }
+
+    /// The group that a login belongs to.
+    fn choose(
+        &self,
+        groups: &[Arc<Group>],
+        login: &LoginRequest,
+        header: &ProxyHeader,
+    ) -> Result<Arc<Group>, SessionError> {
+        let (user, database) =
+            (String::from_utf8_lossy(&login.user), String::from_utf8_lossy(&login.database));
+        let sni = self.client.server_name();
+        let facts = Facts { user: &user, database: &database, sni, attributes: &login.attributes, header };
+        match tenant::choose(groups, self.listener.fallback, facts) {
+            Some((group, reason)) => {
+                tracing::debug!(%user, %database, sni, group = group.name, reason, "a client's group");
+                Ok(group.clone())
+            }
+            None => Err(SessionError::Refused {
+                number: 1045,
+                state: *b"28000",
+                reason: format!(
+                    "tidemill: no group of this port takes user '{user}' with database '{database}'; see `match` and `fallback`"
+                ),
+            }),
+        }
+    }
+
+    /// What a balancer of ours says before anything else; nothing from everyone else.
+    async fn proxy_header(&mut self) -> Result<ProxyHeader, SessionError> {
+        let peer = self.ends.client.ip();
+        if !self.listener.proxies.iter().any(|network| network.contains(peer)) {
+            return Ok(ProxyHeader::default());
+        }
+        tokio::time::timeout(PROXY_HEADER_MAX, self.read_proxy_header()).await.unwrap_or(Err(
+            SessionError::Slow { what: "the balancer's PROXY header", seconds: PROXY_HEADER_MAX.as_secs() },
+        ))
+    }
+
+    async fn read_proxy_header(&mut self) -> Result<ProxyHeader, SessionError> {
+        loop {
+            match ProxyHeader::read(self.client.held()) {
+                Ok(Some((header, bytes))) => {
+                    self.client.consume(bytes);
+                    return Ok(header);
+                }
+                Ok(None) if self.client.fill().await.map_err(SessionError::Client)? > 0 => {}
+                Ok(None) => return Err(SessionError::Client(std::io::ErrorKind::UnexpectedEof.into())),
+                Err(error) => {
+                    let reason = format!("tidemill: {error}, and `proxy_protocol` of this port asks for one");
+                    return Err(super::authenticate::refused(1043, &reason));
+                }
+            }
         }
     }
 
@@ -153,7 +227,18 @@ impl Door {
     }
 
     async fn hear(&mut self) -> Result<Vec<u8>, SessionError> {
-        let (number, payload) = self.client.read_packet().await.map_err(SessionError::Client)?;
+        let (number, payload) = match self.client.read_packet().await {
+            Err(error) if error.get_ref().is_some_and(|cause| cause.is::<ProxyHeaderCame>()) => {
+                // What is unread when a socket closes would take the last words with it.
+                poll_fn(|cx| Poll::Ready(self.client.poll_fill(cx).is_ready())).await;
+                let peer = self.ends.client.ip();
+                let reason = format!(
+                    "tidemill: a PROXY header from {peer}, which `proxy_protocol` of this port does not name"
+                );
+                return Err(super::authenticate::refused(1043, &reason));
+            }
+            heard => heard.map_err(SessionError::Client)?,
+        };
         self.sequence = number.wrapping_add(1);
         Ok(payload)
     }
@@ -188,15 +273,28 @@ impl Door {
             ));
         }
         // Some drivers then compress without having been offered it, and would wait for ever for an answer in kind.
-        if login.capabilities.has(Capabilities::COMPRESS) || login.capabilities.has(Capabilities::ZSTD) {
+        if !offered.has(login.capabilities & COMPRESSION) {
             return Err(super::authenticate::refused(
                 1043,
-                "tidemill: compression is not offered here; turn it off in the client",
+                "tidemill: compression of this kind is not offered here; turn it off in the client",
             ));
         }
         // What was not offered was not agreed on, whatever the client says.
         login.capabilities = login.capabilities & offered;
         Ok(login)
+    }
+
+    /// What the client has asked for begins behind its OK. One that can do both gets zlib, as from servers.
+    fn compress(&mut self, login: &LoginRequest) -> Result<(), SessionError> {
+        let compression = if login.capabilities.has(Capabilities::COMPRESS) {
+            Compression::Zlib
+        } else if login.capabilities.has(Capabilities::ZSTD) {
+            Compression::Zstd
+        } else {
+            return Ok(());
+        };
+        let agreed = Compressed::with_client(compression, login.zstd_level);
+        self.client.compress(agreed, self.shared.memory_bytes_max).map_err(SessionError::Client)
     }
 
     /// The mesh knows the password: the client proves it to us.
@@ -210,9 +308,11 @@ impl Door {
         let (plugin, salt) = (login.plugin.clone(), greeting.salt.clone());
         let mut check = Check { client: &mut self.client, sequence: &mut self.sequence, group: &group };
         identity.password = Some(check.run(&login.user, plugin, salt, login.proof.clone()).await?);
+        let admission = group.admissions.admit(&group.name, &group.config, &identity.user)?;
         let ok = ok_packet(self.sequence, Status::AUTOCOMMIT);
         self.client.write_all(&ok).await.map_err(SessionError::Client)?;
-        Ok(Entry { identity, group, link: None, status: Status::AUTOCOMMIT })
+        self.compress(login)?;
+        Ok(Entry { identity, group, admission, link: None, status: Status::AUTOCOMMIT })
     }
 
     /// The server knows the password: its questions and the client's answers pass through.
@@ -222,7 +322,7 @@ impl Door {
         mut identity: Identity,
         login: &LoginRequest,
     ) -> Result<Entry, SessionError> {
-        let (backend, mut wire, greeting) = reach(&group).await?;
+        let (backend, mut wire, greeting) = reach(&group, identity.ends).await?;
         let missing = identity.capabilities.without(greeting.capabilities);
         if missing != Capabilities::default() {
             // A server that came after the greeting, and can do less than the others.
@@ -236,6 +336,7 @@ impl Door {
             zstd_level: 0,
             ..login.clone()
         };
+        let compressed = link::agree(&group, &greeting, &mut request);
         let sequence = link::secure(&group, &backend, &mut wire, &greeting, &mut request).await?;
         let mut relay = AuthRelay {
             client: &mut self.client,
@@ -243,19 +344,17 @@ impl Door {
             wire: &mut wire,
             backend: &backend,
         };
-        let status = relay.run(sequence, request.write()).await?;
-        let link = Link::new(wire, identity.capabilities, greeting.connection_id, backend);
-        Ok(Entry { identity, group, link: Some(link), status })
+        let (ok, status) = relay.run(sequence, request.write()).await?;
+        let admission = group.admissions.admit(&group.name, &group.config, &identity.user)?;
+        if let Some(agreed) = compressed {
+            wire.compress(agreed, usize::MAX).map_err(|_| garbled(&backend, "end of a login"))?;
+        }
+        let mut link = Link::new(wire, identity.capabilities, greeting.connection_id, backend);
+        link.initialise(&group).await?;
+        self.say(&ok).await?;
+        self.compress(login)?;
+        Ok(Entry { identity, group, admission, link: Some(link), status })
     }
-}
-
-/// The group that a login belongs to.
-fn choose(groups: &[Arc<Group>], login: &LoginRequest) -> Arc<Group> {
-    let user = String::from_utf8_lossy(&login.user);
-    let database = String::from_utf8_lossy(&login.database);
-    let by_user = groups.iter().find(|group| group.config.users.iter().any(|known| known.name == user));
-    let by_database = || groups.iter().find(|group| group.config.databases.contains(&*database));
-    by_user.or_else(by_database).unwrap_or(&groups[0]).clone()
 }
 
 /// What every server of these groups can do; waits a little for the first of them.
@@ -279,10 +378,10 @@ async fn first_profile(groups: &[Arc<Group>]) -> Result<Profile, SessionError> {
 
 /// A connection to a server that takes writes; one that cannot be reached is passed over.
 /// While a replica is being promoted there is none for a moment, and the login waits.
-async fn reach(group: &Group) -> Result<(Arc<Backend>, Wire, Greeting), SessionError> {
+async fn reach(group: &Group, ends: Ends) -> Result<(Arc<Backend>, Wire, Greeting), SessionError> {
     let deadline = tokio::time::Instant::now() + WRITER_MAX;
     loop {
-        match reach_now(group).await {
+        match reach_now(group, ends).await {
             Err(SessionError::NoBackend { .. } | SessionError::Backend { .. })
                 if tokio::time::Instant::now() < deadline =>
             {
@@ -293,11 +392,11 @@ async fn reach(group: &Group) -> Result<(Arc<Backend>, Wire, Greeting), SessionE
     }
 }
 
-async fn reach_now(group: &Group) -> Result<(Arc<Backend>, Wire, Greeting), SessionError> {
+async fn reach_now(group: &Group, ends: Ends) -> Result<(Arc<Backend>, Wire, Greeting), SessionError> {
     let mut tried = Vec::new();
     let mut last = None;
     while let Some(backend) = group.pick(crate::config::Role::Writer, &tried) {
-        match link::connect(&backend).await {
+        match link::connect(group, &backend, Some(ends)).await {
             Ok((wire, greeting)) => return Ok((backend, wire, greeting)),
             Err(error) => {
                 if matches!(error, SessionError::Backend { .. }) {

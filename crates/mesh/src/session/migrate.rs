@@ -73,11 +73,13 @@ impl Session {
             collation: COLLATION,
             database: Vec::new(),
             attributes: self.identity.attributes.clone(),
+            ends: Some(self.identity.ends),
         };
         let mut new = link::login_by_token(&self.group, &backend, &account, token).await?;
         if !new.capabilities.has(account.capabilities) {
             return Err(link::garbled(&backend, "greeting of what the client was promised"));
         }
+        new.initialise(&self.group).await?;
         // Its own mode says whether a backslash is one; the state brings the session's.
         new.told(Command::Query, b"SET sql_mode = ''").await?;
         new.told(Command::Query, &set_states(state)).await?;

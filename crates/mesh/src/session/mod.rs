@@ -25,6 +25,7 @@ use route::{Route, View, by_statement, hint, may_write, pins, route};
 pub use state::State;
 pub use statements::Statements;
 
+use crate::admission::Admission;
 use crate::config::{AuthMode, Consistency, GroupKind, Role};
 use crate::digests::{Call, dialect};
 use crate::error::SessionError;
@@ -35,7 +36,7 @@ use crate::shared::Shared;
 use crate::slow::{SlowStatement, now_ms};
 use crate::wire::Wire;
 use base::Secret;
-use mysql::protocol::{Capabilities, Command, HEADER_BYTES, Status, payload_bytes};
+use mysql::protocol::{Capabilities, Command, Ends, HEADER_BYTES, Status, payload_bytes};
 use mysql::sql::{Dialect, Kind, Modes, Scan, digest_text, scan};
 use relay::{Answered, Outcome};
 use serde::Serialize;
@@ -94,6 +95,8 @@ pub struct Identity {
     pub collation: u8,
     pub database: Vec<u8>,
     pub attributes: Vec<u8>,
+    /// Of the client's connection, or of the one that a balancer told.
+    pub ends: Ends,
     /// Proven to us, with `vault` and `mapped`.
     pub password: Option<Secret>,
 }
@@ -110,6 +113,8 @@ pub struct Session {
     version: u64,
     statements: Statements,
     identity: Identity,
+    /// Its place among those of its group and its user.
+    admission: Admission,
     /// Its connections, by role.
     links: [Option<Link>; 2],
     /// Of the connection that the present command uses.
@@ -159,7 +164,7 @@ struct Head {
 impl Session {
     pub fn new(client: Wire, shared: Arc<Shared>, thread: usize, entry: Entry) -> Self {
         let version = shared.version.load(Ordering::Acquire);
-        let Entry { identity, group, link, status } = entry;
+        let Entry { identity, group, admission, link, status } = entry;
         count_transaction(&shared, Status::AUTOCOMMIT, status);
         let bell = shared.handover.bell(identity.id);
         let mut session = Self {
@@ -170,6 +175,7 @@ impl Session {
             version,
             statements: Statements::default(),
             identity,
+            admission,
             links: [None, None],
             role: Role::Writer,
             status,
@@ -414,6 +420,9 @@ impl Session {
             self.count(head, scan.as_ref(), digest, text.as_deref(), began, &answered);
         }
         self.settle(head, scan.as_ref(), text, before, answered.error, reads);
+        if head.command == Command::ResetConnection && !answered.error {
+            self.initialise_again().await;
+        }
         Ok(())
     }
 
@@ -518,6 +527,7 @@ impl Session {
             at_ms: now_ms(),
             group: self.group.name.clone(),
             user: readable(&self.identity.user),
+            client: self.identity.ends.client.ip().to_string(),
             database: readable(&self.identity.database),
             server: server.unwrap_or_default(),
             elapsed_us: u64::try_from(call.elapsed.as_micros()).unwrap_or(u64::MAX),

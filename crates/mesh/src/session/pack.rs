@@ -4,11 +4,12 @@ use super::state::State;
 use super::{Identity, Session, count_transaction};
 use crate::config::{AuthMode, Role};
 use crate::error::SessionError;
+use crate::frames::Compressed;
 use crate::handover::{LinkParts, Packed, Parts};
 use crate::link::Link;
 use crate::shared::Shared;
 use crate::wire::Wire;
-use mysql::protocol::{Capabilities, Status};
+use mysql::protocol::{Capabilities, Ends, Status};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -57,6 +58,7 @@ impl Session {
             if !link.wire.held().is_empty() {
                 return None;
             }
+            let compressed = link.wire.compressed().ok()?;
             descriptors.push(link.wire.descriptor()?);
             links.push(LinkParts {
                 role,
@@ -66,6 +68,7 @@ impl Session {
                 serial: link.serial,
                 state_version: link.state_version,
                 has_statements: link.has_statements,
+                compressed,
             });
         }
         let identity = &self.identity;
@@ -77,6 +80,8 @@ impl Session {
             collation: identity.collation,
             database: identity.database.clone(),
             attributes: identity.attributes.clone(),
+            ends: (identity.ends.client, identity.ends.server),
+            compressed: self.client.compressed().ok()?,
             known: identity.password.is_some(),
             role: self.role,
             status: self.status.0,
@@ -115,20 +120,29 @@ impl Session {
             _ => return Err(foreign(format!("`{name}` is checked in another way here"))),
         };
         let mut descriptors = descriptors.into_iter();
-        let mut wire = || {
+        let mut wire = |compressed: Option<Compressed>, memory_max| {
             let descriptor = descriptors.next().ok_or_else(|| foreign("a descriptor is missing".into()))?;
-            Wire::of(descriptor).map_err(SessionError::Client)
+            let mut wire = Wire::of(descriptor).map_err(SessionError::Client)?;
+            if let Some(agreed) = compressed {
+                wire.compress(agreed, memory_max).map_err(SessionError::Client)?;
+            }
+            Ok::<_, SessionError>(wire)
         };
-        let mut client = wire()?;
+        let mut client = wire(parts.compressed, shared.memory_bytes_max)?;
         client.hold(&parts.held);
         let mut links = [None, None];
         let mut numbers = Vec::new();
-        for LinkParts { role, address, capabilities, connection_id, serial, state_version, has_statements } in
-            parts.links
-        {
+        for link in parts.links {
+            let LinkParts { role, address, capabilities, connection_id, compressed, .. } = link;
+            let LinkParts { serial, state_version, has_statements, .. } = link;
             let backend = group.backends.iter().find(|backend| backend.address == address);
             let backend = backend.ok_or_else(|| foreign(format!("there is no server {address} here")))?;
-            let mut link = Link::new(wire()?, Capabilities(capabilities), connection_id, backend.clone());
+            let mut link = Link::new(
+                wire(compressed, usize::MAX)?,
+                Capabilities(capabilities),
+                connection_id,
+                backend.clone(),
+            );
             link.state_version = state_version;
             link.has_statements = has_statements;
             numbers.push((serial, link.serial));
@@ -143,8 +157,10 @@ impl Session {
             collation,
             database,
             attributes,
+            ends: Ends { client: parts.ends.0, server: parts.ends.1 },
             password,
         };
+        let admission = group.admissions.keep(&identity.user);
         count_transaction(shared, Status::AUTOCOMMIT, status);
         let mut session = Self {
             client,
@@ -154,6 +170,7 @@ impl Session {
             version,
             statements,
             identity,
+            admission,
             links: [None, None],
             role: parts.role,
             status,

@@ -98,6 +98,9 @@ impl Session {
         let capabilities =
             self.links[self.role as usize].as_ref().map(|link| link.capabilities).unwrap_or_default();
         let mut answer = Answer::to(command, capabilities);
+        if self.client.is_compressed() {
+            answer.stop_at_results();
+        }
         let mut passed = 0;
         loop {
             let Some(link) = &mut self.links[self.role as usize] else {
@@ -146,6 +149,10 @@ impl Session {
                         self.send_file().await?;
                         continue;
                     }
+                    Step::More if answer.take_result_ended() => {
+                        self.client.end_result();
+                        continue;
+                    }
                     Step::More => {}
                 }
             }
@@ -164,6 +171,7 @@ impl Session {
 
     /// The packets of a file of the client's, up to the empty one behind it.
     async fn send_file(&mut self) -> Result<(), SessionError> {
+        self.number_as_file(true);
         loop {
             let payload = self.next_header().await?;
             if let Err(error) = self.forward_packet(payload).await {
@@ -174,8 +182,17 @@ impl Session {
                 return Err(SessionError::Backend { address, source: error });
             }
             if payload == 0 {
+                self.number_as_file(false);
                 return Ok(());
             }
+        }
+    }
+
+    /// Where packets are in frames: those of a file come round to 0 and are no commands.
+    fn number_as_file(&mut self, file: bool) {
+        self.client.file(file);
+        if let Some(link) = &mut self.links[self.role as usize] {
+            link.wire.file(file);
         }
     }
 

@@ -84,8 +84,7 @@ async fn serve(
         stream.write_all(&bytes).await.ok()?;
         return None;
     }
-    let all =
-        Capabilities(0xffff_ffff).without(Capabilities::TLS | Capabilities::COMPRESS | Capabilities::ZSTD);
+    let all = Capabilities(0xffff_ffff).without(Capabilities::TLS | Capabilities::ZSTD);
     let greeting = Greeting {
         version: b"9.7.0-liar".to_vec(),
         connection_id: 7,

@@ -4,6 +4,7 @@
 //! test wants to see them at 0 again.
 
 mod client;
+mod frames;
 mod garbage;
 mod liar;
 mod lies;

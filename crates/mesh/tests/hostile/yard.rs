@@ -38,7 +38,7 @@ impl Yard {
         let config: MeshConfig = serde_json::from_value(json!({
             "listeners": [
                 {"name": "door", "bind": "127.0.0.1:0", "tenants": ["well"]},
-                {"name": "trap", "bind": "127.0.0.1:0", "tenants": ["trap"]},
+                {"name": "trap", "bind": "127.0.0.1:0", "tenants": ["trap"], "compression": ["zlib"]},
             ],
             "groups": {"well": {"backends": [{"addr": format!("127.0.0.1:{}", server.port())}]}, "trap": trap},
             "threads": 2,

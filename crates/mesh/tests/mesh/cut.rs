@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 const CUT_BYTES: usize = 600;
 
 /// A port whose connections go to `target` in pieces of `piece` bytes.
-async fn cutter(target: SocketAddr, piece: usize) -> Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
+pub async fn cutter(target: SocketAddr, piece: usize) -> Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let accepting = tokio::spawn(async move {

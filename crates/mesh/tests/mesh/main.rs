@@ -1,10 +1,13 @@
 //! The mesh in front of real servers, with real clients.
 
+mod compressed;
 mod cut;
 mod door;
 mod migrate;
+mod proxy;
 mod reload;
 mod split;
 mod support;
+mod tenants;
 mod traffic;
 mod upgrade;

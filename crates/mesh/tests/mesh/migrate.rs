@@ -49,8 +49,8 @@ impl Two {
         let backends = self.servers.iter().map(|server| {
             json!({"addr": format!("127.0.0.1:{}", server.port()), "status": format!("127.0.0.1:{}", server.status_port())})
         });
-        let mut group =
-            json!({"kind": "tidb", "backends": backends.collect::<Vec<_>>(), "monitor": {"user": "root"}});
+        let mut group = json!({"kind": "tidb", "backends": backends.collect::<Vec<_>>(), "monitor": {"user": "root"},
+                   "compression": "zstd", "init": ["set time_zone = '+05:00'"]});
         for (key, value) in rest.as_object().cloned().unwrap_or_default() {
             group[key] = value;
         }

@@ -26,6 +26,16 @@ impl Front {
         group: serde_json::Value,
         listener: serde_json::Value,
     ) -> Result<Front> {
+        Self::start_all(servers, group, listener, serde_json::json!({})).await
+    }
+
+    /// `rest` is what the configuration has beside listeners and groups.
+    pub async fn start_all(
+        servers: &[u16],
+        group: serde_json::Value,
+        listener: serde_json::Value,
+        rest: serde_json::Value,
+    ) -> Result<Front> {
         let mut group = group;
         if group.get("backends").is_none() {
             let backends: Vec<_> =
@@ -36,7 +46,10 @@ impl Front {
         for (key, value) in listener.as_object().cloned().unwrap_or_default() {
             door[key] = value;
         }
-        let config = serde_json::json!({"listeners": [door], "groups": {"shop": group}, "threads": 2});
+        let mut config = serde_json::json!({"listeners": [door], "groups": {"shop": group}, "threads": 2});
+        for (key, value) in rest.as_object().cloned().unwrap_or_default() {
+            config[key] = value;
+        }
         let config: MeshConfig = serde_json::from_value(config)?;
         let problems = config.problems();
         if !problems.is_empty() {

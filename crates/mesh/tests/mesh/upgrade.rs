@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use testkit::mysql_async::prelude::Queryable;
-use testkit::mysql_async::{Conn, Opts};
+use testkit::mysql_async::{Compression, Conn, Opts};
 use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer, TiDb, TiDbOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -106,6 +106,8 @@ async fn client(
         .tcp_port(address.port())
         .user(Some("root"))
         .db_name(Some("shop"))
+        // Every other one compresses.
+        .compression((number % 2 == 1).then(Compression::fast))
         .prefer_socket(false);
     let mut conn = Conn::new(Opts::from(opts)).await?;
     let id = conn.id();
@@ -146,9 +148,10 @@ async fn client(
 async fn fifty_upgrades_under_load_and_no_client_notices() -> Result<()> {
     const CLIENTS: u32 = 8;
     let mysql = MySql::start(MySqlOptions::default()).await?;
-    for (group, name) in
-        [(json!({}), "relay"), (json!({"auth": "vault", "users": [{"name": "root"}]}), "vault")]
-    {
+    for (group, name) in [
+        (json!({}), "relay"),
+        (json!({"auth": "vault", "users": [{"name": "root"}], "compression": "zstd"}), "vault"),
+    ] {
         mysql.exec("drop database if exists shop; create database shop; create table shop.t (id int auto_increment primary key, owner int, n int, key (owner))").await?;
         let config = config(mysql.port(), group, json!({}))?;
         let line = Line::start(&config)?;

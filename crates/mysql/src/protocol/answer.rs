@@ -62,6 +62,9 @@ pub struct Answer {
     /// The end that is told once `pending` has passed.
     ending: Option<End>,
     rows: u64,
+    /// Whether to stop behind each result of several, and whether that is where it is.
+    stops: bool,
+    result_ended: bool,
     /// Of the last header.
     sequence: u8,
     /// Statement id, parameters, of a prepared statement.
@@ -85,9 +88,21 @@ impl Answer {
             continued: false,
             ending: None,
             rows: 0,
+            stops: false,
+            result_ended: false,
             sequence: 0,
             prepared: None,
         }
+    }
+
+    /// From here on [`Self::advance`] stops behind each result that another follows.
+    pub fn stop_at_results(&mut self) {
+        self.stops = true;
+    }
+
+    /// Whether that is where it stopped; what was given may have more behind it.
+    pub fn take_result_ended(&mut self) -> bool {
+        self.stops && self.pending == 0 && std::mem::take(&mut self.result_ended)
     }
 
     /// Rows so far.
@@ -124,6 +139,9 @@ impl Answer {
                 && let Some(end) = self.ending.take()
             {
                 return (at, Step::Done(end));
+            }
+            if self.stops && self.result_ended {
+                return (at, Step::More);
             }
             let Some(length) = header(bytes, at) else { return (at, Step::More) };
             let sequence = bytes[at + HEADER_BYTES - 1];
@@ -254,6 +272,7 @@ impl Answer {
             };
         if status.has(Status::MORE_RESULTS) {
             self.phase = Phase::First;
+            self.result_ended = true;
             return Step::More;
         }
         Step::Done(End { error: false, status: Some(status), payload: place })

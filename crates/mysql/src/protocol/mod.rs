@@ -9,9 +9,12 @@ mod auth;
 mod capability;
 mod change_user;
 mod command;
+mod compression;
 mod field;
 mod greeting;
 mod login;
+mod numbers;
+mod proxy;
 mod reply;
 
 pub use answer::{Answer, End, Step, WHOLE_BYTES_MAX};
@@ -19,9 +22,14 @@ pub use auth::{CACHING_SHA2, CLEAR, NATIVE, encrypt_for, equal, fast_sha2, nativ
 pub use capability::Capabilities;
 pub use change_user::ChangeUser;
 pub use command::Command;
+pub use compression::{BadFrame, Compression, FRAME_HEADER_BYTES, FrameReader, Packer, ZSTD_LEVEL};
 pub use field::{FieldReader, Truncated, put_bytes, put_integer, put_text};
 pub use greeting::Greeting;
 pub use login::{LoginRequest, TLS_REQUEST_BYTES};
+pub use numbers::PacketNumbers;
+pub use proxy::{
+    AUTHORITY, CUSTOM, Ends, NoProxyHeader, ProxyHeader, ProxyVersion, V2_BYTES_MAX, is_proxy_header,
+};
 pub use reply::{AuthSwitch, Reply, ServerError, Status, error_packet, ok_packet, packet};
 
 /// The length that says "the next packet goes on with this payload".
