@@ -74,6 +74,7 @@ pub const MESH_COMPRESSED: &str = "tidemill_mesh_compressed_bytes_total";
 pub const MESH_UNCOMPRESSED: &str = "tidemill_mesh_uncompressed_bytes_total";
 pub const MESH_GROUP_SESSIONS: &str = "tidemill_mesh_group_sessions";
 pub const MESH_LIMITED: &str = "tidemill_mesh_limited_clients_total";
+pub const MESH_RULE_HITS: &str = "tidemill_mesh_rule_hits_total";
 pub const MESH_BACKEND_UP: &str = "tidemill_mesh_backend_up";
 pub const MESH_BACKEND_WRITER: &str = "tidemill_mesh_backend_writer";
 pub const MESH_BACKEND_CONNECTIONS: &str = "tidemill_mesh_backend_connections";
@@ -93,7 +94,7 @@ const FLOW: &str = "flow, kind";
 const BACKEND: &str = "group, backend";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 45] = [
+pub const METRICS: [Metric; 46] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -256,6 +257,12 @@ pub const METRICS: [Metric; 45] = [
         "group",
         "clients",
         "Clients that were one too many for `sessions_max` of the group or of their user",
+    ),
+    counter(
+        MESH_RULE_HITS,
+        "group, rule, action",
+        "statements",
+        "Statements that a rule, a limit or the `allow_list` refused, noted or allowed",
     ),
     gauge(MESH_BACKEND_UP, BACKEND, "0 or 1", "1 while the server answers"),
     gauge(MESH_BACKEND_WRITER, BACKEND, "0 or 1", "1 while the server takes writes"),

@@ -30,12 +30,21 @@ impl Lease {
         let free = FREE.with_borrow_mut(Vec::pop);
         Self(Some(free.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice())))
     }
+
+    /// A larger one, for what has to be seen whole; it goes back to the allocator.
+    pub fn large(bytes: usize) -> Self {
+        LEASED.fetch_add(bytes, Ordering::Relaxed);
+        Self(Some(vec![0; bytes].into_boxed_slice()))
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        LEASED.fetch_sub(BUFFER_BYTES, Ordering::Relaxed);
         let Some(buffer) = self.0.take() else { return };
+        LEASED.fetch_sub(buffer.len(), Ordering::Relaxed);
+        if buffer.len() != BUFFER_BYTES {
+            return;
+        }
         // A thread that ends has no list any more: then the buffer just goes.
         let _ = FREE.try_with(|free| {
             if let Ok(mut free) = free.try_borrow_mut()

@@ -1,6 +1,7 @@
 //! `mesh.yaml`: where clients come in, and which servers stand behind.
 
 use crate::network::Network;
+use crate::rules::{self, AllowListConfig, LimitConfig, RuleConfig};
 use crate::tenant;
 use base::{ByteSize, Secret, Span};
 use mysql::protocol::ProxyVersion;
@@ -120,7 +121,7 @@ pub struct GroupConfig {
     /// Which clients are of this group and no others, where a listener has several groups. All that is said must be so, and of
     /// a list one.
     #[serde(default, rename = "match")]
-    pub matches: Option<MatchConfig>,
+    pub matches: Option<LoginMatchConfig>,
     /// Statements that are said on each connection to a server before the client's first, and again when the client resets
     /// its session or changes its user: `SET RESOURCE GROUP rg_a`, `SET SESSION max_execution_time = 5000`. Where one is refused
     /// the client is told, and nothing of its own is done.
@@ -164,6 +165,18 @@ pub struct GroupConfig {
     /// Connections that sessions share. Accepted so that one file serves every version: in this one each session has its own.
     #[serde(default)]
     pub pool: Option<PoolConfig>,
+    /// Which statements pass, are noted or are refused: the first rule that matches decides; without a match a statement
+    /// passes, or must be on the `allow_list`.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub rules: Vec<RuleConfig>,
+    /// How many statements run at once or come in a time, how long they run, and how many rows they answer.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub limits: Vec<LimitConfig>,
+    /// The statements that may pass, learnt from what came.
+    #[serde(default)]
+    pub allow_list: Option<AllowListConfig>,
     /// TLS to the servers.
     #[serde(default)]
     #[schemars(extend("default" = "off"))]
@@ -362,7 +375,7 @@ pub enum Fallback {
 /// guards nothing: who it is, it proves there.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
-pub struct MatchConfig {
+pub struct LoginMatchConfig {
     /// Names of users.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub users: BTreeSet<String>,
@@ -641,7 +654,7 @@ impl GroupConfig {
             }
         }
         if let Some(wanted) = &self.matches {
-            if *wanted == MatchConfig::default() {
+            if *wanted == LoginMatchConfig::default() {
                 add(
                     "`match` says nothing, and would fit everybody".into(),
                     "leave it out, or: match: {users: [shop]}",
@@ -700,6 +713,7 @@ impl GroupConfig {
         if self.tls_ca.is_some() && self.tls != BackendTls::Verify {
             add("`tls_ca` means nothing without `tls: verify`".into(), "tls: verify");
         }
+        found.extend(rules::problems(&self.rules, &self.limits, self.allow_list.as_ref()));
         found
     }
 }

@@ -263,7 +263,7 @@ impl Digests {
         let table = self.tables[thread].lock().unwrap_or_else(PoisonError::into_inner);
         let key = key(group, digest);
         let text = table.entries.get(&key).map(|entry| entry.text.to_string()).unwrap_or_default();
-        (format!("{key:016x}"), text)
+        (format!("{digest:016x}"), text)
     }
 
     /// All statements of all threads, those that took the most time first.
@@ -286,8 +286,10 @@ impl Digests {
     fn status(&self, key: u64, entry: &Entry) -> DigestStatus {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let max_us = micros(entry.slowest);
+        // The statement's own, without the group: as rules and `explain` have it.
+        let digest = if key == 0 { 0 } else { self::key(entry.group, key) };
         DigestStatus {
-            digest: format!("{key:016x}"),
+            digest: format!("{digest:016x}"),
             group: self.names.name(entry.group),
             text: entry.text.to_string(),
             calls: entry.calls,

@@ -82,6 +82,8 @@ pub enum MeshError {
     },
     #[error("failed to read {what} of `{owner}` from {path}: {reason}")]
     Certificate { owner: String, what: &'static str, path: String, reason: String },
+    #[error("failed to make rules: {key}: {reason}")]
+    Rule { key: String, reason: String },
     #[error("failed to start a thread")]
     Thread(#[source] io::Error),
 }
@@ -90,7 +92,7 @@ impl Fault for MeshError {
     fn code(&self) -> Code {
         match self {
             Self::Bind { .. } => Code::FailedPrecondition,
-            Self::Certificate { .. } => Code::Invalid,
+            Self::Certificate { .. } | Self::Rule { .. } => Code::Invalid,
             Self::Thread(_) => Code::Exhausted,
         }
     }
@@ -110,6 +112,7 @@ impl Fault for MeshError {
                 address.port()
             )),
             Self::Certificate { .. } => Some("both files are PEM; the key is not encrypted".into()),
+            Self::Rule { .. } => Some("the pattern of a rule is too large: make two of it".into()),
             Self::Thread(_) => None,
         }
     }

@@ -3,6 +3,7 @@
 use crate::admission::Admissions;
 use crate::config::{BackendConfig, Balance, EjectConfig, GroupConfig, GroupKind, Role, Topology};
 use crate::lot;
+use crate::rules::Rules;
 use crate::tls::Connector;
 use arc_swap::ArcSwapOption;
 use mysql::protocol::{Capabilities, Greeting};
@@ -261,6 +262,8 @@ pub struct Group {
     pub config: GroupConfig,
     pub backends: Vec<Arc<Backend>>,
     pub connector: Option<Connector>,
+    /// What passes; nothing is looked at where there are none.
+    pub rules: Option<Arc<Rules>>,
     /// The mesh's own.
     pub zone: Option<String>,
     /// Commands that may have written, of all sessions.
@@ -312,6 +315,7 @@ impl Group {
             backends,
             connector,
             admissions: before.map(|group| group.admissions.clone()).unwrap_or_default(),
+            rules: None,
             zone,
             writes: before.map(|group| group.writes.clone()).unwrap_or_default(),
             turn: AtomicUsize::new(0),

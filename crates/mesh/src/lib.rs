@@ -21,6 +21,7 @@ mod monitor;
 mod network;
 mod plan;
 mod reach;
+mod rules;
 mod session;
 mod shared;
 mod slow;
@@ -32,7 +33,7 @@ mod wire;
 
 pub use config::{
     AuthMode, BackendConfig, BackendTls, Balance, Consistency, Fallback, GroupConfig, GroupKind,
-    LimitsConfig, ListenerConfig, ListenerTls, MatchConfig, MeshConfig, MonitorConfig, PoolConfig,
+    LimitsConfig, ListenerConfig, ListenerTls, LoginMatchConfig, MeshConfig, MonitorConfig, PoolConfig,
     ProxyProtocol, Role, ServerCompression, Topology, UserConfig, Way,
 };
 pub use digests::DigestStatus;
@@ -40,6 +41,11 @@ pub use error::MeshError;
 pub use handover::{HandoverError, Successor};
 pub use network::Network;
 pub use reach::{Met, reach};
+pub use rules::{
+    AllowFile, AllowListConfig, AllowListStatus, AllowMode, AllowedStatement, Day, LimitAction, LimitConfig,
+    LimitPer, LimitStatus, MatchConfig, Noted, Pattern, Rate, RuleAction, RuleConfig, RuleStatus,
+    RulesStatus, Says, StatementKind, Verdict,
+};
 pub use session::Explanation;
 pub use slow::SlowStatement;
 pub use status::{BackendStatus, GroupStatus, ListenerStatus, MeshStatus};
@@ -120,8 +126,8 @@ impl Mesh {
     }
 
     /// Takes another configuration into use, all of it or nothing. Sessions go on: each goes by the new one from its next
-    /// command outside of a transaction. Servers that are gone from it are drained; `threads`, `limits`, `digests` and `slow`
-    /// stay as they were at the start. `config` has no [`MeshConfig::problems`].
+    /// command outside of a transaction, and by its rules at once. Servers that are gone from it are drained; `threads`,
+    /// `limits`, `digests` and `slow` stay as they were at the start. `config` has no [`MeshConfig::problems`].
     ///
     /// # Errors
     /// When a port is taken or a certificate cannot be read; then nothing has changed.
@@ -182,9 +188,28 @@ impl Mesh {
         self.shared.slow.list()
     }
 
-    /// Where a fresh session of a group would send a statement, and why; `None` where there is no such group.
-    pub fn explain(&self, group: &str, sql: &str) -> Option<Explanation> {
-        Some(session::explain(self.shared.plan.load().group(group)?, sql))
+    /// Where a fresh session of a group would send a statement, what its rules say of it, and why; `None` where there is no
+    /// such group.
+    pub fn explain(&self, group: &str, sql: &str, user: Option<&str>) -> Option<Explanation> {
+        Some(session::explain(self.shared.plan.load().group(group)?, sql, user))
+    }
+
+    /// The latest statements that rules met, the newest first.
+    pub fn noted(&self) -> Vec<Noted> {
+        let plan = self.shared.plan.load();
+        let rules = plan.groups.iter().filter_map(|group| group.rules.as_ref());
+        let mut list: Vec<_> = rules.flat_map(|rules| rules.noted()).collect();
+        list.sort_by_key(|noted| std::cmp::Reverse(noted.at_ms));
+        list
+    }
+
+    /// The list of allowed statements of a group, with what has been learnt since it was read; `None` where the group has
+    /// none.
+    pub fn learnt(&self, group: &str) -> Option<AllowFile> {
+        let plan = self.shared.plan.load();
+        let group = plan.group(group)?;
+        let list = group.config.allow_list.as_ref()?;
+        Some(group.rules.as_ref().map(|rules| rules.learnt(&list.statements)).unwrap_or_default())
     }
 
     /// Whether new sessions keep away from a server; `false` where there is no such server.

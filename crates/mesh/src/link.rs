@@ -97,7 +97,7 @@ impl Link {
                     return Err(SessionError::Server { address: self.backend().address.clone(), error });
                 }
                 Step::Done(_) => return Ok(Table::read(&all, self.capabilities)),
-                Step::File => return Err(self.garbled("answer")),
+                Step::File | Step::Over => return Err(self.garbled("answer")),
                 Step::More => {
                     if all.len() > bytes_max || self.wire.fill().await.map_err(|e| self.lost(e))? == 0 {
                         return Err(self.lost(io::ErrorKind::UnexpectedEof.into()));
@@ -193,7 +193,7 @@ impl Link {
             self.wire.consume(consumed);
             match step {
                 Step::Done(end) => return Ok((end.status, answer.prepared())),
-                Step::File => return Err(self.garbled("answer")),
+                Step::File | Step::Over => return Err(self.garbled("answer")),
                 Step::More => {
                     if self.wire.fill().await.map_err(|e| self.lost(e))? == 0 {
                         return Err(self.lost(io::ErrorKind::UnexpectedEof.into()));

@@ -8,6 +8,7 @@ use crate::digests::Names;
 use crate::error::MeshError;
 use crate::group::Group;
 use crate::handover::{Inherited, MESH_PORT};
+use crate::rules::Rules;
 use crate::shared::{Door, Listener};
 use crate::tls::{Acceptor, Connector};
 use arc_swap::ArcSwap;
@@ -39,7 +40,7 @@ impl Plan {
     /// Makes the plan of `config`, of which nothing runs yet.
     ///
     /// # Errors
-    /// When a port is taken or a certificate cannot be read.
+    /// When a port is taken, a certificate cannot be read or a pattern is too large.
     pub fn prepare(&self, config: &MeshConfig, names: &Names) -> Result<Prepared, MeshError> {
         self.prepare_with(config, names, &mut Vec::new())
     }
@@ -56,17 +57,11 @@ impl Plan {
             let connector = Connector::new(name, group)?;
             let before = self.group(name).map(Arc::as_ref);
             let number = names.number(name);
-            groups.insert(
-                name.as_str(),
-                Arc::new(Group::new(
-                    name.clone(),
-                    number,
-                    group.clone(),
-                    connector,
-                    config.zone.clone(),
-                    before,
-                )),
-            );
+            let rules = Rules::new(name, group, before.and_then(|before| before.rules.as_deref()))?;
+            let mut made =
+                Group::new(name.clone(), number, group.clone(), connector, config.zone.clone(), before);
+            made.rules = rules.map(Arc::new);
+            groups.insert(name.as_str(), Arc::new(made));
         }
         let mut prepared = Prepared { plan: Self::default(), sockets: Vec::new(), changed: Vec::new() };
         for config in &config.listeners {

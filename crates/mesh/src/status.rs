@@ -1,9 +1,10 @@
 //! What `tidemill mesh status` shows.
 
 use crate::buffers;
-use crate::config::{GroupKind, MatchConfig, Role};
+use crate::config::{GroupKind, LoginMatchConfig, Role};
 use crate::frames;
 use crate::group::{Backend, Group};
+use crate::rules::RulesStatus;
 use crate::shared::{Door, Shared};
 use serde::Serialize;
 use std::sync::atomic::Ordering;
@@ -45,8 +46,10 @@ pub struct GroupStatus {
     pub limited: u64,
     /// Which clients it takes, where it says so.
     #[serde(rename = "match")]
-    pub matches: Option<MatchConfig>,
+    pub matches: Option<LoginMatchConfig>,
     pub backends: Vec<BackendStatus>,
+    /// Rules, limits and the list of allowed statements, where there are any.
+    pub rules: Option<RulesStatus>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -101,6 +104,7 @@ fn of_group(group: &Group) -> GroupStatus {
         limited: group.admissions.refused(),
         matches: group.config.matches.clone(),
         backends: group.backends.iter().map(|backend| of_backend(backend)).collect(),
+        rules: group.rules.as_ref().map(|rules| rules.status()),
     }
 }
 

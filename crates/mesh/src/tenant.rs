@@ -1,7 +1,7 @@
 //! Which of a listener's groups a login belongs to: a pure function of what is known of the client before it has proven
 //! anything.
 
-use crate::config::{Fallback, MatchConfig};
+use crate::config::{Fallback, LoginMatchConfig};
 use crate::group::Group;
 use mysql::protocol::{AUTHORITY, CUSTOM, FieldReader, ProxyHeader};
 use std::collections::BTreeSet;
@@ -46,7 +46,7 @@ pub fn choose<'a>(
 }
 
 /// Whether all that is wanted is so.
-fn fits(wanted: &MatchConfig, facts: Facts<'_>) -> bool {
+fn fits(wanted: &LoginMatchConfig, facts: Facts<'_>) -> bool {
     let one_of = |list: &BTreeSet<String>, value: &str| list.is_empty() || list.contains(value);
     one_of(&wanted.users, facts.user)
         && one_of(&wanted.databases, facts.database)

@@ -182,6 +182,18 @@ impl Wire {
         self.lease.as_deref().is_some_and(|lease| self.end - self.start == lease.len())
     }
 
+    /// Lets `bytes` be held at once, until all that is held is consumed.
+    pub fn make_room(&mut self, bytes: usize) {
+        if self.lease.as_deref().is_some_and(|lease| lease.len() >= bytes) {
+            return;
+        }
+        let mut lease = Lease::large(bytes);
+        let held = self.held();
+        lease[..held.len()].copy_from_slice(held);
+        (self.start, self.end) = (0, held.len());
+        self.lease = Some(lease);
+    }
+
     pub fn consume(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.end - self.start, "only what is held can be consumed");
         self.start += bytes;

@@ -56,6 +56,11 @@ fn look_at_mesh(status: &mesh::MeshStatus) {
         let labels = [("group", group.name.clone())];
         metrics::gauge!(base::metrics::MESH_GROUP_SESSIONS, &labels).set(group.sessions as f64);
         metrics::counter!(base::metrics::MESH_LIMITED, &labels).absolute(group.limited);
+        for (rule, action, hits) in group.rules.iter().flat_map(mesh::RulesStatus::hits) {
+            let labels =
+                [("group", group.name.clone()), ("rule", rule.to_owned()), ("action", action.to_owned())];
+            metrics::counter!(base::metrics::MESH_RULE_HITS, &labels).absolute(hits);
+        }
         for backend in &group.backends {
             let labels = [("group", group.name.clone()), ("backend", backend.address.clone())];
             metrics::gauge!(base::metrics::MESH_BACKEND_UP, &labels).set(flag(backend.state != "down"));

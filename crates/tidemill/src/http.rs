@@ -77,7 +77,7 @@ pub struct Route {
     handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 20] = [
+pub const ROUTES: [Route; 22] = [
     Route {
         method: "GET",
         path: "/",
@@ -142,7 +142,8 @@ pub const ROUTES: [Route; 20] = [
         path: "/api/v1/mesh:reload",
         shown: "/api/v1/mesh:reload",
         what: "Reads `mesh.yaml` again and takes all of it into use, or nothing. Sessions stay: each goes by the new file from its next \
-               command outside of a transaction; servers that are gone from it are drained. `threads`, `limits`, `digests` and `slow` \
+               command outside of a transaction, and by its rules at once; servers that are gone from it are drained. `threads`, \
+               `limits`, `digests` and `slow` \
                need a restart. `{\"done\": true}`; 400 with the mistakes, and then nothing has changed.",
         handler: || post(crate::mesh::reload),
     },
@@ -166,10 +167,28 @@ pub const ROUTES: [Route; 20] = [
         method: "POST",
         path: "/api/v1/mesh:explain",
         shown: "/api/v1/mesh:explain",
-        what: "Where a fresh session would send a statement, and why. Body: `{\"sql\": \"select 1\", \"group\": \"shop\"}`; the \
-               group may be left out where there is one. `{\"group\", \"role\", \"reason\", \"pins\", \"text\", \"digest\", \
-               \"flags\"}`; `pins` is why the session would stay with its writer afterwards.",
+        what: "Where a fresh session would send a statement, and why. Body: `{\"sql\": \"select 1\", \"group\": \"shop\", \"user\": \
+               \"app\"}`; the group may be left out where there is one, and the user. `{\"group\", \"role\", \"reason\", \"pins\", \
+               \"text\", \"digest\", \"flags\", \"verdict\"}`; `pins` is why the session would stay with its writer afterwards, and \
+               `verdict` what the group's rules say: `{\"action\", \"rule\", \"reason\", \"rules\", \"limits\"}`, null where it has none.",
         handler: || post(crate::mesh::explain),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/mesh/rules",
+        shown: "/api/v1/mesh/rules",
+        what: "Rules, limits and lists of allowed statements with how often they were met, by group, and `noted`: the latest statements \
+               that met them, the newest first, their literals left out: `at_ms`, group, rule, action, reason, user, digest, text, \
+               count. Query: `limit` = how many of these, all by default.",
+        handler: || get(crate::mesh::rules),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/mesh/groups/{group}/learnt",
+        shown: "/api/v1/mesh/groups/{group}/learnt",
+        what: "The group's list of allowed statements with what came since it learns: `{\"statements\": [{\"users\", \"digest\", \
+               \"text\"}]}`; 404 where the group has no `allow_list`.",
+        handler: || get(crate::mesh::learnt),
     },
     Route {
         method: "POST",

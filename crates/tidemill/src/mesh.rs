@@ -11,7 +11,7 @@ use axum::extract::{Path as UrlPath, Query, State};
 use axum::response::{IntoResponse, Response};
 use base::{Code, Fault, Secret, Span};
 use clap::Subcommand;
-use mesh::MeshConfig;
+use mesh::{AllowMode, MeshConfig};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ pub fn load(dir: &Path, resolve: bool, problems: &mut Vec<Problem>) -> Option<Me
         return None;
     }
     let mut config: MeshConfig = files::read(dir, FILE, problems)?;
+    read_lists(dir, &mut config, problems);
     let mut add = |message: String, hint: String| {
         let (line, column) = place_in_group(dir, &message);
         problems.push(Problem { path: FILE.to_owned(), line, column, message, hint });
@@ -42,6 +43,25 @@ pub fn load(dir: &Path, resolve: bool, problems: &mut Vec<Problem>) -> Option<Me
         *path = below(dir, path);
     }
     Some(config)
+}
+
+/// Reads the lists of allowed statements. One that is not there yet is an empty one, as long as it is only learnt.
+fn read_lists(dir: &Path, config: &mut MeshConfig, problems: &mut Vec<Problem>) {
+    for (name, group) in &mut config.groups {
+        let Some(list) = &mut group.allow_list else { continue };
+        let file = list.file.display().to_string();
+        if below(dir, &list.file).exists() {
+            let read = files::read::<mesh::AllowFile>(dir, &file, problems);
+            list.statements = read.unwrap_or_default().statements;
+        } else if matches!(list.mode, AllowMode::Observe | AllowMode::Enforce) {
+            let message = format!("group `{name}`: allow_list.file: `{file}` is not there");
+            let (line, column) = place_in_group(dir, &message);
+            let hint =
+                "write `mode: learn`, let the application run, and `tidemill mesh learn --write`".to_owned();
+            problems.push(Problem { path: FILE.to_owned(), line, column, message, hint });
+        }
+        list.file = below(dir, &list.file);
+    }
 }
 
 /// Where a mistake stands: what it quotes, sought among the lines of the group that it names; else at the group.
@@ -104,6 +124,24 @@ pub enum MeshVerb {
         /// The group; needed where there are several.
         #[arg(long)]
         group: Option<String>,
+        /// Whose statement it is, for rules that are for some users only.
+        #[arg(long)]
+        user: Option<String>,
+    },
+    /// Rules and limits with how often they were met, and the latest statements that met them.
+    Rules {
+        /// How many statements.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// The statements that came while a group's `allow_list` learnt, with those of its file, as that file has them.
+    Learn {
+        /// The group; needed where there are several.
+        #[arg(long)]
+        group: Option<String>,
+        /// Write them into the file of the `allow_list`, for review, instead of printing them.
+        #[arg(long)]
+        write: bool,
     },
     /// Take `mesh.yaml` into use as it is now, all of it or nothing; sessions stay.
     Reload,
@@ -175,8 +213,19 @@ pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> 
             }
             return Ok(());
         }
-        MeshVerb::Explain { sql, group } => {
-            let told = node.post("/api/v1/mesh:explain", &json!({"sql": sql, "group": group})).await?;
+        MeshVerb::Rules { limit } => {
+            let told = node.get(&format!("/api/v1/mesh/rules?limit={limit}")).await?;
+            if json {
+                println!("{told}")
+            } else {
+                print_rules(&told)
+            }
+            return Ok(());
+        }
+        MeshVerb::Learn { group, write } => return learn(dir, &node, group, write, json).await,
+        MeshVerb::Explain { sql, group, user } => {
+            let body = json!({"sql": sql, "group": group, "user": user});
+            let told = node.post("/api/v1/mesh:explain", &body).await?;
             if json {
                 println!("{told}")
             } else {
@@ -292,9 +341,8 @@ fn print_slow(list: &Value) {
     let heads = ["AT", "TOOK", "ROWS", "USER", "DATABASE", "SERVER", "STATEMENT"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for slow in list.as_array().into_iter().flatten() {
-        let at = slow["at_ms"].as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         rows.push(vec![
-            at.map_or("-".into(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()),
+            time(&slow["at_ms"]),
             format!("{:.2} s", slow["elapsed_us"].as_f64().unwrap_or_default() / 1e6),
             text(&slow["rows"]),
             text(&slow["user"]),
@@ -304,6 +352,11 @@ fn print_slow(list: &Value) {
         ]);
     }
     print_table(&rows);
+}
+
+fn time(at_ms: &Value) -> String {
+    let at = at_ms.as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    at.map_or("-".into(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
 /// A statement as far as a terminal's line has room for it beside the rest.
@@ -327,6 +380,118 @@ fn print_explanation(told: &Value) {
     if !flags.is_empty() {
         println!("seen in it {}", flags.join(", ").to_lowercase());
     }
+    let verdict = &told["verdict"];
+    if !verdict.is_object() {
+        return;
+    }
+    let by = verdict["rule"].as_str().map(|rule| format!(" by {rule}")).unwrap_or_default();
+    println!("rules      {}{by}: {}", text(&verdict["action"]), text(&verdict["reason"]));
+    let mut rows = vec![["RULE", "ACTS", "WHY"].map(str::to_owned).to_vec()];
+    let all = |key: &str| verdict[key].as_array().into_iter().flatten();
+    for says in all("rules").chain(all("limits")) {
+        let acts = if says["matches"] == true { "yes" } else { "no" };
+        rows.push(vec![text(&says["name"]), acts.to_owned(), text(&says["reason"])]);
+    }
+    print_table(&rows);
+}
+
+fn print_rules(told: &Value) {
+    let mut rows = vec![["GROUP", "RULE", "ACTION", "MET", "NOW"].map(str::to_owned).to_vec()];
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    for group in list(&told["groups"]) {
+        let mut add = |rule: Value, action: &Value, hits: &Value, now: String| {
+            rows.push(vec![text(&group["name"]), text(&rule), text(action), text(hits), now]);
+        };
+        for rule in list(&group["rules"]["rules"]) {
+            add(rule["name"].clone(), &rule["action"], &rule["hits"], String::new());
+        }
+        for limit in list(&group["rules"]["limits"]) {
+            let now = format!("{} running, {} waiting", limit["running"], limit["waiting"]);
+            add(limit["name"].clone(), &limit["action"], &limit["hits"], now);
+        }
+        let allow = &group["rules"]["allow_list"];
+        if allow.is_object() {
+            let now = format!("{} on the list, {} learnt", allow["statements"], allow["learnt"]);
+            add("allow_list".into(), &allow["mode"], &allow["hits"], now);
+        }
+    }
+    print_table(&rows);
+    let noted = list(&told["noted"]);
+    if noted.is_empty() {
+        return;
+    }
+    let mut rows =
+        vec![["AT", "COUNT", "RULE", "ACTION", "USER", "WHY", "STATEMENT"].map(str::to_owned).to_vec()];
+    for noted in noted {
+        rows.push(vec![
+            time(&noted["at_ms"]),
+            text(&noted["count"]),
+            text(&noted["rule"]),
+            text(&noted["action"]),
+            text(&noted["user"]),
+            text(&noted["reason"]),
+            if noted["text"] == "" { "-".to_owned() } else { shortened(&noted["text"]) },
+        ]);
+    }
+    println!();
+    print_table(&rows);
+}
+
+/// Prints, or writes, what a group has learnt.
+async fn learn(
+    dir: &Path,
+    node: &NodeClient,
+    group: Option<String>,
+    write: bool,
+    json: bool,
+) -> Result<(), Failure> {
+    let mut problems = Vec::new();
+    let config = load(dir, false, &mut problems)
+        .filter(|_| problems.is_empty())
+        .ok_or_else(|| Failure::new(2, "mesh.yaml cannot be read").hint("`tidemill check` says why"))?;
+    let lists: Vec<_> =
+        config.groups.iter().filter_map(|(name, group)| Some((name, group.allow_list.as_ref()?))).collect();
+    let (name, list) = match (&group, &lists[..]) {
+        (Some(named), lists) => lists.iter().find(|(name, _)| *name == named).copied(),
+        (None, [only]) => Some(*only),
+        (None, _) => None,
+    }
+    .ok_or_else(|| {
+        Failure::new(2, "which `allow_list` is meant cannot be told")
+            .hint("name a group that has one: --group NAME, with `allow_list: {mode: learn, file: ./NAME.allow.yaml}` in mesh.yaml")
+    })?;
+    let told = node.get(&format!("/api/v1/mesh/groups/{name}/learnt")).await?;
+    if json && !write {
+        println!("{told}");
+        return Ok(());
+    }
+    let statements = told["statements"].as_array().cloned().unwrap_or_default();
+    let mut yaml = String::from(
+        "# Statements that may pass, their literals left out. Without `users` everybody may send one.\nstatements:\n",
+    );
+    for statement in &statements {
+        yaml.push_str(&format!("  - digest: {}\n", statement["digest"]));
+        if statement["users"].as_array().is_some_and(|users| !users.is_empty()) {
+            yaml.push_str(&format!("    users: {}\n", statement["users"]));
+        }
+        // A text of JSON is one of YAML.
+        yaml.push_str(&format!("    text: {}\n", statement["text"]));
+    }
+    if statements.is_empty() {
+        yaml = yaml.replace("statements:\n", "statements: []\n");
+    }
+    if !write {
+        print!("{yaml}");
+        return Ok(());
+    }
+    let fresh = list.file.with_extension("fresh");
+    std::fs::write(&fresh, yaml)
+        .and_then(|()| std::fs::rename(&fresh, &list.file))
+        .map_err(|error| Failure::io(&format!("write {}", list.file.display()), &error))?;
+    let done = json!({"file": list.file, "statements": statements.len()});
+    let count = many(statements.len(), "statement");
+    println!("{}", if json { done.to_string() } else { format!("{count} in {}", list.file.display()) });
+    Ok(())
 }
 
 fn backend_rows(status: &Value) -> Vec<Vec<String>> {
@@ -429,6 +594,34 @@ pub async fn slow(State(app): State<App>, Query(query): Query<DigestsQuery>) -> 
 pub struct ExplainBody {
     sql: String,
     group: Option<String>,
+    user: Option<String>,
+}
+
+/// `GET /api/v1/mesh/rules`
+pub async fn rules(State(app): State<App>, Query(query): Query<DigestsQuery>) -> Response {
+    let Some(mesh) = &app.node.mesh else { return problem(Code::NotFound, NONE, NONE_HINT) };
+    let groups: Vec<_> = mesh
+        .status()
+        .groups
+        .into_iter()
+        .filter_map(|group| Some(json!({"name": group.name, "rules": group.rules?})))
+        .collect();
+    let mut noted = mesh.noted();
+    noted.truncate(query.limit.unwrap_or(usize::MAX));
+    axum::Json(json!({"groups": groups, "noted": noted})).into_response()
+}
+
+/// `GET /api/v1/mesh/groups/{group}/learnt`
+pub async fn learnt(State(app): State<App>, UrlPath(group): UrlPath<String>) -> Response {
+    let Some(mesh) = &app.node.mesh else { return problem(Code::NotFound, NONE, NONE_HINT) };
+    match mesh.learnt(&group) {
+        Some(list) => axum::Json(list).into_response(),
+        None => problem(
+            Code::NotFound,
+            format!("group `{group}` has no `allow_list`"),
+            "allow_list: {mode: learn, file: ./NAME.allow.yaml}, and `tidemill mesh reload`",
+        ),
+    }
 }
 
 /// `POST /api/v1/mesh:explain`
@@ -441,7 +634,7 @@ pub async fn explain(State(app): State<App>, axum::Json(body): axum::Json<Explai
         (None, [only]) => only,
         (None, _) => return problem(Code::Invalid, "there are several groups, and none is named", &hint),
     };
-    match mesh.explain(group, &body.sql) {
+    match mesh.explain(group, &body.sql, body.user.as_deref()) {
         Some(told) => axum::Json(told).into_response(),
         None => problem(Code::NotFound, format!("there is no group `{group}`"), &hint),
     }

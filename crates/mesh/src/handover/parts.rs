@@ -26,6 +26,9 @@ pub struct Parts {
     pub status: u16,
     pub state: State,
     pub statements: Statements,
+    /// The texts of prepared statements by their number, for rules.
+    #[serde(default)]
+    pub prepared: Vec<(u32, Vec<u8>)>,
     pub pinned: Option<String>,
     pub writes: u64,
     /// What the client has sent of its next command.

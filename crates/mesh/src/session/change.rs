@@ -2,7 +2,7 @@
 
 use super::authenticate::{AuthRelay, Check, RELAY, say};
 use super::{Head, Session, count_transaction, unsupported};
-use crate::config::{AuthMode, MatchConfig, Role};
+use crate::config::{AuthMode, LoginMatchConfig, Role};
 use crate::error::SessionError;
 use crate::session::state::State;
 use mysql::protocol::{ChangeUser, HEADER_BYTES, Status, ok_packet};
@@ -50,7 +50,7 @@ impl Session {
         sequence: &mut u8,
     ) -> Result<(Vec<u8>, Status), SessionError> {
         let name = String::from_utf8_lossy(&change.user);
-        let taken = |wanted: &MatchConfig| wanted.users.is_empty() || wanted.users.contains(&*name);
+        let taken = |wanted: &LoginMatchConfig| wanted.users.is_empty() || wanted.users.contains(&*name);
         if !self.group.config.matches.as_ref().is_none_or(taken) {
             return Err(SessionError::Denied { user: name.into_owned() });
         }

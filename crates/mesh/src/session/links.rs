@@ -139,7 +139,7 @@ impl Session {
     }
 
     /// Whom a server sees.
-    fn account(&self) -> Result<Account, SessionError> {
+    pub(super) fn account(&self) -> Result<Account, SessionError> {
         let identity = &self.identity;
         let none = || unsupported("a second login without a password");
         let (user, password) = match (self.group.config.auth, &self.group.config.account) {
@@ -231,9 +231,9 @@ impl Session {
 
     /// The server cannot be had: the client is told in the command's place, and the session goes on if it can.
     pub(super) async fn refuse(&mut self, head: Head, error: &SessionError) -> Result<(), SessionError> {
-        self.swallow(head).await?;
+        let sequence = self.swallow(head).await?;
         if !head.command.is_silent()
-            && let Some(packet) = error.packet(1)
+            && let Some(packet) = error.packet(sequence)
         {
             self.client.write_all(&packet).await.map_err(SessionError::Client)?;
         }
@@ -243,9 +243,10 @@ impl Session {
         Ok(())
     }
 
-    /// Reads a command that goes nowhere.
-    async fn swallow(&mut self, head: Head) -> Result<(), SessionError> {
+    /// Reads a command that goes nowhere. The number of the packet that answers it.
+    pub(super) async fn swallow(&mut self, head: Head) -> Result<u8, SessionError> {
         let mut payload = head.payload;
+        let mut packets = 1_u8;
         loop {
             let mut left = HEADER_BYTES + payload;
             while left > 0 {
@@ -257,8 +258,9 @@ impl Session {
                 }
             }
             if payload != PAYLOAD_MAX {
-                return Ok(());
+                return Ok(packets);
             }
+            packets = packets.wrapping_add(1);
             payload = self.next_header().await?;
         }
     }

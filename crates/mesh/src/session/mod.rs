@@ -9,6 +9,8 @@
 
 mod authenticate;
 mod change;
+mod end;
+mod judge;
 mod kill;
 mod links;
 mod login;
@@ -18,6 +20,7 @@ mod relay;
 mod route;
 mod state;
 mod statements;
+mod told;
 
 pub use kill::Connections;
 pub use login::{Entry, Newcomer, enter};
@@ -32,12 +35,14 @@ use crate::error::SessionError;
 use crate::group::Group;
 use crate::handover::Bell;
 use crate::link::Link;
+use crate::rules::{Facts, Verdict};
 use crate::shared::Shared;
 use crate::slow::{SlowStatement, now_ms};
 use crate::wire::Wire;
 use base::Secret;
+use judge::Judge;
 use mysql::protocol::{Capabilities, Command, Ends, HEADER_BYTES, Status, payload_bytes};
-use mysql::sql::{Dialect, Kind, Modes, Scan, digest_text, scan};
+use mysql::sql::{Dialect, Kind, Modes, Scan, scan, whole_digest_text};
 use relay::{Answered, Outcome};
 use serde::Serialize;
 use state::Setting;
@@ -61,10 +66,12 @@ pub struct Explanation {
     pub digest: String,
     /// What was seen in it.
     pub flags: Vec<&'static str>,
+    /// What the rules say of it, where the group has any.
+    pub verdict: Option<Verdict>,
 }
 
-/// Explains a statement to a person, as if a fresh session sent it.
-pub fn explain(group: &Group, sql: &str) -> Explanation {
+/// Explains a statement to a person, as if a fresh session, of this user, sent it.
+pub fn explain(group: &Group, sql: &str, user: Option<&str>) -> Explanation {
     let modes = Modes { dialect: dialect(group.config.kind), ..Modes::default() };
     let scan = scan(sql.as_bytes(), modes);
     let split = group.config.read_write_split && group.config.auth != AuthMode::Relay;
@@ -74,8 +81,12 @@ pub fn explain(group: &Group, sql: &str) -> Explanation {
         View { split, status: Status::AUTOCOMMIT, pinned: None, last: Role::Writer },
     );
     let mut text = String::new();
-    digest_text(sql.as_bytes(), &mut text, modes);
+    whole_digest_text(sql.as_bytes(), &mut text, modes);
+    let facts = Facts::of(&scan);
+    let verdict =
+        group.rules.as_ref().map(|rules| rules.explain(user, &facts, &text, jiff::Timestamp::now()));
     Explanation {
+        verdict,
         group: group.name.clone(),
         role: route.role,
         reason: route.reason,
@@ -130,6 +141,7 @@ pub struct Session {
     trouble: Option<SessionError>,
     /// Commands that may have written, since the session began.
     writes: u64,
+    judge: Judge,
     /// Wakes it while it waits for its client.
     bell: Bell,
     /// The handover that it does not move in.
@@ -185,6 +197,7 @@ impl Session {
             cut: false,
             trouble: None,
             writes: 0,
+            judge: Judge::default(),
             bell,
             stayed: 0,
         };
@@ -241,9 +254,16 @@ impl Session {
             self.take_newer_plan()?;
             match head.command {
                 Command::Quit => return Ok(Next::Left),
-                Command::ChangeUser => self.change_user(head).await?,
-                command if command.is_stream() => return self.stream().await.map(|()| Next::Left),
-                _ => self.one(head).await?,
+                Command::ChangeUser => {
+                    self.change_user(head).await?;
+                    self.judge.renew();
+                }
+                command if command.is_stream() => {
+                    if self.may_stream(head).await? {
+                        return self.stream().await.map(|()| Next::Left);
+                    }
+                }
+                _ => self.judged(head).await?,
             }
         }
     }
@@ -284,8 +304,13 @@ impl Session {
                 if payload == 0 {
                     return Err(unsupported("an empty command"));
                 }
-                if held.len() >= HEADER_BYTES + payload || self.client.is_full() {
-                    return Ok(Next::Command(Head { command: Command::of(held[HEADER_BYTES]), payload }));
+                let is_whole = held.len() >= HEADER_BYTES + payload;
+                if is_whole || self.client.is_full() {
+                    let command = Command::of(held[HEADER_BYTES]);
+                    if is_whole || !self.wants_whole(command, payload) {
+                        return Ok(Next::Command(Head { command, payload }));
+                    }
+                    self.client.make_room(HEADER_BYTES + payload);
                 }
             }
             match self.idle().await {
@@ -389,7 +414,9 @@ impl Session {
                     break answered;
                 }
                 // The client has nothing of the answer, and the buffer still has the question, which only reads.
-                Outcome::Lost { error, .. } if self.role == Role::Replica && self.waiting > 0 => {
+                Outcome::Lost { error, .. }
+                    if self.role == Role::Replica && self.waiting > 0 && !self.judge.has_ended() =>
+                {
                     tracing::debug!(%error, "a read goes to the writer instead");
                     if let Some(link) = &self.links[Role::Replica as usize] {
                         self.group.note_lost(link.backend());
@@ -405,6 +432,9 @@ impl Session {
                 }
             }
         };
+        if let Some((number, _)) = answered.prepared {
+            self.judge.note_prepared(number);
+        }
         if let (Command::Prepare, Some(scan), Some((number, parameters))) =
             (head.command, &scan, answered.prepared)
         {
@@ -469,6 +499,9 @@ impl Session {
 
     /// What the statement is, where it is one that can be seen whole and the answer matters.
     fn look(&self, head: Head) -> Option<Scan> {
+        if self.judge.scan.is_some() {
+            return self.judge.scan;
+        }
         if !self.can_split() && self.shared.digests.is_none() {
             return None;
         }

@@ -1,7 +1,9 @@
 //! A session between two commands, written down for another process, and built up from that.
 
+use super::judge::Judge;
 use super::state::State;
 use super::{Identity, Session, count_transaction};
+use crate::buffers::BUFFER_BYTES;
 use crate::config::{AuthMode, Role};
 use crate::error::SessionError;
 use crate::frames::Compressed;
@@ -48,7 +50,9 @@ impl Session {
 
     /// `None` for one that cannot move: within TLS the keys would stay behind, and what a server says unasked is heard here.
     fn pack(&self) -> Option<(Parts, Vec<OwnedFd>)> {
-        if self.waiting > 0 || self.cut || self.trouble.is_some() {
+        // Half of a long statement waits for its other half.
+        let is_between = self.client.held().len() <= BUFFER_BYTES;
+        if self.waiting > 0 || self.cut || self.trouble.is_some() || !is_between {
             return None;
         }
         let mut descriptors = vec![self.client.descriptor()?];
@@ -87,6 +91,7 @@ impl Session {
             status: self.status.0,
             state: self.state.clone(),
             statements: self.statements.clone(),
+            prepared: self.judge.pack(),
             pinned: self.pinned.map(str::to_owned),
             writes: self.writes,
             held: self.client.held().to_vec(),
@@ -180,11 +185,14 @@ impl Session {
             cut: false,
             trouble: None,
             writes: parts.writes,
+            judge: Judge::default(),
             bell: shared.handover.bell(id),
             stayed: 0,
         };
         state.recall(session.modes());
         session.state = state;
+        let modes = session.modes();
+        session.judge.unpack(parts.prepared, modes);
         for (role, link) in [Role::Writer, Role::Replica].into_iter().zip(links) {
             if let Some(link) = link {
                 session.adopt(role, link);

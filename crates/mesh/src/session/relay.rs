@@ -101,6 +101,7 @@ impl Session {
         if self.client.is_compressed() {
             answer.stop_at_results();
         }
+        answer.stop_at(self.judge.rows_max());
         let mut passed = 0;
         loop {
             let Some(link) = &mut self.links[self.role as usize] else {
@@ -113,6 +114,21 @@ impl Session {
                 let mut now = None;
                 if let Step::Done(end) = &step {
                     failed = end.error;
+                    if failed
+                        && let Some(start) = end.payload.start.checked_sub(HEADER_BYTES)
+                        && let Some(packet) = self.judge.last_words(answer.sequence())
+                    {
+                        // The server ended what it was told to end; the client is told why.
+                        let before = &bytes[..start];
+                        self.client.consume(std::mem::take(&mut self.waiting));
+                        self.client.write_all(before).await.map_err(SessionError::Client)?;
+                        self.client.write_all(&packet).await.map_err(SessionError::Client)?;
+                        link.wire.consume(consumed);
+                        self.judge.note_rows(answer.rows());
+                        let bytes = passed + consumed as u64;
+                        let rows = answer.rows();
+                        return Ok(Outcome::Answered(Answered { error: true, rows, bytes, prepared: None }));
+                    }
                     now = end.status.filter(|_| self.role == Role::Writer);
                     if let Some(payload) = bytes.get(end.payload.clone())
                         && end.status.is_some_and(|status| status.has(Status::SESSION_CHANGED))
@@ -138,6 +154,7 @@ impl Session {
                     Step::Done(_) => {
                         let prepared = answer.prepared();
                         let rows = answer.rows();
+                        self.judge.note_rows(rows);
                         return Ok(Outcome::Answered(Answered {
                             error: failed,
                             rows,
@@ -153,13 +170,31 @@ impl Session {
                         self.client.end_result();
                         continue;
                     }
+                    Step::Over => return self.cut(answer, passed).await,
                     Step::More => {}
                 }
+            } else if step == Step::Over {
+                return self.cut(answer, passed).await;
+            }
+            let deadline = self.judge.deadline();
+            // Asked here, too: a server that always has more would not let a timer be heard.
+            if deadline.is_some_and(|at| at <= tokio::time::Instant::now()) {
+                if let Some(lost) = self.end_by_time(&mut answer).await {
+                    return Ok(lost);
+                }
+                continue;
             }
             let Some(link) = &mut self.links[self.role as usize] else {
                 return Err(unsupported("an answer of nobody"));
             };
-            let came = fill_while_heard(&mut link.wire, &mut self.client).await?;
+            let filled = fill_while_heard(&mut link.wire, &mut self.client);
+            let came = match deadline {
+                None => filled.await?,
+                Some(at) => match tokio::time::timeout_at(at, filled).await {
+                    Ok(came) => came?,
+                    Err(_) => continue,
+                },
+            };
             let error = match came {
                 Ok(0) => io::ErrorKind::UnexpectedEof.into(),
                 Ok(_) => continue,
@@ -222,9 +257,13 @@ impl Session {
         // A server that closes in the midst of a long command may have said why.
         let said = poll_fn(|cx| Poll::Ready(link.wire.poll_fill(cx).is_ready())).await
             && link.wire.held().get(HEADER_BYTES) == Some(&0xff);
-        let own = said.then(|| link.wire.held().to_vec());
+        let own = sequence
+            .and_then(|sequence| self.judge.last_words(sequence))
+            .or_else(|| said.then(|| link.wire.held().to_vec()));
         let error = link.lost(error);
-        self.group.note_lost(link.backend());
+        if !self.judge.has_ended() {
+            self.group.note_lost(link.backend());
+        }
         drop(link);
         self.shared.counters.broken.fetch_add(1, Ordering::Relaxed);
         count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);

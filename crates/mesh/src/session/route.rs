@@ -4,7 +4,7 @@
 //! the session has set up lives on one connection alone.
 
 use crate::config::Role;
-use mysql::protocol::{Capabilities, Command, Status};
+use mysql::protocol::{Capabilities, Command, Status, query_text_start};
 use mysql::sql::{Flags, Kind, Scan};
 
 /// What the decision hangs on, beside the statement.
@@ -166,10 +166,11 @@ fn has_word_that_sets(sql: &[u8]) -> bool {
     words.into_iter().any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
 
-/// Where the text of a `COM_QUERY` or `COM_STMT_PREPARE` begins in its payload; `None` where attributes stand before it.
+/// Where the text of a `COM_QUERY` or `COM_STMT_PREPARE` begins in its payload; `None` where attributes stand before it that
+/// cannot be read.
 pub fn text_start(command: Command, payload: &[u8], capabilities: Capabilities) -> Option<usize> {
     if command == Command::Query && capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
-        return (payload.get(1..3) == Some(&[0, 1])).then_some(3);
+        return query_text_start(payload);
     }
     matches!(command, Command::Query | Command::Prepare).then_some(1)
 }

@@ -93,6 +93,33 @@ impl Line {
     }
 }
 
+#[tokio::test]
+async fn rules_know_what_was_prepared_before_another_process_came() -> Result<()> {
+    let server = MySql::start(MySqlOptions::default()).await?;
+    server.exec("create database shop; create table shop.t (id int primary key)").await?;
+    let rules = json!([{"name": "no-unbounded", "match": {"kinds": ["delete"], "without_where": true}, "action": "deny"}]);
+    for rest in [json!({}), json!({"auth": "vault", "users": [{"name": "root"}]})] {
+        let group = |rules: &Value| {
+            let mut group = rest.clone();
+            group["rules"] = rules.clone();
+            group
+        };
+        let line = Line::start(&config(server.port(), group(&json!([])), json!({}))?)?;
+        let mut conn = line.root().await?;
+        let bounded = conn.prep("delete from shop.t where id = ?").await?;
+        let unbounded = conn.prep("delete from shop.t").await?;
+        for _ in 0..2 {
+            let (gave, came) =
+                line.upgrade(&config(server.port(), group(&rules), json!({}))?, Duration::ZERO).await?;
+            assert!(gave.is_ok() && came? == 1);
+            conn.exec_drop(&bounded, (1,)).await?;
+            let refused = conn.exec_drop(&unbounded, ()).await.unwrap_err().to_string();
+            assert!(refused.contains("no-unbounded"), "{refused}");
+        }
+    }
+    Ok(())
+}
+
 /// One client with all that a session can have, for as long as it is wanted: rows of its own in a transaction, a user
 /// variable, a temporary table, a prepared statement, a lock. How many rounds it has seen.
 async fn client(

@@ -21,6 +21,8 @@ pub const WHOLE_BYTES_MAX: usize = 8 * 1024;
 pub enum Step {
     /// The answer goes on.
     More,
+    /// A row more than [`Answer::stop_at`] allows comes next; nothing of it is consumed.
+    Over,
     /// The server waits for a file of the client (`LOAD DATA LOCAL`): packets up to an empty one.
     File,
     Done(End),
@@ -65,6 +67,7 @@ pub struct Answer {
     /// Whether to stop behind each result of several, and whether that is where it is.
     stops: bool,
     result_ended: bool,
+    rows_max: u64,
     /// Of the last header.
     sequence: u8,
     /// Statement id, parameters, of a prepared statement.
@@ -90,6 +93,7 @@ impl Answer {
             rows: 0,
             stops: false,
             result_ended: false,
+            rows_max: u64::MAX,
             sequence: 0,
             prepared: None,
         }
@@ -108,6 +112,16 @@ impl Answer {
     /// Rows so far.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Lets no more than so many rows be consumed.
+    pub fn stop_at(&mut self, rows_max: u64) {
+        self.rows_max = rows_max;
+    }
+
+    /// The number of the last packet that was consumed, or is being.
+    pub fn sequence(&self) -> u8 {
+        self.sequence
     }
 
     /// The number of a packet that could follow what has been consumed; `None` within a packet.
@@ -161,6 +175,9 @@ impl Answer {
                 continue;
             };
             if self.is_plain(mark, length) {
+                if self.phase == Phase::Rows && self.rows >= self.rows_max {
+                    return (at, Step::Over);
+                }
                 self.sequence = sequence;
                 at += HEADER_BYTES;
                 self.pass(length);
@@ -177,7 +194,7 @@ impl Answer {
             at += HEADER_BYTES;
             self.pass(length);
             match step {
-                Step::More => {}
+                Step::More | Step::Over => {}
                 Step::File => {
                     let passed = self.pending.min(bytes.len() - at);
                     self.pending -= passed;
@@ -408,6 +425,24 @@ mod tests {
         // MariaDB tells how far it has come.
         let progress = packet(1, b"\xff\xff\xff\x01\x01\x01\x00\x00\x00\x00");
         ends(Command::Query, OLD, &[progress, ok_packet(2, Status(2))], false, Some(2));
+    }
+
+    #[test]
+    fn rows_beyond_a_number_are_not_consumed() {
+        let head = [packet(1, b"\x01"), packet(2, b"\x03def")].concat();
+        let row = |sequence| packet(sequence, b"\x011");
+        let bytes = [head.clone(), row(3), row(4), row(5), late_ok(2)].concat();
+        let mut answer = Answer::to(Command::Query, NEW);
+        answer.stop_at(2);
+        let passed = head.len() + 2 * row(3).len();
+        assert_eq!(answer.advance(&bytes), (passed, Step::Over));
+        assert_eq!((answer.rows(), answer.next_sequence()), (2, Some(5)));
+        answer.stop_at(u64::MAX);
+        assert!(matches!(answer.advance(&bytes[passed..]), (_, Step::Done(_))));
+        // As many as are allowed, and no more: the end is no row.
+        let mut answer = Answer::to(Command::Query, NEW);
+        answer.stop_at(3);
+        assert!(matches!(answer.advance(&bytes), (_, Step::Done(_))));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! and MariaDB manuals.
 
 mod answer;
+mod attributes;
 mod auth;
 mod capability;
 mod change_user;
@@ -18,6 +19,7 @@ mod proxy;
 mod reply;
 
 pub use answer::{Answer, End, Step, WHOLE_BYTES_MAX};
+pub use attributes::query_text_start;
 pub use auth::{CACHING_SHA2, CLEAR, NATIVE, encrypt_for, equal, fast_sha2, native};
 pub use capability::Capabilities;
 pub use change_user::ChangeUser;

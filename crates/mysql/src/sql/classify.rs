@@ -19,6 +19,14 @@ pub(super) struct Classifier<'a> {
     pub(super) verb: Word,
     /// What runs, or is explained: [`Kind::Empty`] until it is known.
     pub(super) main: Kind,
+    /// The same of the first statement.
+    first_main: Kind,
+    /// How deep in parentheses the verb that counts stands.
+    pub(super) main_depth: u32,
+    /// Whether a statement is carried that is not looked into.
+    holds_statement: bool,
+    /// Whether what CREATE or ALTER is about can be no stored program any more.
+    is_plain_object: bool,
     /// Words of the statement before this token.
     words: u32,
     pub(super) is_explain: bool,
@@ -44,6 +52,15 @@ pub(super) struct Classifier<'a> {
     is_watching: bool,
     /// Whether a user variable stands before this token, and at the place of an assignment.
     variable: Option<bool>,
+}
+
+/// What is known at the end.
+pub(super) struct Classified {
+    pub kind: Kind,
+    pub main: Kind,
+    pub flags: Flags,
+    pub statements: usize,
+    pub holds_statement: bool,
 }
 
 /// How far the statement is understood.
@@ -80,6 +97,10 @@ impl<'a> Classifier<'a> {
             stage: Stage::Verb,
             verb: Word::Other,
             main: Kind::Empty,
+            first_main: Kind::Empty,
+            main_depth: 0,
+            holds_statement: false,
+            is_plain_object: false,
             words: 0,
             is_explain: false,
             depth: 0,
@@ -132,12 +153,26 @@ impl<'a> Classifier<'a> {
         self.end_statement();
     }
 
-    pub fn finish(mut self) -> (Kind, Flags, usize) {
+    pub fn finish(mut self) -> Classified {
         self.end_statement();
         if self.statements > 1 {
             self.add(Flags::MULTI);
         }
-        (self.kind, self.flags, self.statements)
+        Classified {
+            kind: self.kind,
+            main: self.first_main,
+            flags: self.flags,
+            statements: self.statements,
+            holds_statement: self.holds_statement,
+        }
+    }
+
+    /// Whether what comes is the statement's own, not a subquery's.
+    #[inline]
+    pub fn is_at_main(&self) -> bool {
+        self.statements == 0
+            && self.depth == self.main_depth
+            && matches!(self.main, Kind::Update | Kind::Delete)
     }
 
     fn end_statement(&mut self) {
@@ -148,12 +183,22 @@ impl<'a> Classifier<'a> {
                 self.add(Flags::SERVER_STATE);
             }
             self.statements += 1;
+            self.holds_statement |=
+                matches!(self.main, Kind::Prepare | Kind::Execute) || self.verb == Word::Binlog;
             if self.statements == 1 {
                 self.kind = kind;
+                self.first_main = if self.main == Kind::Empty { kind } else { self.main };
             }
         }
         let fresh = Classifier::new(self.sql, self.modes);
-        *self = Classifier { kind: self.kind, flags: self.flags, statements: self.statements, ..fresh };
+        *self = Classifier {
+            kind: self.kind,
+            flags: self.flags,
+            statements: self.statements,
+            first_main: self.first_main,
+            holds_statement: self.holds_statement,
+            ..fresh
+        };
     }
 
     fn statement_kind(&mut self) -> Kind {
@@ -191,6 +236,7 @@ impl<'a> Classifier<'a> {
                         | Word::From
                         | Word::Join
                         | Word::Group
+                        | Word::Where
                         | Word::Not
                         | Word::Is => true,
                         _ => false,
@@ -402,6 +448,16 @@ impl<'a> Classifier<'a> {
             (Word::Create | Word::Drop, Word::Temporary) if self.words <= 3 => {
                 self.add(Flags::TEMPORARY_TABLE);
             }
+            (
+                Word::Create | Word::Alter,
+                Word::Table | Word::Index | Word::Database | Word::Schema | Word::Select,
+            ) => {
+                self.is_plain_object = true;
+            }
+            (
+                Word::Create | Word::Alter,
+                Word::Procedure | Word::Function | Word::Trigger | Word::Event | Word::Package,
+            ) if self.depth == 0 && !self.is_plain_object => self.holds_statement = true,
             (Word::Load, Word::Local) if self.words <= 3 => self.add(Flags::LOCAL_FILE),
             (Word::Flush, Word::Read) if self.word == Word::With => self.add(Flags::READ_LOCK),
             (Word::Flush, Word::Export) if self.word == Word::For => self.add(Flags::READ_LOCK),

@@ -20,5 +20,13 @@ pub fn digest_text(sql: &[u8], out: &mut String, modes: Modes) {
     }
 }
 
+/// The same without an end: for whoever decides by the text, of which then nothing may be missing.
+pub fn whole_digest_text(sql: &[u8], out: &mut String, modes: Modes) {
+    match modes.dialect {
+        Dialect::MySql | Dialect::MariaDb => digest_mysql::append(sql, out, modes, usize::MAX),
+        Dialect::TiDb => digest_tidb::append(sql, out),
+    }
+}
+
 /// `max_digest_length`, as MySQL comes with it: bytes of tokens, of which a text shows the first so many.
 pub const MYSQL_DIGEST_LENGTH: usize = 1024;

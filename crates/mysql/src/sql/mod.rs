@@ -21,7 +21,7 @@ mod verbs;
 mod word_lists;
 mod words;
 
-pub use digest::{MYSQL_DIGEST_LENGTH, digest_text};
+pub use digest::{MYSQL_DIGEST_LENGTH, digest_text, whole_digest_text};
 pub use flags::{Flags, Kind};
 pub use lexer::{Lexer, Token, TokenKind};
 pub use modes::{ClientCharset, Dialect, Modes};

@@ -5,7 +5,7 @@ use super::fingerprint::Fingerprint;
 use super::flags::{Flags, Kind};
 use super::lexer::{Lexer, Token, TokenKind};
 use super::modes::{ClientCharset, Modes};
-use super::words::{Word, words};
+use super::words::{Entry, Word, words};
 
 /// A piece of the statement: offsets of bytes, the end not included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,17 @@ pub struct Scan {
     pub optimizer_hint: Option<Span>,
     /// What follows `tidemill:` in a comment before the first word.
     pub note: Option<Span>,
+    /// Of the first statement: what runs, or, of EXPLAIN, what is explained.
+    pub main: Kind,
+    /// The first statement, an UPDATE or DELETE, has a WHERE of its own, not of a subquery, that names something: `WHERE 1`
+    /// names nothing.
+    pub has_where: bool,
+    /// It carries a statement that is not looked into: PREPARE, EXECUTE, BINLOG, the definition of a stored
+    /// program.
+    pub holds_statement: bool,
+    /// Every server of the dialect reads these tokens, whatever its version: nothing is [`Flags::DOUBTFUL`], and no comment
+    /// is executed by some of them only.
+    pub is_certain: bool,
 }
 
 impl Scan {
@@ -57,6 +68,8 @@ pub fn scan(sql: &[u8], modes: Modes) -> Scan {
     let mut classifier = Classifier::new(sql, modes);
     let (mut optimizer_hint, mut note) = (None, None);
     let mut placeholders = 0;
+    let mut is_certain = true;
+    let mut condition = Condition::None;
     let mut is_empty = true;
     // A semicolon counts only when something follows it.
     let mut is_behind_semicolon = false;
@@ -71,7 +84,10 @@ pub fn scan(sql: &[u8], modes: Modes) -> Scan {
                 if is_empty && note.is_none() {
                     note = note_of(sql, token);
                 }
-                classifier.comment(lexer.text(token));
+                let text = lexer.text(token);
+                // What stands in it may be a statement for another version.
+                is_certain &= !(lexer.in_executable() || is_executable(text));
+                classifier.comment(text);
                 continue;
             }
             TokenKind::Hint => {
@@ -80,6 +96,8 @@ pub fn scan(sql: &[u8], modes: Modes) -> Scan {
                 continue;
             }
             TokenKind::ExecutableOpen | TokenKind::ExecutableClose => {
+                is_certain &= token.kind == TokenKind::ExecutableClose
+                    || is_read_by_all(lexer.text(token), sql, token.end);
                 classifier.add(Flags::EXECUTABLE_COMMENT);
                 continue;
             }
@@ -135,10 +153,79 @@ pub fn scan(sql: &[u8], modes: Modes) -> Scan {
             }
             _ => fingerprint.other(text),
         }
+        if condition != Condition::None {
+            condition = condition.next(token.kind, entry);
+        } else if let Some(entry) = entry
+            && entry.word == Word::Where
+            && !is_behind_dot
+            && classifier.is_at_main()
+        {
+            condition = Condition::Nothing;
+        }
         classifier.token(token, text, entry);
     }
-    let (kind, flags, statements) = classifier.finish();
-    Scan { digest: fingerprint.finish(), kind, flags, statements, placeholders, optimizer_hint, note }
+    is_certain &= !lexer.in_executable();
+    let end = classifier.finish();
+    Scan {
+        digest: fingerprint.finish(),
+        kind: end.kind,
+        flags: end.flags,
+        statements: end.statements,
+        placeholders,
+        optimizer_hint,
+        note,
+        main: end.main,
+        has_where: condition.next(TokenKind::End, None) == Condition::Something,
+        holds_statement: end.holds_statement,
+        is_certain: is_certain && !end.flags.intersects(Flags::DOUBTFUL),
+    }
+}
+
+/// What the WHERE of the statement itself names, as far as it has been read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    /// There is none.
+    None,
+    /// Nothing yet.
+    Nothing,
+    /// A word that is a name, unless it is called.
+    Word,
+    Something,
+}
+
+impl Condition {
+    fn next(self, token: TokenKind, entry: Option<&Entry>) -> Condition {
+        match (self, token) {
+            (Condition::Nothing, TokenKind::Word) if entry.is_some_and(Entry::is_reserved) => self,
+            (Condition::Nothing, TokenKind::Word) => Condition::Word,
+            (Condition::Nothing, TokenKind::QuotedName) => Condition::Something,
+            (Condition::Word, TokenKind::LeftParenthesis) => Condition::Nothing,
+            (Condition::Word, _) => Condition::Something,
+            _ => self,
+        }
+    }
+}
+
+/// Whether a comment is one that some servers execute, `/*! … */` and its like.
+fn is_executable(comment: &[u8]) -> bool {
+    [&b"/*!"[..], b"/*M!", b"/*T!"].iter().any(|open| comment.starts_with(open))
+}
+
+/// Whether all servers that are in use read the inside of an executable comment: one that asks for no version, or for one
+/// that MySQL 5.7, MariaDB and TiDB all are behind.
+fn is_read_by_all(open: &[u8], sql: &[u8], end: usize) -> bool {
+    /// From here on MariaDB passes over what is MySQL's.
+    const VERSIONS: u32 = 50_700;
+    let Some(digits) = open.strip_prefix(b"/*!") else { return open == b"/*M!" };
+    // Four digits, or seven, are read in more than one way.
+    if sql.get(end).is_some_and(u8::is_ascii_digit) {
+        return false;
+    }
+    match digits.len() {
+        0 => true,
+        5 => digits.iter().fold(0, |version, digit| version * 10 + u32::from(digit - b'0')) < VERSIONS,
+        _ => false,
+    }
 }
 
 /// The inside of a comment that is for Tidemill.

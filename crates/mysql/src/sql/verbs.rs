@@ -61,6 +61,7 @@ impl Classifier<'_> {
     fn settle(&mut self, verb: Word, main: Kind) {
         self.verb = verb;
         self.main = main;
+        self.main_depth = self.depth;
         self.stage = Stage::Body;
     }
 

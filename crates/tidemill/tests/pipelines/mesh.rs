@@ -292,3 +292,68 @@ async fn a_monitor_that_is_not_let_in_and_a_server_that_is_away_are_told_before_
     assert!(line.contains("refused") && err.contains("hint: is the server up"), "{err}");
     assert!(!err.contains(&writer), "{err}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_are_told_learnt_and_changed_while_the_node_runs() {
+    let pair = Pair::start().await;
+    let door = Port::reserve().unwrap();
+    let mut node = pair.node(&door);
+    let mesh = |rules: &str| format!("{}{rules}", pair.mesh(&door, "monitor-secret"));
+    let observe = "    rules:
+      - name: no-unbounded
+        match: {kinds: [update, delete], without_where: true}
+        action: observe
+    allow_list: {mode: learn, file: ./shop.allow.yaml}
+";
+    node.write("mesh.yaml", &mesh(observe));
+    node.start();
+    node.wait("both servers are known", known).await;
+    let mut conn = client(&door).await.unwrap();
+    conn.query_drop("DELETE FROM orders").await.unwrap();
+    conn.query_drop("INSERT INTO orders VALUES (1, 'o''clock')").await.unwrap();
+    let table = told(&node, &["mesh", "rules"]);
+    assert!(table.contains("no-unbounded") && table.contains("DELETE FROM `orders`"), "{table}");
+    let rules = json(&node, &["mesh", "rules"]);
+    assert_eq!(rules["groups"][0]["rules"]["rules"][0]["hits"], 1);
+    assert_eq!(
+        (&rules["noted"][0]["user"], &rules["noted"][0]["action"]),
+        (&"shop".into(), &"observe".into())
+    );
+    assert!(node.log().contains("a rule met a statement"), "{}", node.log());
+
+    let printed = told(&node, &["mesh", "learn"]);
+    assert!(printed.contains("INSERT INTO `orders` VALUES (...)") && !printed.contains("clock"), "{printed}");
+    assert!(told(&node, &["mesh", "learn", "--write"]).contains("shop.allow.yaml"));
+    let enforce = observe.replace("observe", "deny").replace("learn,", "enforce,");
+    node.write("mesh.yaml", &mesh(&enforce));
+    told(&node, &["check"]);
+    told(&node, &["mesh", "reload"]);
+    conn.query_drop("INSERT INTO orders VALUES (2, 'x')").await.unwrap();
+    for (sql, rule) in [("DELETE FROM orders", "no-unbounded"), ("SELECT 1 FROM orders", "allow_list")] {
+        let refused = conn.query_drop(sql).await.unwrap_err().to_string();
+        assert!(refused.contains("1148") && refused.contains(&format!("`{rule}`")), "{refused}");
+    }
+    let text = told(&node, &["mesh", "explain", "DELETE FROM orders", "--user", "shop"]);
+    assert!(text.contains("rules      deny by no-unbounded: it matches"), "{text}");
+
+    // A mistake changes nothing, and is told with its place.
+    for (bad, message) in [
+        (enforce.replace("without_where: true", "pattern: \"(\""), "unclosed group"),
+        (enforce.replace("update, delete", "select"), "rules[0] `no-unbounded`: match.without_where"),
+        (
+            enforce.replace("./shop.allow", "./other.allow"),
+            "allow_list.file: `./other.allow.yaml` is not there",
+        ),
+    ] {
+        node.write("mesh.yaml", &mesh(&bad));
+        let (code, _, err) = node.run(&["mesh", "reload"]);
+        assert!(code != 0 && err.contains("nothing has changed") && err.contains(message), "{err}");
+        assert!(err.contains("mesh.yaml:1"), "{err}");
+        conn.query_drop("DELETE FROM orders").await.unwrap_err();
+    }
+    let url = format!("http://{}/metrics", node.address());
+    let metrics = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let line = "tidemill_mesh_rule_hits_total{group=\"shop\",rule=\"no-unbounded\",action=\"deny\"} 5";
+    assert!(metrics.lines().any(|have| have == line), "{metrics}");
+    node.stop();
+}
