@@ -78,6 +78,12 @@ pub const MESH_RULE_HITS: &str = "tidemill_mesh_rule_hits_total";
 pub const MESH_BACKEND_UP: &str = "tidemill_mesh_backend_up";
 pub const MESH_BACKEND_WRITER: &str = "tidemill_mesh_backend_writer";
 pub const MESH_BACKEND_CONNECTIONS: &str = "tidemill_mesh_backend_connections";
+pub const MESH_POOL_OPEN: &str = "tidemill_mesh_pool_open_connections";
+pub const MESH_POOL_IDLE: &str = "tidemill_mesh_pool_idle_connections";
+pub const MESH_POOL_WAITING: &str = "tidemill_mesh_pool_waiting_sessions";
+pub const MESH_POOL_TIMEOUTS: &str = "tidemill_mesh_pool_timeouts_total";
+pub const MESH_PINS: &str = "tidemill_mesh_pins_total";
+pub const MESH_PINNED: &str = "tidemill_mesh_pinned_sessions";
 
 const fn counter(name: &'static str, label: &'static str, unit: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: MetricKind::Counter, label, unit, help }
@@ -93,8 +99,11 @@ const FLOW: &str = "flow, kind";
 /// What a server behind the mesh is known by.
 const BACKEND: &str = "group, backend";
 
+/// Why a session of the mesh keeps a shared connection.
+const PIN: &str = "group, reason";
+
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 46] = [
+pub const METRICS: [Metric; 52] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -267,6 +276,22 @@ pub const METRICS: [Metric; 46] = [
     gauge(MESH_BACKEND_UP, BACKEND, "0 or 1", "1 while the server answers"),
     gauge(MESH_BACKEND_WRITER, BACKEND, "0 or 1", "1 while the server takes writes"),
     gauge(MESH_BACKEND_CONNECTIONS, BACKEND, "connections", "Connections of sessions to the server"),
+    gauge(
+        MESH_POOL_OPEN,
+        BACKEND,
+        "connections",
+        "Shared connections to the server, with `pool`: at most `max`",
+    ),
+    gauge(MESH_POOL_IDLE, BACKEND, "connections", "Of these, connections that no session has now"),
+    gauge(MESH_POOL_WAITING, BACKEND, "sessions", "Sessions that wait for a shared connection"),
+    counter(
+        MESH_POOL_TIMEOUTS,
+        BACKEND,
+        "sessions",
+        "Sessions that waited for one in vain and got error 1040",
+    ),
+    counter(MESH_PINS, PIN, "times", "Times that a session kept a shared connection beyond its command"),
+    gauge(MESH_PINNED, PIN, "sessions", "Sessions that keep one now"),
 ];
 
 #[cfg(test)]

@@ -162,7 +162,8 @@ pub struct GroupConfig {
     /// Leave a server alone that sessions fail at, though it answers the monitor.
     #[serde(default)]
     pub eject: Option<EjectConfig>,
-    /// Connections that sessions share. Accepted so that one file serves every version: in this one each session has its own.
+    /// Connections that sessions share, with `vault` and `mapped`: a session has one only while it needs it, so that few serve
+    /// many. Without it each session has its own.
     #[serde(default)]
     pub pool: Option<PoolConfig>,
     /// Which statements pass, are noted or are refused: the first rule that matches decides; without a match a statement
@@ -319,14 +320,26 @@ pub enum Balance {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolConfig {
-    /// Connections to each server at most, from 1 to 10000. A session that finds none free waits for up to 10 s.
+    /// Connections to each server at most, from 1 to 10000. A session that finds none free waits for up to 10 s, first come
+    /// first served, and then gets error 1040.
     #[serde(default = "pool_max")]
     #[schemars(extend("default" = 64))]
     pub max: u32,
-    /// Connections that stay when nobody uses them.
+    /// Connections to each server that stay when nobody uses them. More are closed after 30 s.
     #[serde(default = "pool_idle")]
     #[schemars(extend("default" = 8))]
     pub idle: u32,
+    /// For tests: whoever comes back gets another connection, on which somebody else has set everything otherwise.
+    #[serde(skip)]
+    #[schemars(skip)]
+    #[doc(hidden)]
+    pub chaos: bool,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self { max: pool_max(), idle: pool_idle(), chaos: false }
+    }
 }
 
 /// When a server is left alone.
@@ -561,8 +574,11 @@ impl MeshConfig {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for (name, group) in &self.groups {
-            if group.pool.is_some() {
-                notes.push(format!("group `{name}`: `pool` has no effect: this version gives each session connections of its own"));
+            if group.pool.is_some() && group.auth == AuthMode::Relay {
+                notes.push(format!(
+                    "group `{name}`: `pool` has no effect with `auth: relay`: a session stays on the connection that checked its \
+                     password; `auth: vault` shares"
+                ));
             }
             if group.read_write_split && group.auth == AuthMode::Relay {
                 notes.push(format!(

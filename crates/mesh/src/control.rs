@@ -18,6 +18,9 @@ const SESSION_BYTES: usize = 4 * 1024;
 /// Orders that wait; each is carried out within a moment.
 const ORDERS_MAX: usize = 4;
 
+/// How often free connections are looked at.
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
+
 /// A plan's part for this thread.
 pub struct Change {
     pub groups: Vec<Arc<Group>>,
@@ -82,6 +85,8 @@ async fn run(
     let mut monitors = JoinSet::new();
     let mut ports: Vec<Port> = Vec::new();
     let mut accepting = JoinSet::new();
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // A task that accepts ends by this, not in the midst of handing a client on.
     let (mut pause, _) = watch::channel(false);
     let stopped = stop.clone();
@@ -98,6 +103,12 @@ async fn run(
         let order = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
             order = queue.recv() => order,
+            _ = sweep.tick() => {
+                for (_, pool) in shared.plan.load().groups.iter().flat_map(|group| group.pools()) {
+                    pool.sweep();
+                }
+                continue;
+            }
         };
         match order {
             None => break,

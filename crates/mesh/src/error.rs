@@ -31,6 +31,12 @@ pub enum SessionError {
     /// The server spoke something else than its protocol.
     #[error("the server at {address} sent what is no {what}")]
     Garbled { address: String, what: &'static str },
+    /// All connections of a pool were others' for too long.
+    #[error(
+        "no connection to {address} became free within {seconds} s: all {max} of `pool.max` are in use; raise it, or see in \
+         `tidemill mesh status` what keeps them"
+    )]
+    Busy { address: String, max: usize, seconds: u64 },
     #[error("the session waited {seconds} s for {what}")]
     Slow { what: &'static str, seconds: u64 },
 }
@@ -48,6 +54,7 @@ impl SessionError {
             }
             Self::Refused { number, state, reason } => told(*number, state, reason),
             Self::Server { error, .. } => told(error.number, &error.state, &error.message),
+            Self::Busy { .. } => told(1040, b"08004", &format!("tidemill: {self}")),
             // A number and a state that drivers take for a lost connection, so that pools throw theirs away.
             Self::Backend { .. } | Self::NoBackend { .. } | Self::Garbled { .. } | Self::Slow { .. } => {
                 told(1158, b"08S01", &format!("tidemill: {}", crate::monitor::causes(self)))
@@ -65,6 +72,7 @@ impl SessionError {
             Self::Server { .. } => "server",
             Self::Backend { .. } | Self::NoBackend { .. } => "unreachable",
             Self::Garbled { .. } => "garbled",
+            Self::Busy { .. } => "busy",
             Self::Slow { .. } => "slow",
         }
     }

@@ -1,8 +1,12 @@
 //! The servers of a group as they are known now, and which of them a session gets.
 
 use crate::admission::Admissions;
-use crate::config::{BackendConfig, Balance, EjectConfig, GroupConfig, GroupKind, Role, Topology};
+use crate::config::{
+    BackendConfig, BackendTls, Balance, EjectConfig, GroupConfig, GroupKind, Role, Topology, UserConfig,
+};
 use crate::lot;
+use crate::pins::Pins;
+use crate::pool::Pool;
 use crate::rules::Rules;
 use crate::tls::Connector;
 use arc_swap::ArcSwapOption;
@@ -239,6 +243,13 @@ impl Occupied {
         &self.backend
     }
 
+    /// It is a session's again.
+    pub fn count(&mut self) {
+        if !std::mem::replace(&mut self.counts, true) {
+            self.backend.connections.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// It is no session's.
     pub fn uncount(&mut self) {
         if std::mem::take(&mut self.counts) {
@@ -269,6 +280,12 @@ pub struct Group {
     /// Commands that may have written, of all sessions.
     pub writes: Arc<AtomicU64>,
     pub admissions: Arc<Admissions>,
+    /// Connections that sessions share, in the order of `backends`.
+    pools: Vec<Arc<Pool>>,
+    /// Changes when a connection that was made before would not be made like that any more.
+    pub generation: u64,
+    /// Why sessions keep their connections.
+    pub pins: Arc<Pins>,
     turn: AtomicUsize,
 }
 
@@ -308,6 +325,18 @@ impl Group {
                 Arc::new(Backend::new(backend, role))
             })
             .collect();
+        let generation =
+            before.map_or(0, |before| before.generation + u64::from(!logs_in_alike(&before.config, &config)));
+        let pools: Vec<_> = config
+            .backends
+            .iter()
+            .map(|backend| {
+                let pool =
+                    before.and_then(|before| before.pool_at(&backend.addr)).cloned().unwrap_or_default();
+                pool.set(config.pool.unwrap_or_default(), generation);
+                pool
+            })
+            .collect();
         Self {
             name,
             number,
@@ -317,9 +346,21 @@ impl Group {
             admissions: before.map(|group| group.admissions.clone()).unwrap_or_default(),
             rules: None,
             zone,
+            pools,
+            generation,
+            pins: before.map(|group| group.pins.clone()).unwrap_or_default(),
             writes: before.map(|group| group.writes.clone()).unwrap_or_default(),
             turn: AtomicUsize::new(0),
         }
+    }
+
+    /// The shared connections to the server at an address.
+    pub fn pool_at(&self, address: &str) -> Option<&Arc<Pool>> {
+        self.pools().find(|(backend, _)| backend.address == address).map(|(_, pool)| pool)
+    }
+
+    pub fn pools(&self) -> impl Iterator<Item = (&Arc<Backend>, &Arc<Pool>)> {
+        self.backends.iter().zip(&self.pools)
     }
 
     /// What clients are told before it is known who they are: what every server can do that answers.
@@ -415,6 +456,23 @@ impl Group {
         let other = (chosen + 1 + lot::below(candidates.len() - 1)) % candidates.len();
         if takes(other) { other } else { chosen }
     }
+}
+
+/// Whether connections that were made by the one can serve under the other. A certificate may have changed in its file.
+fn logs_in_alike(one: &GroupConfig, other: &GroupConfig) -> bool {
+    let same = |a: &UserConfig, b: &UserConfig| a.name == b.name && a.password == b.password;
+    one.auth == other.auth
+        && one.tls == other.tls
+        && one.tls != BackendTls::Verify
+        && one.init == other.init
+        && one.compression == other.compression
+        && one.proxy_protocol == other.proxy_protocol
+        && one.users.len() == other.users.len()
+        && one.users.iter().zip(&other.users).all(|(a, b)| same(a, b))
+        && match (&one.account, &other.account) {
+            (Some(a), Some(b)) => same(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        }
 }
 
 fn by_weight(candidates: &[&Arc<Backend>]) -> usize {

@@ -19,7 +19,10 @@ mod link;
 mod lot;
 mod monitor;
 mod network;
+mod pins;
 mod plan;
+mod pool;
+mod prepared;
 mod reach;
 mod rules;
 mod session;
@@ -40,6 +43,8 @@ pub use digests::DigestStatus;
 pub use error::MeshError;
 pub use handover::{HandoverError, Successor};
 pub use network::Network;
+pub use pins::PinStatus;
+pub use pool::PoolStatus;
 pub use reach::{Met, reach};
 pub use rules::{
     AllowFile, AllowListConfig, AllowListStatus, AllowMode, AllowedStatement, Day, LimitAction, LimitConfig,
@@ -153,6 +158,13 @@ impl Mesh {
             .filter(|gone| !stays(gone))
         {
             backend.set_draining(true);
+        }
+        for (_, pool) in self.shared.plan.load().groups.iter().flat_map(|group| group.pools()) {
+            let stays =
+                plan.groups.iter().flat_map(|group| group.pools()).any(|(_, kept)| Arc::ptr_eq(kept, pool));
+            if !stays {
+                pool.close();
+            }
         }
         let change = Change { groups: plan.groups.clone(), sockets, doors: plan.doors.clone() };
         self.shared.plan.store(Arc::new(plan));

@@ -4,6 +4,8 @@ use crate::config::ServerCompression;
 use crate::error::SessionError;
 use crate::frames::Compressed;
 use crate::group::{Backend, Group, Occupied};
+use crate::pool::{Key, Place, Pooled};
+use crate::prepared::Known;
 use crate::wire::{Wire, prepare_socket};
 use base::Secret;
 use mysql::protocol::{
@@ -34,14 +36,18 @@ pub struct Link {
     pub connection_id: u32,
     /// No other connection of this process has it.
     pub serial: u64,
-    /// The state of the session that was said on it.
-    pub state_version: u64,
-    /// The writes that this replica is known to have.
-    pub seen_writes: Option<u64>,
-    /// It was asked to have them and had not.
-    pub behind_until: Option<Instant>,
-    /// Prepared statements live on it.
-    pub has_statements: bool,
+    /// Whose settings it has: no two sessions have the same, and one that is reset has another. 0 is nobody.
+    pub owner: u64,
+    /// The owner's settings that were said on it, in this order; `None` where that is not known.
+    pub said: Option<Arc<Vec<Vec<u8>>>>,
+    /// The current database there.
+    pub database: Vec<u8>,
+    /// It was reset, and its character set is the server's and not the login's.
+    pub is_bare: bool,
+    /// What is prepared there.
+    pub known: Known,
+    /// Of one that sessions share.
+    pub pooled: Option<Pooled>,
     /// Its server goes, and the session cannot leave it before this.
     pub stays_until: Option<Instant>,
     occupied: Occupied,
@@ -54,12 +60,46 @@ impl Link {
             capabilities,
             connection_id,
             serial: SERIALS.fetch_add(1, Ordering::Relaxed),
-            state_version: 0,
-            seen_writes: None,
-            behind_until: None,
-            has_statements: false,
+            owner: 0,
+            said: Some(Arc::default()),
+            database: Vec::new(),
+            is_bare: false,
+            known: Known::default(),
+            pooled: None,
             stays_until: None,
             occupied: Occupied::new(backend),
+        }
+    }
+
+    /// Above those of all connections that are there now.
+    pub fn next_serial() -> u64 {
+        SERIALS.load(Ordering::Relaxed)
+    }
+
+    /// Whether a login with this key would have led to it.
+    pub fn is_of(&self, key: &Arc<Key>) -> bool {
+        self.pooled.as_ref().is_some_and(|pooled| Arc::ptr_eq(&pooled.key, key) || pooled.key == *key)
+    }
+
+    pub fn generation(&self) -> Option<u64> {
+        self.pooled.as_ref().map(|pooled| pooled.key.generation)
+    }
+
+    pub fn age(&self) -> Duration {
+        self.pooled.as_ref().map_or(Duration::ZERO, Pooled::age)
+    }
+
+    /// It is nobody's from here on; its place.
+    pub fn free(&mut self) -> Option<Place> {
+        self.occupied.uncount();
+        self.pooled.as_mut()?.place.take()
+    }
+
+    /// It is somebody's again.
+    pub fn occupy(&mut self, place: Option<Place>) {
+        self.occupied.count();
+        if let Some(pooled) = &mut self.pooled {
+            pooled.place = place;
         }
     }
 
@@ -109,10 +149,17 @@ impl Link {
 
     /// Sends a command of one packet.
     pub async fn send(&mut self, command: Command, argument: &[u8]) -> Result<(), SessionError> {
+        let packet = self.packet(command, argument);
+        self.wire.write_all(&packet).await.map_err(|e| self.lost(e))
+    }
+
+    fn packet(&self, command: Command, argument: &[u8]) -> Vec<u8> {
         let code = match command {
             Command::InitDatabase => 2,
             Command::ResetConnection => 0x1f,
             Command::Prepare => 0x16,
+            Command::CloseStatement => 0x19,
+            Command::Ping => 0x0e,
             _ => 3,
         };
         let mut payload = vec![code];
@@ -121,7 +168,7 @@ impl Link {
             payload.extend_from_slice(&[0, 1]);
         }
         payload.extend_from_slice(argument);
-        self.wire.write_all(&packet(0, &payload)).await.map_err(|e| self.lost(e))
+        packet(0, &payload)
     }
 
     /// Sends a command of one packet that has no rows, and waits until it is carried out.
@@ -168,11 +215,31 @@ impl Link {
         }))
     }
 
-    /// Prepares a statement; its number.
-    pub async fn prepare(&mut self, sql: &[u8]) -> Result<u32, SessionError> {
+    /// Prepares a statement; its number, and how many parameters it has.
+    pub async fn prepare(&mut self, sql: &[u8]) -> Result<(u32, u16), SessionError> {
         self.send(Command::Prepare, sql).await?;
         let (_, prepared) = self.answered(Command::Prepare).await?;
-        prepared.map(|(number, _)| number).ok_or_else(|| self.garbled("prepared statement"))
+        prepared.ok_or_else(|| self.garbled("prepared statement"))
+    }
+
+    /// Carries out several commands without waiting in between. Every answer is read, whatever the others are.
+    ///
+    /// # Errors
+    /// The first of the server's, and those of the connection.
+    pub async fn run(&mut self, commands: &[(Command, Vec<u8>)]) -> Result<(), (Command, SessionError)> {
+        let bytes: Vec<u8> =
+            commands.iter().flat_map(|(command, argument)| self.packet(*command, argument)).collect();
+        let first = commands.first().map_or(Command::Ping, |(command, _)| *command);
+        self.wire.write_all(&bytes).await.map_err(|e| (first, self.lost(e)))?;
+        let mut refused = None;
+        for (command, _) in commands.iter().filter(|(command, _)| !command.is_silent()) {
+            match self.settled(*command).await {
+                Ok(_) => {}
+                Err(error @ SessionError::Server { .. }) => refused = refused.or(Some((*command, error))),
+                Err(error) => return Err((*command, error)),
+            }
+        }
+        refused.map_or(Ok(()), Err)
     }
 
     async fn answered(
@@ -405,7 +472,9 @@ async fn log_in(group: &Group, backend: &Arc<Backend>, account: &Account) -> Res
                     if let Some(agreed) = compressed {
                         wire.compress(agreed, usize::MAX).map_err(lost)?;
                     }
-                    return Ok(Link::new(wire, capabilities, greeting.connection_id, backend.clone()));
+                    let mut link = Link::new(wire, capabilities, greeting.connection_id, backend.clone());
+                    link.database.clone_from(&account.database);
+                    return Ok(link);
                 }
                 Some(0xff) => {
                     let error = ServerError::read(&payload).map_err(|_| garbled(backend, "error"))?;

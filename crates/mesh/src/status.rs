@@ -4,9 +4,12 @@ use crate::buffers;
 use crate::config::{GroupKind, LoginMatchConfig, Role};
 use crate::frames;
 use crate::group::{Backend, Group};
+use crate::pins::PinStatus;
+use crate::pool::PoolStatus;
 use crate::rules::RulesStatus;
 use crate::shared::{Door, Shared};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 /// The mesh now. Keys may be added, never changed.
@@ -47,6 +50,8 @@ pub struct GroupStatus {
     /// Which clients it takes, where it says so.
     #[serde(rename = "match")]
     pub matches: Option<LoginMatchConfig>,
+    /// Why sessions keep shared connections, with `pool`.
+    pub pins: BTreeMap<&'static str, PinStatus>,
     pub backends: Vec<BackendStatus>,
     /// Rules, limits and the list of allowed statements, where there are any.
     pub rules: Option<RulesStatus>,
@@ -61,6 +66,8 @@ pub struct BackendStatus {
     pub version: Option<String>,
     /// Connections of sessions to it.
     pub connections: usize,
+    /// Its shared connections, with `pool`.
+    pub pool: Option<PoolStatus>,
     pub lag_ms: Option<u64>,
     /// Why it is down, or what its last probe met.
     pub error: Option<String>,
@@ -103,12 +110,16 @@ fn of_group(group: &Group) -> GroupStatus {
         sessions_max: group.config.sessions_max,
         limited: group.admissions.refused(),
         matches: group.config.matches.clone(),
-        backends: group.backends.iter().map(|backend| of_backend(backend)).collect(),
         rules: group.rules.as_ref().map(|rules| rules.status()),
+        pins: group.pins.status(),
+        backends: group
+            .pools()
+            .map(|(backend, pool)| of_backend(backend, group.config.pool.map(|_| pool.status())))
+            .collect(),
     }
 }
 
-fn of_backend(backend: &Backend) -> BackendStatus {
+fn of_backend(backend: &Backend, pool: Option<PoolStatus>) -> BackendStatus {
     let state = match (backend.is_up(), backend.is_draining()) {
         (false, _) => "down",
         (true, true) => "draining",
@@ -121,6 +132,7 @@ fn of_backend(backend: &Backend) -> BackendStatus {
         role: backend.role(),
         version: backend.profile().map(|profile| String::from_utf8_lossy(&profile.version).into_owned()),
         connections: backend.connections(),
+        pool,
         lag_ms: backend.lag_ms(),
         error: backend.trouble(),
     }

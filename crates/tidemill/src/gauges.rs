@@ -61,12 +61,23 @@ fn look_at_mesh(status: &mesh::MeshStatus) {
                 [("group", group.name.clone()), ("rule", rule.to_owned()), ("action", action.to_owned())];
             metrics::counter!(base::metrics::MESH_RULE_HITS, &labels).absolute(hits);
         }
+        for (reason, pin) in &group.pins {
+            let labels = [("group", group.name.clone()), ("reason", (*reason).to_owned())];
+            metrics::counter!(base::metrics::MESH_PINS, &labels).absolute(pin.total);
+            metrics::gauge!(base::metrics::MESH_PINNED, &labels).set(pin.now as f64);
+        }
         for backend in &group.backends {
             let labels = [("group", group.name.clone()), ("backend", backend.address.clone())];
             metrics::gauge!(base::metrics::MESH_BACKEND_UP, &labels).set(flag(backend.state != "down"));
             metrics::gauge!(base::metrics::MESH_BACKEND_WRITER, &labels)
                 .set(flag(backend.role == mesh::Role::Writer));
             metrics::gauge!(base::metrics::MESH_BACKEND_CONNECTIONS, &labels).set(backend.connections as f64);
+            if let Some(pool) = &backend.pool {
+                metrics::gauge!(base::metrics::MESH_POOL_OPEN, &labels).set(pool.open as f64);
+                metrics::gauge!(base::metrics::MESH_POOL_IDLE, &labels).set(pool.idle as f64);
+                metrics::gauge!(base::metrics::MESH_POOL_WAITING, &labels).set(pool.waiting as f64);
+                metrics::counter!(base::metrics::MESH_POOL_TIMEOUTS, &labels).absolute(pool.timeouts);
+            }
         }
     }
 }

@@ -268,6 +268,16 @@ fn print_status(status: &Value) {
     print_table(&group_rows(status));
     println!();
     print_table(&backend_rows(status));
+    let shared = pool_rows(status);
+    if shared.len() > 1 {
+        println!();
+        print_table(&shared);
+    }
+    let pins = pin_rows(status);
+    if pins.len() > 1 {
+        println!();
+        print_table(&pins);
+    }
     let count = |key: &str| status[key].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
     println!(
         "\n{} now; {} came, {} turned away; {} moved to another server, {} told that theirs was lost",
@@ -492,6 +502,33 @@ async fn learn(
     let count = many(statements.len(), "statement");
     println!("{}", if json { done.to_string() } else { format!("{count} in {}", list.file.display()) });
     Ok(())
+}
+
+/// The connections that sessions share.
+fn pool_rows(status: &Value) -> Vec<Vec<String>> {
+    let heads = ["GROUP", "SERVER", "SHARED", "IDLE", "IN USE", "WAITING", "TIMEOUTS"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for group in status["groups"].as_array().into_iter().flatten() {
+        for backend in group["backends"].as_array().into_iter().flatten() {
+            let pool = &backend["pool"];
+            if pool.is_object() {
+                let counts = ["open", "idle", "in_use", "waiting", "timeouts"].map(|key| text(&pool[key]));
+                rows.push([vec![text(&group["name"]), text(&backend["address"])], counts.to_vec()].concat());
+            }
+        }
+    }
+    rows
+}
+
+/// Why sessions keep a shared connection.
+fn pin_rows(status: &Value) -> Vec<Vec<String>> {
+    let mut rows = vec![["GROUP", "KEPT FOR", "NOW", "TIMES"].map(str::to_owned).to_vec()];
+    for group in status["groups"].as_array().into_iter().flatten() {
+        for (reason, pin) in group["pins"].as_object().into_iter().flatten() {
+            rows.push(vec![text(&group["name"]), reason.clone(), text(&pin["now"]), text(&pin["total"])]);
+        }
+    }
+    rows
 }
 
 fn backend_rows(status: &Value) -> Vec<Vec<String>> {

@@ -2,7 +2,7 @@
 
 use crate::config::Role;
 use crate::frames::Compressed;
-use crate::session::{State, Statements};
+use crate::session::{Last, State, StatementParts};
 use mysql::protocol::Capabilities;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -25,7 +25,11 @@ pub struct Parts {
     pub role: Role,
     pub status: u16,
     pub state: State,
-    pub statements: Statements,
+    /// The number that was given out last, and the statements.
+    pub statements: (u32, Vec<StatementParts>),
+    pub last: Last,
+    pub insert_id: u64,
+    pub asks: bool,
     /// The texts of prepared statements by their number, for rules.
     #[serde(default)]
     pub prepared: Vec<(u32, Vec<u8>)>,
@@ -45,8 +49,15 @@ pub struct LinkParts {
     pub connection_id: u32,
     /// As the old process numbered it; `statements` speak of it.
     pub serial: u64,
-    pub state_version: u64,
-    pub has_statements: bool,
+    /// It has the session's settings.
+    pub owned: bool,
+    pub said: Option<Vec<Vec<u8>>>,
+    pub database: Vec<u8>,
+    pub is_bare: bool,
+    /// What of the session is prepared there: the text, which of several, the number, the types.
+    pub known: Vec<(Vec<u8>, u16, u32, Vec<u8>)>,
+    /// Of one that sessions shared: its last insert, and whether something unseen may be there.
+    pub shared: Option<(u64, bool)>,
     pub compressed: Option<Compressed>,
 }
 

@@ -33,7 +33,10 @@ impl Session {
         self.status = status;
         self.state = State::default();
         self.pinned = None;
+        self.last = super::Last::default();
+        self.insert_id = 0;
         self.forget_statements();
+        self.seat.set_user(&change.user);
         self.identity.user = change.user;
         self.identity.database = change.database;
         self.identity.attributes = change.attributes;
@@ -62,7 +65,8 @@ impl Session {
                 // The proof goes by a salt that is not kept: it is asked for again.
                 let password = check.run(&change.user, Vec::new(), Vec::new(), Vec::new()).await?;
                 self.identity.password = Some(password);
-                self.links = [None, None];
+                self.drop_links();
+                self.key = None;
                 (ok_packet(0, Status::AUTOCOMMIT).split_off(HEADER_BYTES), Status::AUTOCOMMIT)
             }
         };

@@ -39,7 +39,7 @@ impl Session {
         if let Some(packet) = answer.next_sequence().and_then(|sequence| self.judge.last_words(sequence)) {
             self.client.write_all(&packet).await.map_err(SessionError::Client)?;
         }
-        let answered = Answered { error: true, rows: answer.rows(), bytes: passed, prepared: None };
+        let answered = Answered::error(answer.rows(), passed);
         self.kill_query().await;
         let deadline = tokio::time::Instant::now() + ENDING_MAX;
         answer.stop_at(u64::MAX);
@@ -76,7 +76,7 @@ impl Session {
         if self.role == Role::Replica {
             return Ok(());
         }
-        if self.status.has(Status::IN_TRANSACTION) || self.pinned.is_some() || link.has_statements {
+        if self.status.has(Status::IN_TRANSACTION) || self.pinned.is_some() {
             self.trouble = Some(link.lost(io::Error::other(
                 "a limit ended its answer, and with it the transaction or what else was open there",
             )));

@@ -4,7 +4,7 @@
 //! `COM_INIT_DB` as `USE`. What was prepared is judged when it is prepared and whenever it is executed. The newest rules hold
 //! at once, within a transaction too.
 
-use super::{Head, Session};
+use super::{Head, Need, Session};
 use crate::buffers;
 use crate::config::Role;
 use crate::error::SessionError;
@@ -250,7 +250,7 @@ impl Session {
         let Some(rules) = self.judge.rules.clone() else {
             // Nobody looks at what it sets meanwhile.
             self.judge.modes_of = None;
-            if head.command == Command::Prepare && (self.shared.digests.is_some() || self.can_split()) {
+            if head.command == Command::Prepare && (self.shared.digests.is_some() || self.is_several()) {
                 self.remember(head);
             }
             return self.one(head).await;
@@ -423,12 +423,6 @@ impl Session {
         format!("`{}`", String::from_utf8_lossy(name).replace('`', "``"))
     }
 
-    /// The number of the statement that a command is about.
-    fn number(&self, head: Head) -> Option<u32> {
-        let bytes = self.client.held().get(HEADER_BYTES + 1..HEADER_BYTES + 5)?;
-        (head.payload >= 5).then(|| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-    }
-
     /// Remembers what is prepared before any rule asks for it.
     fn remember(&mut self, head: Head) {
         let Some(sql) = self.text(head) else { return };
@@ -457,7 +451,7 @@ impl Session {
 
     /// Where the session's modes live: on its connection, or, where all that it has set can be said again, on any.
     fn modes_place(&self) -> Option<u64> {
-        if self.can_split() && self.pinned.is_none() {
+        if self.is_several() && self.pinned.is_none() {
             return Some(ANYWHERE);
         }
         self.links[Role::Writer as usize].as_ref().map(|link| link.serial)
@@ -478,7 +472,7 @@ impl Session {
     }
 
     async fn ask_modes(&mut self) -> Result<(), SessionError> {
-        self.connect().await?;
+        self.connect(Need::default()).await?;
         let Some(link) = &mut self.links[Role::Writer as usize] else { return Ok(()) };
         let answer = match link.ask("select @@sql_mode as m, @@character_set_client as c").await {
             Err(error @ SessionError::Backend { .. }) => {

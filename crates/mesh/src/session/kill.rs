@@ -4,36 +4,148 @@
 //! is changed to that of its connection at the server that the killer is connected to.
 
 use super::{Head, Session};
-use crate::config::Role;
+use crate::config::{AuthMode, Role};
 use crate::link::Link;
-use mysql::protocol::{Command, HEADER_BYTES, packet};
+use mysql::protocol::{Command, HEADER_BYTES, error_packet, ok_packet, packet};
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
 
 /// A connection: its server's address, and the server's number of it.
 type Numbered = (String, u32);
 
-/// The connections of each session, by role.
+/// Where a session can be found by those who want to kill it.
 #[derive(Debug, Default)]
-pub struct Connections(Mutex<HashMap<u32, [Option<Numbered>; 2]>>);
+pub struct Seat {
+    /// The client's name.
+    user: Mutex<Vec<u8>>,
+    at: Mutex<At>,
+    /// It gives its connections back, and may have none.
+    pub shares: AtomicBool,
+    killed: AtomicBool,
+    woken: Notify,
+    quiet: Notify,
+}
+
+#[derive(Debug, Default)]
+struct At {
+    /// Its connections, by role.
+    links: [Option<Numbered>; 2],
+    /// Kills of one of them that are on their way: until they are carried out it must be nobody else's.
+    kills: usize,
+}
+
+/// How long a connection waits for kills of it that are on their way, before it is closed.
+const KILLS_MAX: Duration = Duration::from_secs(5);
+
+impl Seat {
+    fn at(&self) -> MutexGuard<'_, At> {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session has a connection no more. Whether somebody else may have it.
+    pub fn leave(&self, role: Role) -> bool {
+        let mut at = self.at();
+        at.links[role as usize] = None;
+        at.kills == 0
+    }
+
+    /// Waits until no kill is on its way.
+    pub async fn quiet(&self) {
+        let waiting = async {
+            loop {
+                let mut quiet = pin!(self.quiet.notified());
+                quiet.as_mut().enable();
+                if self.at().kills == 0 {
+                    return;
+                }
+                quiet.await;
+            }
+        };
+        let _ = tokio::time::timeout(KILLS_MAX, waiting).await;
+    }
+
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
+    }
+
+    /// Waits until somebody has killed the session.
+    pub async fn end(&self) {
+        while !self.is_killed() {
+            self.woken.notified().await;
+        }
+    }
+
+    fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
+        self.woken.notify_one();
+    }
+
+    pub fn set_user(&self, user: &[u8]) {
+        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = user.to_vec();
+    }
+
+    fn is_of(&self, user: &[u8]) -> bool {
+        *self.user.lock().unwrap_or_else(PoisonError::into_inner) == user
+    }
+}
+
+/// A kill on its way.
+#[derive(Debug)]
+pub struct Killing {
+    seat: Arc<Seat>,
+    /// The session is to end, not only its statement.
+    ends: bool,
+}
+
+impl Killing {
+    /// The server has done it.
+    pub fn done(self) {
+        if self.ends && self.seat.shares.load(Ordering::Relaxed) {
+            self.seat.kill();
+        }
+    }
+}
+
+impl Drop for Killing {
+    fn drop(&mut self) {
+        self.seat.at().kills -= 1;
+        self.seat.quiet.notify_waiters();
+    }
+}
+
+/// The sessions by their numbers.
+#[derive(Debug, Default)]
+pub struct Connections(Mutex<HashMap<u32, Arc<Seat>>>);
 
 impl Connections {
-    fn note(&self, session: u32, role: Role, link: &Link) {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.entry(session).or_default()[role as usize] =
-            Some((link.backend().address.clone(), link.connection_id));
+    pub fn enter(&self, session: u32) -> Arc<Seat> {
+        let seat = Arc::new(Seat::default());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(session, seat.clone());
+        seat
     }
 
     fn forget(&self, session: u32) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
     }
 
-    /// The number of a session's connection at `address`; the writer's, of two.
-    fn at(&self, session: u32, address: &str) -> Option<u32> {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut links = map.get(&session)?.iter().flatten();
-        links.find(|(known, _)| known == address).map(|(_, number)| *number)
+    fn seat(&self, session: u32) -> Option<Arc<Seat>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&session).cloned()
+    }
+
+    /// The number of a session's connection at `address`; the writer's, of two. The session keeps it until the kill is over.
+    fn at(&self, session: u32, address: &str, ends: bool) -> Option<(u32, Killing)> {
+        let seat = self.seat(session)?;
+        let mut at = seat.at();
+        let (_, number) = at.links.iter().flatten().find(|(known, _)| known == address)?;
+        let number = *number;
+        at.kills += 1;
+        drop(at);
+        Some((number, Killing { seat, ends }))
     }
 }
 
@@ -47,7 +159,8 @@ impl Session {
     /// The connection of a role is another one.
     pub(super) fn note_connection(&self, role: Role) {
         if let Some(link) = &self.links[role as usize] {
-            self.shared.connections.note(self.identity.id, role, link);
+            let numbered = (link.backend().address.clone(), link.connection_id);
+            self.seat.at().links[role as usize] = Some(numbered);
         }
     }
 
@@ -55,29 +168,63 @@ impl Session {
         self.shared.connections.forget(self.identity.id);
     }
 
+    /// Whom a `KILL` is for, and whether it ends more than a statement.
+    fn victim(&self, head: Head) -> Option<(u32, bool)> {
+        if head.command == Command::ProcessKill {
+            let bytes = self.client.held().get(HEADER_BYTES + 1..HEADER_BYTES + 5)?;
+            return Some((u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]), true));
+        }
+        let (before, session) = self.text(head).and_then(killed)?;
+        let words = before.split(|byte| !byte.is_ascii_alphanumeric());
+        Some((session, !words.into_iter().any(|word| word.eq_ignore_ascii_case(b"query"))))
+    }
+
+    /// The answer to a `KILL` of a session that shares connections and has none now, or that this client may not kill;
+    /// `None` where the server has to answer.
+    pub(super) fn kill_idle(&self, head: Head) -> Option<Vec<u8>> {
+        let (session, ends) = self.victim(head)?;
+        let seat = self.shared.connections.seat(session)?;
+        if !seat.shares.load(Ordering::Relaxed) {
+            return None;
+        }
+        let idle = seat.at().links.iter().flatten().next().is_none();
+        let own = seat.is_of(&self.identity.user);
+        // Servers see one account for all with `mapped`, and would let everybody.
+        if !own && (idle || self.group.config.auth == AuthMode::Mapped) {
+            let text = format!("You are not owner of thread {session}");
+            return Some(error_packet(1, 1095, b"HY000", &text));
+        }
+        if !idle {
+            return None;
+        }
+        if ends {
+            seat.kill();
+        }
+        Some(ok_packet(1, self.status))
+    }
+
     /// Sends a `KILL` of a session on as one of its connection; `false` where it is none, or of nobody that is known.
     pub(super) async fn kill(&mut self, head: Head) -> io::Result<bool> {
         let Some(link) = &self.links[self.role as usize] else { return Ok(false) };
-        let address = link.backend().address.clone();
-        let changed = match head.command {
-            Command::ProcessKill => {
-                self.client.held().get(HEADER_BYTES + 1..HEADER_BYTES + 5).and_then(|bytes| {
-                    let session = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-                    let number = self.shared.connections.at(session, &address)?;
-                    Some([&[0x0c][..], &number.to_le_bytes()].concat())
-                })
-            }
-            _ => self.text(head).and_then(killed).and_then(|(before, session)| {
-                let number = self.shared.connections.at(session, &address)?;
-                let start =
-                    self.client.held()[HEADER_BYTES..].len().min(head.payload) - self.text(head)?.len();
-                let front = &self.client.held()[HEADER_BYTES..HEADER_BYTES + start];
-                Some([front, before, number.to_string().as_bytes()].concat())
-            }),
-        };
-        let (Some(payload), Some(link)) = (changed, &mut self.links[self.role as usize]) else {
+        let Some((session, ends)) = self.victim(head) else { return Ok(false) };
+        let Some((number, killing)) = self.shared.connections.at(session, &link.backend().address, ends)
+        else {
             return Ok(false);
         };
+        let payload = match head.command {
+            Command::ProcessKill => [&[0x0c][..], &number.to_le_bytes()].concat(),
+            _ => {
+                let Some((sql, (before, _))) = self.text(head).and_then(|sql| Some((sql, killed(sql)?)))
+                else {
+                    return Ok(false);
+                };
+                let start = self.client.held()[HEADER_BYTES..].len().min(head.payload) - sql.len();
+                let front = &self.client.held()[HEADER_BYTES..HEADER_BYTES + start];
+                [front, before, number.to_string().as_bytes()].concat()
+            }
+        };
+        self.killing = Some(killing);
+        let Some(link) = &mut self.links[self.role as usize] else { return Ok(false) };
         link.wire.write_all(&packet(0, &payload)).await?;
         self.waiting = HEADER_BYTES + head.payload;
         Ok(true)

@@ -1,11 +1,14 @@
 //! The connections of a session: made when they are needed, and set up like it.
 
+use super::borrow::Need;
 use super::{Head, Session, unsupported};
 use crate::config::{AuthMode, Consistency, GroupKind, Role};
 use crate::error::SessionError;
+use crate::group::Backend;
 use crate::link::{self, Account, Link};
-use mysql::protocol::{Capabilities, Command, HEADER_BYTES, PAYLOAD_MAX, Status};
+use mysql::protocol::{Capabilities, HEADER_BYTES, PAYLOAD_MAX, Status};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -19,35 +22,56 @@ pub(super) const WRITER_LOOK: Duration = Duration::from_millis(50);
 /// A replica that was not there in time is not waited for again so soon.
 const BEHIND_PAUSE: Duration = Duration::from_secs(1);
 
+/// A connection that was free may have died unseen; after so many in a row it is the server that does not answer.
+const DEAD_MAX: usize = 4;
+
+/// The writes that a replica is known to have.
+#[derive(Debug)]
+pub(super) struct Seen {
+    backend: Arc<Backend>,
+    writes: u64,
+    /// Connections from here on may be to the server after a restart, which may have lost some.
+    serial: u64,
+}
+
+impl Seen {
+    fn has(&self, writes: u64, link: &Link) -> bool {
+        self.writes == writes && Arc::ptr_eq(&self.backend, link.backend()) && link.serial < self.serial
+    }
+}
+
 impl Session {
     /// A connection for the present role, set up like the session. A read whose replica cannot be had, or is not there
     /// yet, goes to the writer.
-    pub(super) async fn connect(&mut self) -> Result<(), SessionError> {
+    pub(super) async fn connect(&mut self, need: Need) -> Result<(), SessionError> {
         if self.role == Role::Replica {
-            match self.replica().await {
+            match self.replica(need).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
+                Err(error @ (SessionError::Client(_) | SessionError::Busy { .. })) => return Err(error),
                 Err(error) => {
                     tracing::debug!(
                         error = crate::monitor::causes(&error),
                         "a read goes to the writer instead"
                     );
                     self.links[Role::Replica as usize] = None;
+                    self.seat.leave(Role::Replica);
                 }
             }
             self.role = Role::Writer;
         }
-        self.writer().await
+        self.writer(need).await
     }
 
-    async fn writer(&mut self) -> Result<(), SessionError> {
+    async fn writer(&mut self, need: Need) -> Result<(), SessionError> {
         if let Some(link) = &self.links[Role::Writer as usize] {
-            let idle =
-                !self.status.has(Status::IN_TRANSACTION) && self.pinned.is_none() && !link.has_statements;
+            let idle = !self.status.has(Status::IN_TRANSACTION)
+                && self.pinned.is_none()
+                && !self.statements.are_tied();
             let backend = link.backend();
             let stays = backend.role() == Role::Writer && !(backend.is_draining() && idle);
             if stays || self.status.has(Status::IN_TRANSACTION) {
-                return self.set_up(Role::Writer).await;
+                return self.set_up(Role::Writer, need, true).await;
             }
             // It is a replica now, or to be left alone: what comes belongs to another.
             if self.identity.password.is_none() {
@@ -59,11 +83,13 @@ impl Session {
                 return Err(SessionError::Backend { address, source });
             }
             if !idle && backend.role() == Role::Writer {
-                return self.set_up(Role::Writer).await;
+                return self.set_up(Role::Writer, need, true).await;
             }
-            let lost = self.pinned.take().is_some() || link.has_statements;
+            let lost = self.pinned.take().is_some() || self.statements.are_tied();
             let address = backend.address.clone();
             self.links[Role::Writer as usize] = None;
+            self.seat.leave(Role::Writer);
+            self.statements.lose();
             if lost {
                 let source = io::Error::other(
                     "it takes no writes any more, and what the session had set up there is gone",
@@ -72,16 +98,50 @@ impl Session {
             }
             self.shared.counters.moved.fetch_add(1, Ordering::Relaxed);
         }
+        if self.is_shared() {
+            return self.borrow_set_up(Role::Writer, need).await;
+        }
         let link = self.next_writer().await?;
         self.adopt(Role::Writer, link);
-        self.set_up(Role::Writer).await
+        self.set_up(Role::Writer, need, false).await
+    }
+
+    /// A shared connection that is set up. One that turns out to be dead before the command was sent makes way for another.
+    async fn borrow_set_up(&mut self, role: Role, need: Need) -> Result<(), SessionError> {
+        let mut dead = 0;
+        loop {
+            let link =
+                if role == Role::Writer { self.next_writer().await? } else { self.borrow(role).await? };
+            self.adopt(role, link);
+            match self.set_up(role, need, false).await {
+                Ok(()) => return Ok(()),
+                // It is told in the command's place; whoever has the connection next sets it up anew.
+                Err(error @ SessionError::Server { .. }) => {
+                    self.release(role).await;
+                    return Err(error);
+                }
+                Err(error) => {
+                    self.links[role as usize] = None;
+                    self.seat.leave(role);
+                    dead += 1;
+                    if dead == DEAD_MAX {
+                        return Err(error);
+                    }
+                }
+            }
+        }
     }
 
     /// A login at a writer; while a replica is being promoted there is none for a moment, and the command waits.
-    async fn next_writer(&self) -> Result<Link, SessionError> {
+    async fn next_writer(&mut self) -> Result<Link, SessionError> {
         let deadline = tokio::time::Instant::now() + WRITER_MAX;
         loop {
-            match self.log_in(Role::Writer).await {
+            let got = if self.is_shared() {
+                self.borrow(Role::Writer).await
+            } else {
+                self.log_in(Role::Writer).await
+            };
+            match got {
                 Err(SessionError::NoBackend { .. } | SessionError::Backend { .. })
                     if tokio::time::Instant::now() < deadline =>
                 {
@@ -93,19 +153,26 @@ impl Session {
     }
 
     /// Whether there is a replica that has all that this session must see.
-    async fn replica(&mut self) -> Result<bool, SessionError> {
+    async fn replica(&mut self, need: Need) -> Result<bool, SessionError> {
         let keep =
             self.links[Role::Replica as usize].as_ref().is_some_and(|link| self.group.reads(link.backend()));
-        if !keep {
-            self.links[Role::Replica as usize] = None;
-            if !self.group.has_replica() {
-                return Ok(false);
-            }
+        if keep {
+            self.set_up(Role::Replica, need, true).await?;
+            return self.caught_up(need).await;
+        }
+        self.links[Role::Replica as usize] = None;
+        self.seat.leave(Role::Replica);
+        if !self.group.has_replica() {
+            return Ok(false);
+        }
+        if self.is_shared() {
+            self.borrow_set_up(Role::Replica, need).await?;
+        } else {
             let link = self.log_in(Role::Replica).await?;
             self.adopt(Role::Replica, link);
+            self.set_up(Role::Replica, need, false).await?;
         }
-        self.set_up(Role::Replica).await?;
-        self.caught_up().await
+        self.caught_up(need).await
     }
 
     async fn log_in(&self, role: Role) -> Result<Link, SessionError> {
@@ -159,27 +226,6 @@ impl Session {
         })
     }
 
-    /// Says on a connection what the session has set since that connection was set up.
-    async fn set_up(&mut self, role: Role) -> Result<(), SessionError> {
-        let version = self.state.version();
-        let Some(link) = &mut self.links[role as usize] else {
-            return Err(unsupported("a connection of nobody"));
-        };
-        if link.state_version == version {
-            return Ok(());
-        }
-        if !self.identity.database.is_empty() {
-            link.send(Command::InitDatabase, &self.identity.database).await?;
-            link.settled(Command::InitDatabase).await?;
-        }
-        for sql in self.state.kept() {
-            link.send(Command::Query, sql).await?;
-            link.settled(Command::Query).await?;
-        }
-        link.state_version = version;
-        Ok(())
-    }
-
     /// A connection that was reset is to be as it began, before the next command; where it cannot be, that one is told.
     pub(super) async fn initialise_again(&mut self) {
         let Some(link) = &mut self.links[self.role as usize] else { return };
@@ -190,7 +236,7 @@ impl Session {
     }
 
     /// Whether the replica has what the session, or the whole service, has written; waits for it a little.
-    async fn caught_up(&mut self) -> Result<bool, SessionError> {
+    async fn caught_up(&mut self, need: Need) -> Result<bool, SessionError> {
         let writes = match self.group.config.consistency {
             Consistency::Off => return Ok(true),
             _ if self.group.config.kind == GroupKind::Tidb => return Ok(true),
@@ -198,14 +244,14 @@ impl Session {
             Consistency::Service => self.group.writes.load(Ordering::Relaxed),
         };
         let Some(link) = &self.links[Role::Replica as usize] else { return Ok(false) };
-        if link.seen_writes == Some(writes) || link.seen_writes.is_none() && writes == 0 {
+        if writes == 0 || self.seen.as_ref().is_some_and(|seen| seen.has(writes, link)) {
             return Ok(true);
         }
-        if link.behind_until.is_some_and(|until| Instant::now() < until) {
+        if self.behind_until.is_some_and(|until| Instant::now() < until) {
             return Ok(false);
         }
         // What the writer has now is at least what was written before this read came.
-        self.writer().await?;
+        self.writer(need).await?;
         let Some(writer) = &mut self.links[Role::Writer as usize] else { return Ok(false) };
         let mariadb = writer.capabilities.mariadb();
         let position = writer
@@ -222,9 +268,9 @@ impl Session {
         let answer = link.ask(&format!("select {wait}('{position}', {CAUGHT_UP_MAX_SECONDS})")).await?;
         let there = answer.only() == Some("0");
         if there {
-            link.seen_writes = Some(writes);
+            self.seen = Some(Seen { backend: link.backend().clone(), writes, serial: Link::next_serial() });
         } else {
-            link.behind_until = Some(Instant::now() + BEHIND_PAUSE);
+            self.behind_until = Some(Instant::now() + BEHIND_PAUSE);
         }
         Ok(there)
     }

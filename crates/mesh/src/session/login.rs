@@ -129,6 +129,10 @@ impl Door {
         let vault = groups.iter().any(|group| group.config.auth != AuthMode::Relay);
         let mut offered = profile.capabilities & OFFERED;
         offered = offered.without(COMPRESSION) | self.listener.compression;
+        if vault {
+            // They stand before statements and in executions, which are sent on to several servers.
+            offered = offered.without(Capabilities::QUERY_ATTRIBUTES);
+        }
         if self.listener.acceptor.is_some() {
             offered = offered | Capabilities::TLS;
         }

@@ -9,6 +9,7 @@ use super::Session;
 use crate::config::{GroupKind, Role};
 use crate::error::SessionError;
 use crate::link::{self, Account, Link};
+use crate::pool::Pooled;
 use base::Secret;
 use mysql::protocol::{Capabilities, Command, Status};
 use std::sync::atomic::Ordering;
@@ -24,14 +25,13 @@ const COLLATION: u8 = 46;
 impl Session {
     /// Whether a server that goes can be left, as far as the session is concerned.
     pub(super) fn may_migrate(&self) -> bool {
-        self.group.config.kind == GroupKind::Tidb && !self.status.has(Status::IN_TRANSACTION)
+        let anew = self.is_several() && self.pinned.is_none() && !self.statements.are_tied();
+        self.group.config.kind == GroupKind::Tidb && !self.status.has(Status::IN_TRANSACTION) && !anew
     }
 
     /// Whether its server goes, and only that server has what is needed to go on elsewhere.
     pub(super) fn should_migrate(&self) -> bool {
-        let Some(link) = &self.links[Role::Writer as usize] else { return false };
-        let anew = self.identity.password.is_some() && self.pinned.is_none() && !link.has_statements;
-        self.may_migrate() && link.leaves() && !anew
+        self.links[Role::Writer as usize].as_ref().is_some_and(Link::leaves) && self.may_migrate()
     }
 
     /// Moves the session, or leaves it where it is for now.
@@ -84,12 +84,17 @@ impl Session {
         new.told(Command::Query, b"SET sql_mode = ''").await?;
         new.told(Command::Query, &set_states(state)).await?;
         let Some(link) = &mut self.links[Role::Writer as usize] else { return Ok(false) };
-        let old = std::mem::replace(link, new);
+        let mut old = std::mem::replace(link, new);
         // The statements that were prepared on the old connection are on this one, under the same numbers.
         link.serial = old.serial;
-        link.has_statements = old.has_statements;
-        link.state_version = old.state_version;
+        link.owner = old.owner;
+        link.said.clone_from(&old.said);
+        link.database.clone_from(&old.database);
+        link.is_bare = old.is_bare;
+        link.known = std::mem::take(&mut old.known);
         link.capabilities = old.capabilities;
+        // One that was shared had its place at the old server: this one is the session's alone, to its end.
+        link.pooled = old.pooled.as_ref().map(|pooled| Pooled::moved(pooled.insert_id, pooled.touched));
         self.note_connection(Role::Writer);
         Ok(true)
     }

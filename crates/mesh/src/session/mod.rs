@@ -3,11 +3,12 @@
 //! ```text
 //! next_command ─ decide ─ connect ─ forward ─ relay_answer ─ settle
 //! ```
-//! `decide` is pure (`route`), `connect` makes a connection that is set up like the session (`links`), and `relay` passes
-//! commands and answers through one leased buffer per direction. While a client is idle its session holds no buffer, and
+//! `decide` is pure (`route`), `connect` makes a connection that is set up like the session (`links`), or borrows one that is
+//! shared and given back at the end (`borrow`), and `relay` passes commands and answers through one leased buffer per direction. While a client is idle its session holds no buffer, and
 //! watches its servers: one that goes away is let go before the next command would be lost on it.
 
 mod authenticate;
+mod borrow;
 mod change;
 mod end;
 mod judge;
@@ -17,16 +18,22 @@ mod login;
 mod migrate;
 mod pack;
 mod relay;
+mod residue;
 mod route;
 mod state;
 mod statements;
 mod told;
 
+pub use borrow::Last;
+use borrow::Need;
 pub use kill::Connections;
+use kill::{Killing, Seat};
+use links::Seen;
 pub use login::{Entry, Newcomer, enter};
-use route::{Route, View, by_statement, hint, may_write, pins, route};
+use residue::pins_command;
+use route::{Route, View, by_statement, hint, may_write, pins, pins_shared, route};
 pub use state::State;
-pub use statements::Statements;
+pub use statements::StatementParts;
 
 use crate::admission::Admission;
 use crate::config::{AuthMode, Consistency, GroupKind, Role};
@@ -35,6 +42,7 @@ use crate::error::SessionError;
 use crate::group::Group;
 use crate::handover::Bell;
 use crate::link::Link;
+use crate::pool::Key;
 use crate::rules::{Facts, Verdict};
 use crate::shared::Shared;
 use crate::slow::{SlowStatement, now_ms};
@@ -42,16 +50,23 @@ use crate::wire::Wire;
 use base::Secret;
 use judge::Judge;
 use mysql::protocol::{Capabilities, Command, Ends, HEADER_BYTES, Status, payload_bytes};
-use mysql::sql::{Dialect, Kind, Modes, Scan, scan, whole_digest_text};
+use mysql::sql::{Dialect, Flags, Kind, Modes, Scan, scan, whole_digest_text};
 use relay::{Answered, Outcome};
 use serde::Serialize;
 use state::Setting;
-use std::future::poll_fn;
+use statements::{Statements, names_statement};
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A shared connection that is kept only for questions about the last statement is kept for no longer.
+const LAST_KEPT_MAX: Duration = Duration::from_secs(1);
+/// Reasons to keep one that are no more than that.
+const ABOUT_LAST: [&str; 3] = [crate::pins::WARNINGS, crate::pins::FOUND_ROWS, crate::pins::ASKED_BEFORE];
 
 /// Where a statement would go.
 #[derive(Clone, Debug, Serialize)]
@@ -74,7 +89,9 @@ pub struct Explanation {
 pub fn explain(group: &Group, sql: &str, user: Option<&str>) -> Explanation {
     let modes = Modes { dialect: dialect(group.config.kind), ..Modes::default() };
     let scan = scan(sql.as_bytes(), modes);
-    let split = group.config.read_write_split && group.config.auth != AuthMode::Relay;
+    let several = group.config.auth != AuthMode::Relay;
+    let split = group.config.read_write_split && several;
+    let shares = group.config.pool.is_some() && several;
     let route = route(
         Some(&scan),
         hint(&scan, sql.as_bytes()),
@@ -90,7 +107,9 @@ pub fn explain(group: &Group, sql: &str, user: Option<&str>) -> Explanation {
         group: group.name.clone(),
         role: route.role,
         reason: route.reason,
-        pins: pins(Some(&scan), sql.as_bytes()).filter(|_| split),
+        pins: pins(Some(&scan), sql.as_bytes())
+            .or(pins_shared(&scan, sql.as_bytes()).filter(|_| shares))
+            .filter(|_| split || shares),
         text,
         digest: format!("{:016x}", scan.digest),
         flags: scan.flags.names().collect(),
@@ -133,6 +152,8 @@ pub struct Session {
     status: Status,
     state: State,
     pinned: Option<&'static str>,
+    /// There is more that pins it than the first.
+    pins_more: bool,
     /// Bytes of the present command that are still held, until something of its answer has come.
     waiting: usize,
     /// A part of the present command is still to come from the client.
@@ -142,6 +163,22 @@ pub struct Session {
     /// Commands that may have written, since the session began.
     writes: u64,
     judge: Judge,
+    /// The replica that has them.
+    seen: Option<Seen>,
+    /// A replica was asked to have them and had not.
+    behind_until: Option<Instant>,
+    /// What shared connections are known by; made anew for another group or account.
+    key: Option<Arc<Key>>,
+    /// Why the session keeps a shared connection.
+    kept: Option<&'static str>,
+    last: Last,
+    /// What `LAST_INSERT_ID()` was when the connection was given back.
+    insert_id: u64,
+    /// The client asks for what a statement left for the next one.
+    asks: bool,
+    seat: Arc<Seat>,
+    /// A kill whose answer has not come.
+    killing: Option<Killing>,
     /// Wakes it while it waits for its client.
     bell: Bell,
     /// The handover that it does not move in.
@@ -163,6 +200,9 @@ enum Woken {
     Client(io::Result<usize>),
     Server(Role),
     Move,
+    Kill,
+    /// Nobody asked about the last statement.
+    Time,
 }
 
 /// What the client wants next.
@@ -178,6 +218,7 @@ impl Session {
         let version = shared.version.load(Ordering::Acquire);
         let Entry { identity, group, admission, link, status } = entry;
         count_transaction(&shared, Status::AUTOCOMMIT, status);
+        let seat = shared.connections.enter(identity.id);
         let bell = shared.handover.bell(identity.id);
         let mut session = Self {
             client,
@@ -193,14 +234,25 @@ impl Session {
             status,
             state: State::default(),
             pinned: None,
+            pins_more: false,
             waiting: 0,
             cut: false,
             trouble: None,
             writes: 0,
             judge: Judge::default(),
+            seen: None,
+            behind_until: None,
+            key: None,
+            kept: None,
+            last: Last::default(),
+            insert_id: 0,
+            asks: false,
+            seat,
+            killing: None,
             bell,
             stayed: 0,
         };
+        session.sit_down();
         if let Some(link) = link {
             session.adopt(Role::Writer, link);
         }
@@ -220,6 +272,12 @@ impl Session {
             }
             result => result.map(|_| ()),
         };
+        if result.is_ok() {
+            // Between two commands: what nothing is open on serves others.
+            let Last { inserted, unsure, .. } = self.last;
+            self.last = Last { inserted, unsure, ..Last::default() };
+            self.give_back().await;
+        }
         if let Err(error) = &result
             && let Some(packet) = error.packet(1)
         {
@@ -244,6 +302,9 @@ impl Session {
                 self.migrate().await;
             }
             let Next::Command(head) = next else { continue };
+            if self.seat.is_killed() {
+                return Err(killed());
+            }
             if self.shared.closing.load(Ordering::Relaxed) && !self.status.has(Status::IN_TRANSACTION) {
                 return Err(SessionError::Refused {
                     number: 1053,
@@ -265,6 +326,7 @@ impl Session {
                 }
                 _ => self.judged(head).await?,
             }
+            self.give_back().await;
         }
     }
 
@@ -291,8 +353,16 @@ impl Session {
                 return Err(SessionError::Denied { user: name.into_owned() });
             }
         }
+        self.note_kept(None);
         self.group = group.clone();
+        self.sit_down();
         Ok(())
+    }
+
+    /// Says at its seat who the session is, and whether it shares connections.
+    fn sit_down(&self) {
+        self.seat.set_user(&self.identity.user);
+        self.seat.shares.store(self.is_shared(), Ordering::Relaxed);
     }
 
     /// Waits for a command: all of it, or as much of a long one as a buffer holds.
@@ -318,18 +388,31 @@ impl Session {
                 Woken::Client(read) => read.map(|_| ()).map_err(SessionError::Client)?,
                 Woken::Server(role) => self.lose_idle(role).await?,
                 Woken::Move => return Ok(Next::Move),
+                Woken::Kill => return Err(killed()),
+                Woken::Time => {
+                    let Last { inserted, unsure, .. } = self.last;
+                    self.last = Last { forgotten: true, inserted, unsure, ..Last::default() };
+                    self.give_back().await;
+                }
             }
         }
     }
 
-    /// Waits for the client, and meanwhile notices a server that goes away, or another process that takes over.
+    /// Waits for the client, and meanwhile notices a server that goes away, another process that takes over, or a kill.
     async fn idle(&mut self) -> Woken {
+        let (seat, shares) = (self.seat.clone(), self.is_shared());
+        let mut ended = pin!(seat.end());
+        let mut forgets = pin!(tokio::time::sleep(LAST_KEPT_MAX));
+        let may_forget = self.kept.is_some_and(|reason| ABOUT_LAST.contains(&reason));
         let migrates = self.may_migrate();
         let (client, links) = (&mut self.client, &mut self.links);
         let (bell, stayed, handover) = (&self.bell, self.stayed, &self.shared.handover);
         poll_fn(|cx| {
             if let Poll::Ready(read) = client.poll_fill(cx) {
                 return Poll::Ready(Woken::Client(read));
+            }
+            if shares && ended.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woken::Kill);
             }
             bell.register(cx.waker());
             let round = handover.round();
@@ -346,6 +429,9 @@ impl Session {
                     return Poll::Ready(Woken::Server(role));
                 }
             }
+            if may_forget && forgets.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woken::Time);
+            }
             Poll::Pending
         })
         .await
@@ -355,8 +441,12 @@ impl Session {
     /// something else was open there. A relayed session ends with the server's own words, where it left any.
     async fn lose_idle(&mut self, role: Role) -> Result<(), SessionError> {
         let Some(link) = self.links[role as usize].take() else { return Ok(()) };
+        self.seat.leave(role);
+        self.last = Last::default();
         let nothing_lost = role == Role::Replica
-            || self.pinned.is_none() && !self.status.has(Status::IN_TRANSACTION) && !link.has_statements;
+            || self.pinned.is_none()
+                && !self.status.has(Status::IN_TRANSACTION)
+                && !self.statements.are_tied();
         if self.identity.password.is_some() && nothing_lost {
             self.shared.counters.moved.fetch_add(1, Ordering::Relaxed);
             return Ok(());
@@ -369,6 +459,8 @@ impl Session {
             count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);
             self.status = Status::AUTOCOMMIT;
             self.pinned = None;
+            self.statements.lose();
+            self.note_kept(None);
             return Ok(());
         }
         if link.wire.held().get(HEADER_BYTES) == Some(&0xff) {
@@ -384,27 +476,46 @@ impl Session {
         }
         let digests = self.shared.digests.is_some();
         let began = digests.then(Instant::now);
-        let scan = self.look(head);
+        let mut scan = self.look(head);
         let mut digest = scan.map(|scan| scan.digest).filter(|_| head.command == Command::Query);
-        if head.command == Command::Execute {
-            digest = self.statement(head).map(|statement| statement.digest);
+        let number = self.known_number(head).filter(|_| names_statement(head.command));
+        if matches!(head.command, Command::Execute | Command::BulkExecute) {
+            let statement = self.statement(head);
+            digest = statement.map(|statement| statement.digest);
+            scan = statement.filter(|_| self.is_several()).and_then(|statement| statement.scan);
+        }
+        let kills = head.command == Command::ProcessKill
+            || head.command == Command::Query && scan.is_some_and(|scan| scan.kind == Kind::Kill);
+        if self.answer_at_once(head, scan.as_ref(), number, kills).await? {
+            return Ok(());
         }
         self.role = self.decide(head, scan.as_ref()).role;
         let text = self.wanted_text(head, scan.as_ref(), digest);
         let reads = head.command == Command::Execute && self.reads_by_statement(head);
-        let kills = scan.is_some_and(|scan| scan.kind == Kind::Kill) || head.command == Command::ProcessKill;
-        let before = self.status;
+        self.give_back_before().await;
+        let need = self.need(head, scan.as_ref());
+        let lists_on = self.last.warned && self.keeps_warnings(head, scan.as_ref());
+        let (before, reading) = (self.status, self.state.reading());
+        let mut again = true;
         let answered = loop {
-            if let Err(error) = self.connect().await {
+            if let Err(error) = self.connect(need).await {
                 return self.refuse(head, &error).await;
             }
             let outcome = match self.send(head, kills).await {
                 Ok(()) if head.command.is_silent() => {
                     self.take_command();
+                    self.settle_statement(number, head.command, None);
                     return Ok(());
                 }
                 Ok(()) => self.relay_answer(head.command).await?,
-                Err(error) => Outcome::Lost { error, sequence: Some(1) },
+                Err(Unsent::Refused(error)) if self.role == Role::Writer => {
+                    return self.refuse(head, &error).await;
+                }
+                Err(Unsent::Refused(error)) => {
+                    self.waiting = HEADER_BYTES + head.payload;
+                    Outcome::Lost { error: io::Error::other(error), sequence: Some(1) }
+                }
+                Err(Unsent::Lost(error)) => Outcome::Lost { error, sequence: Some(1) },
             };
             match outcome {
                 Outcome::Answered(answered) => {
@@ -423,56 +534,113 @@ impl Session {
                     }
                     self.shared.counters.moved.fetch_add(1, Ordering::Relaxed);
                     self.links[Role::Replica as usize] = None;
+                    self.seat.leave(Role::Replica);
                     self.waiting = 0;
                     self.role = Role::Writer;
                 }
+                // So does one on a shared connection that nothing kept: it may have been dead since long before.
+                Outcome::Lost { error, .. }
+                    if std::mem::take(&mut again)
+                        && self.waiting > 0
+                        && self.may_repeat(head, scan.as_ref(), reads) =>
+                {
+                    tracing::debug!(%error, "a read is asked once more");
+                    self.shared.counters.moved.fetch_add(1, Ordering::Relaxed);
+                    self.links[Role::Writer as usize] = None;
+                    self.seat.leave(Role::Writer);
+                    self.waiting = 0;
+                }
                 lost @ Outcome::Lost { .. } => {
+                    self.killing = None;
                     self.take_command();
                     return self.lost(lost).await;
                 }
             }
         };
-        if let Some((number, _)) = answered.prepared {
+        if let Some((number, ..)) = answered.prepared {
             self.judge.note_prepared(number);
         }
-        if let (Command::Prepare, Some(scan), Some((number, parameters))) =
-            (head.command, &scan, answered.prepared)
-        {
-            self.learn(
-                number,
-                parameters,
-                scan.digest,
-                scan.is_safe_read() && self.can_split(),
-                text.as_deref(),
-            );
+        if let Some(killing) = self.killing.take().filter(|_| !answered.error) {
+            killing.done();
+        }
+        if let (Command::Prepare, Some(prepared)) = (head.command, answered.prepared) {
+            self.learn(prepared, scan, text.as_deref()).await;
         }
         if let Some(began) = began {
             self.count(head, scan.as_ref(), digest, text.as_deref(), began, &answered);
         }
+        self.note_last(head, scan.as_ref(), &answered, lists_on);
+        self.settle_statement(number, head.command, answered.status);
         self.settle(head, scan.as_ref(), text, before, answered.error, reads);
         if head.command == Command::ResetConnection && !answered.error {
             self.initialise_again().await;
         }
+        if self.state.reading() != reading {
+            self.read_otherwise().await;
+        }
         Ok(())
     }
 
+    /// Answers what no server has to answer; `false` where one has.
+    async fn answer_at_once(
+        &mut self,
+        head: Head,
+        scan: Option<&Scan>,
+        number: Option<u32>,
+        kills: bool,
+    ) -> Result<bool, SessionError> {
+        if !self.is_several() {
+            return Ok(false);
+        }
+        let idle = if kills { self.kill_idle(head) } else { None };
+        if let Some(packet) = idle {
+            self.swallow(head).await?;
+            self.client.write_all(&packet).await.map_err(SessionError::Client)?;
+            return Ok(true);
+        }
+        if names_statement(head.command) {
+            if head.command == Command::CloseStatement {
+                self.close_statement(head).await;
+            }
+            if head.command == Command::CloseStatement || number.is_none() {
+                // A number that is not the client's may be somebody else's on that connection.
+                self.refuse(head, &refused(1243, "Unknown prepared statement handler")).await?;
+                return Ok(true);
+            }
+        }
+        if head.command == Command::Prepare && self.has_all_statements() {
+            let text = "Can't create more prepared statements: the session has as many as a server";
+            self.refuse(head, &refused(1461, text)).await?;
+            return Ok(true);
+        }
+        match self.asks_too_late(head, scan) {
+            Some(error) => self.refuse(head, &error).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// Sends a command to the present server: as it is, or with the numbers and the types that the server knows it by.
-    async fn send(&mut self, head: Head, kills: bool) -> io::Result<()> {
-        let changed = match head.command {
-            _ if kills => self.kill(head).await?,
-            Command::Execute if self.can_split() => self.execute(head).await?,
-            _ => false,
-        };
-        if changed {
+    async fn send(&mut self, head: Head, kills: bool) -> Result<(), Unsent> {
+        if kills && self.kill(head).await.map_err(Unsent::Lost)? {
             return Ok(());
         }
-        if matches!(
-            head.command,
-            Command::LongData | Command::ResetStatement | Command::CloseStatement | Command::Execute
-        ) {
-            self.about_statement(head).await;
+        if self.is_several() && names_statement(head.command) {
+            let front = match self.translate(head).await {
+                Ok(front) => front,
+                Err(error @ (SessionError::Server { .. } | SessionError::Refused { .. })) => {
+                    return Err(Unsent::Refused(error));
+                }
+                Err(error) => {
+                    self.waiting = HEADER_BYTES + head.payload;
+                    return Err(Unsent::Lost(io::Error::other(error)));
+                }
+            };
+            return self.forward(head, Some(&front)).await.map_err(Unsent::Lost);
         }
-        self.forward(head).await
+        if head.command == Command::CloseStatement {
+            self.close_statement(head).await;
+        }
+        self.forward(head, None).await.map_err(Unsent::Lost)
     }
 
     /// The command's bytes have done what they were held for.
@@ -482,8 +650,8 @@ impl Session {
 
     /// The text, where it is needed once the answer has come: then the buffer has it no more.
     fn wanted_text(&self, head: Head, scan: Option<&Scan>, digest: Option<u64>) -> Option<Vec<u8>> {
-        if self.can_split() {
-            let sets = scan.is_some_and(|scan| matches!(scan.kind, Kind::Set | Kind::Use));
+        if self.is_several() {
+            let sets = scan.is_some_and(|scan| matches!(scan.kind, Kind::Set | Kind::Use | Kind::Unlock));
             if head.command == Command::InitDatabase {
                 let payload = self.client.held().get(HEADER_BYTES..HEADER_BYTES + head.payload)?;
                 return payload.get(1..).map(<[u8]>::to_vec);
@@ -502,7 +670,7 @@ impl Session {
         if self.judge.scan.is_some() {
             return self.judge.scan;
         }
-        if !self.can_split() && self.shared.digests.is_none() {
+        if !self.is_several() && self.shared.digests.is_none() {
             return None;
         }
         Some(scan(self.text(head)?, self.modes()))
@@ -578,19 +746,33 @@ impl Session {
         payload.get(route::text_start(head.command, payload, self.identity.capabilities)?..)
     }
 
+    /// Whether the session can have several connections, one after the other or at once.
+    fn is_several(&self) -> bool {
+        self.identity.password.is_some()
+    }
+
     fn can_split(&self) -> bool {
-        self.group.config.read_write_split && self.identity.password.is_some()
+        self.group.config.read_write_split && self.is_several()
     }
 
     fn decide(&mut self, head: Head, scan: Option<&Scan>) -> Route {
         // A name without a database is one of the server's own tables there, and tells of that server.
-        let split = self.can_split() && !self.state.once && !route::is_system(&self.identity.database);
+        let tied = self.state.once || self.last.unsure || self.is_shared() && self.statements.are_tied();
+        let split = self.can_split() && !tied && !route::is_system(&self.identity.database);
         if head.command == Command::Execute && self.reads_by_statement(head) {
             return by_statement(View { split, status: self.status, pinned: self.pinned, last: self.role });
         }
         let split = split && head.command == Command::Query;
-        if self.pinned.is_none() {
-            self.pinned = pins(scan, self.text(head).unwrap_or_default());
+        if self.is_several() {
+            let reason = match scan {
+                // What is only prepared has done nothing yet.
+                _ if head.command == Command::Prepare => None,
+                None if head.command == Command::Query => self.pins_unseen(head),
+                _ => self.pins_seen(head, scan),
+            };
+            if let Some(reason) = reason.or(pins_command(head.command)) {
+                self.pin(reason);
+            }
         }
         let hint = scan.and_then(|scan| hint(scan, self.text(head)?));
         route(scan, hint, View { split, status: self.status, pinned: self.pinned, last: self.role })
@@ -606,11 +788,8 @@ impl Session {
         error: bool,
         reads: bool,
     ) {
-        if self.role == Role::Replica || !self.can_split() {
+        if self.role == Role::Replica || !self.is_several() {
             return;
-        }
-        if let Some(link) = &mut self.links[Role::Writer as usize] {
-            link.has_statements |= head.command == Command::Prepare && !error;
         }
         let is_statement = matches!(head.command, Command::Query | Command::Execute | Command::BulkExecute)
             && !(head.command == Command::Execute && reads);
@@ -622,9 +801,16 @@ impl Session {
             self.state.once = false;
         }
         if error {
+            if scan.is_some_and(|scan| matches!(scan.kind, Kind::Set | Kind::Use))
+                && let Some(link) = &mut self.links[Role::Writer as usize]
+                && let Some(pooled) = &mut link.pooled
+            {
+                pooled.doubtful = true;
+            }
             return;
         }
         match (head.command, text) {
+            (Command::InitDatabase, Some(name)) if name == self.identity.database => {}
             (Command::InitDatabase, Some(name)) => {
                 self.identity.database = name;
                 self.state.changed();
@@ -636,37 +822,81 @@ impl Session {
                         self.identity.database = name;
                         self.state.changed();
                     }
-                    None => self.pinned = Some("database changed by text"),
+                    None => self.pin("database changed by text"),
                 }
             }
             (Command::Query, Some(sql))
                 if scan.is_some_and(|scan| scan.kind == Kind::Set)
                     && self.state.set(&sql, self.modes()) == Setting::Pins =>
             {
-                self.pinned = Some("setting that cannot be repeated");
+                let variable = scan.is_some_and(|scan| scan.flags.intersects(Flags::USER_VARIABLE_WRITTEN));
+                self.pin(if variable { "user variable" } else { "setting that cannot be repeated" });
             }
             (Command::ResetConnection, _) => {
                 self.state = State::default();
-                self.pinned = None;
+                self.state.is_bare = true;
+                self.last = Last::default();
+                self.insert_id = 0;
                 self.forget_statements();
+                let was_pinned = self.pinned.take().is_some();
                 if let Some(link) = &mut self.links[Role::Writer as usize] {
-                    link.has_statements = false;
+                    link.known.clear();
+                    link.is_bare = true;
+                    if let Some(pooled) = &mut link.pooled {
+                        pooled.touched = false;
+                        pooled.insert_id = 0;
+                    }
+                }
+                if was_pinned && self.is_shared() {
+                    // A reset leaves a little: roles, options of the protocol. Nobody else gets it.
+                    self.drop_links();
                 }
                 // The replica's connection has the old settings; a new one has none.
                 self.links[Role::Replica as usize] = None;
+                self.seat.leave(Role::Replica);
+            }
+            (Command::Query, Some(sql))
+                if scan.is_some_and(|scan| scan.kind == Kind::Unlock)
+                    && self.pinned == Some(route::LOCKED_TABLES)
+                    && !self.pins_more
+                    && route::names_tables(&sql) =>
+            {
+                self.pinned = None;
             }
             _ => {}
         }
         // It was set up for this command, and has carried out itself what is new.
         if let Some(link) = &mut self.links[Role::Writer as usize] {
-            link.state_version = self.state.version();
+            link.owner = self.state.owner();
+            link.said = Some(self.state.kept().clone());
+            link.database.clone_from(&self.identity.database);
         }
+    }
+}
+
+/// Why a command was not sent, or not all of it.
+enum Unsent {
+    /// Its connection is well.
+    Refused(SessionError),
+    Lost(io::Error),
+}
+
+fn refused(number: u16, reason: &str) -> SessionError {
+    SessionError::Refused { number, state: *b"HY000", reason: reason.to_owned() }
+}
+
+fn killed() -> SessionError {
+    SessionError::Refused {
+        number: 1317,
+        state: *b"70100",
+        reason: "Query execution was interrupted: the session was killed".into(),
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         self.forget_connections();
+        self.note_kept(None);
         self.shared.handover.forget(self.identity.id);
         if self.stayed != 0 && self.stayed == self.shared.handover.round() {
             self.shared.handover.count_staying(false);

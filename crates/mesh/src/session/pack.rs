@@ -2,6 +2,7 @@
 
 use super::judge::Judge;
 use super::state::State;
+use super::statements::Statements;
 use super::{Identity, Session, count_transaction};
 use crate::buffers::BUFFER_BYTES;
 use crate::config::{AuthMode, Role};
@@ -9,6 +10,8 @@ use crate::error::SessionError;
 use crate::frames::Compressed;
 use crate::handover::{LinkParts, Packed, Parts};
 use crate::link::Link;
+use crate::pins;
+use crate::pool::Pooled;
 use crate::shared::Shared;
 use crate::wire::Wire;
 use mysql::protocol::{Capabilities, Ends, Status};
@@ -70,8 +73,17 @@ impl Session {
                 capabilities: link.capabilities.0,
                 connection_id: link.connection_id,
                 serial: link.serial,
-                state_version: link.state_version,
-                has_statements: link.has_statements,
+                owned: link.owner == self.state.owner(),
+                said: link.said.as_deref().cloned(),
+                database: link.database.clone(),
+                is_bare: link.is_bare,
+                known: link
+                    .known
+                    .list()
+                    .filter(|(name, _)| self.statements.has(name))
+                    .map(|((text, copy), known)| (text.to_vec(), *copy, known.number, known.types.to_vec()))
+                    .collect(),
+                shared: link.pooled.as_ref().map(|pooled| (pooled.insert_id, pooled.touched)),
                 compressed,
             });
         }
@@ -90,9 +102,12 @@ impl Session {
             role: self.role,
             status: self.status.0,
             state: self.state.clone(),
-            statements: self.statements.clone(),
+            statements: self.statements.pack(),
+            last: self.last,
+            insert_id: self.insert_id,
+            asks: self.asks,
+            pinned: self.pinned.map(|reason| if self.pins_more { PINNED_BEFORE } else { reason }.to_owned()),
             prepared: self.judge.pack(),
-            pinned: self.pinned.map(str::to_owned),
             writes: self.writes,
             held: self.client.held().to_vec(),
             links,
@@ -110,7 +125,7 @@ impl Session {
         shared: &Arc<Shared>,
         thread: usize,
     ) -> Result<Self, SessionError> {
-        let Parts { id, user, database, attributes, collation, mut statements, mut state, .. } = parts;
+        let Parts { id, user, database, attributes, collation, statements, mut state, .. } = parts;
         let version = shared.version.load(Ordering::Acquire);
         let plan = shared.plan.load();
         let group = plan
@@ -137,23 +152,27 @@ impl Session {
         client.hold(&parts.held);
         let mut links = [None, None];
         let mut numbers = Vec::new();
-        for link in parts.links {
-            let LinkParts { role, address, capabilities, connection_id, compressed, .. } = link;
-            let LinkParts { serial, state_version, has_statements, .. } = link;
-            let backend = group.backends.iter().find(|backend| backend.address == address);
-            let backend = backend.ok_or_else(|| foreign(format!("there is no server {address} here")))?;
+        for part in parts.links {
+            let backend = group.backends.iter().find(|backend| backend.address == part.address);
+            let backend =
+                backend.ok_or_else(|| foreign(format!("there is no server {} here", part.address)))?;
+            let capabilities = Capabilities(part.capabilities);
             let mut link = Link::new(
-                wire(compressed, usize::MAX)?,
-                Capabilities(capabilities),
-                connection_id,
+                wire(part.compressed, usize::MAX)?,
+                capabilities,
+                part.connection_id,
                 backend.clone(),
             );
-            link.state_version = state_version;
-            link.has_statements = has_statements;
-            numbers.push((serial, link.serial));
-            links[role as usize] = Some(link);
+            link.said = part.said.map(Arc::new);
+            link.database = part.database;
+            link.is_bare = part.is_bare;
+            link.pooled = part.shared.map(|(insert_id, touched)| Pooled::moved(insert_id, touched));
+            for (text, copy, number, types) in part.known {
+                link.known.put((text.into(), copy), number, types.into());
+            }
+            numbers.push((part.serial, link.serial));
+            links[part.role as usize] = Some((link, part.owned));
         }
-        statements.rename(&numbers);
         let status = Status(parts.status);
         let identity = Identity {
             id,
@@ -173,14 +192,17 @@ impl Session {
             thread,
             group,
             version,
-            statements,
+            statements: Statements::default(),
             identity,
             admission,
             links: [None, None],
             role: parts.role,
             status,
             state: State::default(),
-            pinned: parts.pinned.map(|_| PINNED_BEFORE),
+            pinned: parts.pinned.map(|reason| {
+                pins::REASONS.into_iter().find(|known| **known == reason).unwrap_or(PINNED_BEFORE)
+            }),
+            pins_more: false,
             waiting: 0,
             cut: false,
             trouble: None,
@@ -188,16 +210,31 @@ impl Session {
             judge: Judge::default(),
             bell: shared.handover.bell(id),
             stayed: 0,
+            seen: None,
+            behind_until: None,
+            key: None,
+            kept: None,
+            last: parts.last,
+            insert_id: parts.insert_id,
+            asks: parts.asks,
+            seat: shared.connections.enter(id),
+            killing: None,
         };
         state.recall(session.modes());
         session.state = state;
+        session.statements = Statements::unpack(statements, &numbers, session.modes());
+        session.sit_down();
         let modes = session.modes();
         session.judge.unpack(parts.prepared, modes);
         for (role, link) in [Role::Writer, Role::Replica].into_iter().zip(links) {
-            if let Some(link) = link {
+            if let Some((mut link, owned)) = link {
+                if owned {
+                    link.owner = session.state.owner();
+                }
                 session.adopt(role, link);
             }
         }
+        session.recall_kept();
         Ok(session)
     }
 }

@@ -1,10 +1,12 @@
 //! Commands on their way to a server, and answers on their way back.
 
-use super::{Head, Session, count_transaction, unsupported};
+use super::{Head, Last, Session, count_transaction, unsupported};
 use crate::config::Role;
 use crate::error::SessionError;
 use crate::wire::Wire;
-use mysql::protocol::{Answer, Command, HEADER_BYTES, PAYLOAD_MAX, Reply, Status, Step, payload_bytes};
+use mysql::protocol::{
+    Answer, Capabilities, Command, HEADER_BYTES, PAYLOAD_MAX, Reply, Status, Step, payload_bytes,
+};
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -15,8 +17,26 @@ pub(super) struct Answered {
     pub error: bool,
     pub rows: u64,
     pub bytes: u64,
-    /// The number of the statement that it prepared, and of its parameters.
-    pub prepared: Option<(u32, u16)>,
+    /// The client's number of the statement that it prepared, the server's, and how many parameters it has.
+    pub prepared: Option<(u32, u32, u16)>,
+    /// Of its last packet.
+    pub status: Option<Status>,
+    /// What else that told; `None` where it cannot be said.
+    pub told: Option<Told>,
+}
+
+impl Answered {
+    /// One that the client is told an error of our own in the place of.
+    pub fn error(rows: u64, bytes: u64) -> Self {
+        Self { error: true, rows, bytes, prepared: None, status: None, told: None }
+    }
+}
+
+/// What the packet that ended an answer told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    pub last_insert_id: u64,
+    pub warnings: u16,
 }
 
 /// How a relayed answer ended.
@@ -42,7 +62,8 @@ impl Session {
 
     /// Sends the command on, however long it is. The error is the server's; a client that leaves in the midst of a command
     /// leaves the server with half of one, so that connection is closed too.
-    pub(super) async fn forward(&mut self, head: Head) -> io::Result<()> {
+    /// `front` is said in the place of what is held of it.
+    pub(super) async fn forward(&mut self, head: Head, front: Option<&[u8]>) -> io::Result<()> {
         let Some(link) = &mut self.links[self.role as usize] else {
             return Err(io::ErrorKind::NotConnected.into());
         };
@@ -52,13 +73,19 @@ impl Session {
         {
             // It stays in the buffer until its answer begins: it may have to be asked once more, elsewhere.
             self.waiting = whole;
-            return link.wire.write_all(command).await;
+            return link.wire.write_all(front.unwrap_or(command)).await;
         }
         // From here on an error leaves the client in the midst of its command.
         self.cut = true;
         let mut payload = head.payload;
+        let mut said = 0;
+        if let Some(front) = front {
+            link.wire.write_all(front).await?;
+            said = self.client.held().len().min(whole);
+            self.client.consume(said);
+        }
         loop {
-            let mut left = HEADER_BYTES + payload;
+            let mut left = HEADER_BYTES + payload - std::mem::take(&mut said);
             while left > 0 {
                 let bytes = left.min(self.client.held().len());
                 if bytes > 0 {
@@ -103,6 +130,8 @@ impl Session {
         }
         answer.stop_at(self.judge.rows_max());
         let mut passed = 0;
+        let mut own = None;
+        let number = (command == Command::Prepare && self.is_several()).then(|| self.next_statement());
         loop {
             let Some(link) = &mut self.links[self.role as usize] else {
                 return Err(unsupported("an answer of nobody"));
@@ -112,8 +141,11 @@ impl Session {
                 let bytes = &link.wire.held()[..consumed];
                 let mut failed = false;
                 let mut now = None;
+                let (mut told, mut status) = (None, None);
                 if let Step::Done(end) = &step {
                     failed = end.error;
+                    status = end.status;
+                    told = bytes.get(end.payload.clone()).and_then(|payload| read_end(payload, end.status));
                     if failed
                         && let Some(start) = end.payload.start.checked_sub(HEADER_BYTES)
                         && let Some(packet) = self.judge.last_words(answer.sequence())
@@ -127,7 +159,7 @@ impl Session {
                         self.judge.note_rows(answer.rows());
                         let bytes = passed + consumed as u64;
                         let rows = answer.rows();
-                        return Ok(Outcome::Answered(Answered { error: true, rows, bytes, prepared: None }));
+                        return Ok(Outcome::Answered(Answered::error(rows, bytes)));
                     }
                     now = end.status.filter(|_| self.role == Role::Writer);
                     if let Some(payload) = bytes.get(end.payload.clone())
@@ -138,11 +170,19 @@ impl Session {
                     {
                         self.identity.database = database.to_vec();
                         self.state.changed();
-                        link.state_version = self.state.version();
+                        link.database.clone_from(&self.identity.database);
                     }
                 }
                 self.client.consume(std::mem::take(&mut self.waiting));
-                self.client.write_all(bytes).await.map_err(SessionError::Client)?;
+                if let (Some(number), None, Some((server, _))) = (number, own, answer.prepared()) {
+                    // The first packet of the answer: a mark, and the number.
+                    own = Some(server);
+                    let mut bytes = bytes.to_vec();
+                    bytes[HEADER_BYTES + 1..HEADER_BYTES + 5].copy_from_slice(&number.to_le_bytes());
+                    self.client.write_all(&bytes).await.map_err(SessionError::Client)?;
+                } else {
+                    self.client.write_all(bytes).await.map_err(SessionError::Client)?;
+                }
                 if let Some(status) = now {
                     // After the client has been told: a node that stops waits for as many as are counted.
                     count_transaction(&self.shared, self.status, status);
@@ -152,7 +192,9 @@ impl Session {
                 passed += consumed as u64;
                 match step {
                     Step::Done(_) => {
-                        let prepared = answer.prepared();
+                        let prepared = answer
+                            .prepared()
+                            .map(|(server, parameters)| (number.unwrap_or(server), server, parameters));
                         let rows = answer.rows();
                         self.judge.note_rows(rows);
                         return Ok(Outcome::Answered(Answered {
@@ -160,6 +202,8 @@ impl Session {
                             rows,
                             bytes: passed,
                             prepared,
+                            status,
+                            told,
                         }));
                     }
                     Step::File => {
@@ -254,6 +298,7 @@ impl Session {
     pub(super) async fn lost(&mut self, outcome: Outcome) -> Result<(), SessionError> {
         let Outcome::Lost { error, sequence } = outcome else { return Ok(()) };
         let Some(mut link) = self.links[self.role as usize].take() else { return Ok(()) };
+        self.seat.leave(self.role);
         // A server that closes in the midst of a long command may have said why.
         let said = poll_fn(|cx| Poll::Ready(link.wire.poll_fill(cx).is_ready())).await
             && link.wire.held().get(HEADER_BYTES) == Some(&0xff);
@@ -269,6 +314,10 @@ impl Session {
         count_transaction(&self.shared, self.status, Status::AUTOCOMMIT);
         self.status = Status::AUTOCOMMIT;
         self.pinned = None;
+        self.last = Last::default();
+        if self.role == Role::Writer {
+            self.statements.lose();
+        }
         let Some(packet) = sequence.and_then(|sequence| own.or_else(|| error.packet(sequence))) else {
             return Err(SessionError::Client(io::ErrorKind::ConnectionAborted.into()));
         };
@@ -281,7 +330,7 @@ impl Session {
 
     /// A connection that is no longer commands and answers: bytes in both directions, until either side ends.
     pub(super) async fn stream(&mut self) -> Result<(), SessionError> {
-        self.connect().await?;
+        self.connect(super::Need { clean: true, ..super::Need::default() }).await?;
         let Some(link) = &mut self.links[self.role as usize] else { return Ok(()) };
         loop {
             pass_on(&mut self.client, &mut link.wire).await?;
@@ -298,6 +347,17 @@ impl Session {
             }
         }
     }
+}
+
+/// The last packet of an answer: an OK, or the EOF in its place.
+fn read_end(payload: &[u8], status: Option<Status>) -> Option<Told> {
+    status?;
+    if payload.first() == Some(&0xfe) && payload.len() < 7 {
+        let warnings = payload.get(1..3).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+        return Some(Told { last_insert_id: 0, warnings });
+    }
+    let reply = Reply::read(payload, Capabilities(0)).ok()?;
+    Some(Told { last_insert_id: reply.last_insert_id, warnings: reply.warnings })
 }
 
 /// Waits for the server. A client that leaves meanwhile takes the session with it, as it would without us.

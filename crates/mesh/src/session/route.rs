@@ -7,6 +7,9 @@ use crate::config::Role;
 use mysql::protocol::{Capabilities, Command, Status, query_text_start};
 use mysql::sql::{Flags, Kind, Scan};
 
+/// The only reason that ends before the session does.
+pub const LOCKED_TABLES: &str = "locked tables";
+
 /// What the decision hangs on, beside the statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
@@ -137,8 +140,10 @@ pub fn may_write(scan: Option<&Scan>) -> bool {
 /// Why a session stays with its writer from this statement on.
 pub fn pins(scan: Option<&Scan>, sql: &[u8]) -> Option<&'static str> {
     let scan = scan?;
+    let known_set = scan.kind == Kind::Set && !scan.flags.intersects(Flags::MULTI);
     let flags = [
-        (Flags::USER_VARIABLE_WRITTEN, "user variable"),
+        // A SET of literals can be said again; whether it is one is seen when it has been done.
+        (if known_set { Flags::NONE } else { Flags::USER_VARIABLE_WRITTEN }, "user variable"),
         (Flags::TEMPORARY_TABLE, "temporary table"),
         (Flags::USER_LOCK, "named lock"),
         (Flags::READ_LOCK, "read lock"),
@@ -150,7 +155,7 @@ pub fn pins(scan: Option<&Scan>, sql: &[u8]) -> Option<&'static str> {
         return Some("several statements that set something");
     }
     match scan.kind {
-        Kind::Lock => Some("locked tables"),
+        Kind::Lock => Some(if has_word(sql, b"instance") { "read lock" } else { LOCKED_TABLES }),
         Kind::Prepare | Kind::Execute => Some("prepared by text"),
         Kind::Handler => Some("handler"),
         Kind::Call => Some("called procedure"),
@@ -159,11 +164,52 @@ pub fn pins(scan: Option<&Scan>, sql: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// Why a session keeps a connection that others could use, beside [`pins`]: what may leave something on it.
+pub fn pins_shared(scan: &Scan, sql: &[u8]) -> Option<&'static str> {
+    let flags = [
+        (Flags::SEQUENCE, "sequence"),
+        (Flags::CONNECTION_ID, "number of its connection"),
+        (Flags::UNKNOWN_FUNCTION, "called function that may set something"),
+        (Flags::DOUBTFUL, crate::pins::OTHER),
+    ];
+    if let Some((_, reason)) = flags.iter().find(|(flag, _)| scan.flags.intersects(*flag)) {
+        return Some(reason);
+    }
+    match scan.kind {
+        Kind::Unknown if !scan.flags.intersects(Flags::DIAGNOSTICS) => Some(crate::pins::OTHER),
+        Kind::Empty if scan.flags.intersects(Flags::EXECUTABLE_COMMENT) => Some(crate::pins::OTHER),
+        Kind::Ddl if has_word(sql, b"drop") && (has_word(sql, b"database") || has_word(sql, b"schema")) => {
+            Some("dropped database")
+        }
+        Kind::Admin if has_word(sql, b"backup") => Some("read lock"),
+        // TiDB binds plans for a session unless it is told otherwise.
+        Kind::Ddl | Kind::Admin if has_word(sql, b"binding") => Some("setting that cannot be repeated"),
+        _ => None,
+    }
+}
+
 /// Of several statements only the first one's kind is known: a word of one that leaves something behind is enough.
 fn has_word_that_sets(sql: &[u8]) -> bool {
     const WORDS: [&[u8]; 7] = [b"set", b"use", b"lock", b"prepare", b"handler", b"call", b"xa"];
-    let words = sql.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
-    words.into_iter().any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
+    words(sql).any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
+}
+
+/// Whether an `UNLOCK` is one of tables.
+pub fn names_tables(sql: &[u8]) -> bool {
+    has_word(sql, b"tables") || has_word(sql, b"table")
+}
+
+/// Whether a statement reads a table, as far as its words tell.
+pub fn reads_table(sql: &[u8]) -> bool {
+    has_word(sql, b"from") && !has_word(sql, b"dual")
+}
+
+fn has_word(sql: &[u8], word: &[u8]) -> bool {
+    words(sql).any(|known| known.eq_ignore_ascii_case(word))
+}
+
+fn words(sql: &[u8]) -> impl Iterator<Item = &[u8]> {
+    sql.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
 }
 
 /// Where the text of a `COM_QUERY` or `COM_STMT_PREPARE` begins in its payload; `None` where attributes stand before it that
@@ -284,10 +330,40 @@ mod tests {
     }
 
     #[test]
+    fn what_may_leave_something_keeps_a_shared_connection() {
+        let reason = |sql: &str| pins_shared(&scan(sql.as_bytes(), Modes::default()), sql.as_bytes());
+        for sql in [
+            "drop database shop",
+            "DROP /* x */ SCHEMA if exists shop",
+            "select my_function(1)",
+            "insert into t values (my_function(1))",
+            "select nextval(s)",
+            "select connection_id()",
+            "create binding for select 1 using select 1",
+            "nonsense",
+            "/*!80000 */",
+        ] {
+            assert!(reason(sql).is_some(), "{sql}");
+        }
+        for sql in [
+            "select 1",
+            "select /*!40001 SQL_NO_CACHE */ * from t",
+            "insert into t values (1)",
+            "drop table shop",
+            "show warnings",
+            "get diagnostics condition 1 x = number",
+            "analyze table t",
+        ] {
+            assert_eq!(reason(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
     fn what_lives_on_one_connection_pins() {
         for sql in [
             "create temporary table t (a int)",
-            "set @a = 1",
+            "do 1; set @a = 1",
+            "set global x = 1, @a := (select 1); select 1",
             "lock tables t read",
             "prepare s from 'select 1'",
             "select get_lock('a', 1)",
@@ -306,6 +382,7 @@ mod tests {
             "create table t (a int)",
             "update t set a = 1",
             "select 1; select 2",
+            "set @a = 1",
         ] {
             assert!(pins(Some(&scan(sql.as_bytes(), Modes::default())), sql.as_bytes()).is_none(), "{sql}");
         }

@@ -6,11 +6,41 @@
 use mysql::protocol::Status;
 use mysql::sql::{Assignment, ClientCharset, Dialect, Modes, Scope, parse_set};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Statements that are kept; a session that sets more stays with its writer.
 const KEPT_MAX: usize = 64;
 /// The longest that is kept; `sql_mode` with everything in it has 400 bytes.
 const KEPT_BYTES_MAX: usize = 1024;
+
+/// Variables that do something when they are set, that change by themselves, or that are used up: said again they would
+/// not be the same.
+const NOT_TWICE: &[&str] = &[
+    "insert_id",
+    "last_insert_id",
+    "identity",
+    "rand_seed1",
+    "rand_seed2",
+    "gtid_next",
+    "gtid_seq_no",
+    "gtid_next_list",
+    "sql_log_bin",
+    "profiling",
+    "default_master_connection",
+    "pseudo_thread_id",
+    "pseudo_replica_mode",
+    "pseudo_slave_mode",
+    "debug",
+    "debug_sync",
+    "tidb_general_log",
+];
+
+/// Variables that decide how a statement is read: one that is prepared keeps those that it was prepared under.
+const READS_TEXT: &[&str] = &["sql_mode", "names", "collate"];
+const READS_TEXT_PREFIXES: &[&str] = &["character", "collation", "default_", "tidb_opt", "old"];
+
+static OWNERS: AtomicU64 = AtomicU64::new(1);
 
 /// What a `SET` means for other connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +54,22 @@ pub enum Setting {
 }
 
 /// The settings of a session.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
-    kept: Vec<Vec<u8>>,
-    /// Grows with each change: a connection that has seen another number is made like this one first.
-    version: u64,
+    /// Nobody else has it: what is set on a connection belongs to one state.
+    #[serde(skip)]
+    owner: u64,
+    #[serde(with = "shared_texts")]
+    kept: Arc<Vec<Vec<u8>>>,
+    /// What each of `kept` sets.
+    names: Vec<Vec<String>>,
+    /// Texts in user variables are of the character set that was set when they were: what is said keeps its order.
+    ordered: bool,
+    /// The client has reset its session: the character set is the server's own, not the login's.
+    pub is_bare: bool,
+    /// Grows when statements are read otherwise than before.
+    #[serde(skip)]
+    reading: u64,
     /// The next transaction's own settings wait on the writer.
     pub once: bool,
     /// This and the next are told by what is kept.
@@ -38,18 +79,38 @@ pub struct State {
     pub charset: Option<ClientCharset>,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            owner: OWNERS.fetch_add(1, Ordering::Relaxed),
+            kept: Arc::default(),
+            names: Vec::new(),
+            ordered: false,
+            is_bare: false,
+            reading: 0,
+            once: false,
+            ansi_quotes: false,
+            charset: None,
+        }
+    }
+}
+
 impl State {
-    pub fn version(&self) -> u64 {
-        self.version
+    pub fn owner(&self) -> u64 {
+        self.owner
     }
 
-    pub fn kept(&self) -> &[Vec<u8>] {
+    pub fn kept(&self) -> &Arc<Vec<Vec<u8>>> {
         &self.kept
+    }
+
+    pub fn reading(&self) -> u64 {
+        self.reading
     }
 
     /// The current database is another one.
     pub fn changed(&mut self) {
-        self.version += 1;
+        self.reading += 1;
     }
 
     /// Takes a `SET` that the writer has carried out.
@@ -63,14 +124,36 @@ impl State {
             // One that is both would be said again to the wrong transaction.
             return if once == assignments.len() { Setting::Once } else { Setting::Pins };
         }
-        if self.kept.len() == KEPT_MAX {
+        let names: Vec<String> = assignments.iter().map(name_of).collect();
+        if names.iter().any(|name| NOT_TWICE.contains(&name.as_str())) {
             return Setting::Pins;
         }
+        if self.kept.last().is_some_and(|last| last == sql) {
+            return Setting::Kept;
+        }
         self.read(sql, &assignments);
-        // What was said before is not said twice: pools set the same names again and again.
-        self.kept.retain(|kept| kept != sql);
-        self.kept.push(sql.to_vec());
-        self.version += 1;
+        self.ordered |= assignments.iter().any(|one| one.scope == Scope::User && is_text(sql, one));
+        self.reading += u64::from(names.iter().any(|name| reads_text(name)));
+        let kept = Arc::make_mut(&mut self.kept);
+        if !self.ordered {
+            // Of what is set again only the last counts: pools and frameworks set the same again and again.
+            let mut at = 0;
+            let own = &names;
+            self.names.retain(|before| {
+                let covered = before.iter().all(|name| own.contains(name));
+                if covered {
+                    kept.remove(at);
+                } else {
+                    at += 1;
+                }
+                !covered
+            });
+        }
+        if kept.len() == KEPT_MAX {
+            return Setting::Pins;
+        }
+        kept.push(sql.to_vec());
+        self.names.push(names);
         Setting::Kept
     }
 
@@ -87,15 +170,15 @@ impl State {
 
     /// Reads what is kept once more, for a state that came from another process. `modes` are those of a fresh session.
     pub fn recall(&mut self, modes: Modes) {
-        for sql in std::mem::take(&mut self.kept) {
+        self.owner = OWNERS.fetch_add(1, Ordering::Relaxed);
+        for sql in self.kept.clone().iter() {
             let now = Modes {
                 charset: self.charset.unwrap_or(modes.charset),
                 ansi_quotes: self.ansi_quotes,
                 ..modes
             };
-            let assignments = parse_set(&sql, now).unwrap_or_default();
-            self.read(&sql, &assignments);
-            self.kept.push(sql);
+            let assignments = parse_set(sql, now).unwrap_or_default();
+            self.read(sql, &assignments);
         }
     }
 
@@ -110,6 +193,33 @@ impl State {
             ..Modes::default()
         }
     }
+}
+
+mod shared_texts {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::sync::Arc;
+
+    pub fn serialize<S: Serializer>(texts: &Arc<Vec<Vec<u8>>>, to: S) -> Result<S::Ok, S::Error> {
+        texts.as_ref().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Vec<Vec<u8>>>, D::Error> {
+        Vec::deserialize(from).map(Arc::new)
+    }
+}
+
+/// Names of user variables are their own.
+fn name_of(assignment: &Assignment) -> String {
+    if assignment.scope == Scope::User { format!("@{}", assignment.name) } else { assignment.name.clone() }
+}
+
+fn reads_text(name: &str) -> bool {
+    READS_TEXT.contains(&name) || READS_TEXT_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn is_text(sql: &[u8], assignment: &Assignment) -> bool {
+    let number = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.');
+    !value(sql, assignment).first().is_some_and(number)
 }
 
 /// The name that a `USE` makes the current database; `None` where it cannot be told from the text alone.
@@ -156,6 +266,7 @@ mod tests {
             "set autocommit=1, time_zone='+08:00'",
             "set character_set_results = NULL",
             "set session transaction isolation level read committed",
+            "set @a = 1, @b = 'text', @c = null",
         ] {
             assert_eq!(setting(sql.as_bytes()), Setting::Kept, "{sql}");
         }
@@ -169,6 +280,11 @@ mod tests {
             "set",
             "select 1",
             "set x = @@y",
+            "set insert_id = 7",
+            "set @@last_insert_id = 7",
+            "set sql_log_bin = 0",
+            "set @a = @b",
+            "set @a := now()",
         ] {
             assert_eq!(setting(sql.as_bytes()), Setting::Pins, "{sql}");
         }
@@ -176,17 +292,44 @@ mod tests {
     }
 
     #[test]
-    fn the_same_said_again_takes_its_new_place_and_the_list_has_an_end() {
+    fn of_what_is_set_again_the_last_is_kept_and_the_list_has_an_end() {
+        let kept = |texts: &[&str]| {
+            let mut state = State::default();
+            for sql in texts {
+                assert_eq!(state.set(sql.as_bytes(), Modes::default()), Setting::Kept, "{sql}");
+            }
+            let kept = state.kept().iter().map(|sql| String::from_utf8_lossy(sql).into_owned());
+            kept.collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&["set a = 1", "set a = 2", "set a = 1"]), ["set a = 1"]);
+        assert_eq!(kept(&["set a = 1, b = 1", "set a = 2"]), ["set a = 1, b = 1", "set a = 2"]);
+        assert_eq!(kept(&["set a = 1", "set b = 1", "set b = 2, a = 2"]), ["set b = 2, a = 2"]);
+        assert_eq!(kept(&["set @a = 1", "set a = 1", "set @a = 2"]), ["set a = 1", "set @a = 2"]);
+        // The text is of the first set of names.
+        let ordered = ["set names latin1", "set @a = 'x'", "set names utf8mb4", "set @a = 'y'"];
+        assert_eq!(kept(&ordered), ordered);
         let mut state = State::default();
-        for sql in [&b"set a = 1"[..], b"set a = 2", b"set a = 1"] {
-            assert_eq!(state.set(sql, Modes::default()), Setting::Kept);
-        }
-        assert_eq!(state.kept(), [b"set a = 2".to_vec(), b"set a = 1".to_vec()]);
-        assert_eq!(state.version(), 3);
         for number in 0..KEPT_MAX {
-            state.set(format!("set b = {number}").as_bytes(), Modes::default());
+            state.set(format!("set b{number} = 1").as_bytes(), Modes::default());
         }
         assert_eq!(state.set(b"set c = 1", Modes::default()), Setting::Pins);
+    }
+
+    #[test]
+    fn only_what_changes_how_a_statement_is_read_counts_as_that() {
+        let mut state = State::default();
+        for (sql, reading) in [
+            ("set autocommit = 0", 0),
+            ("set session transaction read only", 0),
+            ("set names utf8mb4", 1),
+            ("set sql_mode = 'ansi'", 2),
+            ("set character_set_results = null", 3),
+            ("set @a = 1", 3),
+        ] {
+            state.set(sql.as_bytes(), Modes::default());
+            assert_eq!(state.reading(), reading, "{sql}");
+        }
+        assert_ne!(state.owner(), State::default().owner());
     }
 
     #[test]

@@ -1,75 +1,213 @@
-//! Prepared statements of a session: prepared on the writer as the client asks, and on a replica when one that only reads
-//! is executed there.
+//! Prepared statements of a session: the client has numbers of ours, and each connection prepares a statement when it first
+//! needs it.
 //!
-//! The client knows a statement by the writer's number. A server remembers the types of the parameters from the execution
-//! that told them; one that goes to a connection which was not told gets them put in again.
+//! ```text
+//! client's number ─ Statement (text, types) ─ the connection's number of that text (`prepared`)
+//! ```
+//! A server remembers the types of the parameters from the execution that told them; one that goes to a connection which
+//! was told others gets them put in again. A statement whose text is too long to keep lives on its connection alone, which
+//! the session then keeps. With `auth: relay` there is one connection, and the numbers are the server's.
 
 use super::{Head, Session};
 use crate::config::Role;
-use mysql::protocol::{Capabilities, Command, HEADER_BYTES, PAYLOAD_MAX, packet};
+use crate::error::SessionError;
+use crate::link::Link;
+use crate::pins;
+use crate::prepared::Name;
+use mysql::protocol::{Command, HEADER_BYTES, PAYLOAD_MAX, Status};
+use mysql::sql::{Modes, Scan, scan};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
-/// Statements that a session remembers; a server holds as many for all of its clients. One more is the writer's alone.
+/// Statements that a session has at once; a server holds as many for all of its clients.
 const STATEMENTS_MAX: usize = 16_384;
 /// Of a text that is kept to prepare it once more.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Of all texts of a session.
+const TEXTS_BYTES_MAX: usize = 1024 * 1024;
+/// More parameters, and their types may not be in the buffer's part of an execution.
+const PARAMETERS_MAX: u16 = 4096;
+/// MariaDB: the statement that was prepared last.
+const LAST: u32 = u32::MAX;
+
+/// What a statement has on its connection besides itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Open {
+    #[default]
+    Nothing,
+    LongData,
+    Cursor,
+}
 
 /// A prepared statement.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct Statement {
     pub digest: u64,
-    /// Of one that may be executed on a replica.
-    sql: Option<Box<[u8]>>,
+    pub scan: Option<Scan>,
+    /// `None` for one that lives on its connection alone.
+    name: Option<Name>,
     parameters: u16,
     /// The types that the client told last.
     types: Box<[u8]>,
-    /// The connections that have been told the types, by role.
-    typed: [Option<u64>; 2],
-    /// Its number on the replica's connection.
-    replica: Option<(u64, u32)>,
-    /// A long parameter waits at the writer.
-    long_data: bool,
+    /// Of one without a name: its connection, and its number there.
+    home: Option<(u64, u32)>,
+    open: Open,
 }
 
 /// The statements of a session, by the number that the client knows.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Statements(HashMap<u32, Statement>);
+#[derive(Debug, Default)]
+pub struct Statements {
+    map: HashMap<u32, Statement>,
+    last: u32,
+    text_bytes: usize,
+    /// Of those, how many have something open, and how many no name.
+    opened: usize,
+    nameless: usize,
+}
 
 impl Statements {
-    /// Connections that another process numbered have numbers of this one: each pair is the old and the new.
-    pub fn rename(&mut self, numbers: &[(u64, u64)]) {
-        for statement in self.0.values_mut() {
-            let told = statement.typed.iter_mut().flatten();
-            for serial in told.chain(statement.replica.iter_mut().map(|(serial, _)| serial)) {
-                // A connection that did not come along has no number that anyone has here.
-                let new = numbers.iter().find(|(old, _)| old == serial);
-                *serial = new.map_or(0, |(_, new)| *new);
-            }
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Whether something of them would be lost with their connection.
+    pub fn are_tied(&self) -> bool {
+        self.opened > 0 || self.nameless > 0
+    }
+
+    /// Why the session keeps its connection for them.
+    pub fn pin(&self) -> Option<&'static str> {
+        if self.nameless > 0 {
+            return Some("prepared statement that cannot be repeated");
+        }
+        if self.opened == 0 {
+            return None;
+        }
+        let long = self.map.values().any(|statement| statement.open == Open::LongData);
+        Some(if long { pins::LONG_DATA } else { pins::CURSOR })
+    }
+
+    fn insert(&mut self, number: u32, statement: Statement) {
+        self.text_bytes += statement.name.as_ref().map_or(0, |(text, _)| text.len());
+        self.nameless += usize::from(statement.name.is_none());
+        self.map.insert(number, statement);
+    }
+
+    fn remove(&mut self, number: u32) -> Option<Statement> {
+        let statement = self.map.remove(&number)?;
+        self.text_bytes -= statement.name.as_ref().map_or(0, |(text, _)| text.len());
+        self.nameless -= usize::from(statement.name.is_none());
+        self.opened -= usize::from(statement.open != Open::Nothing);
+        Some(statement)
+    }
+
+    fn set_open(&mut self, number: u32, open: Open) {
+        if let Some(statement) = self.map.get_mut(&number) {
+            self.opened -= usize::from(statement.open != Open::Nothing);
+            self.opened += usize::from(open != Open::Nothing);
+            statement.open = open;
+        }
+    }
+
+    /// Their connection is gone, and what was open there with it.
+    pub fn lose(&mut self) {
+        for statement in self.map.values_mut() {
+            statement.open = Open::Nothing;
+        }
+        self.opened = 0;
+        let nameless: Vec<u32> =
+            self.map.iter().filter(|(_, one)| one.name.is_none()).map(|(number, _)| *number).collect();
+        for number in nameless {
+            self.remove(number);
         }
     }
 }
 
-/// Where things stand in the payload of an execution.
-struct Execution {
+/// A statement written down for another process. How it reads is told by its text there.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StatementParts {
     number: u32,
-    /// Of the byte that says whether types follow; `None` where there are no parameters.
-    told: Option<usize>,
+    digest: u64,
+    name: Option<(Vec<u8>, u16)>,
+    parameters: u16,
+    types: Vec<u8>,
+    home: Option<(u64, u32)>,
+    /// 0 nothing, 1 long data, 2 a cursor.
+    open: u8,
+}
+
+impl Statements {
+    /// For another process; and the number that was given out last.
+    pub fn pack(&self) -> (u32, Vec<StatementParts>) {
+        let parts = self.map.iter().map(|(number, statement)| StatementParts {
+            number: *number,
+            digest: statement.digest,
+            name: statement.name.as_ref().map(|(text, copy)| (text.to_vec(), *copy)),
+            parameters: statement.parameters,
+            types: statement.types.to_vec(),
+            home: statement.home,
+            open: statement.open as u8,
+        });
+        (self.last, parts.collect())
+    }
+
+    /// Those of another process. Connections that it numbered have numbers of this one: each pair is the old and the new.
+    pub fn unpack((last, parts): (u32, Vec<StatementParts>), numbers: &[(u64, u64)], modes: Modes) -> Self {
+        let mut statements = Self { last, ..Self::default() };
+        for part in parts {
+            let statement = Statement {
+                digest: part.digest,
+                scan: part.name.as_ref().map(|(text, _)| scan(text, modes)),
+                name: part.name.map(|(text, copy)| (Arc::from(text), copy)),
+                parameters: part.parameters,
+                types: part.types.into(),
+                // A connection that did not come along has no number that anyone has here.
+                home: part.home.map(|(old, own)| {
+                    (numbers.iter().find(|(known, _)| *known == old).map_or(0, |(_, new)| *new), own)
+                }),
+                open: Open::Nothing,
+            };
+            statements.insert(part.number, statement);
+            let open = [Open::Nothing, Open::LongData, Open::Cursor].into_iter().nth(part.open.into());
+            statements.set_open(part.number, open.unwrap_or_default());
+        }
+        statements
+    }
+
+    /// Whether a text on a connection is one of this session's.
+    pub fn has(&self, name: &Name) -> bool {
+        self.map.values().any(|statement| statement.name.as_ref() == Some(name))
+    }
+}
+
+/// Where things stand in the payload of an execution.
+#[derive(Debug, PartialEq, Eq)]
+struct Execution {
+    /// The byte that says whether types follow, and the bit of it.
+    told: Option<(usize, u8)>,
+    /// Where the types are, or would be.
+    types: Range<usize>,
 }
 
 impl Execution {
-    /// `None` for one with a cursor, with attributes, or that is not whole.
-    fn read(payload: &[u8], parameters: u16) -> Option<Self> {
-        let number = number_of(payload)?;
-        if *payload.get(5)? != 0 {
-            return None;
+    /// `None` for one whose front is not whole.
+    fn read(command: Command, payload: &[u8], parameters: u16) -> Option<Self> {
+        let count = usize::from(parameters);
+        let (told, bit, start) = match command {
+            // Number, flags, types, rows.
+            Command::BulkExecute => (5, 0x80, 7),
+            // Number, flags, count, nulls, whether types follow, types, values.
+            _ => (10 + count.div_ceil(8), 1, 11 + count.div_ceil(8)),
+        };
+        if count == 0 {
+            return (payload.len() >= 7).then_some(Self { told: None, types: 0..0 });
         }
-        let told = 10 + usize::from(parameters).div_ceil(8);
-        if parameters == 0 {
-            return Some(Self { number, told: None });
-        }
-        (payload.len() > told).then_some(Self { number, told: Some(told) })
+        let is_told = payload.get(told)? & bit != 0;
+        let end = if is_told { start + 2 * count } else { start };
+        (payload.len() >= end).then_some(Self { told: Some((told, bit)), types: start..end })
     }
 }
 
@@ -77,147 +215,236 @@ fn number_of(payload: &[u8]) -> Option<u32> {
     payload.get(1..5).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
 }
 
+/// Whether a command names a statement.
+pub fn names_statement(command: Command) -> bool {
+    matches!(
+        command,
+        Command::Execute
+            | Command::BulkExecute
+            | Command::Fetch
+            | Command::LongData
+            | Command::ResetStatement
+            | Command::CloseStatement
+    )
+}
+
 impl Session {
-    /// Remembers what was prepared.
-    pub(super) fn learn(
+    /// The number that the statement which is prepared now will have. The relay puts it in the answer.
+    pub(super) fn next_statement(&self) -> u32 {
+        let mut number = self.statements.last;
+        loop {
+            number = if number >= LAST - 1 { 1 } else { number + 1 };
+            if !self.statements.map.contains_key(&number) {
+                return number;
+            }
+        }
+    }
+
+    pub(super) fn has_all_statements(&self) -> bool {
+        self.statements.map.len() >= STATEMENTS_MAX
+    }
+
+    /// Remembers what was prepared; `number` is the client's, `own` the server's.
+    pub(super) async fn learn(
         &mut self,
-        number: u32,
-        parameters: u16,
-        digest: u64,
-        safe: bool,
+        (number, own, parameters): (u32, u32, u16),
+        scan: Option<Scan>,
         text: Option<&[u8]>,
     ) {
-        if self.statements.0.len() >= STATEMENTS_MAX {
-            return;
-        }
-        let sql = text.filter(|text| safe && text.len() <= TEXT_BYTES_MAX).map(Box::from);
-        let statement = Statement {
+        let digest = scan.map_or(0, |scan| scan.digest);
+        let mut statement = Statement {
             digest,
-            sql,
+            scan,
+            name: None,
             parameters,
             types: Box::default(),
-            typed: [None, None],
-            replica: None,
-            long_data: false,
+            home: None,
+            open: Open::Nothing,
         };
-        self.statements.0.insert(number, statement);
+        if !self.is_several() {
+            if !self.has_all_statements() {
+                self.statements.insert(number, statement);
+            }
+            return;
+        }
+        self.statements.last = number;
+        let Some(link) = &mut self.links[self.role as usize] else { return };
+        let repeatable = text.filter(|text| {
+            text.len() <= TEXT_BYTES_MAX
+                && self.statements.text_bytes + text.len() <= TEXTS_BYTES_MAX
+                && parameters <= PARAMETERS_MAX
+        });
+        match repeatable {
+            Some(text) => {
+                let name = self.statements.name(text);
+                if let Some(number) = link.known.put(name.clone(), own, Box::default()) {
+                    // A connection that is lost is found out by the next command.
+                    let _ = link.send(Command::CloseStatement, &number.to_le_bytes()).await;
+                }
+                statement.name = Some(name);
+            }
+            None => statement.home = Some((link.serial, own)),
+        }
+        self.statements.insert(number, statement);
     }
 
     pub(super) fn forget_statements(&mut self) {
-        self.statements.0.clear();
+        self.statements = Statements { last: self.statements.last, ..Statements::default() };
     }
 
     /// The statement that a command is about.
     pub(super) fn statement(&self, head: Head) -> Option<&Statement> {
-        let payload = self.payload(head)?;
-        self.statements.0.get(&number_of(payload)?)
+        self.statements.map.get(&self.number(head)?)
     }
 
-    fn payload(&self, head: Head) -> Option<&[u8]> {
-        self.client.held().get(HEADER_BYTES..HEADER_BYTES + head.payload)
+    /// The client's number of the statement that a command is about.
+    pub(super) fn number(&self, head: Head) -> Option<u32> {
+        let number = number_of(self.front(head))?;
+        Some(if number == LAST && self.is_several() { self.statements.last } else { number })
+    }
+
+    /// What is held of the command's payload.
+    fn front(&self, head: Head) -> &[u8] {
+        let held = self.client.held().get(HEADER_BYTES..).unwrap_or_default();
+        &held[..held.len().min(head.payload)]
     }
 
     /// Whether an execution may go to a replica, as far as the statement itself is concerned.
     pub(super) fn reads_by_statement(&self, head: Head) -> bool {
         let Some(statement) = self.statement(head) else { return false };
-        let readable = statement.sql.is_some() && !statement.long_data;
-        readable
-            && self
-                .payload(head)
-                .is_some_and(|payload| Execution::read(payload, statement.parameters).is_some())
+        let payload = self.front(head);
+        statement.scan.is_some_and(|scan| scan.is_safe_read())
+            && statement.name.is_some()
+            && statement.open == Open::Nothing
+            && payload.len() == head.payload
+            // With a cursor the rows stay there.
+            && payload.get(5) == Some(&0)
+            && Execution::read(head.command, payload, statement.parameters).is_some()
     }
 
-    /// Notes what a command without an answer does to its statement.
-    pub(super) async fn about_statement(&mut self, head: Head) {
-        let payload = self.client.held().get(HEADER_BYTES..).unwrap_or_default();
-        let Some(number) = number_of(payload) else { return };
-        match head.command {
-            Command::LongData => {
-                if let Some(statement) = self.statements.0.get_mut(&number) {
-                    statement.long_data = true;
-                }
+    /// Closes a statement. Its connection closes its own when it needs the room.
+    pub(super) async fn close_statement(&mut self, head: Head) {
+        let Some(number) = self.number(head) else { return };
+        let Some(statement) = self.statements.remove(number) else { return };
+        if statement.open == Open::Nothing && statement.home.is_none() {
+            return;
+        }
+        let Some(link) = &mut self.links[Role::Writer as usize] else { return };
+        let own = match (&statement.name, statement.home) {
+            (Some(name), _) => link.known.remove(name),
+            (None, Some((serial, number))) if serial == link.serial => Some(number),
+            _ => None,
+        };
+        if let Some(own) = own {
+            let _ = link.send(Command::CloseStatement, &own.to_le_bytes()).await;
+        }
+    }
+
+    /// What is open after a command that was answered.
+    pub(super) fn settle_statement(&mut self, number: Option<u32>, command: Command, status: Option<Status>) {
+        let Some(number) = number else { return };
+        let is_open = |status: Status| status.has(Status::CURSOR) && !status.has(Status::LAST_ROW);
+        match command {
+            Command::Execute | Command::BulkExecute | Command::ResetStatement => {
+                let open = if status.is_some_and(is_open) { Open::Cursor } else { Open::Nothing };
+                self.statements.set_open(number, open);
             }
-            Command::ResetStatement | Command::Execute => {
-                if let Some(statement) = self.statements.0.get_mut(&number) {
-                    statement.long_data = false;
-                }
+            Command::Fetch if status.is_some_and(|status| status.has(Status::LAST_ROW)) => {
+                self.statements.set_open(number, Open::Nothing);
             }
-            Command::CloseStatement => {
-                let Some(statement) = self.statements.0.remove(&number) else { return };
-                let link = self.links[Role::Replica as usize].as_mut();
-                if let (Some((serial, number)), Some(link)) = (statement.replica, link)
-                    && link.serial == serial
-                {
-                    let close = [&[0x19][..], &number.to_le_bytes()].concat();
-                    // A connection that is lost is found out by the next command.
-                    let _ = link.wire.write_all(&packet(0, &close)).await;
-                }
-            }
+            Command::LongData => self.statements.set_open(number, Open::LongData),
             _ => {}
         }
     }
 
-    /// Sends an execution on, with the number and the types that its connection needs. `false` where it can go as it is.
+    /// The number of the statement that a command is about, where the client has it.
+    pub(super) fn known_number(&self, head: Head) -> Option<u32> {
+        let number = self.number(head)?;
+        self.statements.map.contains_key(&number).then_some(number)
+    }
+
+    /// The front of a command about a statement, header included, with the number and the types that its connection needs.
     ///
     /// # Errors
-    /// Those of the connection. A replica that does not prepare the statement counts as lost: the writer answers instead.
-    pub(super) async fn execute(&mut self, head: Head) -> io::Result<bool> {
-        let role = self.role;
-        let Some(payload) = self.client.held().get(HEADER_BYTES..HEADER_BYTES + head.payload) else {
-            return Ok(false);
+    /// The server's, when it does not prepare the statement once more, and those of the connection.
+    pub(super) async fn translate(&mut self, head: Head) -> Result<Vec<u8>, SessionError> {
+        let gone = || SessionError::Refused {
+            number: 1243,
+            state: *b"HY000",
+            reason: "tidemill: the prepared statement is gone with its server; prepare it again".into(),
         };
-        let Some(statement) = number_of(payload).and_then(|number| self.statements.0.get_mut(&number)) else {
-            return Ok(false);
-        };
-        let Some(link) = &mut self.links[role as usize] else { return Ok(false) };
-        let Some(execution) = Execution::read(payload, statement.parameters) else { return Ok(false) };
-        if link.capabilities.has(Capabilities::QUERY_ATTRIBUTES)
-            && payload.get(5).is_some_and(|flags| flags & 8 != 0)
-        {
-            return Ok(false);
-        }
-        let mut changed = None;
-        if let Some(told) = execution.told {
-            let types = told + 1..told + 1 + 2 * usize::from(statement.parameters);
-            if payload[told] == 1 {
-                let Some(types) = payload.get(types) else { return Ok(false) };
-                if *statement.types != *types {
-                    statement.types = types.into();
-                    statement.typed = [None, None];
-                }
-                statement.typed[role as usize] = Some(link.serial);
-            } else if statement.typed[role as usize] != Some(link.serial) && !statement.types.is_empty() {
-                changed = Some([&payload[..told], &[1], &statement.types, &payload[told + 1..]].concat());
-                statement.typed[role as usize] = Some(link.serial);
+        let held = self.client.held().get(HEADER_BYTES..).unwrap_or_default();
+        let payload = &held[..held.len().min(head.payload)];
+        let number = number_of(payload).ok_or_else(gone)?;
+        let number = if number == LAST { self.statements.last } else { number };
+        let statement = self.statements.map.get_mut(&number).ok_or_else(gone)?;
+        let link = self.links[self.role as usize].as_mut().ok_or_else(gone)?;
+        let mut changed = self.client.held()[..HEADER_BYTES].to_vec();
+        changed.extend_from_slice(payload);
+        let Some(name) = &statement.name else {
+            let (serial, own) = statement.home.ok_or_else(gone)?;
+            if serial != link.serial {
+                return Err(gone());
             }
+            changed[HEADER_BYTES + 1..HEADER_BYTES + 5].copy_from_slice(&own.to_le_bytes());
+            return Ok(changed);
+        };
+        if link.known.get(name).is_none() {
+            prepare(link, name, statement.parameters).await?;
         }
-        let mut number = execution.number;
-        if role == Role::Replica {
-            let Some(sql) = &statement.sql else { return Ok(false) };
-            number = match statement.replica {
-                Some((serial, number)) if serial == link.serial => number,
-                _ => match link.prepare(sql).await {
-                    Ok(number) => number,
-                    Err(error) => {
-                        self.waiting = HEADER_BYTES + head.payload;
-                        return Err(io::Error::other(error));
-                    }
-                },
-            };
-            statement.replica = Some((link.serial, number));
+        let known = link.known.get(name).ok_or_else(gone)?;
+        changed[HEADER_BYTES + 1..HEADER_BYTES + 5].copy_from_slice(&known.number.to_le_bytes());
+        if !matches!(head.command, Command::Execute | Command::BulkExecute) {
+            return Ok(changed);
         }
-        if number == execution.number && changed.is_none() {
-            return Ok(false);
+        let Some(execution) = Execution::read(head.command, payload, statement.parameters) else {
+            // Nonsense, which is the server's to refuse.
+            return Ok(changed);
+        };
+        let Some((told, bit)) = execution.told else { return Ok(changed) };
+        if payload[told] & bit != 0 {
+            statement.types = payload[execution.types].into();
+            known.types.clone_from(&statement.types);
+        } else if !statement.types.is_empty() && known.types != statement.types {
+            if head.payload + statement.types.len() >= PAYLOAD_MAX {
+                return Err(gone());
+            }
+            changed[HEADER_BYTES + told] |= bit;
+            let at = HEADER_BYTES + execution.types.start;
+            changed.splice(at..at, statement.types.iter().copied());
+            let length = (head.payload + statement.types.len()).to_le_bytes();
+            changed[..3].copy_from_slice(&length[..3]);
+            known.types.clone_from(&statement.types);
         }
-        let mut payload = changed.unwrap_or_else(|| payload.to_vec());
-        payload[1..5].copy_from_slice(&number.to_le_bytes());
-        if payload.len() >= PAYLOAD_MAX {
-            return Ok(false);
-        }
-        self.waiting = HEADER_BYTES + head.payload;
-        link.wire.write_all(&packet(0, &payload)).await?;
-        Ok(true)
+        Ok(changed)
     }
+}
+
+impl Statements {
+    /// What connections know a text by; another one for each statement of this session that has the same text.
+    fn name(&self, text: &[u8]) -> Name {
+        let same: Vec<u16> = self
+            .map
+            .values()
+            .filter_map(|statement| statement.name.as_ref())
+            .filter(|(known, _)| **known == *text)
+            .map(|(_, copy)| *copy)
+            .collect();
+        let copy = (0..u16::MAX).find(|copy| !same.contains(copy)).unwrap_or(u16::MAX);
+        (Arc::from(text), copy)
+    }
+}
+
+/// Prepares a statement once more, on a connection that does not know it.
+async fn prepare(link: &mut Link, name: &Name, parameters: u16) -> Result<(), SessionError> {
+    let (number, count) = link.prepare(&name.0).await?;
+    if count != parameters {
+        return Err(link.lost(io::Error::other("it takes a prepared statement for another one")));
+    }
+    if let Some(number) = link.known.put(name.clone(), number, Box::default()) {
+        link.send(Command::CloseStatement, &number.to_le_bytes()).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -227,14 +454,46 @@ mod tests {
     #[test]
     fn an_execution_says_where_its_types_stand() {
         let payload = [&[0x17, 7, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1][..], &[3, 0], &[9, 0, 0, 0]].concat();
-        let one = Execution::read(&payload, 1).unwrap();
-        assert_eq!((one.number, one.told), (7, Some(11)));
-        assert_eq!(Execution::read(&payload, 9).unwrap().told, Some(12));
-        assert_eq!(Execution::read(&payload[..10], 0).unwrap().told, None);
-        // Cut, and with a cursor.
-        assert!(Execution::read(&payload[..11], 1).is_none() && Execution::read(&payload[..4], 0).is_none());
-        let mut cursor = payload;
-        cursor[5] = 1;
-        assert!(Execution::read(&cursor, 1).is_none());
+        let read = |payload: &[u8], count| Execution::read(Command::Execute, payload, count);
+        assert_eq!(read(&payload, 1), Some(Execution { told: Some((11, 1)), types: 12..14 }));
+        assert_eq!(read(&payload[..10], 0), Some(Execution { told: None, types: 0..0 }));
+        // Cut.
+        assert!(read(&payload[..11], 1).is_none() && read(&payload[..13], 1).is_none());
+        assert!(read(&payload[..4], 0).is_none());
+        let mut untold = payload;
+        untold[11] = 0;
+        assert_eq!(read(&untold, 1), Some(Execution { told: Some((11, 1)), types: 12..12 }));
+        let bulk = [&[0xfa, 7, 0, 0, 0, 0x80, 0][..], &[3, 0, 8, 0], &[0]].concat();
+        let read = Execution::read(Command::BulkExecute, &bulk, 2);
+        assert_eq!(read, Some(Execution { told: Some((5, 0x80)), types: 7..11 }));
+    }
+
+    #[test]
+    fn two_statements_of_one_text_are_two_and_a_third_takes_the_place_of_the_first() {
+        let mut statements = Statements::default();
+        let statement = |name| Statement {
+            digest: 0,
+            scan: None,
+            name,
+            parameters: 0,
+            types: Box::default(),
+            home: None,
+            open: Open::Nothing,
+        };
+        for number in 1..=2 {
+            let name = statements.name(b"select 1");
+            assert_eq!(name.1, number as u16 - 1);
+            statements.insert(number, statement(Some(name)));
+        }
+        assert!(!statements.are_tied());
+        statements.set_open(1, Open::Cursor);
+        assert_eq!(statements.pin(), Some(pins::CURSOR));
+        statements.remove(1);
+        assert!(statements.pin().is_none());
+        assert_eq!(statements.name(b"select 1").1, 0);
+        statements.insert(3, statement(None));
+        assert!(statements.are_tied());
+        statements.lose();
+        assert!(!statements.are_tied() && statements.map.len() == 1);
     }
 }

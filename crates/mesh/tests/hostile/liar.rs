@@ -117,7 +117,10 @@ async fn serve(
                     stream.write_all(&again).await.ok()?;
                 }
             }
-            (3, _) => stream.write_all(&one_row(login.capabilities)).await.ok()?,
+            // Everything else that is asked has one row.
+            (3, _) if !command.windows(4).any(|four| four == b"set ") => {
+                stream.write_all(&one_row(login.capabilities)).await.ok()?
+            }
             _ => stream.write_all(&ok_packet(1, Status::AUTOCOMMIT)).await.ok()?,
         }
     }

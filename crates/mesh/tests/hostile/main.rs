@@ -8,4 +8,5 @@ mod frames;
 mod garbage;
 mod liar;
 mod lies;
+mod shared;
 mod yard;

@@ -51,7 +51,9 @@ async fn alike(server: &SqlServer, kind: &str) -> Result<()> {
     let direct: Opts = OptsBuilder::from_opts(server.opts()).db_name(Some("shop")).into();
     let direct = conversation(&mut Conn::new(direct).await?).await?;
     let (_folder, tls) = certificate()?;
-    for auth in [json!({}), json!({"auth": "vault", "users": [{"name": "root"}]})] {
+    for auth in
+        [json!({}), json!({"auth": "vault", "users": [{"name": "root"}], "pool": {"max": 2, "idle": 2}})]
+    {
         for piece in [1, 2, 3, 7] {
             let (behind, one) = cutter(([127, 0, 0, 1], server.port()).into(), piece).await?;
             let mut group = auth.clone();

@@ -4,6 +4,7 @@ mod compressed;
 mod cut;
 mod door;
 mod migrate;
+mod pools;
 mod proxy;
 mod raw;
 mod reload;

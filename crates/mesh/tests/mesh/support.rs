@@ -36,6 +36,25 @@ impl Front {
         listener: serde_json::Value,
         rest: serde_json::Value,
     ) -> Result<Front> {
+        Self::start_config(Self::config(servers, group, listener, rest)?)
+    }
+
+    /// One in which whoever comes back gets another connection, on which somebody else has set everything otherwise.
+    pub async fn start_chaos(servers: &[u16], group: serde_json::Value) -> Result<Front> {
+        let (listener, rest) = (serde_json::json!({}), serde_json::json!({}));
+        let mut config = Self::config(servers, group, listener, rest)?;
+        for pool in config.groups.values_mut().filter_map(|group| group.pool.as_mut()) {
+            pool.chaos = true;
+        }
+        Self::start_config(config)
+    }
+
+    pub fn config(
+        servers: &[u16],
+        group: serde_json::Value,
+        listener: serde_json::Value,
+        rest: serde_json::Value,
+    ) -> Result<MeshConfig> {
         let mut group = group;
         if group.get("backends").is_none() {
             let backends: Vec<_> =
@@ -55,6 +74,10 @@ impl Front {
         if !problems.is_empty() {
             bail!("{problems:?}");
         }
+        Ok(config)
+    }
+
+    fn start_config(config: MeshConfig) -> Result<Front> {
         let mesh = Mesh::start(&config)?;
         let address = mesh.addresses()["door"];
         Ok(Front { mesh, address })

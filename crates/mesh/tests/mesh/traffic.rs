@@ -70,8 +70,10 @@ async fn alike(server: &SqlServer, kind: &str) -> Result<()> {
         testkit::mysql_async::OptsBuilder::from_opts(server.opts()).db_name(Some("shop")).into();
     let direct = conversation(&mut Conn::new(direct).await?).await?;
     assert!(direct.len() > 10);
-    for group in [json!({"kind": kind}), json!({"kind": kind, "auth": "vault", "users": [{"name": "root"}]})]
-    {
+    let vault = json!({"kind": kind, "auth": "vault", "users": [{"name": "root"}]});
+    let mut shared = vault.clone();
+    shared["pool"] = json!({"max": 1, "idle": 1});
+    for group in [json!({"kind": kind}), vault, shared] {
         let front = Front::start(&[server.port()], group).await?;
         let opts: Opts = front.opts("root", "").db_name(Some("shop")).into();
         let through = conversation(&mut Conn::new(opts).await?).await?;
