@@ -77,8 +77,9 @@ pub struct Shared {
     ids: AtomicU32,
 }
 
-/// Numbers of sessions begin here, so that nobody takes one for a server's number of a connection.
-const FIRST_ID: u32 = 0x8000_0000;
+/// Numbers of sessions begin here, so that nobody takes one for a server's number of a connection. They stay below twice as
+/// much: Java's drivers keep them in 32 bits with a sign, and would kill a number below zero.
+const FIRST_ID: u32 = 0x4000_0000;
 
 impl Shared {
     pub fn new(
@@ -102,9 +103,9 @@ impl Shared {
         }
     }
 
-    /// A number that no live session has: they come round after two thousand million.
+    /// A number that no live session has: they come round after a thousand million.
     pub fn next_id(&self) -> u32 {
-        FIRST_ID | self.ids.fetch_add(1, Ordering::Relaxed)
+        FIRST_ID | (self.ids.fetch_add(1, Ordering::Relaxed) % FIRST_ID)
     }
 
     /// A number that none is above yet, given here or by another process.

@@ -7,6 +7,7 @@ mod check;
 mod crates;
 mod demo;
 mod docs;
+mod drivers;
 mod servers;
 mod setup;
 mod step;
@@ -29,6 +30,8 @@ usage: cargo xtask CHORE
                      opensearch, registry; when named, also the peer of benchmarks: debezium
   docs [--check]     write docs/reference, or fail when it is stale
   tidy               the rules of the house that no compiler checks
+  drivers [NAME…]    run drivers' own test-suites direct and through the mesh, and compare: go, pymysql, …; takes
+                     --server mysql|mariadb|tidb, --auth relay|vault, --list; needs the network
   bench NAME [ARGS]  run a benchmark: capture, idle, soak; `bench help` lists their arguments
 ";
 
@@ -85,6 +88,7 @@ fn run(verb: &str, words: &[String]) -> Result<()> {
         "docs" => docs::run(words),
         "tidy" => tidy::run(),
         "bench" => bench::run(words),
+        "drivers" => drivers::run(words),
         other => bail!("there is no chore `{other}`\nhint: `cargo xtask help` lists them"),
     }
 }

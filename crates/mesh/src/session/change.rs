@@ -5,7 +5,7 @@ use super::{Head, Session, count_transaction, unsupported};
 use crate::config::{AuthMode, LoginMatchConfig, Role};
 use crate::error::SessionError;
 use crate::session::state::State;
-use mysql::protocol::{ChangeUser, HEADER_BYTES, Status, ok_packet};
+use mysql::protocol::{Capabilities, ChangeUser, HEADER_BYTES, NATIVE, Status, ok_packet};
 use std::sync::atomic::Ordering;
 
 impl Session {
@@ -62,8 +62,10 @@ impl Session {
             AuthMode::Relay => self.relay_change(change, sequence).await?,
             AuthMode::Vault | AuthMode::Mapped => {
                 let mut check = Check { client: &mut self.client, sequence, group: &group };
-                // The proof goes by a salt that is not kept: it is asked for again.
-                let password = check.run(&change.user, Vec::new(), Vec::new(), Vec::new()).await?;
+                // The proof goes by a salt that is not kept: it is asked for again, in the old way of who knows no other.
+                let plugins = self.identity.capabilities.has(Capabilities::PLUGIN_AUTH);
+                let plugin = if plugins { Vec::new() } else { NATIVE.to_vec() };
+                let password = check.run(&change.user, plugin, Vec::new(), Vec::new()).await?;
                 self.identity.password = Some(password);
                 self.drop_links();
                 self.key = None;

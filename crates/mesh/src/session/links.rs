@@ -218,7 +218,9 @@ impl Session {
         Ok(Account {
             user,
             password,
-            capabilities: identity.capabilities | Capabilities::CONNECT_WITH_DATABASE,
+            capabilities: identity.capabilities
+                | Capabilities::CONNECT_WITH_DATABASE
+                | Capabilities::PLUGIN_AUTH,
             collation: identity.collation,
             database: identity.database.clone(),
             attributes: identity.attributes.clone(),

@@ -14,7 +14,7 @@ use crate::shared::{Listener, Shared};
 use crate::tenant::{self, Facts};
 use crate::wire::{ProxyHeaderCame, Wire};
 use mysql::protocol::{
-    CACHING_SHA2, Capabilities, Compression, Ends, Greeting, LoginRequest, ProxyHeader, Status,
+    CACHING_SHA2, Capabilities, Compression, Ends, Greeting, LoginRequest, NATIVE, ProxyHeader, Status,
     TLS_REQUEST_BYTES, ok_packet, packet,
 };
 use std::future::poll_fn;
@@ -270,10 +270,10 @@ impl Door {
                 reason: "tidemill: connections without TLS are not let in here".into(),
             });
         }
-        if !login.capabilities.has(Capabilities::PLUGIN_AUTH | Capabilities::SECURE_CONNECTION) {
+        if !login.capabilities.has(Capabilities::SECURE_CONNECTION) {
             return Err(super::authenticate::refused(
                 1251,
-                "tidemill: the client is too old: it cannot change its authentication",
+                "tidemill: the client is too old: it knows only the passwords of MySQL 4.0",
             ));
         }
         // Some drivers then compress without having been offered it, and would wait for ever for an answer in kind.
@@ -309,7 +309,13 @@ impl Door {
         greeting: &Greeting,
         login: &LoginRequest,
     ) -> Result<Entry, SessionError> {
-        let (plugin, salt) = (login.plugin.clone(), greeting.salt.clone());
+        // Who does not speak of plug-ins has proven the password in the way that was there before them.
+        let plugin = if login.capabilities.has(Capabilities::PLUGIN_AUTH) {
+            login.plugin.clone()
+        } else {
+            NATIVE.to_vec()
+        };
+        let salt = greeting.salt.clone();
         let mut check = Check { client: &mut self.client, sequence: &mut self.sequence, group: &group };
         identity.password = Some(check.run(&login.user, plugin, salt, login.proof.clone()).await?);
         let admission = group.admissions.admit(&group.name, &group.config, &identity.user)?;
@@ -333,8 +339,10 @@ impl Door {
             return Err(garbled(&backend, "greeting of what the client was promised"));
         }
         identity.capabilities = identity.capabilities.without(Capabilities::TLS);
+        // Asking for the account's own way needs plug-ins. A client that says it has none may still answer, as npm's `mysql` does.
+        let capabilities = identity.capabilities | Capabilities::PLUGIN_AUTH;
         let mut request = LoginRequest {
-            capabilities: identity.capabilities,
+            capabilities,
             plugin: RELAY.to_vec(),
             proof: Vec::new(),
             zstd_level: 0,
@@ -353,7 +361,7 @@ impl Door {
         if let Some(agreed) = compressed {
             wire.compress(agreed, usize::MAX).map_err(|_| garbled(&backend, "end of a login"))?;
         }
-        let mut link = Link::new(wire, identity.capabilities, greeting.connection_id, backend);
+        let mut link = Link::new(wire, capabilities, greeting.connection_id, backend);
         link.initialise(&group).await?;
         self.say(&ok).await?;
         self.compress(login)?;

@@ -185,6 +185,9 @@ pub struct Session {
     stayed: u64,
 }
 
+/// In the flags of an execution: it asks for a cursor, of whatever kind.
+const CURSOR_FLAGS: u8 = 7;
+
 /// What a session waited for.
 enum Next {
     Command(Head),
@@ -492,6 +495,8 @@ impl Session {
         self.role = self.decide(head, scan.as_ref()).role;
         let text = self.wanted_text(head, scan.as_ref(), digest);
         let reads = head.command == Command::Execute && self.reads_by_statement(head);
+        // What has not come yet may ask for one.
+        let cursor = self.client.held().get(HEADER_BYTES + 5).is_none_or(|flags| flags & CURSOR_FLAGS != 0);
         self.give_back_before().await;
         let need = self.need(head, scan.as_ref());
         let lists_on = self.last.warned && self.keeps_warnings(head, scan.as_ref());
@@ -507,7 +512,7 @@ impl Session {
                     self.settle_statement(number, head.command, None);
                     return Ok(());
                 }
-                Ok(()) => self.relay_answer(head.command).await?,
+                Ok(()) => self.relay_answer(head.command, cursor).await?,
                 Err(Unsent::Refused(error)) if self.role == Role::Writer => {
                     return self.refuse(head, &error).await;
                 }

@@ -121,10 +121,17 @@ impl Session {
     }
 
     /// Passes the answer on as it comes, and takes from its end what the session has to know.
-    pub(super) async fn relay_answer(&mut self, command: Command) -> Result<Outcome, SessionError> {
+    pub(super) async fn relay_answer(
+        &mut self,
+        command: Command,
+        cursor: bool,
+    ) -> Result<Outcome, SessionError> {
         let capabilities =
             self.links[self.role as usize].as_ref().map(|link| link.capabilities).unwrap_or_default();
         let mut answer = Answer::to(command, capabilities);
+        if !cursor {
+            answer = answer.without_cursor();
+        }
         if self.client.is_compressed() {
             answer.stop_at_results();
         }

@@ -209,15 +209,21 @@ async fn what_was_not_offered_is_not_agreed_on_whatever_the_client_claims() -> R
     for group in [json!({}), json!({"auth": "vault", "users": [{"name": "root"}]})] {
         let mut yard = Yard::start(Some(liar.port), group).await?;
         until("the server is known", async || yard.trapped()?.version).await?;
-        // Older than plugins.
-        for missing in [Capabilities::PLUGIN_AUTH, Capabilities::SECURE_CONNECTION, Capabilities::PROTOCOL_41]
-        {
+        for missing in [Capabilities::SECURE_CONNECTION, Capabilities::PROTOCOL_41] {
             let mut client = Client::connect(yard.trap).await?;
             client.greeting().await?;
             client.say(&packet(1, &request(ORDINARY.without(missing)).write())).await;
             let error = client.last_words().await?.context("an old client is told")?;
             assert!(matches!(error.number, 1251 | 1043), "{error:?}");
         }
+        // One that says nothing of plug-ins is let in, and the server is asked for the account's own way.
+        let mut client = Client::connect(yard.trap).await?;
+        client.login(ORDINARY.without(Capabilities::PLUGIN_AUTH)).await?;
+        client.query("select 1").await;
+        client.hear().await?.context("an answer")?;
+        let claimed = liar.logins().last().context("it logged in")?.capabilities;
+        assert!(claimed.has(Capabilities::PLUGIN_AUTH));
+        drop(client);
         // The new ends: the server does not know them, so the client gets the old ones, and the session goes on.
         let mut client = Client::connect(yard.trap).await?;
         client.login(ORDINARY | Capabilities::DEPRECATE_EOF | Capabilities::SESSION_TRACK).await?;

@@ -106,6 +106,7 @@ async fn a_statement_is_cancelled_by_the_number_that_its_client_knows() -> Resul
         let front = Front::start(&[mysql.port()], group).await?;
         let (mut slow, mut killer) = (front.root().await?, front.root().await?);
         let id = slow.id();
+        assert!(i32::try_from(id).is_ok(), "{id}: Java's drivers would kill a number below zero");
         let waiting = tokio::spawn(async move {
             let answer: Option<u32> = slow.query_first("select sleep(30)").await?;
             Ok::<_, anyhow::Error>((answer, slow))

@@ -57,6 +57,8 @@ enum Phase {
 pub struct Answer {
     phase: Phase,
     capabilities: Capabilities,
+    /// The rows of a result may be left with the server.
+    cursor: bool,
     /// Bytes of the present packet that have not come yet.
     pending: usize,
     /// The next packet goes on with the present payload.
@@ -87,6 +89,7 @@ impl Answer {
         Self {
             phase,
             capabilities,
+            cursor: command == Command::Execute,
             pending: 0,
             continued: false,
             ending: None,
@@ -97,6 +100,13 @@ impl Answer {
             sequence: 0,
             prepared: None,
         }
+    }
+
+    /// The execution asked for no cursor. A procedure's own cursors leave their mark in the status of a result whose rows follow.
+    #[must_use]
+    pub fn without_cursor(mut self) -> Self {
+        self.cursor = false;
+        self
     }
 
     /// From here on [`Self::advance`] stops behind each result that another follows.
@@ -269,7 +279,7 @@ impl Answer {
             },
             Phase::ColumnsEnd => {
                 let status = eof_status(payload);
-                if status.has(Status::CURSOR) {
+                if self.cursor && status.has(Status::CURSOR) {
                     return Step::Done(End { error: false, status: Some(status), payload: place });
                 }
                 self.phase = Phase::Rows;
@@ -342,6 +352,22 @@ mod tests {
     fn late_ok(status: u16) -> Vec<u8> {
         let status = status.to_le_bytes();
         packet(0, &[0xfe, 0, 0, status[0], status[1], 0, 0])
+    }
+
+    #[test]
+    fn a_cursor_that_nobody_asked_for_leaves_the_rows_in_the_answer() {
+        let head = [packet(0, &[1]), packet(0, b"def"), eof(Status::CURSOR.0)].concat();
+        let all = [&head[..], &packet(0, b"\x011"), &eof(Status::AUTOCOMMIT.0)].concat();
+        let asked = Answer::to(Command::Execute, OLD);
+        for (mut answer, length) in [
+            (Answer::to(Command::Query, OLD), all.len()),
+            (asked.clone().without_cursor(), all.len()),
+            (asked, head.len()),
+        ] {
+            let (passed, step) = answer.advance(&all);
+            assert_eq!(passed, length);
+            assert!(matches!(step, Step::Done(End { error: false, .. })), "{step:?}");
+        }
     }
 
     /// Feeds `bytes` in pieces of `piece`, as a relay would, and tells what was forwarded and how it ended.

@@ -18,19 +18,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Unpacks `packages` of a suite of Debian, with their dependencies, into `root`.
 pub fn unpack(suite: &str, packages: &[&str], root: &Path, work: &Path) -> Result<()> {
-    need("apt-get", "a Debian or Ubuntu system is needed; elsewhere install apt")?;
-    need("dpkg-deb", "apt-get install dpkg")?;
-    if !Path::new(KEYRING).is_file() {
-        bail!("{KEYRING} is missing\nhint: install it with `apt-get install debian-archive-keyring`");
-    }
-    let mirror = mirror()?;
-    let state = work.join("apt");
-    for folder in ["state/lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(state.join(folder))?;
-    }
-    // An empty status file: as if nothing were installed, so that the C library comes along.
-    fs::write(state.join("status"), "")?;
-    fs::write(state.join("suite.list"), format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))?;
+    let state = state(suite, "deb", work)?;
     let list = packages.join(" ");
     step(&format!("read the package index of Debian {suite}"), || quiet(apt(&state).arg("update")))?;
     step(&format!("download {list}"), || {
@@ -46,6 +34,46 @@ pub fn unpack(suite: &str, packages: &[&str], root: &Path, work: &Path) -> Resul
         }
         Ok(())
     })
+}
+
+/// Unpacks the original source of a package of a suite of Debian, without Debian's changes, into `into`.
+pub fn source(suite: &str, package: &str, into: &Path, work: &Path) -> Result<()> {
+    let state = state(suite, "deb-src", work)?;
+    step(&format!("read the index of sources of Debian {suite}"), || quiet(apt(&state).arg("update")))?;
+    let archive = step(&format!("download the source of {package}"), || {
+        let said = quiet(apt(&state).args(["source", "--download-only", package]).current_dir(&state));
+        // Debian's changes come in files of their own, whose absence from a mirror does not matter here.
+        let stem = format!("{package}_");
+        let found = fs::read_dir(&state)?.filter_map(|entry| Some(entry.ok()?.path())).find(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(&stem) && name.contains(".orig.tar.") && !name.ends_with(".asc")
+        });
+        match found {
+            Some(archive) => Ok(archive),
+            None => Err(said.err().unwrap_or_else(|| anyhow::anyhow!("no original source came"))),
+        }
+    })?;
+    fs::create_dir_all(into)?;
+    quiet(Command::new("tar").arg("-xf").arg(archive).args(["--strip-components=1", "-C"]).arg(into))?;
+    Ok(())
+}
+
+/// A state of apt for binary packages (`deb`) or sources (`deb-src`) of one suite.
+fn state(suite: &str, kind: &str, work: &Path) -> Result<PathBuf> {
+    need("apt-get", "a Debian or Ubuntu system is needed; elsewhere install apt")?;
+    need("dpkg-deb", "apt-get install dpkg")?;
+    if !Path::new(KEYRING).is_file() {
+        bail!("{KEYRING} is missing\nhint: install it with `apt-get install debian-archive-keyring`");
+    }
+    let mirror = mirror()?;
+    let state = work.join(format!("apt-{kind}-{suite}"));
+    for folder in ["state/lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(state.join(folder))?;
+    }
+    // An empty status file: as if nothing were installed, so that the C library comes along.
+    fs::write(state.join("status"), "")?;
+    fs::write(state.join("suite.list"), format!("{kind} [signed-by={KEYRING}] {mirror} {suite} main\n"))?;
+    Ok(state)
 }
 
 fn apt(state: &Path) -> Command {

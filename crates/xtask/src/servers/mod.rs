@@ -10,6 +10,7 @@
 //!   NAME/lib/        kafka, opensearch, debezium: jars, which the machine's own Java runs
 //!   NAME/classes/    opensearch: our program that starts the node
 //!   NAME/            registry: the application as its archive has it
+//!   driver-NAME/     a driver of MySQL and its test-suite; only `cargo xtask drivers` reads it
 //!   NAME.work/       downloads and build caches, removed after a success
 //!   NAME.lock        held while NAME is installed
 //! ```
@@ -18,10 +19,10 @@
 //! the download caches of Go, pip and Maven). A finished install appears by one rename, so that a reader sees all of it or none.
 
 mod debezium;
-mod debian;
+pub(crate) mod debian;
 mod kafka;
 mod mariadb;
-mod maven;
+pub(crate) mod maven;
 mod mysql;
 mod nats;
 mod opensearch;
@@ -38,15 +39,15 @@ use anyhow::{Context, Result, bail};
 
 use crate::step::step;
 
-/// How one server is installed.
-struct Recipe {
-    name: &'static str,
+/// How one server, or driver, is installed.
+pub(crate) struct Recipe {
+    pub(crate) name: &'static str,
     /// Changes whenever the result would differ, so that old installs are replaced.
-    version: &'static str,
+    pub(crate) version: &'static str,
     /// Fills the first folder; the second is for downloads and survives a failure.
-    install: fn(&Path, &Path) -> Result<()>,
+    pub(crate) install: fn(&Path, &Path) -> Result<()>,
     /// Only benchmarks need it, so it is installed when it is named and not otherwise.
-    peer: bool,
+    pub(crate) peer: bool,
 }
 
 const RECIPES: [Recipe; 11] = [
@@ -106,7 +107,8 @@ pub fn install(wanted: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn install_one(recipe: &Recipe, folder: &Path) -> Result<()> {
+/// Installs one unless it is installed.
+pub(crate) fn install_one(recipe: &Recipe, folder: &Path) -> Result<()> {
     let done = folder.join(recipe.name);
     if is_installed(recipe, &done) {
         eprintln!("==> {} is installed in {}", recipe.name, done.display());
