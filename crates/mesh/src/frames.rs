@@ -208,7 +208,7 @@ mod tests {
             };
             if fits {
                 assert_eq!((end, written), (Ok(()), 0xff_ffff));
-                assert!(frames.state().is_some() && !frames.is_holding());
+                assert!(!frames.is_holding());
             } else {
                 assert_eq!(end, Err(io::ErrorKind::OutOfMemory));
                 assert!(frames.state().is_none());
