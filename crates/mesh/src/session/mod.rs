@@ -565,9 +565,7 @@ impl Session {
         if let Some((number, ..)) = answered.prepared {
             self.judge.note_prepared(number);
         }
-        if let Some(killing) = self.killing.take().filter(|_| !answered.error) {
-            killing.done();
-        }
+        self.killing = None;
         if let (Command::Prepare, Some(prepared)) = (head.command, answered.prepared) {
             self.learn(prepared, scan, text.as_deref()).await;
         }

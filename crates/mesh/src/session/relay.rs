@@ -151,6 +151,10 @@ impl Session {
                 let (mut told, mut status) = (None, None);
                 if let Step::Done(end) = &step {
                     failed = end.error;
+                    // Before the client is told: it may ask at once what has become of the other.
+                    if let Some(killing) = self.killing.take_if(|_| !failed) {
+                        killing.done();
+                    }
                     status = end.status;
                     told = bytes.get(end.payload.clone()).and_then(|payload| read_end(payload, end.status));
                     if failed

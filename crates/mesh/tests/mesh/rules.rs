@@ -217,6 +217,7 @@ async fn commands_that_are_no_text_are_judged_too() -> Result<()> {
         {"name": "no-columns", "match": {"pattern": "show fields from `secret`"}, "action": "deny"},
     ]);
     for group in groups(&rules) {
+        let relays = group.get("auth").is_none();
         let front = Front::start(&[server.port()], group).await?;
         let mut conn = front.root().await?;
         // Prepared: refused when it is prepared.
@@ -259,6 +260,11 @@ async fn commands_that_are_no_text_are_judged_too() -> Result<()> {
                     raw.hear().await?;
                 }
             }
+        }
+        if !relays {
+            // Attributes are not offered.
+            assert_eq!(conn.query_first::<u32, _>("select count(*) from shop.t").await?, Some(3));
+            continue;
         }
         // Attributes stand before the text.
         let mut raw = Raw::login(front.address, Capabilities::QUERY_ATTRIBUTES).await?;
