@@ -70,6 +70,14 @@ pub const MESH_REFUSED: &str = "tidemill_mesh_refused_clients_total";
 pub const MESH_MOVED: &str = "tidemill_mesh_moved_sessions_total";
 pub const MESH_BROKEN: &str = "tidemill_mesh_broken_sessions_total";
 pub const MESH_BUFFERS: &str = "tidemill_mesh_buffer_bytes";
+pub const MESH_CAPTURED: &str = "tidemill_mesh_captured_statements_total";
+pub const MESH_CAPTURED_BYTES: &str = "tidemill_mesh_captured_bytes_total";
+pub const MESH_SHED: &str = "tidemill_mesh_shed_statements_total";
+pub const MESH_CAPTURING: &str = "tidemill_mesh_capturing";
+pub const MESH_MIRRORED: &str = "tidemill_mesh_mirrored_reads_total";
+pub const MESH_MIRROR_DIFFERENCES: &str = "tidemill_mesh_mirror_differences_total";
+pub const MESH_MIRROR_SHED: &str = "tidemill_mesh_mirror_shed_reads_total";
+pub const MESH_MIRROR_LOST: &str = "tidemill_mesh_mirror_lost_reads_total";
 pub const MESH_COMPRESSED: &str = "tidemill_mesh_compressed_bytes_total";
 pub const MESH_UNCOMPRESSED: &str = "tidemill_mesh_uncompressed_bytes_total";
 pub const MESH_GROUP_SESSIONS: &str = "tidemill_mesh_group_sessions";
@@ -103,7 +111,7 @@ const BACKEND: &str = "group, backend";
 const PIN: &str = "group, reason";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 52] = [
+pub const METRICS: [Metric; 60] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -253,6 +261,24 @@ pub const METRICS: [Metric; 52] = [
         "Times a session lost its server in a way that its client was told of",
     ),
     gauge(MESH_BUFFERS, "", "bytes", "Buffers that sessions have in use; idle ones have none"),
+    gauge(MESH_CAPTURING, "", "0 or 1", "1 while statements are captured"),
+    counter(MESH_CAPTURED, "", "records", "Records of statements and sessions that were written to files"),
+    counter(MESH_CAPTURED_BYTES, "", "bytes", "Bytes of those records"),
+    counter(
+        MESH_SHED,
+        "",
+        "records",
+        "Records that were not written, because the disk was too slow or took no more",
+    ),
+    counter(MESH_MIRRORED, "group", "reads", "Reads that the mirror was asked too, and answered"),
+    counter(MESH_MIRROR_DIFFERENCES, "group", "reads", "Of them those that it answered otherwise"),
+    counter(MESH_MIRROR_SHED, "group", "reads", "Reads that it was not asked, because too many waited"),
+    counter(
+        MESH_MIRROR_LOST,
+        "group",
+        "reads",
+        "Reads that it did not answer: too slow, a lost connection, or none",
+    ),
     counter(
         MESH_COMPRESSED,
         "",

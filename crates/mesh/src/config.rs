@@ -1,5 +1,7 @@
 //! `mesh.yaml`: where clients come in, and which servers stand behind.
 
+use crate::capture::CaptureConfig;
+use crate::mirror::MirrorConfig;
 use crate::network::Network;
 use crate::rules::{self, AllowListConfig, LimitConfig, RuleConfig};
 use crate::tenant;
@@ -34,6 +36,10 @@ pub struct MeshConfig {
     #[serde(default = "slow_over")]
     #[schemars(with = "String", extend("default" = "1s"))]
     pub slow: Span,
+    /// Keep every statement in files, to be searched and replayed.
+    #[serde(default)]
+    #[schemars(extend("default" = {}))]
+    pub capture: CaptureConfig,
     /// Where this mesh runs. Of several servers that could take a session, those with the same `zone` are preferred.
     #[serde(default)]
     pub zone: Option<String>,
@@ -166,6 +172,9 @@ pub struct GroupConfig {
     /// many. Without it each session has its own.
     #[serde(default)]
     pub pool: Option<PoolConfig>,
+    /// Ask another server a part of the reads again, once the client has its answer, and compare the answers.
+    #[serde(default)]
+    pub mirror: Option<MirrorConfig>,
     /// Which statements pass, are noted or are refused: the first rule that matches decides; without a match a statement
     /// passes, or must be on the `allow_list`.
     #[serde(default)]
@@ -276,7 +285,7 @@ pub enum AuthMode {
 }
 
 /// A name and its password.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserConfig {
     /// As clients, or servers, know it.
@@ -505,6 +514,9 @@ impl MeshConfig {
                 "leave it out for one per processor",
             );
         }
+        for (message, hint) in self.capture.problems() {
+            add(message, &hint);
+        }
         let mut names = BTreeSet::new();
         for listener in &self.listeners {
             let name = &listener.name;
@@ -709,6 +721,9 @@ impl GroupConfig {
                 "`pool.max` is not between 1 and 10000, or less than `pool.idle`".into(),
                 "pool: {max: 64, idle: 8}",
             );
+        }
+        for (message, hint) in self.mirror.iter().flat_map(MirrorConfig::problems) {
+            add(message, &hint);
         }
         if self.pool.is_some() && self.proxy_protocol != ProxyProtocol::Off {
             add(

@@ -21,10 +21,14 @@ const STEPS: usize = 4 * 32;
 
 /// Times by their step, which is within a fifth of the truth.
 #[derive(Clone, Debug)]
-struct Histogram([u32; STEPS]);
+pub(crate) struct Histogram([u32; STEPS]);
 
 impl Histogram {
-    fn add(&mut self, elapsed: Duration) {
+    pub(crate) fn new() -> Self {
+        Self([0; STEPS])
+    }
+
+    pub(crate) fn add(&mut self, elapsed: Duration) {
         let count = &mut self.0[step(elapsed)];
         *count = count.saturating_add(1);
     }
@@ -36,7 +40,7 @@ impl Histogram {
     }
 
     /// The time, in microseconds, that `share` of all took at most.
-    fn quantile(&self, share: f64) -> u64 {
+    pub(crate) fn quantile(&self, share: f64) -> u64 {
         let total: u64 = self.0.iter().map(|count| u64::from(*count)).sum();
         let rank = (total as f64 * share).ceil() as u64;
         let mut seen = 0;
@@ -92,7 +96,7 @@ impl Entry {
             replica: 0,
             total: zero,
             slowest: zero,
-            times: Histogram([0; STEPS]),
+            times: Histogram::new(),
         }
     }
 
@@ -311,7 +315,7 @@ fn key(group: usize, digest: u64) -> u64 {
     digest ^ (group as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-fn text_of(sql: &[u8], modes: Modes) -> String {
+pub(crate) fn text_of(sql: &[u8], modes: Modes) -> String {
     let mut text = String::new();
     digest_text(sql, &mut text, modes);
     if text.len() > TEXT_BYTES_MAX {

@@ -5,6 +5,7 @@ use crate::config::{
     BackendConfig, BackendTls, Balance, EjectConfig, GroupConfig, GroupKind, Role, Topology, UserConfig,
 };
 use crate::lot;
+use crate::mirror::Mirror;
 use crate::pins::Pins;
 use crate::pool::Pool;
 use crate::rules::Rules;
@@ -273,6 +274,7 @@ pub struct Group {
     pub config: GroupConfig,
     pub backends: Vec<Arc<Backend>>,
     pub connector: Option<Connector>,
+    pub mirror: Option<Arc<Mirror>>,
     /// What passes; nothing is looked at where there are none.
     pub rules: Option<Arc<Rules>>,
     /// The mesh's own.
@@ -343,6 +345,7 @@ impl Group {
             config,
             backends,
             connector,
+            mirror: None,
             admissions: before.map(|group| group.admissions.clone()).unwrap_or_default(),
             rules: None,
             zone,

@@ -7,6 +7,8 @@
 
 mod admission;
 mod buffers;
+pub mod capture;
+pub mod compare;
 mod config;
 mod control;
 mod core;
@@ -17,6 +19,7 @@ mod group;
 mod handover;
 mod link;
 mod lot;
+mod mirror;
 mod monitor;
 mod network;
 mod pins;
@@ -24,12 +27,14 @@ mod plan;
 mod pool;
 mod prepared;
 mod reach;
+pub mod replay;
 mod rules;
 mod session;
 mod shared;
 mod slow;
 mod status;
 mod succession;
+mod target;
 mod tenant;
 mod tls;
 mod wire;
@@ -42,6 +47,7 @@ pub use config::{
 pub use digests::DigestStatus;
 pub use error::MeshError;
 pub use handover::{HandoverError, Successor};
+pub use mirror::{MirrorConfig, MirrorStatus};
 pub use network::Network;
 pub use pins::PinStatus;
 pub use pool::PoolStatus;
@@ -56,6 +62,7 @@ pub use slow::SlowStatement;
 pub use status::{BackendStatus, GroupStatus, ListenerStatus, MeshStatus};
 pub use succession::HandedOver;
 
+use crate::capture::{Capture, CaptureStatus};
 use crate::control::{Change, Control, Order};
 use crate::core::Core;
 use crate::digests::{Digests, Names};
@@ -117,6 +124,7 @@ impl Mesh {
         let shared = Arc::new(Shared::new(
             config.digests.then(|| Digests::new(threads, names.clone())),
             SlowList::new(config.slow.0),
+            Capture::new(threads),
             config.limits.sessions.unwrap_or(SESSIONS_MAX),
             usize::try_from(memory).unwrap_or(usize::MAX),
         ));
@@ -127,6 +135,7 @@ impl Mesh {
         let control = control::start(shared.clone(), cores.clone(), stopped, accepts)?;
         let mesh = Self { shared, names, cores, stop, control: Some(control), reloading: Mutex::new(()) };
         mesh.apply(prepared);
+        mesh.shared.capture.configure(&config.capture);
         Ok(mesh)
     }
 
@@ -140,6 +149,7 @@ impl Mesh {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let prepared = self.shared.plan.load().prepare(config, &self.names)?;
         self.apply(prepared);
+        self.shared.capture.configure(&config.capture);
         Ok(())
     }
 
@@ -200,6 +210,31 @@ impl Mesh {
         self.shared.slow.list()
     }
 
+    /// Begins to capture statements; `false` where it has begun before. Blocks.
+    ///
+    /// # Errors
+    /// When no file can be made.
+    pub fn start_capture(&self) -> std::io::Result<bool> {
+        self.shared.capture.start()
+    }
+
+    /// Ends it, when all that is held has been written; whether it ran. Blocks.
+    pub fn stop_capture(&self) -> bool {
+        self.shared.capture.stop()
+    }
+
+    /// Whether statements are captured, where, and how many have been.
+    pub fn capture(&self) -> CaptureStatus {
+        self.shared.capture.status()
+    }
+
+    /// How the mirrors of the groups fare that have one.
+    pub fn mirrors(&self) -> Vec<MirrorStatus> {
+        let plan = self.shared.plan.load();
+        let mirrors = plan.groups.iter().filter_map(|group| Some((group, group.mirror.as_ref()?)));
+        mirrors.map(|(group, mirror)| mirror.status(&group.name)).collect()
+    }
+
     /// Where a fresh session of a group would send a statement, what its rules say of it, and why; `None` where there is no
     /// such group.
     pub fn explain(&self, group: &str, sql: &str, user: Option<&str>) -> Option<Explanation> {
@@ -258,5 +293,7 @@ impl Mesh {
                 core.stop();
             }
         }
+        // Now no session says any more.
+        self.shared.capture.stop();
     }
 }

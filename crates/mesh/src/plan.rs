@@ -8,6 +8,7 @@ use crate::digests::Names;
 use crate::error::MeshError;
 use crate::group::Group;
 use crate::handover::{Inherited, MESH_PORT};
+use crate::mirror::Mirror;
 use crate::rules::Rules;
 use crate::shared::{Door, Listener};
 use crate::tls::{Acceptor, Connector};
@@ -57,10 +58,19 @@ impl Plan {
             let connector = Connector::new(name, group)?;
             let before = self.group(name).map(Arc::as_ref);
             let number = names.number(name);
+            let same = before.and_then(|before| before.mirror.clone());
+            let mirror = match &group.mirror {
+                Some(wanted) if same.as_ref().is_none_or(|same| same.config() != wanted) => {
+                    Some(Arc::new(Mirror::start(wanted)?))
+                }
+                Some(_) => same,
+                None => None,
+            };
             let rules = Rules::new(name, group, before.and_then(|before| before.rules.as_deref()))?;
             let mut made =
                 Group::new(name.clone(), number, group.clone(), connector, config.zone.clone(), before);
             made.rules = rules.map(Arc::new);
+            made.mirror = mirror;
             groups.insert(name.as_str(), Arc::new(made));
         }
         let mut prepared = Prepared { plan: Self::default(), sockets: Vec::new(), changed: Vec::new() };

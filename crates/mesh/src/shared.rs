@@ -1,5 +1,6 @@
 //! What every thread of the mesh sees.
 
+use crate::capture::Capture;
 use crate::config::Fallback;
 use crate::digests::Digests;
 use crate::group::Group;
@@ -68,6 +69,7 @@ pub struct Shared {
     /// Absent where nobody wants them.
     pub digests: Option<Digests>,
     pub slow: SlowList,
+    pub capture: Capture,
     pub sessions_max: usize,
     pub memory_bytes_max: usize,
     /// No session begins anything new.
@@ -85,6 +87,7 @@ impl Shared {
     pub fn new(
         digests: Option<Digests>,
         slow: SlowList,
+        capture: Capture,
         sessions_max: usize,
         memory_bytes_max: usize,
     ) -> Self {
@@ -93,6 +96,7 @@ impl Shared {
             version: AtomicU64::new(0),
             digests,
             slow,
+            capture,
             counters: Counters::default(),
             connections: Connections::default(),
             sessions_max,

@@ -92,8 +92,11 @@ impl Mesh {
         let plan = self.shared.plan.load();
         let writes =
             plan.groups.iter().map(|group| (group.name.clone(), group.writes.load(Ordering::Relaxed)));
-        let message =
-            Message::Accept { ids: self.shared.ids().saturating_add(IDS_BETWEEN), writes: writes.collect() };
+        let message = Message::Accept {
+            ids: self.shared.ids().saturating_add(IDS_BETWEEN),
+            writes: writes.collect(),
+            captures: self.shared.capture.is_on(),
+        };
         channel.send(&message, &[]).map_err(talk("ports"))?;
         match channel.receive().map_err(talk("ports"))?.0 {
             Message::Accepting => {}
@@ -115,8 +118,11 @@ impl Mesh {
         self.hear_servers(&successor.up).inspect_err(|error| successor.fail(&error.to_string()))?;
         channel.send(&Message::Ready, &[]).map_err(talk("readiness"))?;
         match channel.receive().map_err(talk("ports"))?.0 {
-            Message::Accept { ids, writes } => {
+            Message::Accept { ids, writes, captures } => {
                 self.shared.skip_ids(ids);
+                if captures && let Err(error) = self.shared.capture.start() {
+                    tracing::error!(%error, "the capture of statements does not go on here");
+                }
                 for group in &self.shared.plan.load().groups {
                     let before = writes.get(&group.name).copied().unwrap_or_default();
                     // One more than any session can have seen, so that each asks its replica once more.

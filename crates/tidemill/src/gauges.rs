@@ -33,6 +33,19 @@ pub fn look(node: &Node) {
     }
     if let Some(mesh) = &node.mesh {
         look_at_mesh(&mesh.status());
+        for mirror in mesh.mirrors() {
+            let labels = [("group", mirror.group)];
+            metrics::counter!(base::metrics::MESH_MIRRORED, &labels).absolute(mirror.compared);
+            metrics::counter!(base::metrics::MESH_MIRROR_DIFFERENCES, &labels).absolute(mirror.differences);
+            metrics::counter!(base::metrics::MESH_MIRROR_SHED, &labels).absolute(mirror.shed);
+            metrics::counter!(base::metrics::MESH_MIRROR_LOST, &labels)
+                .absolute(mirror.lost + mirror.unreachable);
+        }
+        let capture = mesh.capture();
+        metrics::gauge!(base::metrics::MESH_CAPTURING).set(f64::from(u8::from(capture.running)));
+        metrics::counter!(base::metrics::MESH_CAPTURED).absolute(capture.captured);
+        metrics::counter!(base::metrics::MESH_CAPTURED_BYTES).absolute(capture.bytes);
+        metrics::counter!(base::metrics::MESH_SHED).absolute(capture.shed);
     }
     if let Some(bytes) = memory_bytes() {
         metrics::gauge!(base::metrics::NODE_MEMORY).set(bytes as f64);

@@ -77,7 +77,7 @@ pub struct Route {
     handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 22] = [
+pub const ROUTES: [Route; 26] = [
     Route {
         method: "GET",
         path: "/",
@@ -162,6 +162,38 @@ pub const ROUTES: [Route; 22] = [
         what: "The latest statements that took longer than `slow`, the newest first, their literals left out: `at_ms`, group, user, client, \
                database, server, `elapsed_us`, rows, bytes, error, digest, text. Query: `limit` = how many, all by default.",
         handler: || get(crate::mesh::slow),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/mesh/mirror",
+        shown: "/api/v1/mesh/mirror",
+        what: "Groups with a `mirror`: group, to, share, compared, differences, shed, lost, unreachable, error, and `statements`, those \
+               that differ most first: digest, text with its literals left out, calls, answers with another error (`errors`), \
+               number of `rows` or `contents`, `before` and `after` (`p50_us`, `p95_us`, `p99_us`, `max_us`), and an `example`.",
+        handler: || get(crate::mesh::mirror),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/mesh/capture",
+        shown: "/api/v1/mesh/capture",
+        what: "Whether statements are captured: running, dir, and since the start of the node `captured` records, their `bytes`, and \
+               those that were `shed`; `error` is why it ended where nobody asked it to.",
+        handler: || get(crate::capture::status),
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/mesh/capture:start",
+        shown: "/api/v1/mesh/capture:start",
+        what: "Begins to capture statements into files, as `capture` of `mesh.yaml` says. What `GET` answers; 412 where no file can be \
+               made.",
+        handler: || post(crate::capture::start),
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/mesh/capture:stop",
+        shown: "/api/v1/mesh/capture:stop",
+        what: "Ends it; what is held has been written when it answers. What `GET` answers.",
+        handler: || post(crate::capture::stop),
     },
     Route {
         method: "POST",

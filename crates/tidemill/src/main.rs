@@ -1,6 +1,7 @@
 //! The command line: what a person or a script asks of Tidemill, and how it ends.
 
 mod cache;
+mod capture;
 mod client;
 mod commands;
 mod demo;
@@ -19,6 +20,7 @@ mod push;
 mod reachable;
 mod reference;
 mod repair;
+mod replay;
 mod retention;
 mod scheduled;
 mod search;

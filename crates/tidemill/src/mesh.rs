@@ -1,11 +1,13 @@
 //! The SQL proxy in a project: `mesh.yaml`, its routes, and `tidemill mesh`.
 
+use crate::capture;
 use crate::client::NodeClient;
 use crate::commands::{load_node, many, print_table};
 use crate::failure::Failure;
 use crate::files;
 use crate::http::{App, problem};
 use crate::project::{Problem, SECRETS_HINT, below, place, resolve_all};
+use crate::replay;
 use crate::upgrade;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::response::{IntoResponse, Response};
@@ -39,6 +41,7 @@ pub fn load(dir: &Path, resolve: bool, problems: &mut Vec<Problem>) -> Option<Me
         tls.cert = below(dir, &tls.cert);
         tls.key = below(dir, &tls.key);
     }
+    config.capture.dir = below(dir, &config.capture.dir);
     for path in config.groups.values_mut().filter_map(|group| group.tls_ca.as_mut()) {
         *path = below(dir, path);
     }
@@ -93,8 +96,9 @@ fn place_in_group(dir: &Path, message: &str) -> (u64, u64) {
 fn secrets(config: &mut MeshConfig) -> impl Iterator<Item = &mut Secret> {
     config.groups.values_mut().flat_map(|group| {
         let monitor = group.monitor.as_mut().map(|monitor| &mut monitor.password);
-        let users = group.users.iter_mut().chain(&mut group.account).map(|user| &mut user.password);
-        monitor.into_iter().chain(users)
+        let mirror = group.mirror.as_mut().map(|mirror| &mut mirror.account);
+        let users = group.users.iter_mut().chain(&mut group.account).chain(mirror);
+        monitor.into_iter().chain(users.map(|user| &mut user.password))
     })
 }
 
@@ -117,6 +121,15 @@ pub enum MeshVerb {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
+    /// Keep every statement in files, and look into them.
+    Capture {
+        #[command(subcommand)]
+        verb: capture::CaptureVerb,
+    },
+    /// What the mirrors answer otherwise than the groups they belong to, and how fast.
+    Mirror,
+    /// Ask a capture again of another server, and report what differs. Exit status 4 when something does.
+    Replay(replay::ReplayArgs),
     /// Tell where a fresh session would send a statement, and why.
     Explain {
         /// The statement.
@@ -175,6 +188,12 @@ pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> 
     if let MeshVerb::Upgrade { binary, wait } = verb {
         return upgrade::run(dir, binary, wait.0, json).await;
     }
+    if let MeshVerb::Capture { verb } = verb {
+        return capture::run(dir, verb, json).await;
+    }
+    if let MeshVerb::Replay(args) = verb {
+        return replay::run(args, json).await;
+    }
     let node = NodeClient::new(&load_node(dir)?);
     let (group, address, verb) = match verb {
         MeshVerb::Status | MeshVerb::Backends => {
@@ -193,6 +212,15 @@ pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> 
         MeshVerb::Reload => {
             let done = node.post("/api/v1/mesh:reload", &json!({})).await?;
             println!("{}", if json { done.to_string() } else { "mesh.yaml is in use".to_owned() });
+            return Ok(());
+        }
+        MeshVerb::Mirror => {
+            let list = node.get("/api/v1/mesh/mirror").await?;
+            if json {
+                println!("{list}")
+            } else {
+                replay::print_mirrors(&list)
+            }
             return Ok(());
         }
         MeshVerb::Digests { limit } => {
@@ -235,7 +263,7 @@ pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> 
         }
         MeshVerb::Drain { group, address } => (group, address, "drain"),
         MeshVerb::Undrain { group, address } => (group, address, "undrain"),
-        MeshVerb::Upgrade { .. } => return Ok(()),
+        MeshVerb::Upgrade { .. } | MeshVerb::Capture { .. } | MeshVerb::Replay(_) => return Ok(()),
     };
     let done =
         node.post(&format!("/api/v1/mesh/groups/{group}/backends/{address}:{verb}"), &json!({})).await?;
@@ -370,7 +398,7 @@ fn time(at_ms: &Value) -> String {
 }
 
 /// A statement as far as a terminal's line has room for it beside the rest.
-fn shortened(statement: &Value) -> String {
+pub fn shortened(statement: &Value) -> String {
     const CHARS_MAX: usize = 80;
     match statement.as_str().unwrap_or_default() {
         "" => "(others: the table is full)".to_owned(),
@@ -560,8 +588,8 @@ pub fn print_backends(mesh: &Value) {
     }
 }
 
-const NONE: &str = "this node has no mesh";
-const NONE_HINT: &str =
+pub const NONE: &str = "this node has no mesh";
+pub const NONE_HINT: &str =
     "write a mesh.yaml (docs/reference/config.md) and start the node with the role `mesh`";
 
 /// `GET /api/v1/mesh`
@@ -615,6 +643,14 @@ pub async fn digests(State(app): State<App>, Query(query): Query<DigestsQuery>) 
     let mut list = mesh.digests();
     list.truncate(query.limit.unwrap_or(usize::MAX));
     axum::Json(list).into_response()
+}
+
+/// `GET /api/v1/mesh/mirror`
+pub async fn mirror(State(app): State<App>) -> Response {
+    match &app.node.mesh {
+        Some(mesh) => axum::Json(mesh.mirrors()).into_response(),
+        None => problem(Code::NotFound, NONE, NONE_HINT),
+    }
 }
 
 /// `GET /api/v1/mesh/slow`

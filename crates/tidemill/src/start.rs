@@ -239,6 +239,8 @@ pub async fn run(
         Some(handed) => outlast(&mesh, handed, asked).await,
         None => finish_transactions(&mesh, until).await,
     }
+    // What the capture holds is written.
+    let _ = tokio::task::spawn_blocking(move || mesh.stop_capture()).await;
     Ok(())
 }
 

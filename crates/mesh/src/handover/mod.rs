@@ -67,6 +67,9 @@ pub enum Message {
         ids: u32,
         /// Commands that may have written, by group.
         writes: BTreeMap<String, u64>,
+        /// It captures statements, whatever its configuration says.
+        #[serde(default)]
+        captures: bool,
     },
     /// It does.
     Accepting,

@@ -2,7 +2,7 @@
 
 use crate::config::Role;
 use crate::frames::Compressed;
-use crate::session::{Last, State, StatementParts};
+use crate::session::{Captured, Last, State, StatementParts};
 use mysql::protocol::Capabilities;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -37,6 +37,8 @@ pub struct Parts {
     pub writes: u64,
     /// What the client has sent of its next command.
     pub held: Vec<u8>,
+    #[serde(default)]
+    pub captured: Captured,
     pub links: Vec<LinkParts>,
 }
 

@@ -9,6 +9,7 @@
 
 mod authenticate;
 mod borrow;
+mod captured;
 mod change;
 mod end;
 mod judge;
@@ -16,6 +17,7 @@ mod kill;
 mod links;
 mod login;
 mod migrate;
+mod mirrored;
 mod pack;
 mod relay;
 mod residue;
@@ -26,6 +28,7 @@ mod told;
 
 pub use borrow::Last;
 use borrow::Need;
+pub use captured::Captured;
 pub use kill::Connections;
 use kill::{Killing, Seat};
 use links::Seen;
@@ -51,6 +54,7 @@ use base::Secret;
 use judge::Judge;
 use mysql::protocol::{Capabilities, Command, Ends, HEADER_BYTES, Status, payload_bytes};
 use mysql::sql::{Dialect, Flags, Kind, Modes, Scan, scan, whole_digest_text};
+pub(crate) use relay::Ended;
 use relay::{Answered, Outcome};
 use serde::Serialize;
 use state::Setting;
@@ -183,6 +187,7 @@ pub struct Session {
     bell: Bell,
     /// The handover that it does not move in.
     stayed: u64,
+    captured: Captured,
 }
 
 /// In the flags of an execution: it asks for a cursor, of whatever kind.
@@ -254,6 +259,7 @@ impl Session {
             killing: None,
             bell,
             stayed: 0,
+            captured: Captured::of_newcomer(),
         };
         session.sit_down();
         if let Some(link) = link {
@@ -270,6 +276,7 @@ impl Session {
         let result = match self.commands().await {
             Ok(Next::Move) => {
                 // Its connections are another process's now: they are let go of, and not ended.
+                self.leave_capture();
                 tracing::trace!(session = self.identity.id, "moved to the new process");
                 return Ok(());
             }
@@ -320,6 +327,7 @@ impl Session {
                 Command::Quit => return Ok(Next::Left),
                 Command::ChangeUser => {
                     self.change_user(head).await?;
+                    self.capture_change_of_user();
                     self.judge.renew();
                 }
                 command if command.is_stream() => {
@@ -489,12 +497,17 @@ impl Session {
         }
         let kills = head.command == Command::ProcessKill
             || head.command == Command::Query && scan.is_some_and(|scan| scan.kind == Kind::Kill);
+        let taken = self.take_for_capture(head, scan.as_ref(), began);
         if self.answer_at_once(head, scan.as_ref(), number, kills).await? {
+            self.keep(taken, digest, None);
             return Ok(());
         }
         self.role = self.decide(head, scan.as_ref()).role;
         let text = self.wanted_text(head, scan.as_ref(), digest);
         let reads = head.command == Command::Execute && self.reads_by_statement(head);
+        let mirrored = self.take_for_mirror(head, scan.as_ref());
+        let named = self.names_database(head, scan.as_ref());
+        let hash = mirrored.is_some() || taken.as_ref().is_some_and(|taken| taken.hash);
         // What has not come yet may ask for one.
         let cursor = self.client.held().get(HEADER_BYTES + 5).is_none_or(|flags| flags & CURSOR_FLAGS != 0);
         self.give_back_before().await;
@@ -509,10 +522,18 @@ impl Session {
             let outcome = match self.send(head, kills).await {
                 Ok(()) if head.command.is_silent() => {
                     self.take_command();
+                    self.keep(taken, digest, None);
                     self.settle_statement(number, head.command, None);
                     return Ok(());
                 }
-                Ok(()) => self.relay_answer(head.command, cursor).await?,
+                Ok(()) => match self.relay_answer(head.command, cursor, hash).await {
+                    Ok(outcome) => outcome,
+                    Err(error) => {
+                        // The client left; the server may do what it was asked all the same.
+                        self.keep_lost(taken, digest);
+                        return Err(error);
+                    }
+                },
                 Err(Unsent::Refused(error)) if self.role == Role::Writer => {
                     return self.refuse(head, &error).await;
                 }
@@ -558,6 +579,7 @@ impl Session {
                 lost @ Outcome::Lost { .. } => {
                     self.killing = None;
                     self.take_command();
+                    self.keep_lost(taken, digest);
                     return self.lost(lost).await;
                 }
             }
@@ -572,6 +594,11 @@ impl Session {
         if let Some(began) = began {
             self.count(head, scan.as_ref(), digest, text.as_deref(), began, &answered);
         }
+        self.mirror(mirrored, &answered);
+        if let Some(name) = named.filter(|_| !answered.error) {
+            self.identity.database = name;
+        }
+        self.keep(taken, digest.or_else(|| scan.map(|scan| scan.digest)), Some(&answered));
         self.note_last(head, scan.as_ref(), &answered, lists_on);
         self.settle_statement(number, head.command, answered.status);
         self.settle(head, scan.as_ref(), text, before, answered.error, reads);
@@ -673,7 +700,9 @@ impl Session {
         if self.judge.scan.is_some() {
             return self.judge.scan;
         }
-        if !self.is_several() && self.shared.digests.is_none() {
+        let wanted =
+            self.shared.digests.is_some() || self.shared.capture.is_on() || self.group.mirror.is_some();
+        if !self.is_several() && !wanted {
             return None;
         }
         Some(scan(self.text(head)?, self.modes()))
@@ -898,6 +927,7 @@ fn killed() -> SessionError {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.end_capture();
         self.forget_connections();
         self.note_kept(None);
         self.shared.handover.forget(self.identity.id);

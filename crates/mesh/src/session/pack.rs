@@ -110,6 +110,7 @@ impl Session {
             prepared: self.judge.pack(),
             writes: self.writes,
             held: self.client.held().to_vec(),
+            captured: self.captured.clone(),
             links,
         };
         Some((parts, descriptors))
@@ -210,6 +211,7 @@ impl Session {
             judge: Judge::default(),
             bell: shared.handover.bell(id),
             stayed: 0,
+            captured: parts.captured,
             seen: None,
             behind_until: None,
             key: None,

@@ -5,7 +5,7 @@ use crate::config::Role;
 use crate::error::SessionError;
 use crate::wire::Wire;
 use mysql::protocol::{
-    Answer, Capabilities, Command, HEADER_BYTES, PAYLOAD_MAX, Reply, Status, Step, payload_bytes,
+    Answer, Capabilities, Command, End, HEADER_BYTES, PAYLOAD_MAX, Reply, Status, Step, payload_bytes,
 };
 use std::future::poll_fn;
 use std::io;
@@ -15,8 +15,14 @@ use std::task::Poll;
 /// What an answer was, beside its bytes.
 pub(super) struct Answered {
     pub error: bool,
+    /// Of the error; 0 where there is none.
+    pub number: u16,
     pub rows: u64,
+    /// Rows that it says were changed.
+    pub changed: u64,
     pub bytes: u64,
+    /// Of the rows, where that was wanted.
+    pub hash: u64,
     /// The client's number of the statement that it prepared, the server's, and how many parameters it has.
     pub prepared: Option<(u32, u32, u16)>,
     /// Of its last packet.
@@ -28,7 +34,19 @@ pub(super) struct Answered {
 impl Answered {
     /// One that the client is told an error of our own in the place of.
     pub fn error(rows: u64, bytes: u64) -> Self {
-        Self { error: true, rows, bytes, prepared: None, status: None, told: None }
+        /// That the server reported none that is known: what the mesh says in its place differs.
+        const UNKNOWN: u16 = 1105;
+        Self {
+            error: true,
+            number: UNKNOWN,
+            rows,
+            changed: 0,
+            bytes,
+            hash: 0,
+            prepared: None,
+            status: None,
+            told: None,
+        }
     }
 }
 
@@ -37,6 +55,30 @@ impl Answered {
 pub(super) struct Told {
     pub last_insert_id: u64,
     pub warnings: u16,
+}
+
+/// What the end of an answer says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ended {
+    pub error: bool,
+    pub number: u16,
+    pub changed: u64,
+}
+
+impl Ended {
+    /// `bytes` are those in which `end` was found.
+    pub(crate) fn read(end: &End, bytes: &[u8]) -> Self {
+        /// Of an error whose number came in other bytes than its end: that the server reported none that is known.
+        const UNKNOWN: u16 = 1105;
+        let payload = bytes.get(end.payload.clone()).unwrap_or_default();
+        if end.error {
+            let number = payload.get(1..3).map_or(UNKNOWN, |two| u16::from_le_bytes([two[0], two[1]]));
+            return Self { error: true, number, changed: 0 };
+        }
+        let is_ok = payload.first() == Some(&0);
+        let reply = is_ok.then(|| Reply::read(payload, Capabilities(0)).ok()).flatten();
+        Self { changed: reply.map_or(0, |reply| reply.affected), ..Self::default() }
+    }
 }
 
 /// How a relayed answer ended.
@@ -121,14 +163,19 @@ impl Session {
     }
 
     /// Passes the answer on as it comes, and takes from its end what the session has to know.
+    /// `hash`: the rows' hash is wanted.
     pub(super) async fn relay_answer(
         &mut self,
         command: Command,
         cursor: bool,
+        hash: bool,
     ) -> Result<Outcome, SessionError> {
         let capabilities =
             self.links[self.role as usize].as_ref().map(|link| link.capabilities).unwrap_or_default();
         let mut answer = Answer::to(command, capabilities);
+        if hash {
+            answer = answer.hashed();
+        }
         if !cursor {
             answer = answer.without_cursor();
         }
@@ -146,18 +193,18 @@ impl Session {
             let (consumed, step) = answer.advance(link.wire.held());
             if consumed > 0 {
                 let bytes = &link.wire.held()[..consumed];
-                let mut failed = false;
+                let mut ended = Ended::default();
                 let mut now = None;
                 let (mut told, mut status) = (None, None);
                 if let Step::Done(end) = &step {
-                    failed = end.error;
+                    ended = Ended::read(end, bytes);
                     // Before the client is told: it may ask at once what has become of the other.
-                    if let Some(killing) = self.killing.take_if(|_| !failed) {
+                    if let Some(killing) = self.killing.take_if(|_| !ended.error) {
                         killing.done();
                     }
                     status = end.status;
                     told = bytes.get(end.payload.clone()).and_then(|payload| read_end(payload, end.status));
-                    if failed
+                    if ended.error
                         && let Some(start) = end.payload.start.checked_sub(HEADER_BYTES)
                         && let Some(packet) = self.judge.last_words(answer.sequence())
                     {
@@ -209,9 +256,12 @@ impl Session {
                         let rows = answer.rows();
                         self.judge.note_rows(rows);
                         return Ok(Outcome::Answered(Answered {
-                            error: failed,
+                            error: ended.error,
+                            number: ended.number,
                             rows,
+                            changed: if rows == 0 && prepared.is_none() { ended.changed } else { 0 },
                             bytes: passed,
+                            hash: answer.hash(),
                             prepared,
                             status,
                             told,

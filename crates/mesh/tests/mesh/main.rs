@@ -1,13 +1,16 @@
 //! The mesh in front of real servers, with real clients.
 
+mod capture;
 mod compressed;
 mod cut;
 mod door;
 mod migrate;
+mod mirror;
 mod pools;
 mod proxy;
 mod raw;
 mod reload;
+mod replay;
 mod rules;
 mod split;
 mod support;

@@ -6,6 +6,7 @@ use crate::split::{Pair, place};
 use crate::support::{Front, until};
 use crate::traffic::conversation;
 use anyhow::{Context, Result, anyhow, bail};
+use mesh::capture::Kind;
 use mesh::{HandedOver, HandoverError, Mesh, MeshConfig, Successor};
 use mysql::protocol::{Capabilities, LoginRequest, packet, payload_bytes};
 use serde_json::{Value, json};
@@ -476,4 +477,37 @@ async fn a_split_session_keeps_both_of_its_servers_and_sees_its_writes() -> Resu
     }
     until("reads go to the replica again", async || (place(&mut conn).await.ok()? == "replica").then_some(()))
         .await
+}
+
+#[tokio::test]
+async fn a_capture_goes_on_in_the_new_process_in_a_file_of_its_own() -> Result<()> {
+    let mysql = MySql::start(MySqlOptions::default()).await?;
+    for enabled in [true, false] {
+        let dir = tempfile::tempdir()?;
+        let rest = json!({"capture": {"dir": dir.path(), "enabled": enabled}});
+        let config = config(mysql.port(), json!({}), rest)?;
+        let line = Line::start(&config)?;
+        if !enabled {
+            assert!(line.now.lock().expect("a mesh").as_ref().context("a mesh")?.start_capture()?);
+        }
+        let mut conn = line.root().await?;
+        let statement = conn.prep("select ? + 1").await?;
+        let (gave, came) = line.upgrade(&config, Duration::ZERO).await?;
+        gave?;
+        came?;
+        let three: Option<u32> = conn.exec_first(&statement, (2,)).await?;
+        assert_eq!(three, Some(3));
+        conn.disconnect().await?;
+        until("the session has ended", async || (line.sessions() == 0).then_some(())).await?;
+        assert!(line.now.lock().expect("a mesh").as_ref().context("a mesh")?.stop_capture());
+        assert_eq!(std::fs::read_dir(dir.path())?.count(), 2);
+        let all = crate::capture::read(dir.path())?;
+        let is = |kind| all.iter().filter(move |record| record.kind == kind);
+        assert!(all.iter().all(|record| record.session == all[0].session));
+        assert_eq!((is(Kind::Begin).count(), is(Kind::End).count()), (2, 1), "{all:#?}");
+        // It knows still that the statement speaks of no secret.
+        let executed = is(Kind::Execute).next().context("an execution")?;
+        assert!(!executed.left_out && !executed.parameters.is_empty(), "{executed:?}");
+    }
+    Ok(())
 }

@@ -74,6 +74,28 @@ pub struct Answer {
     sequence: u8,
     /// Statement id, parameters, of a prepared statement.
     prepared: Option<(u32, u16)>,
+    /// Of the rows, where somebody wants it.
+    hash: Option<RowHash>,
+}
+
+/// A hash of rows that does not hang on their order, nor on how their bytes came.
+#[derive(Clone, Debug, Default)]
+struct RowHash {
+    sum: u64,
+    /// Of the row that passes now.
+    row: Option<crc32fast::Hasher>,
+}
+
+impl RowHash {
+    fn end_row(&mut self) {
+        if let Some(row) = self.row.take() {
+            // A checksum is linear; what is added up must not be.
+            let mut mixed = u64::from(row.finalize()).wrapping_add(0x9e37_79b9_7f4a_7c15);
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            self.sum = self.sum.wrapping_add(mixed ^ (mixed >> 31));
+        }
+    }
 }
 
 impl Answer {
@@ -99,7 +121,21 @@ impl Answer {
             rows_max: u64::MAX,
             sequence: 0,
             prepared: None,
+            hash: None,
         }
+    }
+
+    /// Hashes the rows as they pass.
+    #[must_use]
+    pub fn hashed(mut self) -> Self {
+        self.hash = Some(RowHash::default());
+        self
+    }
+
+    /// Of all rows so far, whatever their order: equal for equal rows of one form, text or binary. Not cryptographic; 0
+    /// where nobody asked for it, or there are no rows.
+    pub fn hash(&self) -> u64 {
+        self.hash.as_ref().map_or(0, |hash| hash.sum)
     }
 
     /// The execution asked for no cursor. A procedure's own cursors leave their mark in the status of a result whose rows follow.
@@ -150,6 +186,9 @@ impl Answer {
         let mut at = 0;
         loop {
             let passed = self.pending.min(bytes.len() - at);
+            if let Some(RowHash { row: Some(row), .. }) = &mut self.hash {
+                row.update(&bytes[at..at + passed]);
+            }
             at += passed;
             self.pending -= passed;
             if self.pending > 0 {
@@ -159,10 +198,13 @@ impl Answer {
                 }
                 return (at, Step::More);
             }
-            if !self.continued
-                && let Some(end) = self.ending.take()
-            {
-                return (at, Step::Done(end));
+            if !self.continued {
+                if let Some(hash) = &mut self.hash {
+                    hash.end_row();
+                }
+                if let Some(end) = self.ending.take() {
+                    return (at, Step::Done(end));
+                }
             }
             if self.stops && self.result_ended {
                 return (at, Step::More);
@@ -236,7 +278,12 @@ impl Answer {
 
     fn after_plain(&mut self, payload: &Range<usize>) -> Option<End> {
         match &mut self.phase {
-            Phase::Rows => self.rows += 1,
+            Phase::Rows => {
+                self.rows += 1;
+                if let Some(hash) = &mut self.hash {
+                    hash.row = Some(crc32fast::Hasher::new());
+                }
+            }
             Phase::Columns(left) => {
                 *left -= 1;
                 if *left == 0 {
@@ -507,6 +554,30 @@ mod tests {
             assert!(matches!(answer.advance(&end), (_, Step::Done(_))));
             assert_eq!(answer.rows(), 2);
         }
+    }
+
+    #[test]
+    fn equal_rows_have_one_hash_in_any_order_and_any_pieces() {
+        let hash = |rows: &[&[u8]], capabilities, piece| {
+            let mut packets = vec![packet(1, b"\x01"), packet(2, b"\x03def")];
+            packets.extend((capabilities == OLD).then(|| eof(2)));
+            packets.extend(rows.iter().map(|row| packet(0, row)));
+            packets.push(if capabilities == OLD { eof(2) } else { late_ok(2) });
+            let mut answer = Answer::to(Command::Query, capabilities).hashed();
+            let (_, step) = feed(&mut answer, &packets.concat(), piece);
+            assert!(matches!(step, Step::Done(_)));
+            answer.hash()
+        };
+        let one = hash(&[b"\x01a", b"\x02bb", b"\xfb"], OLD, 1000);
+        for piece in [1, 2, 3, 7] {
+            assert_eq!(hash(&[b"\xfb", b"\x01a", b"\x02bb"], NEW, piece), one, "in pieces of {piece}");
+        }
+        for other in
+            [&[&b"\x01a"[..], b"\x02bb"][..], &[b"\x01a", b"\x02bc", b"\xfb"], &[b"\x01a", b"\x01a"], &[]]
+        {
+            assert_ne!(hash(other, OLD, 1000), one);
+        }
+        assert_ne!(hash(&[b"\x01a", b"\x01a"], OLD, 5), hash(&[b"\x01b", b"\x01b"], OLD, 5));
     }
 
     #[test]

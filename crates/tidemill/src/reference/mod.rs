@@ -28,6 +28,7 @@ fn pages() -> Vec<Page> {
         ("errors.md".to_owned(), errors::page()),
         ("http.md".to_owned(), http::page()),
         ("journal-format.md".to_owned(), include_str!("../../../journal/format.md").to_owned()),
+        ("capture-format.md".to_owned(), include_str!("../../../mesh/capture-format.md").to_owned()),
         ("metrics.md".to_owned(), metrics::page()),
         ("processing.md".to_owned(), processing::page()),
     ];
@@ -45,7 +46,8 @@ fn index() -> String {
          - [http.md](http.md): REST\n\
          - [metrics.md](metrics.md): Prometheus\n\
          - [errors.md](errors.md): codes and exit statuses\n\
-         - [journal-format.md](journal-format.md): the files of a journal\n"
+         - [journal-format.md](journal-format.md): the files of a journal\n\
+         - [capture-format.md](capture-format.md): the files of `tidemill mesh capture`\n"
     )
 }
 
