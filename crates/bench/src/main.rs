@@ -10,6 +10,8 @@ mod elasticsearch;
 mod idle;
 mod kafka;
 mod mesh;
+mod mesh_changes;
+mod mesh_memory;
 mod report;
 mod sinks;
 mod tidemill;
@@ -53,6 +55,11 @@ usage: cargo xtask bench NAME [ARGS]
     --seconds N        of each measurement (8)
     --runs N           how often each (2)
     --idle N           idle connections whose memory is measured (2000; 0 leaves it out)
+    --no-save          without a file in bench/results
+  mesh-changes       sysbench through the SQL proxy, which is upgraded, reconfigured and drained all the while
+    --upgrades N       (50)
+    --no-save          without a file in bench/results
+  mesh-memory        the SQL proxy in a cgroup of 64 MiB, under clients that want more (as root)
     --no-save          without a file in bench/results
   idle               memory at rest, and the time from process start to the first new change with many tables
     --tables N         (1000)
@@ -137,6 +144,19 @@ async fn run(words: &[String]) -> Result<()> {
             };
             flags.end()?;
             mesh::run(options).await
+        }
+        "mesh-changes" => {
+            let options = mesh_changes::Options {
+                upgrades: flags.value("--upgrades", 50)?,
+                save: !flags.has("--no-save"),
+            };
+            flags.end()?;
+            mesh_changes::run(options).await
+        }
+        "mesh-memory" => {
+            let save = !flags.has("--no-save");
+            flags.end()?;
+            mesh_memory::run(save).await
         }
         "idle" => {
             let tables = flags.value("--tables", 1000)?;

@@ -33,7 +33,7 @@ const THREADS: [u32; 3] = [1, 8, 64];
 /// Queries a second of the fixed rate, and the clients that keep it.
 const RATE: u32 = 2_000;
 const RATE_THREADS: u32 = 4;
-const TABLES: u32 = 4;
+pub const TABLES: u32 = 4;
 const TABLE_ROWS: u32 = 20_000;
 /// Of the large result: rows of a mebibyte.
 const LARGE_ROWS: u32 = 1024;
@@ -205,7 +205,7 @@ fn door(name: &'static str, digests: bool, server: u16) -> Result<Door> {
     Ok(Door::Tidemill(tidemill, number, name))
 }
 
-fn reachable(port: u16) -> Result<()> {
+pub fn reachable(port: u16) -> Result<()> {
     let began = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if began.elapsed() > START_MAX {
@@ -303,14 +303,15 @@ async fn hold(door: &Door, idle: usize) -> Result<Value> {
 }
 
 /// The load generator of the Debian package, run with its own libraries.
-struct Sysbench {
+#[derive(Clone)]
+pub struct Sysbench {
     program: PathBuf,
     scripts: PathBuf,
     plugins: PathBuf,
 }
 
 impl Sysbench {
-    fn find() -> Result<Sysbench> {
+    pub fn find() -> Result<Sysbench> {
         let install = installed("sysbench")?;
         let libraries = install.join("root/usr/lib");
         let folder = fs::read_dir(&libraries)?
@@ -324,9 +325,13 @@ impl Sysbench {
     }
 
     fn run(&self, port: u16, threads: u32, words: &[String]) -> Result<String> {
+        self.run_script("oltp_point_select", port, threads, words)
+    }
+
+    pub fn run_script(&self, name: &str, port: u16, threads: u32, words: &[String]) -> Result<String> {
         let script = |name: &str| Path::new(&self.scripts).join(name).display().to_string();
         let output = Command::new(&self.program)
-            .arg(script("oltp_point_select.lua"))
+            .arg(script(&format!("{name}.lua")))
             .args([
                 "--db-driver=mysql",
                 "--mysql-host=127.0.0.1",
@@ -350,7 +355,7 @@ impl Sysbench {
     }
 }
 
-fn number_after(text: &str, name: &str) -> Result<f64> {
+pub fn number_after(text: &str, name: &str) -> Result<f64> {
     let line = text
         .lines()
         .find_map(|line| line.trim().strip_prefix(name))

@@ -61,9 +61,21 @@ impl Tidemill {
 
     /// Starts the process; returns at once.
     pub fn start(&mut self) -> Result<()> {
-        let log = fs::File::options().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(program()?);
-        command.args(["up", "--quiet"]).env("TIDEMILL_PROJECT", self.folder.path());
+        command.args(["up", "--quiet"]);
+        self.start_by(command)
+    }
+
+    /// The same in a cgroup, by the file that takes its processes: what the program itself takes is counted too.
+    pub fn start_within(&mut self, procs: &Path) -> Result<()> {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ > \"$1\" && exec \"$2\" up --quiet", "sh"]).arg(procs).arg(program()?);
+        self.start_by(command)
+    }
+
+    fn start_by(&mut self, mut command: Command) -> Result<()> {
+        let log = fs::File::options().create(true).append(true).open(self.log_path())?;
+        command.env("TIDEMILL_PROJECT", self.folder.path());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(testkit::spawn(command).context("failed to start tidemill")?);
         Ok(())
@@ -84,6 +96,16 @@ impl Tidemill {
             sleep(LOOK_INTERVAL).await;
         }
         Ok(())
+    }
+
+    /// What a command of the program prints on this project.
+    pub fn command(&self, words: &[&str]) -> Result<String> {
+        let output =
+            Command::new(program()?).args(words).env("TIDEMILL_PROJECT", self.folder.path()).output()?;
+        if !output.status.success() {
+            bail!("tidemill {} failed:\n{}", words.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     pub fn pid(&self) -> Option<u32> {

@@ -10,13 +10,15 @@ use crate::servers;
 use crate::step::{cargo, loud, step};
 
 /// What each benchmark needs, and the peers that it measures when they can be had.
-const NEEDS: [(&str, &[&str], &[&str]); 9] = [
+const NEEDS: [(&str, &[&str], &[&str]); 11] = [
     ("capture", &["mysql"], &["kafka", "debezium"]),
     ("kafka", &["mysql", "kafka"], &["debezium"]),
     ("elasticsearch", &["mysql", "opensearch"], &[]),
     ("apply", &["mysql"], &[]),
     ("sinks", &["mysql", "kafka", "redis", "opensearch"], &[]),
     ("mesh", &["mysql", "haproxy", "sysbench"], &[]),
+    ("mesh-changes", &["mysql", "sysbench"], &[]),
+    ("mesh-memory", &["mysql"], &[]),
     ("idle", &["mysql", "nats"], &[]),
     ("debezium-corpus", &["mysql", "kafka", "debezium"], &[]),
     ("soak", &["mysql", "mariadb", "nats"], &[]),
