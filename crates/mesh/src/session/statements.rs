@@ -9,6 +9,7 @@
 //! the session then keeps. With `auth: relay` there is one connection, and the numbers are the server's.
 
 use super::{Head, Session};
+use crate::buffers::{Counted, leased_bytes};
 use crate::config::Role;
 use crate::error::SessionError;
 use crate::link::Link;
@@ -63,6 +64,8 @@ pub struct Statements {
     map: HashMap<u32, Statement>,
     last: u32,
     text_bytes: usize,
+    /// The texts count for the memory's limit.
+    counted: Counted,
     /// Of those, how many have something open, and how many no name.
     opened: usize,
     nameless: usize,
@@ -92,6 +95,7 @@ impl Statements {
 
     fn insert(&mut self, number: u32, statement: Statement) {
         self.text_bytes += statement.name.as_ref().map_or(0, |(text, _)| text.len());
+        self.counted.set(self.text_bytes);
         self.nameless += usize::from(statement.name.is_none());
         self.map.insert(number, statement);
     }
@@ -99,6 +103,7 @@ impl Statements {
     fn remove(&mut self, number: u32) -> Option<Statement> {
         let statement = self.map.remove(&number)?;
         self.text_bytes -= statement.name.as_ref().map_or(0, |(text, _)| text.len());
+        self.counted.set(self.text_bytes);
         self.nameless -= usize::from(statement.name.is_none());
         self.opened -= usize::from(statement.open != Open::Nothing);
         Some(statement)
@@ -272,6 +277,7 @@ impl Session {
         let repeatable = text.filter(|text| {
             text.len() <= TEXT_BYTES_MAX
                 && self.statements.text_bytes + text.len() <= TEXTS_BYTES_MAX
+                && leased_bytes() + text.len() <= self.shared.memory_bytes_max
                 && parameters <= PARAMETERS_MAX
         });
         match repeatable {
