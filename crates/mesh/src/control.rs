@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// What a session counts for in the memory's limit before it has moved a byte.
-const SESSION_BYTES: usize = 4 * 1024;
+/// What a session counts for in the memory's limit before it has moved a byte: its task, both sockets, and what the kernel has for them.
+const SESSION_BYTES: usize = 16 * 1024;
 /// Orders that wait; each is carried out within a moment.
 const ORDERS_MAX: usize = 4;
 
