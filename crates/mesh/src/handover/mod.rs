@@ -14,7 +14,7 @@
 //! Well or Back ───────────────────────▶
 //! ```
 //! A session is the old process's until `Took`: whatever goes wrong before, it goes on there. `Back` lets everything flow
-//! the other way. Sessions within TLS cannot move, for the keys stay behind; the old process serves them to their end.
+//! the other way. Sessions within TLS cannot move, for the keys stay behind; the old process serves them for a while.
 
 mod channel;
 pub mod give;
