@@ -92,7 +92,7 @@ async fn carry(
             }
             Handed::Session { parts, descriptors, taken } => {
                 shared.counters.open.fetch_add(1, Ordering::Relaxed);
-                let session = Session::unpack(*parts, descriptors, &shared, thread);
+                let session = Session::unpack(*parts, descriptors, &shared, thread).map(Box::new);
                 if let Err(error) = &session {
                     tracing::warn!(%error, "a session of the old process cannot go on here");
                 }
@@ -131,7 +131,7 @@ impl Drop for Place {
 
 async fn one(newcomer: Newcomer) -> Result<(), SessionError> {
     let shared = newcomer.shared.clone();
-    let session = session::enter(newcomer).await.inspect_err(|_| {
+    let session = Box::pin(session::enter(newcomer)).await.inspect_err(|_| {
         shared.counters.refused.fetch_add(1, Ordering::Relaxed);
     })?;
     session.serve().await

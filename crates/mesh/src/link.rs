@@ -425,14 +425,15 @@ pub fn agree(group: &Group, greeting: &Greeting, login: &mut LoginRequest) -> Op
 /// # Errors
 /// The server's refusal, or that it cannot be reached, within [`LOGIN_MAX`].
 pub async fn login(group: &Group, backend: &Arc<Backend>, account: &Account) -> Result<Link, SessionError> {
-    let entered = async {
+    // In a place of its own, which a session does not keep for all its life.
+    let entered = Box::pin(async {
         let mut link = log_in(group, backend, account).await?;
         // Not on the mesh's own, which asks other things.
         if account.ends.is_some() {
             link.initialise(group).await?;
         }
         Ok(link)
-    };
+    });
     tokio::time::timeout(LOGIN_MAX, entered)
         .await
         .unwrap_or(Err(SessionError::Slow { what: "a server's login", seconds: LOGIN_MAX.as_secs() }))
@@ -529,7 +530,7 @@ pub async fn login_by_token(
     account: &Account,
     token: &str,
 ) -> Result<Link, SessionError> {
-    tokio::time::timeout(LOGIN_MAX, log_in_by_token(group, backend, account, token))
+    tokio::time::timeout(LOGIN_MAX, Box::pin(log_in_by_token(group, backend, account, token)))
         .await
         .unwrap_or(Err(SessionError::Slow { what: "a server's login", seconds: LOGIN_MAX.as_secs() }))
 }

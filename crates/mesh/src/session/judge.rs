@@ -462,7 +462,7 @@ impl Session {
     async fn know_modes(&mut self) -> Result<(), SessionError> {
         let last = std::mem::replace(&mut self.role, Role::Writer);
         self.judge.modes_of = None;
-        let asked = self.ask_modes().await;
+        let asked = Box::pin(self.ask_modes()).await;
         self.role = last;
         match asked {
             // It says no, so nothing is known.

@@ -75,7 +75,7 @@ pub struct Newcomer {
 }
 
 /// Lets a client in, or says why not; then the client has been told.
-pub async fn enter(newcomer: Newcomer) -> Result<Session, SessionError> {
+pub async fn enter(newcomer: Newcomer) -> Result<Box<Session>, SessionError> {
     let ends = |stream: &TcpStream| Ok(Ends { client: stream.peer_addr()?, server: stream.local_addr()? });
     let mut door = Door {
         ends: ends(&newcomer.stream).map_err(SessionError::Client)?,
@@ -88,7 +88,7 @@ pub async fn enter(newcomer: Newcomer) -> Result<Session, SessionError> {
         .await
         .unwrap_or(Err(SessionError::Slow { what: "the client's login", seconds: LOGIN_MAX.as_secs() }));
     match entered {
-        Ok(entry) => Ok(Session::new(door.client, door.shared, newcomer.thread, entry)),
+        Ok(entry) => Ok(Box::new(Session::new(door.client, door.shared, newcomer.thread, entry))),
         Err(error) => {
             if let Some(packet) = error.packet(door.sequence) {
                 let _ = door.client.write_all(&packet).await;

@@ -272,7 +272,7 @@ impl Session {
     ///
     /// # Errors
     /// Why it ended, when the client did not end it; the client has been told.
-    pub async fn serve(mut self) -> Result<(), SessionError> {
+    pub async fn serve(mut self: Box<Self>) -> Result<(), SessionError> {
         let result = match self.commands().await {
             Ok(Next::Move) => {
                 // Its connections are another process's now: they are let go of, and not ended.
@@ -309,7 +309,7 @@ impl Session {
             }
             if self.should_migrate() {
                 self.take_newer_plan()?;
-                self.migrate().await;
+                Box::pin(self.migrate()).await;
             }
             let Next::Command(head) = next else { continue };
             if self.seat.is_killed() {
@@ -326,13 +326,13 @@ impl Session {
             match head.command {
                 Command::Quit => return Ok(Next::Left),
                 Command::ChangeUser => {
-                    self.change_user(head).await?;
+                    Box::pin(self.change_user(head)).await?;
                     self.capture_change_of_user();
                     self.judge.renew();
                 }
                 command if command.is_stream() => {
                     if self.may_stream(head).await? {
-                        return self.stream().await.map(|()| Next::Left);
+                        return Box::pin(self.stream()).await.map(|()| Next::Left);
                     }
                 }
                 _ => self.judged(head).await?,
