@@ -70,6 +70,8 @@ pub const MESH_REFUSED: &str = "tidemill_mesh_refused_clients_total";
 pub const MESH_MOVED: &str = "tidemill_mesh_moved_sessions_total";
 pub const MESH_BROKEN: &str = "tidemill_mesh_broken_sessions_total";
 pub const MESH_BUFFERS: &str = "tidemill_mesh_buffer_bytes";
+pub const MESH_MEMORY: &str = "tidemill_mesh_memory_bytes";
+pub const MESH_MEMORY_MAX: &str = "tidemill_mesh_memory_limit_bytes";
 pub const MESH_CAPTURED: &str = "tidemill_mesh_captured_statements_total";
 pub const MESH_CAPTURED_BYTES: &str = "tidemill_mesh_captured_bytes_total";
 pub const MESH_SHED: &str = "tidemill_mesh_shed_statements_total";
@@ -261,6 +263,18 @@ pub const METRICS: [Metric; 60] = [
         "Times a session lost its server in a way that its client was told of",
     ),
     gauge(MESH_BUFFERS, "", "bytes", "Buffers that sessions have in use; idle ones have none"),
+    gauge(
+        MESH_MEMORY,
+        "",
+        "bytes",
+        "What counts for `limits.memory`: sessions, buffers, texts, captures and mirrors",
+    ),
+    gauge(
+        MESH_MEMORY_MAX,
+        "",
+        "bytes",
+        "What `limits.memory` allows; captures and mirrors shed from three quarters of it on",
+    ),
     gauge(MESH_CAPTURING, "", "0 or 1", "1 while statements are captured"),
     counter(MESH_CAPTURED, "", "records", "Records of statements and sessions that were written to files"),
     counter(MESH_CAPTURED_BYTES, "", "bytes", "Bytes of those records"),

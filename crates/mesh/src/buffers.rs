@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// One buffer: what HAProxy takes too, and more than any packet that has to be seen whole.
 pub const BUFFER_BYTES: usize = 16 * 1024;
@@ -15,6 +15,12 @@ const FREE_MAX: usize = 64;
 
 /// Bytes of all buffers that are leased now.
 static LEASED: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes that captures and mirrors hold.
+static SPOOLED: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether buffers go back to the allocator at once.
+static SPARING: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
@@ -45,11 +51,13 @@ impl Drop for Lease {
         if buffer.len() != BUFFER_BYTES {
             return;
         }
+        let sparing = SPARING.load(Ordering::Relaxed);
         // A thread that ends has no list any more: then the buffer just goes.
         let _ = FREE.try_with(|free| {
-            if let Ok(mut free) = free.try_borrow_mut()
-                && free.len() < FREE_MAX
-            {
+            let Ok(mut free) = free.try_borrow_mut() else { return };
+            if sparing {
+                *free = Vec::new();
+            } else if free.len() < FREE_MAX {
                 free.push(buffer);
             }
         });
@@ -69,16 +77,31 @@ impl DerefMut for Lease {
     }
 }
 
-/// Other memory that goes by what passes, as a decoder's, counted with the buffers until it is dropped.
-#[derive(Debug, Default)]
-pub struct Counted(usize);
+/// Other memory that goes by what passes, counted until it is dropped.
+#[derive(Debug)]
+pub struct Counted {
+    bytes: usize,
+    among: &'static AtomicUsize,
+}
+
+impl Default for Counted {
+    /// With the buffers: a decoder's, or texts of prepared statements.
+    fn default() -> Self {
+        Self { bytes: 0, among: &LEASED }
+    }
+}
 
 impl Counted {
+    /// What waits to be written down or asked again, which no session holds.
+    pub fn spool() -> Self {
+        Self { bytes: 0, among: &SPOOLED }
+    }
+
     pub fn set(&mut self, bytes: usize) {
-        if bytes != self.0 {
-            LEASED.fetch_add(bytes, Ordering::Relaxed);
-            LEASED.fetch_sub(self.0, Ordering::Relaxed);
-            self.0 = bytes;
+        if bytes != self.bytes {
+            self.among.fetch_add(bytes, Ordering::Relaxed);
+            self.among.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.bytes = bytes;
         }
     }
 }
@@ -89,7 +112,17 @@ impl Drop for Counted {
     }
 }
 
+/// Whether memory is short: then threads keep no free buffers.
+pub fn spare(sparing: bool) {
+    SPARING.store(sparing, Ordering::Relaxed);
+}
+
 /// Bytes of all buffers that are leased now.
 pub fn leased_bytes() -> usize {
     LEASED.load(Ordering::Relaxed)
+}
+
+/// Bytes that captures and mirrors hold now.
+pub fn spooled_bytes() -> usize {
+    SPOOLED.load(Ordering::Relaxed)
 }

@@ -465,8 +465,10 @@ impl ProxyProtocol {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// Memory of buffers, statements and statistics. A client that comes when it is used up gets error 1040.
-    #[schemars(with = "Option<String>", extend("default" = "512MiB"))]
+    /// Memory of sessions, buffers, texts of statements, captures and mirrors. Captures and mirrors shed what comes when three
+    /// quarters are used up; a client that comes when all is gets error 1040. By default half of what the process's cgroup has
+    /// free at the start, 512MiB at most.
+    #[schemars(with = "Option<String>")]
     pub memory: Option<ByteSize>,
     /// Sessions at once; one more gets error 1040.
     #[schemars(extend("default" = 10_000))]

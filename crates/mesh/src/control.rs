@@ -4,7 +4,7 @@ use crate::core::Core;
 use crate::error::MeshError;
 use crate::group::Group;
 use crate::shared::{Door, Shared};
-use crate::{buffers, monitor, wire};
+use crate::{monitor, wire};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -13,8 +13,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// What a session counts for in the memory's limit before it has moved a byte: its task, both sockets, and what the kernel has for them.
-const SESSION_BYTES: usize = 16 * 1024;
 /// Orders that wait; each is carried out within a moment.
 const ORDERS_MAX: usize = 4;
 
@@ -104,6 +102,7 @@ async fn run(
             _ = stop.wait_for(|stop| *stop) => break,
             order = queue.recv() => order,
             _ = sweep.tick() => {
+                shared.memory.look(shared.counters.open.load(Ordering::Relaxed));
                 for (_, pool) in shared.plan.load().groups.iter().flat_map(|group| group.pools()) {
                     pool.sweep();
                 }
@@ -194,8 +193,7 @@ impl Acceptor {
             let counters = &shared.counters;
             counters.accepted.fetch_add(1, Ordering::Relaxed);
             let open = counters.open.load(Ordering::Relaxed);
-            let memory = buffers::leased_bytes() + (open + 1) * SESSION_BYTES;
-            if open >= shared.sessions_max || memory > shared.memory_bytes_max {
+            if open >= shared.sessions_max || !shared.memory.has_room(open) {
                 counters.refused.fetch_add(1, Ordering::Relaxed);
                 turn_away(stream);
                 continue;

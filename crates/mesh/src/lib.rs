@@ -19,6 +19,7 @@ mod group;
 mod handover;
 mod link;
 mod lot;
+mod memory;
 mod mirror;
 mod monitor;
 mod network;
@@ -68,10 +69,10 @@ use crate::core::Core;
 use crate::digests::{Digests, Names};
 use crate::group::Backend;
 use crate::handover::Inherited;
+use crate::memory::Memory;
 use crate::plan::{Plan, Prepared};
 use crate::shared::Shared;
 use crate::slow::SlowList;
-use base::ByteSize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -80,8 +81,6 @@ use tokio::sync::watch;
 
 /// Sessions at once, where `limits.sessions` says nothing.
 const SESSIONS_MAX: usize = 10_000;
-/// Memory, where `limits.memory` says nothing.
-const MEMORY_MAX: ByteSize = ByteSize(512 << 20);
 
 /// A running mesh.
 #[derive(Debug)]
@@ -118,7 +117,6 @@ impl Mesh {
     ) -> Result<Self, MeshError> {
         let threads =
             config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let memory = config.limits.memory.unwrap_or(MEMORY_MAX).0;
         let names = Arc::new(Names::default());
         let prepared = Plan::default().prepare_with(config, &names, inherited)?;
         let shared = Arc::new(Shared::new(
@@ -126,7 +124,7 @@ impl Mesh {
             SlowList::new(config.slow.0),
             Capture::new(threads),
             config.limits.sessions.unwrap_or(SESSIONS_MAX),
-            usize::try_from(memory).unwrap_or(usize::MAX),
+            Memory::new(config.limits.memory.map(|bytes| bytes.0)),
         ));
         let cores: Vec<Core> =
             (0..threads).map(|index| Core::start(index, shared.clone())).collect::<Result<_, _>>()?;

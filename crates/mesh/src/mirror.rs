@@ -4,6 +4,7 @@
 //! A session gives a copy of a read away once its client has the answer; where the queue is full it is shed. A thread of
 //! its own asks the other server, on a few connections that are set up like the session was.
 
+use crate::buffers::Counted;
 use crate::compare::{self, Compared, Table};
 use crate::config::{BackendTls, UserConfig};
 use crate::error::MeshError;
@@ -115,6 +116,8 @@ pub struct Read {
     pub digest: u64,
     pub set: Set,
     pub before: compare::Answer,
+    /// While it waits.
+    pub counted: Counted,
 }
 
 /// How the session was set up that it came from.
@@ -333,7 +336,13 @@ mod tests {
             Set { capabilities: Capabilities(0), collation: 45, database: Vec::new(), said: Vec::new() };
         let before = compare::Answer::default();
         for _ in 0..QUEUE_MAX + 10 {
-            let read = Read { sql: b"select 1".to_vec(), digest: 1, set: set.clone(), before };
+            let read = Read {
+                sql: b"select 1".to_vec(),
+                digest: 1,
+                set: set.clone(),
+                before,
+                counted: Counted::spool(),
+            };
             mirror.give(7, read);
         }
         // One may be in the thread's hands.

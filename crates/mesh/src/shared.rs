@@ -5,6 +5,7 @@ use crate::config::Fallback;
 use crate::digests::Digests;
 use crate::group::Group;
 use crate::handover::Moving;
+use crate::memory::Memory;
 use crate::network::Network;
 use crate::plan::Plan;
 use crate::session::Connections;
@@ -71,7 +72,7 @@ pub struct Shared {
     pub slow: SlowList,
     pub capture: Capture,
     pub sessions_max: usize,
-    pub memory_bytes_max: usize,
+    pub memory: Memory,
     /// No session begins anything new.
     pub closing: AtomicBool,
     /// Whether another process takes over.
@@ -89,7 +90,7 @@ impl Shared {
         slow: SlowList,
         capture: Capture,
         sessions_max: usize,
-        memory_bytes_max: usize,
+        memory: Memory,
     ) -> Self {
         Self {
             plan: ArcSwap::default(),
@@ -100,7 +101,7 @@ impl Shared {
             counters: Counters::default(),
             connections: Connections::default(),
             sessions_max,
-            memory_bytes_max,
+            memory,
             closing: AtomicBool::new(false),
             handover: Moving::default(),
             ids: AtomicU32::new(0),

@@ -4,6 +4,7 @@ use crate::buffers;
 use crate::config::{GroupKind, LoginMatchConfig, Role};
 use crate::frames;
 use crate::group::{Backend, Group};
+use crate::memory::Memory;
 use crate::pins::PinStatus;
 use crate::pool::PoolStatus;
 use crate::rules::RulesStatus;
@@ -24,6 +25,11 @@ pub struct MeshStatus {
     pub broken: u64,
     /// Of buffers that are in use.
     pub buffer_bytes: usize,
+    /// What counts for `limits.memory`, which is this.
+    pub memory_bytes: usize,
+    pub memory_bytes_max: usize,
+    /// `low`; `high`: captures and mirrors shed; `full`: newcomers are turned away.
+    pub pressure: &'static str,
     /// Bytes of compressed connections, as they passed, and what they held.
     pub compressed_bytes: u64,
     pub uncompressed_bytes: u64,
@@ -86,6 +92,9 @@ pub fn read(shared: &Shared) -> MeshStatus {
         moved: counters.moved.load(Ordering::Relaxed),
         broken: counters.broken.load(Ordering::Relaxed),
         buffer_bytes: buffers::leased_bytes(),
+        memory_bytes: Memory::used(shared.counters.open.load(Ordering::Relaxed)),
+        memory_bytes_max: shared.memory.bytes_max,
+        pressure: shared.memory.pressure().name(),
         compressed_bytes,
         uncompressed_bytes,
     }

@@ -63,6 +63,8 @@ fn look_at_mesh(status: &mesh::MeshStatus) {
     metrics::counter!(base::metrics::MESH_MOVED).absolute(status.moved);
     metrics::counter!(base::metrics::MESH_BROKEN).absolute(status.broken);
     metrics::gauge!(base::metrics::MESH_BUFFERS).set(status.buffer_bytes as f64);
+    metrics::gauge!(base::metrics::MESH_MEMORY).set(status.memory_bytes as f64);
+    metrics::gauge!(base::metrics::MESH_MEMORY_MAX).set(status.memory_bytes_max as f64);
     metrics::counter!(base::metrics::MESH_COMPRESSED).absolute(status.compressed_bytes);
     metrics::counter!(base::metrics::MESH_UNCOMPRESSED).absolute(status.uncompressed_bytes);
     for group in &status.groups {

@@ -12,6 +12,7 @@ pub use file::Reader;
 pub use record::{Flags, Kind, Record, Shown};
 pub use secrets::{by_digest, speaks_of_one};
 
+use crate::buffers::Counted;
 use base::ByteSize;
 use file::Writer;
 use schemars::JsonSchema;
@@ -111,10 +112,17 @@ pub struct CaptureStatus {
 }
 
 /// What a thread holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Buffer {
     records: Vec<u8>,
+    counted: Counted,
     verdicts: HashMap<u64, bool>,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self { records: Vec::new(), counted: Counted::spool(), verdicts: HashMap::new() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -262,6 +270,11 @@ impl Capture {
         verdict
     }
 
+    /// A record is not kept: memory is short.
+    pub fn shed(&self) {
+        self.counters.shed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Keeps a record until it is written. `false` where it was shed.
     pub fn add(&self, thread: usize, record: &Record<'_>) -> bool {
         let written = record.bytes_written();
@@ -271,7 +284,9 @@ impl Capture {
             self.counters.shed.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        record.append(&mut buffer.records);
+        let Buffer { records, counted, .. } = &mut *buffer;
+        record.append(records);
+        counted.set(records.capacity());
         drop(buffer);
         if before < BUFFER_BYTES_WAKE
             && before + written >= BUFFER_BYTES_WAKE
@@ -312,13 +327,21 @@ impl Pen {
     fn run(mut self) {
         // It goes round: a thread's full buffer comes here, and the empty one from here goes there.
         let mut records = Vec::new();
+        let mut counted = Counted::spool();
         loop {
             let last = self.stop.load(Ordering::Acquire);
             for index in 0..self.buffers.len() {
+                // One that had to become long is not kept.
+                if records.capacity() > 2 * BUFFER_BYTES_WAKE {
+                    records = Vec::new();
+                }
                 records.clear();
                 let mut buffer = self.buffers[index].lock().unwrap_or_else(PoisonError::into_inner);
                 std::mem::swap(&mut buffer.records, &mut records);
+                let kept = buffer.records.capacity();
+                buffer.counted.set(kept);
                 drop(buffer);
+                counted.set(records.capacity());
                 if records.is_empty() {
                     continue;
                 }

@@ -2,6 +2,7 @@
 
 use super::{Answered, Head, Session};
 use crate::capture::{Flags, Kind, Record, by_digest, now_us, speaks_of_one};
+use crate::memory::Pressure;
 use mysql::protocol::{Command, HEADER_BYTES};
 use mysql::sql::{Scan, digest_text};
 use serde::{Deserialize, Serialize};
@@ -221,7 +222,11 @@ impl Session {
             database: &self.identity.database,
             text: &taken.text,
         };
-        self.shared.capture.add(self.thread, &record);
+        if self.shared.memory.pressure() == Pressure::Low {
+            self.shared.capture.add(self.thread, &record);
+        } else {
+            self.shared.capture.shed();
+        }
     }
 }
 

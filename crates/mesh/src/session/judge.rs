@@ -338,7 +338,7 @@ impl Session {
             return false;
         }
         self.look_for_rules();
-        self.judge.rules.is_some() && buffers::leased_bytes() + payload <= self.shared.memory_bytes_max
+        self.judge.rules.is_some() && buffers::leased_bytes() + payload <= self.shared.memory.bytes_max
     }
 
     /// Takes the newest rules, also within a transaction.

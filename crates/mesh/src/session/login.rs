@@ -298,7 +298,7 @@ impl Door {
             return Ok(());
         };
         let agreed = Compressed::with_client(compression, login.zstd_level);
-        self.client.compress(agreed, self.shared.memory_bytes_max).map_err(SessionError::Client)
+        self.client.compress(agreed, self.shared.memory.bytes_max).map_err(SessionError::Client)
     }
 
     /// The mesh knows the password: the client proves it to us.

@@ -2,7 +2,9 @@
 
 use super::state::used_database;
 use super::{Answered, Head, Session};
+use crate::buffers::Counted;
 use crate::compare;
+use crate::memory::Pressure;
 use crate::mirror::{Read, Set};
 use mysql::protocol::{Command, HEADER_BYTES, Status};
 use mysql::sql::{Kind, Scan};
@@ -22,7 +24,7 @@ impl Session {
         let free = !self.status.has(Status::IN_TRANSACTION)
             && self.status.has(Status::AUTOCOMMIT)
             && self.pinned.is_none();
-        if !free || !mirror.draws() {
+        if !free || self.shared.memory.pressure() != Pressure::Low || !mirror.draws() {
             return None;
         }
         let set = Set {
@@ -31,12 +33,10 @@ impl Session {
             database: self.identity.database.clone(),
             said: self.state.kept().to_vec(),
         };
-        let read = Read {
-            sql: self.text(head)?.to_vec(),
-            digest: scan.digest,
-            set,
-            before: compare::Answer::default(),
-        };
+        let sql = self.text(head)?.to_vec();
+        let mut counted = Counted::spool();
+        counted.set(sql.len() + set.said.iter().map(Vec::len).sum::<usize>());
+        let read = Read { sql, digest: scan.digest, set, before: compare::Answer::default(), counted };
         Some(Mirrored { read, began: Instant::now() })
     }
 

@@ -149,7 +149,7 @@ impl Session {
             }
             Ok::<_, SessionError>(wire)
         };
-        let mut client = wire(parts.compressed, shared.memory_bytes_max)?;
+        let mut client = wire(parts.compressed, shared.memory.bytes_max)?;
         client.hold(&parts.held);
         let mut links = [None, None];
         let mut numbers = Vec::new();

@@ -277,7 +277,7 @@ impl Session {
         let repeatable = text.filter(|text| {
             text.len() <= TEXT_BYTES_MAX
                 && self.statements.text_bytes + text.len() <= TEXTS_BYTES_MAX
-                && leased_bytes() + text.len() <= self.shared.memory_bytes_max
+                && leased_bytes() + text.len() <= self.shared.memory.bytes_max
                 && parameters <= PARAMETERS_MAX
         });
         match repeatable {

@@ -151,3 +151,37 @@ async fn it_begins_and_ends_while_sessions_run() -> Result<()> {
     assert_eq!(front.mesh.capture().captured, 6);
     Ok(())
 }
+
+#[tokio::test]
+async fn where_memory_is_short_captures_give_way_first_and_newcomers_are_turned_away_next() -> Result<()> {
+    let mysql = MySql::start(MySqlOptions::default()).await?;
+    let dir = tempfile::tempdir()?;
+    let group = json!({"auth": "vault", "users": [{"name": "root"}], "pool": {"max": 8}});
+    let rest = json!({"capture": {"enabled": true, "dir": dir.path()}, "limits": {"memory": "4MiB"}});
+    let front = Front::start_all(&[mysql.port()], group, json!({}), rest).await?;
+    let mut first = front.root().await?;
+    // A session counts with 16 KiB, so that there is room for 256.
+    let mut others = Vec::new();
+    let refused = loop {
+        assert!(others.len() < 256, "more sessions than there is memory for");
+        match front.login("root", "").await {
+            Ok(conn) => others.push(conn),
+            Err(error) => break format!("{error:#}"),
+        }
+    };
+    assert!(refused.contains("ERROR 1040"), "{refused}");
+    until("it is noticed", async || (front.mesh.status().pressure != "low").then_some(())).await?;
+    let before = front.mesh.capture().shed;
+    assert_eq!(first.query_first::<u32, _>("select 40 + 2").await?, Some(42));
+    until("the statement was shed", async || (front.mesh.capture().shed > before).then_some(())).await?;
+    drop(others);
+    until("there is room again", async || (front.mesh.status().pressure == "low").then_some(())).await?;
+    let captured = front.mesh.capture().captured;
+    until("what comes is kept", async || {
+        first.query_drop("select 'kept'").await.unwrap();
+        (front.mesh.capture().captured > captured).then_some(())
+    })
+    .await?;
+    front.root().await?.disconnect().await?;
+    Ok(())
+}
