@@ -113,7 +113,7 @@ const BACKEND: &str = "group, backend";
 const PIN: &str = "group, reason";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 60] = [
+pub const METRICS: [Metric; 62] = [
     counter(
         CAPTURED_ROWS,
         "source",
