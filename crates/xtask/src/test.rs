@@ -1,9 +1,11 @@
 //! Runs the tests, after installing the servers that they start.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::crates::crates;
 use crate::servers;
@@ -32,7 +34,7 @@ pub fn run(names: &[String]) -> Result<()> {
         servers::install(&wanted)?;
     }
     if names.is_empty() {
-        return step("run every test", || loud(&mut cargo(["test", "--workspace", "--no-fail-fast"])));
+        return step("run every test", every);
     }
     for package in &chosen.packages {
         step(&format!("run the tests of {package}"), || {
@@ -46,6 +48,56 @@ pub fn run(names: &[String]) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Runs all tests. What failed is told once more at the end: of a long output, that is what is read.
+fn every() -> Result<()> {
+    let mut command = cargo(["test", "--workspace", "--no-fail-fast"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let output = child.stdout.take().context("the output of the tests is not to be had")?;
+    let mut failures = Failures::default();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        failures.see(&line);
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        println!("\nwhat failed, without backtraces:\n{}", failures.told);
+        bail!("cargo test ended with {status}");
+    }
+    Ok(())
+}
+
+/// What tests said that failed, out of the output of all.
+#[derive(Default)]
+struct Failures {
+    told: String,
+    within: bool,
+    /// Lines of the failure that is told now.
+    lines: usize,
+    backtrace: bool,
+}
+
+impl Failures {
+    /// Of one test; the rest is left out.
+    const LINES_MAX: usize = 60;
+
+    fn see(&mut self, line: &str) {
+        if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+            (self.within, self.backtrace, self.lines) = (true, false, 0);
+        } else if line.starts_with("failures:") || line.starts_with("test result:") {
+            self.within = false;
+        } else if line.starts_with("stack backtrace:") {
+            self.backtrace = true;
+        }
+        if self.within && !self.backtrace && self.lines < Self::LINES_MAX {
+            self.told.push_str(line);
+            self.told.push('\n');
+            self.lines += 1;
+        }
+    }
 }
 
 /// What a run covers.
@@ -105,4 +157,20 @@ fn read_sources(folder: &Path, sources: &mut String) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_told_without_the_rest() {
+        let output = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nsaid\n\nthread 'b' panicked at x.rs:1:2:\n\
+                      left != right\nstack backtrace:\n   0: std\n\n---- c stdout ----\nc is wrong\n\nfailures:\n    b\n    c\n\n\
+                      test result: FAILED. 1 passed";
+        let mut failures = Failures::default();
+        output.lines().for_each(|line| failures.see(line));
+        let expected = "---- b stdout ----\nsaid\n\nthread 'b' panicked at x.rs:1:2:\nleft != right\n---- c stdout ----\nc is wrong\n\n";
+        assert_eq!(failures.told, expected);
+    }
 }
