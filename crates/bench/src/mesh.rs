@@ -1,5 +1,6 @@
-//! What the SQL proxy costs: point selects of sysbench against one MySQL, direct, through HAProxy in TCP mode, and through
-//! `tidemill` with and without digests, one after the other in the same run on the same processors.
+//! What the SQL proxy costs: point selects of sysbench against one MySQL, direct, through HAProxy in TCP mode, through MySQL
+//! Router where it can be had, and through `tidemill` as little as it can do and with more, one after the other in the same
+//! run on the same processors.
 //!
 //! A closed loop tells the CPU time of each query; a fixed rate, well below what any of them reaches, tells what is added to
 //! the time of an answer. Idle connections and one large result tell the memory.
@@ -30,6 +31,12 @@ pub struct Options {
 
 /// Clients of the closed loop: one, as many as keep two processors busy, and a crowd.
 const THREADS: [u32; 3] = [1, 8, 64];
+/// Clients of statements that are sent as text, so that each is read.
+const TEXT_THREADS: u32 = 8;
+/// Whose memory is looked at.
+const HELD: [&str; 4] = ["haproxy", "mysql router", "tidemill", "tidemill, digests"];
+/// Rules of the variant that has many.
+const RULES: usize = 1_000;
 /// Queries a second of the fixed rate, and the clients that keep it.
 const RATE: u32 = 2_000;
 const RATE_THREADS: u32 = 4;
@@ -42,7 +49,8 @@ const START_MAX: Duration = Duration::from_secs(10);
 /// Who stands between.
 enum Door {
     Direct(u16),
-    HaProxy(HaProxy),
+    HaProxy(Peer),
+    Router(Peer),
     Tidemill(Tidemill, u16, &'static str),
 }
 
@@ -51,6 +59,7 @@ impl Door {
         match self {
             Self::Direct(_) => "direct",
             Self::HaProxy(_) => "haproxy",
+            Self::Router(_) => "mysql router",
             Self::Tidemill(_, _, name) => name,
         }
     }
@@ -58,55 +67,74 @@ impl Door {
     fn port(&self) -> u16 {
         match self {
             Self::Direct(port) | Self::Tidemill(_, port, _) => *port,
-            Self::HaProxy(proxy) => proxy.port,
+            Self::HaProxy(peer) | Self::Router(peer) => peer.port,
         }
     }
 
     fn usage(&self) -> Result<Usage> {
         match self {
             Self::Direct(_) => Ok(Usage::default()),
-            Self::HaProxy(proxy) => usage::of_process(proxy.child.id()),
+            Self::HaProxy(peer) | Self::Router(peer) => usage::of_process(peer.child.id()),
             Self::Tidemill(tidemill, ..) => tidemill.usage(),
         }
     }
 }
 
-/// HAProxy in TCP mode, as it is set up before databases.
-struct HaProxy {
+/// Another program in the same place.
+struct Peer {
     child: Child,
     port: u16,
     _folder: TempDir,
 }
 
-impl HaProxy {
-    fn start(server: u16) -> Result<HaProxy> {
+impl Peer {
+    /// HAProxy in TCP mode, as it is set up before databases.
+    fn haproxy(server: u16) -> Result<Peer> {
+        let program = installed("haproxy")?.join("bin/haproxy");
+        Self::start(program, &["-db", "-f"], |port, _| {
+            format!(
+                "global\n  maxconn 12000\ndefaults\n  mode tcp\n  timeout connect 3s\n  timeout client 1h\n  timeout server 1h\n\
+                 listen mysql\n  bind 127.0.0.1:{port}\n  server one 127.0.0.1:{server}\n"
+            )
+        })
+    }
+
+    /// MySQL Router with one static route, TLS passed through: what it does by default.
+    fn router(server: u16) -> Result<Peer> {
+        let install = installed("router")?;
+        let plugins = fs::read_dir(install.join("root/usr/lib"))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .flat_map(|folder| [folder.join("mysqlrouter/plugin"), folder.join("plugin")])
+            .find(|folder| folder.join("routing.so").is_file())
+            .context("MySQL Router's package holds no plugin `routing`")?;
+        Self::start(install.join("bin/mysqlrouter"), &["-c"], |port, folder| {
+            format!(
+                "[DEFAULT]\nlogging_folder={folder}\nruntime_folder={folder}\ndata_folder={folder}\nplugin_folder={plugins}\n\
+                 [logger]\nlevel=WARNING\n\
+                 [routing:bench]\nbind_address=127.0.0.1:{port}\ndestinations=127.0.0.1:{server}\nrouting_strategy=first-available\n\
+                 protocol=classic\nmax_connections=12000\n",
+                folder = folder.display(),
+                plugins = plugins.display(),
+            )
+        })
+    }
+
+    fn start(program: PathBuf, words: &[&str], config: impl FnOnce(u16, &Path) -> String) -> Result<Peer> {
         let folder = tempfile::tempdir()?;
         let port = Port::reserve()?;
-        let config = folder.path().join("haproxy.cfg");
-        fs::write(
-            &config,
-            format!(
-                "global\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 3s\n  timeout client 1h\n  timeout server 1h\n\
-                 listen mysql\n  bind 127.0.0.1:{}\n  server one 127.0.0.1:{server}\n",
-                port.number()
-            ),
-        )?;
-        let mut command = Command::new(installed("haproxy")?.join("bin/haproxy"));
-        command
-            .arg("-f")
-            .arg(&config)
-            .arg("-db")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
         let number = port.number();
+        let file = folder.path().join("peer.conf");
+        fs::write(&file, config(number, folder.path()))?;
+        let mut command = Command::new(&program);
+        command.args(words).arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         drop(port);
-        let child = testkit::spawn(command).context("failed to start haproxy")?;
-        Ok(HaProxy { child, port: number, _folder: folder })
+        let child =
+            testkit::spawn(command).with_context(|| format!("failed to start {}", program.display()))?;
+        Ok(Peer { child, port: number, _folder: folder })
     }
 }
 
-impl Drop for HaProxy {
+impl Drop for Peer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -140,7 +168,7 @@ impl Measured {
 
 pub async fn run(options: Options) -> Result<()> {
     let args = [
-        "--max-connections=4000",
+        "--max-connections=12000",
         "--performance-schema=OFF",
         "--innodb-buffer-pool-size=128M",
         "--skip-log-bin",
@@ -154,9 +182,13 @@ pub async fn run(options: Options) -> Result<()> {
     mysql.exec("create database sbtest; create user bench@'%' identified by 'bench'; grant all on sbtest.* to bench@'%'").await?;
     let sysbench = Sysbench::find()?;
     sysbench.run(mysql.port(), 1, &["prepare".to_owned()])?;
-    let mut doors = vec![Door::Direct(mysql.port()), Door::HaProxy(HaProxy::start(mysql.port())?)];
-    for (name, digests) in [("tidemill", false), ("tidemill, digests", true)] {
-        doors.push(door(name, digests, mysql.port())?);
+    let mut doors = vec![Door::Direct(mysql.port()), Door::HaProxy(Peer::haproxy(mysql.port())?)];
+    match Peer::router(mysql.port()) {
+        Ok(peer) => doors.push(Door::Router(peer)),
+        Err(error) => println!("without MySQL Router: {error:#}"),
+    }
+    for (name, group, more) in variants() {
+        doors.push(door(name, &group, &more, mysql.port())?);
     }
     for door in &doors {
         reachable(door.port())?;
@@ -165,18 +197,25 @@ pub async fn run(options: Options) -> Result<()> {
     for _ in 0..options.runs {
         for threads in THREADS {
             for door in &doors {
-                let scenario = format!("closed loop, {threads} clients");
-                all.push(measure(&sysbench, door, scenario, threads, options.seconds, None)?);
+                let scenario = format!("prepared, {threads} clients");
+                all.push(measure(&sysbench, door, scenario, threads, options.seconds, &[])?);
             }
         }
+        let text = "--db-ps-mode=disable".to_owned();
         for door in &doors {
-            let scenario = format!("{RATE} queries/s");
-            all.push(measure(&sysbench, door, scenario, RATE_THREADS, options.seconds, Some(RATE))?);
+            let scenario = format!("text, {TEXT_THREADS} clients");
+            let words = std::slice::from_ref(&text);
+            all.push(measure(&sysbench, door, scenario, TEXT_THREADS, options.seconds, words)?);
+        }
+        for door in &doors {
+            let scenario = format!("prepared, {RATE} queries/s");
+            let words = [format!("--rate={RATE}")];
+            all.push(measure(&sysbench, door, scenario, RATE_THREADS, options.seconds, &words)?);
         }
     }
     print(&all);
     let mut memory = Vec::new();
-    for door in doors.iter().filter(|door| !matches!(door, Door::Direct(_))) {
+    for door in doors.iter().filter(|door| HELD.contains(&door.name())) {
         memory.push(hold(door, options.idle).await?);
     }
     println!("\nmemory: idle connections, then a result of {LARGE_ROWS} MiB that one client reads");
@@ -191,14 +230,30 @@ pub async fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-fn door(name: &'static str, digests: bool, server: u16) -> Result<Door> {
+/// What is measured of tidemill: a name, what its group has more, and what the mesh has.
+fn variants() -> [(&'static str, String, String); 5] {
+    let rules: Vec<String> = (0..RULES)
+        .map(|n| format!("{{name: r{n}, match: {{pattern: \"from `secret_{n}`\"}}, action: deny}}"))
+        .collect();
+    let vault = "auth: vault, users: [{name: bench, password: bench}], pool: {max: 64}";
+    [
+        ("tidemill", String::new(), "digests: false".into()),
+        ("tidemill, digests", String::new(), "digests: true".into()),
+        ("… and capture", String::new(), "digests: true\ncapture: {enabled: true}".into()),
+        ("… and 1,000 rules", format!("rules: [{}]", rules.join(", ")), "digests: true".into()),
+        ("… and a pool", vault.into(), "digests: true".into()),
+    ]
+}
+
+fn door(name: &'static str, group: &str, more: &str, server: u16) -> Result<Door> {
     let port = Port::reserve()?;
     let number = port.number();
     drop(port);
+    let comma = if group.is_empty() { "" } else { ", " };
     let mesh = format!(
         "listeners: [{{name: bench, bind: \"127.0.0.1:{number}\", tenants: [bench]}}]\n\
-         groups: {{bench: {{backends: [{{addr: \"127.0.0.1:{server}\"}}]}}}}\n\
-         digests: {digests}\n"
+         groups: {{bench: {{backends: [{{addr: \"127.0.0.1:{server}\"}}]{comma}{group}}}}}\n\
+         {more}\n"
     );
     let mut tidemill = Tidemill::new(&[("mesh.yaml", mesh)])?;
     tidemill.start()?;
@@ -222,10 +277,10 @@ fn measure(
     scenario: String,
     threads: u32,
     seconds: u32,
-    rate: Option<u32>,
+    more: &[String],
 ) -> Result<Measured> {
     let mut words = vec![format!("--time={seconds}"), "--histogram=on".to_owned()];
-    words.extend(rate.map(|rate| format!("--rate={rate}")));
+    words.extend_from_slice(more);
     words.push("run".to_owned());
     let before = door.usage()?;
     let output = sysbench.run(door.port(), threads, &words)?;

@@ -16,7 +16,7 @@ const NEEDS: [(&str, &[&str], &[&str]); 11] = [
     ("elasticsearch", &["mysql", "opensearch"], &[]),
     ("apply", &["mysql"], &[]),
     ("sinks", &["mysql", "kafka", "redis", "opensearch"], &[]),
-    ("mesh", &["mysql", "haproxy", "sysbench"], &[]),
+    ("mesh", &["mysql", "haproxy", "sysbench"], &["router"]),
     ("mesh-changes", &["mysql", "sysbench"], &[]),
     ("mesh-memory", &["mysql"], &[]),
     ("idle", &["mysql", "nats"], &[]),

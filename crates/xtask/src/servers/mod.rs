@@ -50,7 +50,7 @@ pub(crate) struct Recipe {
     pub(crate) peer: bool,
 }
 
-const RECIPES: [Recipe; 11] = [
+const RECIPES: [Recipe; 12] = [
     Recipe { name: "mysql", version: mysql::VERSION, install: mysql::install, peer: false },
     Recipe { name: "mariadb", version: mariadb::VERSION, install: mariadb::install, peer: false },
     Recipe { name: "nats", version: nats::VERSION, install: nats::install, peer: false },
@@ -61,6 +61,7 @@ const RECIPES: [Recipe; 11] = [
     Recipe { name: "registry", version: registry::VERSION, install: registry::install, peer: false },
     Recipe { name: "debezium", version: debezium::VERSION, install: debezium::install, peer: true },
     Recipe { name: "haproxy", version: peers::HAPROXY, install: peers::haproxy, peer: true },
+    Recipe { name: "router", version: peers::ROUTER, install: peers::router, peer: true },
     Recipe { name: "sysbench", version: peers::SYSBENCH, install: peers::sysbench, peer: true },
 ];
 

@@ -1,4 +1,4 @@
-//! What the benchmark of the mesh is measured with and against: HAProxy and sysbench of Debian 12.
+//! What the benchmark of the mesh is measured with and against: HAProxy and sysbench of Debian 12, MySQL Router of Debian unstable.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::debian;
 
 pub const HAPROXY: &str = "haproxy 2.6 from bookworm, recipe 1";
+pub const ROUTER: &str = "mysql-router from sid, recipe 1";
 pub const SYSBENCH: &str = "sysbench 1.0.20 from bookworm, recipe 1";
 
 pub fn haproxy(install: &Path, work: &Path) -> Result<()> {
@@ -17,4 +18,9 @@ pub fn haproxy(install: &Path, work: &Path) -> Result<()> {
 pub fn sysbench(install: &Path, work: &Path) -> Result<()> {
     debian::unpack("bookworm", &["sysbench"], &install.join("root"), work)?;
     debian::write_launcher(install, "sysbench", "usr/bin/sysbench", "")
+}
+
+pub fn router(install: &Path, work: &Path) -> Result<()> {
+    debian::unpack("sid", &["mysql-router"], &install.join("root"), work)?;
+    debian::write_launcher(install, "mysqlrouter", "usr/bin/mysqlrouter", "")
 }
