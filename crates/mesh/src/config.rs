@@ -84,7 +84,7 @@ pub struct ListenerConfig {
     pub compression: Vec<Way>,
 }
 
-/// The certificate that clients see.
+/// A certificate and its key.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTls {
@@ -102,12 +102,34 @@ pub struct GroupConfig {
     #[serde(default)]
     #[schemars(extend("default" = "mysql"))]
     pub kind: GroupKind,
-    /// The servers.
+    /// The servers. With `topology: group_replication` those that are asked first for the others; with `pd` it may be empty.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
     pub backends: Vec<BackendConfig>,
     /// `auto` finds the writer by `read_only`, which needs `monitor`; `static` goes by each backend's `role`.
+    /// `group_replication` finds the members of a group of MySQL servers and who of them writes, and needs `monitor`; `pd` finds
+    /// TiDB servers.
     #[serde(default)]
     #[schemars(extend("default" = "auto"))]
     pub topology: Topology,
+    /// With `topology: pd`: `host:port` of each PD, which are asked one after the other until one answers.
+    #[serde(default)]
+    #[schemars(extend("default" = []))]
+    pub pd: Vec<String>,
+    /// TLS to PD, whose answers say where clients' passwords go: `verify` on a network that others use too.
+    #[serde(default)]
+    #[schemars(extend("default" = "off"))]
+    pub pd_tls: BackendTls,
+    /// For `pd_tls: verify`: a PEM file with the only authorities that are trusted; the system's by default.
+    #[serde(default)]
+    pub pd_tls_ca: Option<PathBuf>,
+    /// What the mesh shows PD, where PD wants certificates of its clients.
+    #[serde(default)]
+    pub pd_tls_client: Option<ListenerTls>,
+    /// Where servers that are found are reached from here, by the `host:port` that they say of themselves: `{10.0.0.1:3306: db1.example:13306}`.
+    #[serde(default)]
+    #[schemars(extend("default" = {}))]
+    pub address_map: BTreeMap<String, String>,
     /// The account that asks the servers for their role and their lag. It needs no right but to log in; for the lag of a
     /// replica `REPLICATION CLIENT` (MariaDB: `REPLICA MONITOR`).
     #[serde(default)]
@@ -217,7 +239,7 @@ pub enum GroupKind {
 }
 
 /// One server.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackendConfig {
     /// `host:port`.
@@ -257,6 +279,17 @@ pub enum Topology {
     Auto,
     /// As declared.
     Static,
+    /// By asking the members of a group for the others.
+    GroupReplication,
+    /// By asking PD.
+    Pd,
+}
+
+impl Topology {
+    /// Whether servers are found that the configuration does not name.
+    pub fn finds(self) -> bool {
+        matches!(self, Self::GroupReplication | Self::Pd)
+    }
 }
 
 /// The account of the probes.
@@ -606,10 +639,58 @@ impl MeshConfig {
 }
 
 impl GroupConfig {
+    /// What is wrong with how servers are found.
+    fn problems_of_finding(&self) -> Vec<(String, &'static str)> {
+        let mut found = Vec::new();
+        let by_pd = self.topology == Topology::Pd;
+        if self.topology == Topology::GroupReplication {
+            if self.kind != GroupKind::Mysql {
+                found.push((
+                    "`topology: group_replication` is MySQL's".into(),
+                    "kind: mysql, or topology: pd",
+                ));
+            }
+            if self.monitor.is_none() {
+                let hint = "monitor: {user: mesh_monitor, password: \"${env:MESH_MONITOR_PASSWORD}\"}";
+                found.push((
+                    "`topology: group_replication` needs `monitor`, to ask members for the others".into(),
+                    hint,
+                ));
+            }
+        }
+        if by_pd && self.kind != GroupKind::Tidb {
+            found.push(("`topology: pd` is TiDB's".into(), "kind: tidb"));
+        }
+        if by_pd && self.pd.is_empty() {
+            found.push(("`topology: pd` without `pd`".into(), "pd: [127.0.0.1:2379]"));
+        }
+        if !by_pd && (!self.pd.is_empty() || self.pd_tls != BackendTls::Off) {
+            found.push(("`pd` and `pd_tls` mean nothing without `topology: pd`".into(), "topology: pd"));
+        }
+        if self.pd_tls_ca.is_some() && self.pd_tls != BackendTls::Verify {
+            found.push(("`pd_tls_ca` means nothing without `pd_tls: verify`".into(), "pd_tls: verify"));
+        }
+        if self.pd_tls_client.is_some() && self.pd_tls == BackendTls::Off {
+            found.push(("`pd_tls_client` means nothing with `pd_tls: off`".into(), "pd_tls: verify"));
+        }
+        if !self.address_map.is_empty() && !self.topology.finds() {
+            let hint = "topology: group_replication or pd, or the right address in `backends`";
+            found.push(("`address_map` means nothing where servers are not found".into(), hint));
+        }
+        let addresses = self.pd.iter().chain(self.address_map.keys()).chain(self.address_map.values());
+        for address in addresses.filter(|address| !is_address(address)) {
+            found.push((format!("`{address}` is not `host:port`"), "for example: 127.0.0.1:2379"));
+        }
+        found
+    }
+
     fn problems(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
         let mut add = |message: String, hint: &str| found.push((message, hint.to_owned()));
-        if self.backends.is_empty() {
+        for (message, hint) in self.problems_of_finding() {
+            add(message, hint);
+        }
+        if self.backends.is_empty() && self.topology != Topology::Pd {
             add("`backends` is empty".into(), "backends: [{addr: 127.0.0.1:3306}]");
         }
         let mut addresses = BTreeSet::new();
@@ -637,9 +718,14 @@ impl GroupConfig {
                     add(format!("`{address}`: only TiDB has a `status`"), "leave `status` out");
                 }
             }
-            if backend.role.is_some() && self.topology == Topology::Auto {
+            if backend.role.is_some() && self.topology != Topology::Static {
+                let topology = match self.topology {
+                    Topology::GroupReplication => "group_replication",
+                    Topology::Pd => "pd",
+                    _ => "auto",
+                };
                 add(
-                    format!("`{address}` has a `role`, and `topology: auto` finds roles itself"),
+                    format!("`{address}` has a `role`, and `topology: {topology}` finds roles itself"),
                     "write `topology: static`, or leave `role` out",
                 );
             }
@@ -751,6 +837,11 @@ impl GroupConfig {
     }
 }
 
+fn is_address(text: &str) -> bool {
+    let port = text.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
+    port.is_some_and(|port| port.parse::<u16>().is_ok()) && !text.contains('/')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -792,6 +883,20 @@ mod tests {
                 serde_json::json!({"match": {"tlv": {"0x05": "a"}}}),
                 "no field that `match.tlv` knows",
             ),
+            (none.clone(), serde_json::json!({"topology": "group_replication"}), "needs `monitor`"),
+            (
+                none.clone(),
+                serde_json::json!({"topology": "pd", "kind": "tidb"}),
+                "`topology: pd` without `pd`",
+            ),
+            (none.clone(), serde_json::json!({"topology": "pd", "pd": ["a:1"]}), "is TiDB's"),
+            (
+                none.clone(),
+                serde_json::json!({"topology": "pd", "kind": "tidb", "pd": ["http://a:1"]}),
+                "`http://a:1` is not `host:port`",
+            ),
+            (none.clone(), serde_json::json!({"pd": ["a:1"]}), "mean nothing without `topology: pd`"),
+            (none.clone(), serde_json::json!({"address_map": {"a:1": "b:1"}}), "means nothing where"),
             (serde_json::json!({"fallback": "none"}), none.clone(), "lets nobody in"),
             (none.clone(), serde_json::json!({"init": ["set a = 1", " "]}), "empty statement"),
             (

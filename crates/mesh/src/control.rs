@@ -1,10 +1,11 @@
 //! The thread that accepts clients and asks servers how they are, and that takes a new plan into use.
 
+use crate::config::Topology;
 use crate::core::Core;
 use crate::error::MeshError;
 use crate::group::Group;
 use crate::shared::{Door, Shared};
-use crate::{monitor, wire};
+use crate::{discovery, monitor, wire};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -106,7 +107,10 @@ async fn run(
                 for (_, pool) in shared.plan.load().groups.iter().flat_map(|group| group.pools()) {
                     pool.sweep();
                 }
-                continue;
+                match discovery::adopt(&shared) {
+                    Some(change) => Some(Order::Take(change)),
+                    None => continue,
+                }
             }
         };
         match order {
@@ -148,6 +152,9 @@ async fn run(
                 }
                 monitors.shutdown().await;
                 for group in &change.groups {
+                    if group.config.topology == Topology::Pd {
+                        monitors.spawn(discovery::pd::run(group.clone(), stop.clone()));
+                    }
                     for backend in &group.backends {
                         let watching =
                             monitor::run(shared.clone(), group.clone(), backend.clone(), stop.clone());

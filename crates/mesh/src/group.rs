@@ -4,6 +4,7 @@ use crate::admission::Admissions;
 use crate::config::{
     BackendConfig, BackendTls, Balance, EjectConfig, GroupConfig, GroupKind, Role, Topology, UserConfig,
 };
+use crate::discovery::{self, Members};
 use crate::lot;
 use crate::mirror::Mirror;
 use crate::pins::Pins;
@@ -162,13 +163,18 @@ impl Backend {
         self.trouble.lock().map(|trouble| trouble.clone()).unwrap_or_default()
     }
 
-    /// It answered. Whether it was down before.
-    pub fn answered(&self, profile: Option<Profile>) -> bool {
+    /// It greeted.
+    pub fn greeted(&self, profile: Option<Profile>) {
         if let Some(profile) = profile
             && self.profile.load().as_deref() != Some(&profile)
         {
             self.profile.store(Some(Arc::new(profile)));
         }
+    }
+
+    /// It answered. Whether it was down before.
+    pub fn answered(&self, profile: Option<Profile>) -> bool {
+        self.greeted(profile);
         self.failures.store(0, Ordering::Relaxed);
         if let Ok(mut trouble) = self.trouble.lock() {
             *trouble = None;
@@ -286,6 +292,8 @@ pub struct Group {
     pools: Vec<Arc<Pool>>,
     /// Changes when a connection that was made before would not be made like that any more.
     pub generation: u64,
+    /// Servers that are found, where some are.
+    pub members: Option<Arc<Members>>,
     /// Why sessions keep their connections.
     pub pins: Arc<Pins>,
     turn: AtomicUsize,
@@ -301,14 +309,47 @@ impl Group {
         zone: Option<String>,
         before: Option<&Self>,
     ) -> Self {
-        let backends = config
-            .backends
+        let generation =
+            before.map_or(0, |before| before.generation + u64::from(!logs_in_alike(&before.config, &config)));
+        let group = Self::with_servers(name, number, config, connector, zone, before, generation);
+        for backend in &group.backends {
+            backend.set_draining(false);
+        }
+        group
+    }
+
+    /// The same with the servers that it has by now.
+    pub fn renewed(&self) -> Self {
+        let (name, config) = (self.name.clone(), self.config.clone());
+        let (connector, zone) = (self.connector.clone(), self.zone.clone());
+        let same =
+            Self::with_servers(name, self.number, config, connector, zone, Some(self), self.generation);
+        Self { mirror: self.mirror.clone(), rules: self.rules.clone(), ..same }
+    }
+
+    fn with_servers(
+        name: String,
+        number: usize,
+        config: GroupConfig,
+        connector: Option<Connector>,
+        zone: Option<String>,
+        before: Option<&Self>,
+        generation: u64,
+    ) -> Self {
+        let members = config.topology.finds().then(|| {
+            let alike = before.filter(|before| before.finds_alike(&config));
+            alike.and_then(|before| before.members.clone()).unwrap_or_default()
+        });
+        let found = members.as_ref().map(|members| members.found()).unwrap_or_default();
+        let servers: Vec<_> = discovery::servers(&config, &found).collect();
+        let backends = servers
             .iter()
             .map(|backend| {
                 let role = match (config.kind, config.topology) {
                     (GroupKind::Mysql, Topology::Static) => backend.role.unwrap_or(Role::Writer),
+                    (GroupKind::Mysql, Topology::GroupReplication) => Role::Replica,
                     // Of several whose role nobody has told yet, none is a writer.
-                    (GroupKind::Mysql, Topology::Auto) if config.backends.len() > 1 => Role::Replica,
+                    (GroupKind::Mysql, Topology::Auto) if servers.len() > 1 => Role::Replica,
                     _ => Role::Writer,
                 };
                 let known = before.map(|group| &group.backends[..]).unwrap_or_default();
@@ -316,9 +357,9 @@ impl Group {
                     known.address == backend.addr
                         && known.weight == backend.weight
                         && known.status == backend.status
+                        && known.zone == backend.zone
                 });
                 if let Some(same) = same {
-                    same.set_draining(false);
                     if config.topology == Topology::Static {
                         same.set_role(role);
                     }
@@ -327,10 +368,7 @@ impl Group {
                 Arc::new(Backend::new(backend, role))
             })
             .collect();
-        let generation =
-            before.map_or(0, |before| before.generation + u64::from(!logs_in_alike(&before.config, &config)));
-        let pools: Vec<_> = config
-            .backends
+        let pools: Vec<_> = servers
             .iter()
             .map(|backend| {
                 let pool =
@@ -351,10 +389,24 @@ impl Group {
             zone,
             pools,
             generation,
+            members,
             pins: before.map(|group| group.pins.clone()).unwrap_or_default(),
             writes: before.map(|group| group.writes.clone()).unwrap_or_default(),
             turn: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether what was found is still of use: the same group of servers, or the same PD, is asked.
+    fn finds_alike(&self, config: &GroupConfig) -> bool {
+        self.config.topology == config.topology
+            && match config.topology {
+                Topology::Pd => config.pd.iter().any(|address| self.config.pd.contains(address)),
+                _ => {
+                    let known =
+                        |address: &String| self.backends.iter().any(|known| known.address == *address);
+                    config.backends.iter().any(|seed| known(&seed.addr))
+                }
+            }
     }
 
     /// The shared connections to the server at an address.

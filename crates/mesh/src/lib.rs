@@ -13,6 +13,7 @@ mod config;
 mod control;
 mod core;
 mod digests;
+mod discovery;
 mod error;
 mod frames;
 mod group;
@@ -64,10 +65,9 @@ pub use status::{BackendStatus, GroupStatus, ListenerStatus, MeshStatus};
 pub use succession::HandedOver;
 
 use crate::capture::{Capture, CaptureStatus};
-use crate::control::{Change, Control, Order};
+use crate::control::{Control, Order};
 use crate::core::Core;
 use crate::digests::{Digests, Names};
-use crate::group::Backend;
 use crate::handover::Inherited;
 use crate::memory::Memory;
 use crate::plan::{Plan, Prepared};
@@ -76,7 +76,7 @@ use crate::slow::SlowList;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
 
 /// Sessions at once, where `limits.sessions` says nothing.
@@ -90,7 +90,6 @@ pub struct Mesh {
     cores: Arc<Vec<Core>>,
     stop: watch::Sender<bool>,
     control: Option<Control>,
-    reloading: Mutex<()>,
 }
 
 impl Mesh {
@@ -131,7 +130,7 @@ impl Mesh {
         let cores = Arc::new(cores);
         let (stop, stopped) = watch::channel(false);
         let control = control::start(shared.clone(), cores.clone(), stopped, accepts)?;
-        let mesh = Self { shared, names, cores, stop, control: Some(control), reloading: Mutex::new(()) };
+        let mesh = Self { shared, names, cores, stop, control: Some(control) };
         mesh.apply(prepared);
         mesh.shared.capture.configure(&config.capture);
         Ok(mesh)
@@ -144,7 +143,7 @@ impl Mesh {
     /// # Errors
     /// When a port is taken or a certificate cannot be read; then nothing has changed.
     pub fn reload(&self, config: &MeshConfig) -> Result<(), MeshError> {
-        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let prepared = self.shared.plan.load().prepare(config, &self.names)?;
         self.apply(prepared);
         self.shared.capture.configure(&config.capture);
@@ -152,35 +151,7 @@ impl Mesh {
     }
 
     fn apply(&self, prepared: Prepared) {
-        let Prepared { plan, sockets, changed } = prepared;
-        let stays = |gone: &Arc<Backend>| {
-            plan.groups.iter().flat_map(|group| &group.backends).any(|kept| Arc::ptr_eq(kept, gone))
-        };
-        for backend in self
-            .shared
-            .plan
-            .load()
-            .groups
-            .iter()
-            .flat_map(|group| &group.backends)
-            .filter(|gone| !stays(gone))
-        {
-            backend.set_draining(true);
-        }
-        for (_, pool) in self.shared.plan.load().groups.iter().flat_map(|group| group.pools()) {
-            let stays =
-                plan.groups.iter().flat_map(|group| group.pools()).any(|(_, kept)| Arc::ptr_eq(kept, pool));
-            if !stays {
-                pool.close();
-            }
-        }
-        let change = Change { groups: plan.groups.clone(), sockets, doors: plan.doors.clone() };
-        self.shared.plan.store(Arc::new(plan));
-        for (door, listener) in changed {
-            door.listener.store(listener);
-        }
-        self.shared.version.fetch_add(1, Ordering::Release);
-        self.shared.handover.ring();
+        let change = prepared.take_into_use(&self.shared);
         if let Some(control) = &self.control
             && control.orders.try_send(Order::Take(change)).is_err()
         {

@@ -318,6 +318,10 @@ impl Table {
         self.rows.first()?.get(index)?.as_deref()
     }
 
+    pub fn rows(&self) -> impl Iterator<Item = &[Option<String>]> {
+        self.rows.iter().map(Vec::as_slice)
+    }
+
     /// The only value of a row of one column.
     pub fn only(&self) -> Option<&str> {
         self.rows.first()?.first()?.as_deref()

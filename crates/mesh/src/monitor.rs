@@ -4,6 +4,7 @@
 //! the server is greeted and left, less often: it counts as alive as soon as it greets.
 
 use crate::config::{GroupKind, MonitorConfig, Role, Topology};
+use crate::discovery;
 use crate::error::SessionError;
 use crate::group::{Backend, Group, Profile};
 use crate::link::{self, Account, Link};
@@ -68,6 +69,8 @@ struct Health {
     profile: Option<Profile>,
     role: Option<Role>,
     lag_ms: Option<u64>,
+    /// Why it takes nothing, though it answers.
+    out: Option<String>,
 }
 
 impl Probe {
@@ -82,7 +85,8 @@ impl Probe {
     async fn ask(&mut self) -> Result<Health, SessionError> {
         let Some(monitor) = self.group.config.monitor.clone() else {
             let (_, greeting) = link::connect(&self.group, &self.backend, None).await?;
-            return Ok(Health { profile: Some(Profile::of(&greeting)), role: None, lag_ms: None });
+            let profile = Some(Profile::of(&greeting));
+            return Ok(Health { profile, role: None, lag_ms: None, out: None });
         };
         let mut profile = None;
         // Taken out, so that an answer which is given up on leaves no connection with half of it behind.
@@ -96,6 +100,17 @@ impl Probe {
                 link
             }
         };
+        if let (Topology::GroupReplication, Some(members)) = (self.group.config.topology, &self.group.members)
+        {
+            let view = discovery::ask(&mut link).await?;
+            self.link = Some(link);
+            let lag_ms = view.lag_ms;
+            return Ok(match members.saw(&self.group, &self.backend.address, view) {
+                Ok(role) => Health { profile, role: Some(role), lag_ms, out: None },
+                // Sessions that are there leave it as they leave a writer that has become a replica.
+                Err(reason) => Health { profile, role: Some(Role::Replica), lag_ms: None, out: Some(reason) },
+            });
+        }
         let role = self.role(&mut link).await?;
         let replica = role.unwrap_or_else(|| self.backend.role()) == Role::Replica;
         let mut lag_ms = self.backend.lag_ms().filter(|_| replica);
@@ -104,7 +119,7 @@ impl Probe {
         }
         self.count = self.count.wrapping_add(1);
         self.link = Some(link);
-        Ok(Health { profile, role, lag_ms })
+        Ok(Health { profile, role, lag_ms, out: None })
     }
 
     async fn role(&self, link: &mut Link) -> Result<Option<Role>, SessionError> {
@@ -133,11 +148,19 @@ impl Probe {
                     }
                 }
                 self.backend.set_lag_ms(health.lag_ms);
-                if self.backend.answered(health.profile) {
+                if let Some(reason) = health.out {
+                    self.backend.greeted(health.profile);
+                    if self.backend.failed(&reason, true) {
+                        tracing::warn!(group, address, reason, "a server takes nothing");
+                    }
+                } else if self.backend.answered(health.profile) {
                     tracing::info!(group, address, "a server answers");
                 }
             }
             Err(error) => {
+                if let Some(members) = &self.group.members {
+                    members.lost(address);
+                }
                 let reason = causes(&error);
                 let refused = matches!(&error, SessionError::Backend { source, .. }
                     if source.kind() == std::io::ErrorKind::ConnectionRefused);

@@ -4,19 +4,21 @@
 //! a listener that stays where it is keeps its socket.
 
 use crate::config::{ListenerConfig, MeshConfig, Way};
+use crate::control::Change;
 use crate::digests::Names;
 use crate::error::MeshError;
-use crate::group::Group;
+use crate::group::{Backend, Group};
 use crate::handover::{Inherited, MESH_PORT};
 use crate::mirror::Mirror;
 use crate::rules::Rules;
-use crate::shared::{Door, Listener};
+use crate::shared::{Door, Listener, Shared};
 use crate::tls::{Acceptor, Connector};
 use arc_swap::ArcSwap;
 use mysql::protocol::Capabilities;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// All that runs.
 #[derive(Debug, Default)]
@@ -56,6 +58,7 @@ impl Plan {
         let mut groups = BTreeMap::new();
         for (name, group) in &config.groups {
             let connector = Connector::new(name, group)?;
+            Connector::to_pd(name, group)?;
             let before = self.group(name).map(Arc::as_ref);
             let number = names.number(name);
             let same = before.and_then(|before| before.mirror.clone());
@@ -103,6 +106,56 @@ impl Plan {
         }
         prepared.plan.groups = groups.into_values().collect();
         Ok(prepared)
+    }
+}
+
+impl Plan {
+    /// The same with the servers that some of its groups have by now.
+    pub fn renewed(&self, names: &[&str]) -> Prepared {
+        let renewed = |group: &Arc<Group>| {
+            if names.contains(&group.name.as_str()) { Arc::new(group.renewed()) } else { group.clone() }
+        };
+        let groups: Vec<_> = self.groups.iter().map(renewed).collect();
+        let now = |group: &Arc<Group>| {
+            let same = groups.iter().find(|now| now.name == group.name);
+            same.unwrap_or(group).clone()
+        };
+        let changed = self.doors.iter().map(|door| {
+            let before = door.listener.load();
+            let groups = before.groups.iter().map(now).collect();
+            (door.clone(), Arc::new(Listener { groups, ..before.as_ref().clone() }))
+        });
+        let changed = changed.collect();
+        Prepared { plan: Self { groups, doors: self.doors.clone() }, sockets: Vec::new(), changed }
+    }
+}
+
+impl Prepared {
+    /// From here on sessions go by it. What is left to do is the control thread's.
+    pub fn take_into_use(self, shared: &Shared) -> Change {
+        let Self { plan, sockets, changed } = self;
+        let before = shared.plan.load_full();
+        let stays = |gone: &Arc<Backend>| {
+            plan.groups.iter().flat_map(|group| &group.backends).any(|kept| Arc::ptr_eq(kept, gone))
+        };
+        for backend in before.groups.iter().flat_map(|group| &group.backends).filter(|gone| !stays(gone)) {
+            backend.set_draining(true);
+        }
+        for (_, pool) in before.groups.iter().flat_map(|group| group.pools()) {
+            let stays =
+                plan.groups.iter().flat_map(|group| group.pools()).any(|(_, kept)| Arc::ptr_eq(kept, pool));
+            if !stays {
+                pool.close();
+            }
+        }
+        let change = Change { groups: plan.groups.clone(), sockets, doors: plan.doors.clone() };
+        shared.plan.store(Arc::new(plan));
+        for (door, listener) in changed {
+            door.listener.store(listener);
+        }
+        shared.version.fetch_add(1, Ordering::Release);
+        shared.handover.ring();
+        change
     }
 }
 

@@ -1,6 +1,7 @@
 //! `tidemill check --connect`: whether each server answers, and lets the monitor in.
 
 use crate::config::{GroupKind, MeshConfig, Role, Topology};
+use crate::discovery;
 use crate::error::SessionError;
 use crate::group::{Backend, Group};
 use crate::link;
@@ -39,7 +40,10 @@ pub async fn reach(config: &MeshConfig) -> Vec<Met> {
                 continue;
             }
         };
-        let group = Group::new(name.clone(), 0, group.clone(), connector, None, None);
+        let mut group = Group::new(name.clone(), 0, group.clone(), connector, None, None);
+        if group.config.topology == Topology::Pd {
+            all.push(found(&mut group).await);
+        }
         for backend in &group.backends {
             all.push(meet(&group, backend).await);
         }
@@ -59,6 +63,35 @@ pub async fn reach(config: &MeshConfig) -> Vec<Met> {
         }
     }
     all
+}
+
+/// Asks PD for the servers.
+async fn found(group: &mut Group) -> Met {
+    let met = |line: String, trouble: Option<String>, hint: &str| Met {
+        address: format!("PD of group {}", group.name),
+        line,
+        trouble,
+        hint: hint.to_owned(),
+    };
+    let connector = match Connector::to_pd(&group.name, &group.config) {
+        Ok(connector) => connector,
+        Err(error) => return met(String::new(), Some(causes(&error)), "the files are PEM"),
+    };
+    match discovery::pd::ask(&group.config, connector.as_ref(), &mut 0).await {
+        Ok(listed) if listed.is_empty() => {
+            let hint = "is it the PD of this cluster? a TiDB is there a moment after its start";
+            met(String::new(), Some("it knows no TiDB".into()), hint)
+        }
+        Ok(listed) => {
+            let met = met(format!("knows {} TiDB", listed.len()), None, "");
+            discovery::recall_listed(group, listed);
+            *group = group.renewed();
+            met
+        }
+        Err(reason) => {
+            met(String::new(), Some(reason), "`pd` is the address of PD's clients, often port 2379")
+        }
+    }
 }
 
 async fn meet(group: &Group, backend: &Arc<Backend>) -> Met {
@@ -85,6 +118,19 @@ async fn meet(group: &Group, backend: &Arc<Backend>) -> Met {
             return met(String::new(), Some(format!("the monitor cannot log in: {}", causes(&error))), hint);
         }
     };
+    if group.config.topology == Topology::GroupReplication {
+        let hint = format!(
+            "grant select on performance_schema.* to '{}'@'%'; and Group Replication runs there?",
+            monitor.user
+        );
+        return match discovery::ask(&mut link).await {
+            Ok(view) => match view.own_line() {
+                Ok(line) => met(format!("answers, version {version}, {line}"), None, ""),
+                Err(reason) => met(String::new(), Some(reason), &hint),
+            },
+            Err(error) => met(String::new(), Some(causes(&error)), &hint),
+        };
+    }
     match link.ask("select @@global.read_only").await {
         Ok(answer) => {
             let writable = matches!(answer.only(), Some("0" | "OFF"));

@@ -14,8 +14,8 @@ use crate::tls::Acceptor;
 use arc_swap::ArcSwap;
 use mysql::protocol::Capabilities;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// An open port. Who comes in there may change while it is open.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Door {
 }
 
 /// Who comes in at a port.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     /// At least one.
     pub groups: Vec<Arc<Group>>,
@@ -62,6 +62,8 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Shared {
     pub plan: ArcSwap<Plan>,
+    /// Held by who makes another plan.
+    pub reloading: Mutex<()>,
     /// Of the plan: a session that has seen another one looks at it again.
     pub version: AtomicU64,
     pub counters: Counters,
@@ -94,6 +96,7 @@ impl Shared {
     ) -> Self {
         Self {
             plan: ArcSwap::default(),
+            reloading: Mutex::new(()),
             version: AtomicU64::new(0),
             digests,
             slow,
@@ -106,6 +109,18 @@ impl Shared {
             handover: Moving::default(),
             ids: AtomicU32::new(0),
         }
+    }
+
+    /// The group as it is by now.
+    pub fn newest(&self, group: &Arc<Group>) -> Arc<Group> {
+        self.plan.load().group(&group.name).unwrap_or(group).clone()
+    }
+
+    /// The version of the plan that a group is of; an older one where a login took so long that there is a newer group.
+    pub fn version_of(&self, group: &Arc<Group>) -> u64 {
+        let version = self.version.load(Ordering::Acquire);
+        let is_newest = self.plan.load().group(&group.name).is_some_and(|newest| Arc::ptr_eq(newest, group));
+        if is_newest { version } else { version.wrapping_sub(1) }
     }
 
     /// A number that no live session has: they come round after a thousand million.

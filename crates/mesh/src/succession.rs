@@ -2,6 +2,8 @@
 
 use crate::Mesh;
 use crate::control::{OpenDoor, Order};
+use crate::discovery;
+use crate::group::Group;
 use crate::handover::{Channel, HandoverError, MESH_PORT, Message, Successor, give, take, talk};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -53,16 +55,10 @@ impl Mesh {
         let others = others.iter().map(|(kind, bind, descriptor)| {
             (Message::Socket { kind: (*kind).into(), name: String::new(), bind: *bind }, *descriptor)
         });
-        let up = self
-            .shared
-            .plan
-            .load()
-            .groups
-            .iter()
-            .filter(|group| group.profile().is_some())
-            .map(|group| group.name.clone())
-            .collect();
-        let version = give::introduce(&channel, own.chain(others), up).inspect_err(|_| lost())?;
+        let plan = self.shared.plan.load_full();
+        let up = plan.groups.iter().filter(|group| serves(group)).map(|group| group.name.clone()).collect();
+        let found = discovery::found(&plan);
+        let version = give::introduce(&channel, own.chain(others), up, found).inspect_err(|_| lost())?;
         let result = self.give_all(&channel, until, lost);
         match result {
             Ok((moved, left)) => Ok(HandedOver { version, moved, left }),
@@ -115,6 +111,10 @@ impl Mesh {
     /// afterwards: then everything has been given back. This process should end.
     pub fn succeed(&self, successor: &Successor) -> Result<usize, HandoverError> {
         let channel = &successor.channel;
+        discovery::recall(&self.shared.plan.load(), &successor.found);
+        if let Some(change) = discovery::adopt(&self.shared) {
+            self.order(Order::Take(change))?;
+        }
         self.hear_servers(&successor.up).inspect_err(|error| successor.fail(&error.to_string()))?;
         channel.send(&Message::Ready, &[]).map_err(talk("readiness"))?;
         match channel.receive().map_err(talk("ports"))?.0 {
@@ -179,8 +179,7 @@ impl Mesh {
         let until = Instant::now() + SERVERS_MAX;
         loop {
             let plan = self.shared.plan.load();
-            let silent =
-                plan.groups.iter().find(|group| groups.contains(&group.name) && group.profile().is_none());
+            let silent = plan.groups.iter().find(|group| groups.contains(&group.name) && !serves(group));
             let Some(silent) = silent else { return Ok(()) };
             if Instant::now() >= until {
                 let troubles = silent.backends.iter().filter_map(|backend| backend.trouble());
@@ -210,6 +209,12 @@ impl Mesh {
         let control = self.control.as_ref().ok_or(HandoverError::Stopped)?;
         control.orders.blocking_send(order).map_err(|_| HandoverError::Stopped)
     }
+}
+
+/// Whether a session that comes finds its servers. A member of a group is for nothing before it has told, and sessions
+/// would leave it.
+fn serves(group: &Group) -> bool {
+    group.profile().is_some() && (!group.config.topology.finds() || group.writers() > 0)
 }
 
 /// Logins that are under way while the new process begins to give numbers are given at most so many.

@@ -66,34 +66,62 @@ impl Connector {
     /// # Errors
     /// When `tls_ca` cannot be read or holds no certificate.
     pub fn new(group: &str, config: &GroupConfig) -> Result<Option<Self>, MeshError> {
-        let bad = |path: String, reason: String| MeshError::Certificate {
+        Self::make(group, config.tls, config.tls_ca.as_deref(), None)
+    }
+
+    /// The same towards the group's PD.
+    ///
+    /// # Errors
+    /// When a file cannot be read or holds no certificate, or the key is not the certificate's.
+    pub fn to_pd(group: &str, config: &GroupConfig) -> Result<Option<Self>, MeshError> {
+        Self::make(group, config.pd_tls, config.pd_tls_ca.as_deref(), config.pd_tls_client.as_ref())
+    }
+
+    fn make(
+        group: &str,
+        tls: BackendTls,
+        ca: Option<&Path>,
+        shown: Option<&ListenerTls>,
+    ) -> Result<Option<Self>, MeshError> {
+        let bad = |what: &'static str, path: &Path, reason: String| MeshError::Certificate {
             owner: group.to_owned(),
-            what: "the authorities",
-            path,
+            what,
+            path: path.display().to_string(),
             reason,
         };
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .map_err(|error| bad(String::new(), error.to_string()))?;
-        let config = match config.tls {
+            .map_err(|error| bad("the authorities", Path::new(""), error.to_string()))?;
+        let builder = match tls {
             BackendTls::Off => return Ok(None),
-            BackendTls::Require => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Anyone(provider())))
-                .with_no_client_auth(),
+            BackendTls::Require => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider())))
+            }
             BackendTls::Verify => {
                 let mut roots = RootCertStore::empty();
-                match &config.tls_ca {
+                match ca {
                     Some(path) => {
                         let read =
-                            certificates(path).map_err(|reason| bad(path.display().to_string(), reason))?;
+                            certificates(path).map_err(|reason| bad("the authorities", path, reason))?;
                         roots.add_parsable_certificates(read);
                     }
                     None => {
                         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                     }
                 }
-                builder.with_root_certificates(roots).with_no_client_auth()
+                builder.with_root_certificates(roots)
+            }
+        };
+        let config = match shown {
+            None => builder.with_no_client_auth(),
+            Some(shown) => {
+                let chain = certificates(&shown.cert)
+                    .map_err(|reason| bad("the certificate", &shown.cert, reason))?;
+                let key = PrivateKeyDer::from_pem_file(&shown.key)
+                    .map_err(|error| bad("the key", &shown.key, error.to_string()))?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| bad("the key", &shown.key, error.to_string()))?
             }
         };
         Ok(Some(Self(TlsConnector::from(Arc::new(config)))))

@@ -37,12 +37,15 @@ pub fn load(dir: &Path, resolve: bool, problems: &mut Vec<Problem>) -> Option<Me
     if resolve && let Err((message, hint)) = resolve_all(secrets(&mut config)) {
         add(message, hint.unwrap_or_else(|| SECRETS_HINT.to_owned()));
     }
-    for tls in config.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
+    let listeners = config.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut());
+    for tls in listeners.chain(config.groups.values_mut().filter_map(|group| group.pd_tls_client.as_mut())) {
         tls.cert = below(dir, &tls.cert);
         tls.key = below(dir, &tls.key);
     }
     config.capture.dir = below(dir, &config.capture.dir);
-    for path in config.groups.values_mut().filter_map(|group| group.tls_ca.as_mut()) {
+    for path in
+        config.groups.values_mut().flat_map(|group| [&mut group.tls_ca, &mut group.pd_tls_ca]).flatten()
+    {
         *path = below(dir, path);
     }
     Some(config)

@@ -25,7 +25,7 @@ const NEEDED: [(&str, &str, &str); 10] = [
     (
         "go",
         "golang-go",
-        "servers: tidb (Go 1.25.8 or newer; where the package is older, take it from go.dev/dl)",
+        "servers: tidb, pd (Go 1.25.8 or newer; where the package is older, take it from go.dev/dl)",
     ),
 ];
 

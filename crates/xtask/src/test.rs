@@ -12,11 +12,13 @@ use crate::servers;
 use crate::step::{cargo, loud, step, workspace};
 
 /// What a test that starts a server has in its source, and the server's name.
-const STARTS: [(&str, &str); 7] = [
+const STARTS: [(&str, &str); 9] = [
     ("MySql::start", "mysql"),
+    ("MySqlGroup::start", "mysql"),
     ("MariaDb::start", "mariadb"),
     ("Nats::start", "nats"),
     ("TiDb::start", "tidb"),
+    ("Pd::start", "pd"),
     ("Redis::start", "redis"),
     ("OpenSearch::start", "opensearch"),
     ("Registry::start", "registry"),

@@ -1,8 +1,9 @@
 //! The side that lets go: its ports, then its sessions, each when it is between two commands.
 
 use super::{Channel, HandoverError, Message, PROTOCOL, Parts, START_MAX, talk};
+use crate::config::BackendConfig;
 use crate::shared::Shared;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +41,7 @@ pub fn introduce<'a>(
     channel: &Channel,
     sockets: impl Iterator<Item = (Message, BorrowedFd<'a>)>,
     up: Vec<String>,
+    found: BTreeMap<String, Vec<BackendConfig>>,
 ) -> Result<String, HandoverError> {
     channel.set_patience(Some(START_MAX)).map_err(talk("open"))?;
     let version = match channel.receive().map_err(talk("hello"))?.0 {
@@ -51,7 +53,7 @@ pub fn introduce<'a>(
     for (message, descriptor) in sockets {
         channel.send(&message, &[descriptor]).map_err(talk("ports"))?;
     }
-    channel.send(&Message::Sockets { up }, &[]).map_err(talk("ports"))?;
+    channel.send(&Message::Sockets { up, found }, &[]).map_err(talk("ports"))?;
     match channel.receive().map_err(talk("readiness"))?.0 {
         Message::Ready => Ok(version),
         Message::Failed { reason } => Err(HandoverError::Failed { reason }),

@@ -27,6 +27,7 @@ pub use give::Packed;
 pub use moving::{Bell, Moving};
 pub use parts::{LinkParts, Parts};
 
+use crate::config::BackendConfig;
 use rustix::fd::{AsFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -56,6 +57,9 @@ pub enum Message {
     Sockets {
         /// Groups of which a server is up: they are to be up in the new process too.
         up: Vec<String>,
+        /// Servers that are in no configuration, by group.
+        #[serde(default)]
+        found: BTreeMap<String, Vec<BackendConfig>>,
     },
     /// The new process could serve.
     Ready,
@@ -136,6 +140,7 @@ pub struct Successor {
     pub(crate) channel: Channel,
     pub(crate) sockets: Vec<Inherited>,
     pub(crate) up: Vec<String>,
+    pub(crate) found: BTreeMap<String, Vec<BackendConfig>>,
     /// How long the new process watches what it was given before it is the only one.
     pub watch: Duration,
 }
@@ -161,7 +166,9 @@ impl Successor {
                         .ok_or_else(|| HandoverError::Unexpected("a port without its descriptor".into()))?;
                     sockets.push(Inherited { kind, name, bind, socket: listener(descriptor)? });
                 }
-                Message::Sockets { up } => return Ok(Self { channel, sockets, up, watch: WATCH }),
+                Message::Sockets { up, found } => {
+                    return Ok(Self { channel, sockets, up, found, watch: WATCH });
+                }
                 other => return Err(HandoverError::unexpected(&other)),
             }
         }

@@ -2,7 +2,7 @@
 
 use super::borrow::Need;
 use super::{Head, Session, unsupported};
-use crate::config::{AuthMode, Consistency, GroupKind, Role};
+use crate::config::{AuthMode, Consistency, GroupKind, Role, Topology};
 use crate::error::SessionError;
 use crate::group::Backend;
 use crate::link::{self, Account, Link};
@@ -18,6 +18,8 @@ const CAUGHT_UP_MAX_SECONDS: &str = "0.3";
 /// How long a command waits for a writer, and how often it looks.
 pub(super) const WRITER_MAX: Duration = Duration::from_secs(5);
 pub(super) const WRITER_LOOK: Duration = Duration::from_millis(50);
+/// The same where a group elects one: by default it suspects a dead member after 5 s, and goes on without it 5 s later.
+const ELECTED_MAX: Duration = Duration::from_secs(20);
 
 /// A replica that was not there in time is not waited for again so soon.
 const BEHIND_PAUSE: Duration = Duration::from_secs(1);
@@ -134,7 +136,8 @@ impl Session {
 
     /// A login at a writer; while a replica is being promoted there is none for a moment, and the command waits.
     async fn next_writer(&mut self) -> Result<Link, SessionError> {
-        let deadline = tokio::time::Instant::now() + WRITER_MAX;
+        let elects = self.group.config.topology == Topology::GroupReplication;
+        let deadline = tokio::time::Instant::now() + if elects { ELECTED_MAX } else { WRITER_MAX };
         loop {
             let got = if self.is_shared() {
                 self.borrow(Role::Writer).await
@@ -146,6 +149,8 @@ impl Session {
                     if tokio::time::Instant::now() < deadline =>
                 {
                     tokio::time::sleep(WRITER_LOOK).await;
+                    // The next writer may be one that has just been found.
+                    self.take_newer_plan()?;
                 }
                 result => return result,
             }

@@ -124,8 +124,7 @@ impl Door {
         if let Some(ends) = header.ends {
             self.ends = ends;
         }
-        let groups = self.listener.groups.clone();
-        let profile = first_profile(&groups).await?;
+        let (groups, profile) = first_profile(&self.shared, &self.listener.groups).await?;
         let vault = groups.iter().any(|group| group.config.auth != AuthMode::Relay);
         let mut offered = profile.capabilities & OFFERED;
         offered = offered.without(COMPRESSION) | self.listener.compression;
@@ -332,7 +331,7 @@ impl Door {
         mut identity: Identity,
         login: &LoginRequest,
     ) -> Result<Entry, SessionError> {
-        let (backend, mut wire, greeting) = reach(&group, identity.ends).await?;
+        let (backend, mut wire, greeting) = reach(&self.shared, &group, identity.ends).await?;
         let missing = identity.capabilities.without(greeting.capabilities);
         if missing != Capabilities::default() {
             // A server that came after the greeting, and can do less than the others.
@@ -369,17 +368,21 @@ impl Door {
     }
 }
 
-/// What every server of these groups can do; waits a little for the first of them.
-async fn first_profile(groups: &[Arc<Group>]) -> Result<Profile, SessionError> {
+/// These groups as they are now, and what every server of them can do; waits a little for the first of them.
+async fn first_profile(
+    shared: &Shared,
+    groups: &[Arc<Group>],
+) -> Result<(Vec<Arc<Group>>, Profile), SessionError> {
     const LOOK_EVERY: Duration = Duration::from_millis(20);
     let deadline = tokio::time::Instant::now() + FIRST_SERVER_MAX;
     loop {
+        let groups: Vec<_> = groups.iter().map(|group| shared.newest(group)).collect();
         let mut known = groups.iter().filter_map(|group| group.profile());
         if let Some(mut profile) = known.next() {
             for other in known {
                 profile.capabilities = profile.capabilities & other.capabilities;
             }
-            return Ok(profile);
+            return Ok((groups, profile));
         }
         if tokio::time::Instant::now() >= deadline {
             return Err(SessionError::NoBackend { group: groups[0].name.clone(), role: "server" });
@@ -390,10 +393,14 @@ async fn first_profile(groups: &[Arc<Group>]) -> Result<Profile, SessionError> {
 
 /// A connection to a server that takes writes; one that cannot be reached is passed over.
 /// While a replica is being promoted there is none for a moment, and the login waits.
-async fn reach(group: &Group, ends: Ends) -> Result<(Arc<Backend>, Wire, Greeting), SessionError> {
+async fn reach(
+    shared: &Shared,
+    group: &Arc<Group>,
+    ends: Ends,
+) -> Result<(Arc<Backend>, Wire, Greeting), SessionError> {
     let deadline = tokio::time::Instant::now() + WRITER_MAX;
     loop {
-        match reach_now(group, ends).await {
+        match reach_now(&shared.newest(group), ends).await {
             Err(SessionError::NoBackend { .. } | SessionError::Backend { .. })
                 if tokio::time::Instant::now() < deadline =>
             {

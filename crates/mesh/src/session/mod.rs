@@ -223,8 +223,8 @@ struct Head {
 
 impl Session {
     pub fn new(client: Wire, shared: Arc<Shared>, thread: usize, entry: Entry) -> Self {
-        let version = shared.version.load(Ordering::Acquire);
         let Entry { identity, group, admission, link, status } = entry;
+        let version = shared.version_of(&group);
         count_transaction(&shared, Status::AUTOCOMMIT, status);
         let seat = shared.connections.enter(identity.id);
         let bell = shared.handover.bell(identity.id);

@@ -55,6 +55,8 @@ impl Answered {
 pub(super) struct Told {
     pub last_insert_id: u64,
     pub warnings: u16,
+    /// It set variables, by the server's own word.
+    pub variables: bool,
 }
 
 /// What the end of an answer says.
@@ -203,7 +205,9 @@ impl Session {
                         killing.done();
                     }
                     status = end.status;
-                    told = bytes.get(end.payload.clone()).and_then(|payload| read_end(payload, end.status));
+                    told = bytes
+                        .get(end.payload.clone())
+                        .and_then(|payload| read_end(payload, end.status, capabilities));
                     if ended.error
                         && let Some(start) = end.payload.start.checked_sub(HEADER_BYTES)
                         && let Some(packet) = self.judge.last_words(answer.sequence())
@@ -411,14 +415,15 @@ impl Session {
 }
 
 /// The last packet of an answer: an OK, or the EOF in its place.
-fn read_end(payload: &[u8], status: Option<Status>) -> Option<Told> {
+fn read_end(payload: &[u8], status: Option<Status>, capabilities: Capabilities) -> Option<Told> {
     status?;
     if payload.first() == Some(&0xfe) && payload.len() < 7 {
         let warnings = payload.get(1..3).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
-        return Some(Told { last_insert_id: 0, warnings });
+        return Some(Told { warnings, ..Told::default() });
     }
-    let reply = Reply::read(payload, Capabilities(0)).ok()?;
-    Some(Told { last_insert_id: reply.last_insert_id, warnings: reply.warnings })
+    let reply = Reply::read(payload, capabilities).ok()?;
+    let variables = reply.sets_variables();
+    Some(Told { last_insert_id: reply.last_insert_id, warnings: reply.warnings, variables })
 }
 
 /// Waits for the server. A client that leaves meanwhile takes the session with it, as it would without us.

@@ -61,6 +61,9 @@ impl Session {
             return;
         }
         let told = answered.told.unwrap_or_default();
+        if told.variables && self.is_shared() {
+            self.note_unseen_setting(scan);
+        }
         let flags = scan.map_or(Flags::NONE, |scan| scan.flags);
         let about_last = flags.intersects(Flags::DIAGNOSTICS) || lists_on;
         // What cannot be told is taken for the worse.
@@ -87,6 +90,22 @@ impl Session {
             && let Some(pooled) = &mut link.pooled
         {
             pooled.touched = true;
+        }
+    }
+
+    /// The server says that a variable was set. Where no `SET` did, as a trigger can, no other connection can be made like
+    /// this one, and nobody else may have it as it is.
+    fn note_unseen_setting(&mut self, scan: Option<&Scan>) {
+        let is_seen = scan.is_some_and(|scan| scan.kind == Kind::Set);
+        if is_seen || self.identity.capabilities.mariadb() {
+            return;
+        }
+        if self.role == Role::Writer {
+            self.pin("setting that cannot be repeated");
+        } else if let Some(link) = &mut self.links[Role::Replica as usize]
+            && let Some(pooled) = &mut link.pooled
+        {
+            pooled.doubtful = true;
         }
     }
 

@@ -18,7 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use testkit::mysql_async::prelude::Queryable;
 use testkit::mysql_async::{Compression, Conn, Opts};
-use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer, TiDb, TiDbOptions};
+use testkit::{
+    MariaDb, MariaDbOptions, MySql, MySqlGroup, MySqlGroupOptions, MySqlOptions, SqlServer, TiDb, TiDbOptions,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What a handover may take; a session in the midst of a command holds it up for as long as that takes.
@@ -92,6 +94,29 @@ impl Line {
     fn sessions(&self) -> usize {
         self.now.lock().expect("nobody panics with it").as_ref().map_or(0, |mesh| mesh.status().sessions)
     }
+}
+
+#[tokio::test]
+async fn sessions_move_that_are_at_servers_which_were_found() -> Result<()> {
+    let group = MySqlGroup::start(MySqlGroupOptions { servers: 2, members: 2, multi_primary: false }).await?;
+    let [first, second] = group.servers() else { bail!("two servers") };
+    first.exec("create user monitor@'%'; grant select on performance_schema.* to monitor@'%'").await?;
+    // Only the secondary is named: the writer is found.
+    let found = json!({"topology": "group_replication", "monitor": {"user": "monitor"},
+                       "auth": "vault", "users": [{"name": "root"}]});
+    let config = config(second.port(), found, json!({}))?;
+    let line = Line::start(&config)?;
+    let mut conn = until("the writer is found", async || line.root().await.ok()).await?;
+    let port: Option<u16> = conn.query_first("select @@port").await?;
+    assert_eq!(port, Some(first.port()));
+    conn.query_drop("begin").await?;
+    conn.query_drop("set @mine = 7").await?;
+    let (gave, came) = line.upgrade(&config, Duration::ZERO).await?;
+    assert_eq!((gave?.left, came?), (0, 1));
+    let mine: Option<(i64, u16)> = conn.query_first("select @mine, @@port").await?;
+    assert_eq!(mine, Some((7, first.port())));
+    conn.query_drop("commit").await?;
+    Ok(())
 }
 
 #[tokio::test]

@@ -52,29 +52,32 @@ impl<'a> Reply<'a> {
     /// The GTIDs of what this statement committed (`session_track_gtids = OWN_GTID`), as the server writes them.
     pub fn gtids(self) -> Option<&'a [u8]> {
         const GTIDS: u8 = 3;
-        let mut changes = FieldReader::new(self.changes);
-        while !changes.is_empty() {
-            let kind = changes.u8().ok()?;
-            let value = changes.bytes().ok()?;
-            if kind == GTIDS {
-                let mut fields = FieldReader::new(value);
-                // The first byte is the encoding's number, of which there is one.
-                fields.u8().ok()?;
-                return fields.bytes().ok();
-            }
-        }
-        None
+        let mut fields = FieldReader::new(self.change(GTIDS)?);
+        // The first byte is the encoding's number, of which there is one.
+        fields.u8().ok()?;
+        fields.bytes().ok()
     }
 
     /// The schema that became the current one, where that is what changed.
     pub fn database(self) -> Option<&'a [u8]> {
         const SCHEMA: u8 = 1;
+        FieldReader::new(self.change(SCHEMA)?).bytes().ok()
+    }
+
+    /// Whether a variable was set, of those that the server tracks (`session_track_system_variables`).
+    pub fn sets_variables(self) -> bool {
+        const VARIABLES: u8 = 0;
+        self.change(VARIABLES).is_some()
+    }
+
+    /// The first change of a kind.
+    fn change(self, wanted: u8) -> Option<&'a [u8]> {
         let mut changes = FieldReader::new(self.changes);
         while !changes.is_empty() {
             let kind = changes.u8().ok()?;
             let value = changes.bytes().ok()?;
-            if kind == SCHEMA {
-                return FieldReader::new(value).bytes().ok();
+            if kind == wanted {
+                return Some(value);
             }
         }
         None
@@ -187,8 +190,12 @@ mod tests {
         assert_eq!((reply.affected, reply.last_insert_id), (1, 7));
         assert_eq!(reply.gtids(), Some(&gtid[..]));
         assert_eq!(reply.database(), Some(&b"shop"[..]));
+        assert!(!reply.sets_variables());
         assert!(reply.status.has(Status::AUTOCOMMIT) && !reply.status.has(Status::IN_TRANSACTION));
         assert_eq!(Reply::read(&payload, Capabilities(0)).unwrap().changes, b"");
+        let zone = b"\x00\x00\x00\x02\x40\x00\x00\x00\x13\x00\x11\x09time_zone\x06+05:00";
+        let reply = Reply::read(zone, capabilities).unwrap();
+        assert!(reply.sets_variables() && reply.database().is_none() && reply.gtids().is_none());
     }
 
     #[test]
@@ -214,7 +221,7 @@ mod tests {
         #[test]
         fn no_bytes_make_them_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             if let Ok(reply) = Reply::read(&bytes, Capabilities::SESSION_TRACK) {
-                let _ = (reply.gtids(), reply.database());
+                let _ = (reply.gtids(), reply.database(), reply.sets_variables());
             }
             let _ = (ServerError::read(&bytes), AuthSwitch::read(&bytes));
         }

@@ -26,6 +26,7 @@ pub(crate) mod maven;
 mod mysql;
 mod nats;
 mod opensearch;
+mod pd;
 mod peers;
 mod redis;
 mod registry;
@@ -50,11 +51,12 @@ pub(crate) struct Recipe {
     pub(crate) peer: bool,
 }
 
-const RECIPES: [Recipe; 12] = [
+const RECIPES: [Recipe; 13] = [
     Recipe { name: "mysql", version: mysql::VERSION, install: mysql::install, peer: false },
     Recipe { name: "mariadb", version: mariadb::VERSION, install: mariadb::install, peer: false },
     Recipe { name: "nats", version: nats::VERSION, install: nats::install, peer: false },
     Recipe { name: "tidb", version: tidb::VERSION, install: tidb::install, peer: false },
+    Recipe { name: "pd", version: pd::VERSION, install: pd::install, peer: false },
     Recipe { name: "redis", version: redis::VERSION, install: redis::install, peer: false },
     Recipe { name: "kafka", version: kafka::VERSION, install: kafka::install, peer: false },
     Recipe { name: "opensearch", version: opensearch::VERSION, install: opensearch::install, peer: false },
