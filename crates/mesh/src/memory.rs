@@ -77,7 +77,12 @@ impl Memory {
 
     /// Whether one more session has room.
     pub fn has_room(&self, sessions: usize) -> bool {
-        self.pressure() < Pressure::Full && Self::used(sessions + 1) <= self.bytes_max
+        self.has_room_for(SESSION_BYTES, sessions)
+    }
+
+    /// Whether so many bytes have, with so many sessions.
+    pub fn has_room_for(&self, bytes: usize, sessions: usize) -> bool {
+        self.pressure() < Pressure::Full && Self::used(sessions) + bytes <= self.bytes_max
     }
 
     pub fn pressure(&self) -> Pressure {

@@ -123,6 +123,11 @@ impl Shared {
         if is_newest { version } else { version.wrapping_sub(1) }
     }
 
+    /// Whether what a client sends may take so much more. Who asks for little may be let have it, and is counted.
+    pub fn has_memory_for(&self, bytes: usize) -> bool {
+        self.memory.has_room_for(bytes, self.counters.open.load(Ordering::Relaxed))
+    }
+
     /// A number that no live session has: they come round after a thousand million.
     pub fn next_id(&self) -> u32 {
         FIRST_ID | (self.ids.fetch_add(1, Ordering::Relaxed) % FIRST_ID)

@@ -5,7 +5,7 @@
 //! ```
 //! Both layers in brackets are absent or there, and those above need not know which.
 
-use crate::buffers::Lease;
+use crate::buffers::{Counted, Lease, leased_bytes};
 use crate::frames::{Compressed, Frames};
 use mysql::protocol::{HEADER_BYTES, PAYLOAD_MAX, is_proxy_header, payload_bytes};
 use socket2::{SockRef, TcpKeepalive};
@@ -300,32 +300,57 @@ impl Wire {
     /// # Errors
     /// `InvalidData` for one that is longer than [`LOGIN_BYTES_MAX`], `UnexpectedEof` where the stream ends.
     pub async fn read_packet(&mut self) -> io::Result<(u8, Vec<u8>)> {
-        let header = self.read_exact(HEADER_BYTES).await?;
+        self.read_packet_within(LOGIN_BYTES_MAX, usize::MAX).await
+    }
+
+    /// The same of one who is not known yet, `longest` bytes at most, while all buffers together have less than `memory_max`.
+    ///
+    /// # Errors
+    /// `OutOfMemory` as well.
+    pub async fn read_packet_within(
+        &mut self,
+        longest: usize,
+        memory_max: usize,
+    ) -> io::Result<(u8, Vec<u8>)> {
+        let header = self.read_exact(HEADER_BYTES, memory_max).await?;
         let length = payload_bytes(&header);
         if is_proxy_header([header[0], header[1], header[2], header[3]]) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, ProxyHeaderCame));
         }
-        if length > LOGIN_BYTES_MAX || length == PAYLOAD_MAX {
+        if length > longest || length == PAYLOAD_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a login's packet is too long"));
         }
-        Ok((header[3], self.read_exact(length).await?))
+        Ok((header[3], self.read_exact(length, memory_max).await?))
     }
 
-    /// So that what comes behind is TLS's, not more is read than asked for.
-    async fn read_exact(&mut self, bytes: usize) -> io::Result<Vec<u8>> {
+    /// So that what comes behind is TLS's, not more is read than asked for. What was only announced takes no memory.
+    async fn read_exact(&mut self, bytes: usize, memory_max: usize) -> io::Result<Vec<u8>> {
         use tokio::io::AsyncReadExt;
+        const STEP: usize = 4 * 1024;
         if self.frames.is_some() {
             return self.read_unpacked(bytes).await;
         }
         let held = self.held().len().min(bytes);
         let mut out = self.held()[..held].to_vec();
         self.consume(held);
-        out.resize(bytes, 0);
-        match &mut self.io {
-            Io::Plain(stream) => stream.read_exact(&mut out[held..]).await?,
-            Io::Tls(stream) => stream.read_exact(&mut out[held..]).await?,
-            Io::Gone => return Err(gone()),
-        };
+        let mut counted = Counted::default();
+        while out.len() < bytes {
+            let from = out.len();
+            let to = bytes.min(from + STEP);
+            if to > STEP {
+                counted.set(to);
+                if leased_bytes() > memory_max {
+                    let reason = "a long login wants more memory than there is";
+                    return Err(io::Error::new(io::ErrorKind::OutOfMemory, reason));
+                }
+            }
+            out.resize(to, 0);
+            match &mut self.io {
+                Io::Plain(stream) => stream.read_exact(&mut out[from..]).await?,
+                Io::Tls(stream) => stream.read_exact(&mut out[from..]).await?,
+                Io::Gone => return Err(gone()),
+            };
+        }
         Ok(out)
     }
 

@@ -25,9 +25,13 @@ pub(super) async fn say(client: &mut Wire, sequence: &mut u8, payload: &[u8]) ->
     Ok(())
 }
 
+/// A client's answer to a question about its password; tickets are the longest.
+const PROOF_BYTES_MAX: usize = 64 * 1024;
+
 /// The client's next packet.
 pub(super) async fn hear(client: &mut Wire, sequence: &mut u8) -> Result<Vec<u8>, SessionError> {
-    let (number, payload) = client.read_packet().await.map_err(SessionError::Client)?;
+    let (number, payload) =
+        client.read_packet_within(PROOF_BYTES_MAX, usize::MAX).await.map_err(SessionError::Client)?;
     *sequence = number.wrapping_add(1);
     Ok(payload)
 }

@@ -5,7 +5,6 @@
 //! at once, within a transaction too.
 
 use super::{Head, Need, Session};
-use crate::buffers;
 use crate::config::Role;
 use crate::error::SessionError;
 use crate::rules::{Facts, Found, Limit, Refusal, Rules, Subject, TooMany, Turn, UNCERTAIN};
@@ -338,7 +337,7 @@ impl Session {
             return false;
         }
         self.look_for_rules();
-        self.judge.rules.is_some() && buffers::leased_bytes() + payload <= self.shared.memory.bytes_max
+        self.judge.rules.is_some() && self.shared.has_memory_for(payload)
     }
 
     /// Takes the newest rules, also within a transaction.

@@ -12,7 +12,7 @@ use crate::link::{self, Link, garbled};
 use crate::lot;
 use crate::shared::{Listener, Shared};
 use crate::tenant::{self, Facts};
-use crate::wire::{ProxyHeaderCame, Wire};
+use crate::wire::{LOGIN_BYTES_MAX, ProxyHeaderCame, Wire};
 use mysql::protocol::{
     CACHING_SHA2, Capabilities, Compression, Ends, Greeting, LoginRequest, NATIVE, ProxyHeader, Status,
     TLS_REQUEST_BYTES, ok_packet, packet,
@@ -230,7 +230,8 @@ impl Door {
     }
 
     async fn hear(&mut self) -> Result<Vec<u8>, SessionError> {
-        let (number, payload) = match self.client.read_packet().await {
+        let room = self.shared.memory.bytes_max;
+        let (number, payload) = match self.client.read_packet_within(LOGIN_BYTES_MAX, room).await {
             Err(error) if error.get_ref().is_some_and(|cause| cause.is::<ProxyHeaderCame>()) => {
                 // What is unread when a socket closes would take the last words with it.
                 poll_fn(|cx| Poll::Ready(self.client.poll_fill(cx).is_ready())).await;

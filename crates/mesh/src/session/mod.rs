@@ -58,7 +58,7 @@ pub(crate) use relay::Ended;
 use relay::{Answered, Outcome};
 use serde::Serialize;
 use state::Setting;
-use statements::{Statements, names_statement};
+use statements::{STATEMENT_BYTES, Statements, names_statement};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -640,6 +640,12 @@ impl Session {
         }
         if head.command == Command::Prepare && self.has_all_statements() {
             let text = "Can't create more prepared statements: the session has as many as a server";
+            self.refuse(head, &refused(1461, text)).await?;
+            return Ok(true);
+        }
+        if head.command == Command::Prepare && !self.shared.has_memory_for(STATEMENT_BYTES) {
+            let text =
+                "Can't create more prepared statements: tidemill's memory is used up (`limits.memory`)";
             self.refuse(head, &refused(1461, text)).await?;
             return Ok(true);
         }

@@ -9,7 +9,7 @@
 //! the session then keeps. With `auth: relay` there is one connection, and the numbers are the server's.
 
 use super::{Head, Session};
-use crate::buffers::{Counted, leased_bytes};
+use crate::buffers::Counted;
 use crate::config::Role;
 use crate::error::SessionError;
 use crate::link::Link;
@@ -25,6 +25,8 @@ use std::sync::Arc;
 
 /// Statements that a session has at once; a server holds as many for all of its clients.
 const STATEMENTS_MAX: usize = 16_384;
+/// What one counts for in the memory's limit besides its text: here, with the rules, and on its connection.
+pub(super) const STATEMENT_BYTES: usize = 512;
 /// Of a text that is kept to prepare it once more.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Of all texts of a session.
@@ -95,15 +97,19 @@ impl Statements {
 
     fn insert(&mut self, number: u32, statement: Statement) {
         self.text_bytes += statement.name.as_ref().map_or(0, |(text, _)| text.len());
-        self.counted.set(self.text_bytes);
         self.nameless += usize::from(statement.name.is_none());
         self.map.insert(number, statement);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.counted.set(self.text_bytes + self.map.len() * STATEMENT_BYTES);
     }
 
     fn remove(&mut self, number: u32) -> Option<Statement> {
         let statement = self.map.remove(&number)?;
         self.text_bytes -= statement.name.as_ref().map_or(0, |(text, _)| text.len());
-        self.counted.set(self.text_bytes);
+        self.count();
         self.nameless -= usize::from(statement.name.is_none());
         self.opened -= usize::from(statement.open != Open::Nothing);
         Some(statement)
@@ -277,7 +283,7 @@ impl Session {
         let repeatable = text.filter(|text| {
             text.len() <= TEXT_BYTES_MAX
                 && self.statements.text_bytes + text.len() <= TEXTS_BYTES_MAX
-                && leased_bytes() + text.len() <= self.shared.memory.bytes_max
+                && self.shared.has_memory_for(text.len())
                 && parameters <= PARAMETERS_MAX
         });
         match repeatable {
