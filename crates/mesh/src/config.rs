@@ -1,5 +1,6 @@
 //! `mesh.yaml`: where clients come in, and which servers stand behind.
 
+use crate::admin::AdminConfig;
 use crate::capture::CaptureConfig;
 use crate::mirror::MirrorConfig;
 use crate::network::Network;
@@ -12,9 +13,16 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Statements that a connection begins with.
 const INIT_MAX: usize = 32;
+/// Sockets of a port that is shared.
+const PORT_WEIGHT_MAX: u32 = 64;
+/// A client that is told nothing for longer takes its connection for dead.
+const POOL_WAIT_MAX: Duration = Duration::from_secs(600);
+/// Less would be a login for almost every statement, which `pool` is there to spare.
+const POOL_LIFETIME_MIN: Duration = Duration::from_secs(1);
 
 /// The SQL proxy.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -40,6 +48,9 @@ pub struct MeshConfig {
     #[serde(default)]
     #[schemars(extend("default" = {}))]
     pub capture: CaptureConfig,
+    /// A port on which the mesh itself answers MySQL clients. None by default.
+    #[serde(default)]
+    pub admin: Option<AdminConfig>,
     /// Where this mesh runs. Of several servers that could take a session, those with the same `zone` are preferred.
     #[serde(default)]
     pub zone: Option<String>,
@@ -57,6 +68,16 @@ pub struct ListenerConfig {
     /// Where it listens.
     #[schemars(with = "String")]
     pub bind: SocketAddr,
+    /// Let other processes of the same user, and other listeners that say so too, listen on the same port: the kernel gives each new
+    /// client to one of them. As it is when the port is opened.
+    #[serde(default)]
+    #[schemars(extend("default" = false))]
+    pub reuse_port: bool,
+    /// With `reuse_port`: this listener's part of the clients, from 1 to 64, next to those of the others. It opens so many sockets,
+    /// among which the kernel chooses by a hash of the addresses. More of them after an upgrade or a restart; fewer after a restart.
+    #[serde(default = "one")]
+    #[schemars(extend("default" = 1))]
+    pub weight: u32,
     /// The groups whose clients come in here. Of several, the first whose `match` fits serves it. Where none does, the first of
     /// those without `match` that lists the user under `users`, or the database under `databases`; then what `fallback` says.
     pub tenants: Vec<String>,
@@ -245,18 +266,18 @@ pub struct BackendConfig {
     /// `host:port`.
     pub addr: String,
     /// With `topology: static`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
     /// With `balance: weighted`: its share, from 1 to 1000.
-    #[serde(default = "one")]
+    #[serde(default = "one", skip_serializing_if = "is_one")]
     #[schemars(extend("default" = 1))]
     pub weight: u32,
     /// Where it stands: with the mesh's own `zone`, servers of the same one are preferred.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
     /// With `kind: tidb`: `host:port` of its HTTP status. A server that says there that it shuts down is
     /// drained, and its sessions move to others.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
 }
 
@@ -362,15 +383,27 @@ pub enum Balance {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolConfig {
-    /// Connections to each server at most, from 1 to 10000. A session that finds none free waits for up to 10 s, first come
-    /// first served, and then gets error 1040.
+    /// Connections to each server at most, from 1 to 10000. A session that finds none free waits, first come first served.
     #[serde(default = "pool_max")]
     #[schemars(extend("default" = 64))]
     pub max: u32,
-    /// Connections to each server that stay when nobody uses them. More are closed after 30 s.
+    /// Connections to each server that stay when nobody uses them. More are closed after `idle_time`.
     #[serde(default = "pool_idle")]
     #[schemars(extend("default" = 8))]
     pub idle: u32,
+    /// How long a session waits for a connection before it gets error 1040, from 1ms to 10m.
+    #[serde(default = "pool_wait")]
+    #[schemars(with = "String", extend("default" = "10s"))]
+    pub wait: Span,
+    /// After so long without use a connection beyond `idle` is closed.
+    #[serde(default = "pool_idle_time")]
+    #[schemars(with = "String", extend("default" = "30s"))]
+    pub idle_time: Span,
+    /// A connection that is older is not used again, from 1s on: less than what the servers' `wait_timeout`, a firewall or a
+    /// balancer in between allow. Some go up to a tenth earlier, so that not all of them go at once.
+    #[serde(default = "pool_max_lifetime")]
+    #[schemars(with = "String", extend("default" = "1h"))]
+    pub max_lifetime: Span,
     /// For tests: whoever comes back gets another connection, on which somebody else has set everything otherwise.
     #[serde(skip)]
     #[schemars(skip)]
@@ -380,7 +413,14 @@ pub struct PoolConfig {
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        Self { max: pool_max(), idle: pool_idle(), chaos: false }
+        Self {
+            max: pool_max(),
+            idle: pool_idle(),
+            wait: pool_wait(),
+            idle_time: pool_idle_time(),
+            max_lifetime: pool_max_lifetime(),
+            chaos: false,
+        }
     }
 }
 
@@ -398,7 +438,7 @@ pub struct EjectConfig {
 
 impl Default for EjectConfig {
     fn default() -> Self {
-        Self { failures: 5, time: Span(std::time::Duration::from_secs(10)) }
+        Self { failures: 5, time: Span(Duration::from_secs(10)) }
     }
 }
 
@@ -509,7 +549,7 @@ pub struct LimitsConfig {
 }
 
 fn slow_over() -> Span {
-    Span(std::time::Duration::from_secs(1))
+    Span(Duration::from_secs(1))
 }
 
 fn yes() -> bool {
@@ -524,12 +564,29 @@ fn one() -> u32 {
     1
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_one(weight: &u32) -> bool {
+    *weight == one()
+}
+
 fn pool_max() -> u32 {
     64
 }
 
 fn pool_idle() -> u32 {
     8
+}
+
+fn pool_wait() -> Span {
+    Span(Duration::from_secs(10))
+}
+
+fn pool_idle_time() -> Span {
+    Span(Duration::from_secs(30))
+}
+
+fn pool_max_lifetime() -> Span {
+    Span(Duration::from_secs(3600))
 }
 
 impl MeshConfig {
@@ -549,6 +606,9 @@ impl MeshConfig {
                 "leave it out for one per processor",
             );
         }
+        for (message, hint) in self.admin.iter().flat_map(AdminConfig::problems) {
+            add(message, &hint);
+        }
         for (message, hint) in self.capture.problems() {
             add(message, &hint);
         }
@@ -557,6 +617,21 @@ impl MeshConfig {
             let name = &listener.name;
             if !names.insert(name) {
                 add(format!("two listeners are named `{name}`"), "give each a name of its own");
+            }
+            if !(1..=PORT_WEIGHT_MAX).contains(&listener.weight) {
+                add(
+                    format!(
+                        "listener `{name}`: `weight: {}` is not between 1 and {PORT_WEIGHT_MAX}",
+                        listener.weight
+                    ),
+                    "weight: 3, and 1 at the other process, for three quarters",
+                );
+            }
+            if listener.weight != one() && !listener.reuse_port {
+                add(
+                    format!("listener `{name}`: `weight` means nothing without `reuse_port`"),
+                    "reuse_port: true, here and at the other process",
+                );
             }
             if listener.tenants.is_empty() {
                 add(format!("listener `{name}` has no `tenants`"), "tenants: [NAME OF A GROUP]");
@@ -810,6 +885,14 @@ impl GroupConfig {
                 "pool: {max: 64, idle: 8}",
             );
         }
+        if let Some(pool) = self.pool
+            && !(Duration::from_millis(1)..=POOL_WAIT_MAX).contains(&pool.wait.0)
+        {
+            add("`pool.wait` is not between 1ms and 10m".into(), "pool: {wait: 10s}");
+        }
+        if self.pool.is_some_and(|pool| pool.max_lifetime.0 < POOL_LIFETIME_MIN) {
+            add("`pool.max_lifetime` is less than 1s".into(), "pool: {max_lifetime: 1h}");
+        }
         for (message, hint) in self.mirror.iter().flat_map(MirrorConfig::problems) {
             add(message, &hint);
         }
@@ -868,6 +951,16 @@ mod tests {
         for (listener, group, expected) in [
             (none.clone(), serde_json::json!({"pool": {}, "proxy_protocol": "v2"}), "exclude each other"),
             (none.clone(), serde_json::json!({"match": {}}), "would fit everybody"),
+            (
+                none.clone(),
+                serde_json::json!({"auth": "vault", "users": [{"name": "a"}], "pool": {"wait": "0s"}}),
+                "`pool.wait`",
+            ),
+            (
+                none.clone(),
+                serde_json::json!({"auth": "vault", "users": [{"name": "a"}], "pool": {"max_lifetime": "10ms"}}),
+                "`pool.max_lifetime`",
+            ),
             (
                 none.clone(),
                 serde_json::json!({"match": {"sni": ["a"]}}),

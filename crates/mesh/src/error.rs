@@ -3,6 +3,7 @@
 use base::{Blame, Code, Fault, Retry};
 use mysql::protocol::{ServerError, Truncated, error_packet};
 use std::io;
+use std::time::Duration;
 use thiserror::Error;
 
 /// Why a session does not begin, or ends.
@@ -33,10 +34,10 @@ pub enum SessionError {
     Garbled { address: String, what: &'static str },
     /// All connections of a pool were others' for too long.
     #[error(
-        "no connection to {address} became free within {seconds} s: all {max} of `pool.max` are in use; raise it, or see in \
+        "no connection to {address} became free within {wait:?} (`pool.wait`): all {max} of `pool.max` are in use; raise it, or see in \
          `tidemill mesh status` what keeps them"
     )]
-    Busy { address: String, max: usize, seconds: u64 },
+    Busy { address: String, max: usize, wait: Duration },
     #[error("the session waited {seconds} s for {what}")]
     Slow { what: &'static str, seconds: u64 },
 }

@@ -5,6 +5,7 @@
 //! (`session`); the protocol's bytes are `mysql::protocol`'s. Servers are watched by `monitor`. Nothing here knows of
 //! flows, journals or the catalogue.
 
+mod admin;
 mod admission;
 mod buffers;
 pub mod capture;
@@ -18,6 +19,7 @@ mod error;
 mod frames;
 mod group;
 mod handover;
+mod keeper;
 mod link;
 mod lot;
 mod memory;
@@ -32,6 +34,7 @@ mod reach;
 pub mod replay;
 mod rules;
 mod session;
+mod sessions;
 mod shared;
 mod slow;
 mod status;
@@ -41,6 +44,7 @@ mod tenant;
 mod tls;
 mod wire;
 
+pub use admin::{AdminConfig, AdminPort, AdminUserConfig};
 pub use config::{
     AuthMode, BackendConfig, BackendTls, Balance, Consistency, Fallback, GroupConfig, GroupKind,
     LimitsConfig, ListenerConfig, ListenerTls, LoginMatchConfig, MeshConfig, MonitorConfig, PoolConfig,
@@ -49,6 +53,7 @@ pub use config::{
 pub use digests::DigestStatus;
 pub use error::MeshError;
 pub use handover::{HandoverError, Successor};
+pub use keeper::{BackendsChange, Keeper, Refusal};
 pub use mirror::{MirrorConfig, MirrorStatus};
 pub use network::Network;
 pub use pins::PinStatus;
@@ -60,6 +65,7 @@ pub use rules::{
     RulesStatus, Says, StatementKind, Verdict,
 };
 pub use session::Explanation;
+pub use sessions::{KillError, SessionStatus};
 pub use slow::SlowStatement;
 pub use status::{BackendStatus, GroupStatus, ListenerStatus, MeshStatus};
 pub use succession::HandedOver;
@@ -73,6 +79,7 @@ use crate::memory::Memory;
 use crate::plan::{Plan, Prepared};
 use crate::shared::Shared;
 use crate::slow::SlowList;
+use arc_swap::ArcSwapOption;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -90,6 +97,8 @@ pub struct Mesh {
     cores: Arc<Vec<Core>>,
     stop: watch::Sender<bool>,
     control: Option<Control>,
+    /// Who may come in at the admin port.
+    admin: ArcSwapOption<AdminConfig>,
 }
 
 impl Mesh {
@@ -130,8 +139,9 @@ impl Mesh {
         let cores = Arc::new(cores);
         let (stop, stopped) = watch::channel(false);
         let control = control::start(shared.clone(), cores.clone(), stopped, accepts)?;
-        let mesh = Self { shared, names, cores, stop, control: Some(control) };
+        let mesh = Self { shared, names, cores, stop, control: Some(control), admin: ArcSwapOption::empty() };
         mesh.apply(prepared);
+        mesh.admin.store(config.admin.clone().map(Arc::new));
         mesh.shared.capture.configure(&config.capture);
         Ok(mesh)
     }
@@ -146,6 +156,7 @@ impl Mesh {
         let _one_at_a_time = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let prepared = self.shared.plan.load().prepare(config, &self.names)?;
         self.apply(prepared);
+        self.admin.store(config.admin.clone().map(Arc::new));
         self.shared.capture.configure(&config.capture);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! A connection to a server: how it is made, and small questions over it.
 
-use crate::config::ServerCompression;
+use crate::config::{GroupKind, ServerCompression};
 use crate::error::SessionError;
 use crate::frames::Compressed;
 use crate::group::{Backend, Group, Occupied};
@@ -441,6 +441,25 @@ pub async fn login(group: &Group, backend: &Arc<Backend>, account: &Account) -> 
     tokio::time::timeout(LOGIN_MAX, entered)
         .await
         .unwrap_or(Err(SessionError::Slow { what: "a server's login", seconds: LOGIN_MAX.as_secs() }))
+}
+
+/// Has a server stop what one of its connections runs.
+///
+/// # Errors
+/// Where it does not take the order.
+pub async fn kill_query(
+    group: &Group,
+    backend: &Arc<Backend>,
+    account: &Account,
+    number: u32,
+) -> Result<(), SessionError> {
+    let verb = match group.config.kind {
+        GroupKind::Mysql => "KILL QUERY",
+        GroupKind::Tidb => "KILL TIDB QUERY",
+    };
+    let mut side = login(group, backend, account).await?;
+    side.uncount();
+    side.ask(&format!("{verb} {number}")).await.map(|_| ())
 }
 
 async fn log_in(group: &Group, backend: &Arc<Backend>, account: &Account) -> Result<Link, SessionError> {

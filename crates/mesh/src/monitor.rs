@@ -3,12 +3,13 @@
 //! With `monitor` a connection stays open and is asked whether the server is read-only and how far behind it is. Without it
 //! the server is greeted and left, less often: it counts as alive as soon as it greets.
 
-use crate::config::{GroupKind, MonitorConfig, Role, Topology};
+use crate::config::{GroupKind, Role, Topology};
 use crate::discovery;
 use crate::error::SessionError;
 use crate::group::{Backend, Group, Profile};
 use crate::link::{self, Account, Link};
 use crate::shared::Shared;
+use base::Secret;
 use mysql::protocol::Capabilities;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +96,9 @@ impl Probe {
             None => {
                 let (_, greeting) = link::connect(&self.group, &self.backend, None).await?;
                 profile = Some(Profile::of(&greeting));
-                let mut link = link::login(&self.group, &self.backend, &account(&monitor)).await?;
+                let mut link =
+                    link::login(&self.group, &self.backend, &account(&monitor.user, &monitor.password))
+                        .await?;
                 link.uncount();
                 link
             }
@@ -184,10 +187,11 @@ async fn status_line(address: &str) -> std::io::Result<String> {
     Ok(line)
 }
 
-pub fn account(monitor: &MonitorConfig) -> Account {
+/// A login of the mesh's own.
+pub fn account(user: &str, password: &Secret) -> Account {
     Account {
-        user: monitor.user.clone().into_bytes(),
-        password: monitor.password.clone(),
+        user: user.as_bytes().to_vec(),
+        password: password.clone(),
         capabilities: Capabilities::LONG_PASSWORD
             | Capabilities::PROTOCOL_41
             | Capabilities::SECURE_CONNECTION

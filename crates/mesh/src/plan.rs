@@ -15,10 +15,15 @@ use crate::shared::{Door, Listener, Shared};
 use crate::tls::{Acceptor, Connector};
 use arc_swap::ArcSwap;
 use mysql::protocol::Capabilities;
+use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// Clients that wait to be accepted at a shared port; the system has a bound of its own.
+const BACKLOG: i32 = 4096;
 
 /// All that runs.
 #[derive(Debug, Default)]
@@ -96,11 +101,13 @@ impl Plan {
                     let same = |port: &Inherited| {
                         port.kind == MESH_PORT && port.name == config.name && port.bind == config.bind
                     };
-                    let known =
-                        inherited.iter().position(same).map(|index| inherited.swap_remove(index).socket);
-                    let (socket, door) = open(config, listener, known)?;
+                    // All of them: in the queue of one that is closed clients may wait.
+                    let (known, rest) = std::mem::take(inherited).into_iter().partition(same);
+                    *inherited = rest;
+                    let known = known.into_iter().map(|port: Inherited| port.socket).collect();
+                    let (sockets, door) = open(config, listener, known)?;
                     prepared.plan.doors.push(door.clone());
-                    prepared.sockets.push((socket, door));
+                    prepared.sockets.extend(sockets.into_iter().map(|socket| (socket, door.clone())));
                 }
             }
         }
@@ -171,16 +178,35 @@ fn offered(ways: &[Way]) -> Capabilities {
 fn open(
     config: &ListenerConfig,
     listener: Arc<Listener>,
-    known: Option<TcpListener>,
-) -> Result<(TcpListener, Arc<Door>), MeshError> {
+    known: Vec<TcpListener>,
+) -> Result<(Vec<TcpListener>, Arc<Door>), MeshError> {
     let bind = |source| MeshError::Bind { listener: config.name.clone(), address: config.bind, source };
-    let socket = known.map_or_else(|| TcpListener::bind(config.bind), Ok).map_err(bind)?;
-    socket.set_nonblocking(true).map_err(bind)?;
-    let door = Door {
-        name: config.name.clone(),
-        bind: config.bind,
-        address: socket.local_addr().map_err(bind)?,
-        listener: ArcSwap::new(listener),
-    };
-    Ok((socket, Arc::new(door)))
+    let (mut sockets, mut address) = (known, config.bind);
+    if let Some(first) = sockets.first() {
+        address = first.local_addr().map_err(bind)?;
+    }
+    let wanted = if config.reuse_port { config.weight as usize } else { 1 };
+    while sockets.len() < wanted {
+        let socket = if config.reuse_port { shared_port(address) } else { TcpListener::bind(address) };
+        let socket = socket.map_err(bind)?;
+        // Where the port was the system's to choose, the others are at the first one's.
+        address = socket.local_addr().map_err(bind)?;
+        sockets.push(socket);
+    }
+    for socket in &sockets {
+        socket.set_nonblocking(true).map_err(bind)?;
+    }
+    let door =
+        Door { name: config.name.clone(), bind: config.bind, address, listener: ArcSwap::new(listener) };
+    Ok((sockets, Arc::new(door)))
+}
+
+/// A socket at a port that others may have too, of this user.
+fn shared_port(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    rustix::net::sockopt::set_socket_reuseport(&socket, true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }

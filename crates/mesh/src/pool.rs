@@ -19,12 +19,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How long a session waits for a connection before it gets an error.
-pub const WAIT_MAX: Duration = Duration::from_secs(10);
-/// Free connections beyond `idle` are closed after this.
-const IDLE_MAX: Duration = Duration::from_secs(30);
-/// A connection that is older is not used again: servers leak a little in each, and balancers in between forget them.
-const AGE_MAX: Duration = Duration::from_secs(3600);
 /// Who waits on another thread lets those of this one pass for no longer.
 const PASSED_MAX: Duration = Duration::from_millis(100);
 /// Sessions that wait for one server; one more gets its error at once.
@@ -155,6 +149,10 @@ impl Pooled {
 pub struct Pool {
     max: AtomicUsize,
     idle: AtomicUsize,
+    /// In milliseconds.
+    wait: AtomicU64,
+    idle_time: AtomicU64,
+    max_lifetime: AtomicU64,
     generation: AtomicU64,
     /// It is gone from the configuration.
     closed: AtomicBool,
@@ -219,6 +217,13 @@ impl Pool {
     pub fn set(self: &Arc<Self>, config: PoolConfig, generation: u64) {
         self.max.store(config.max as usize, Ordering::Relaxed);
         self.idle.store(config.idle as usize, Ordering::Relaxed);
+        for (place, span) in [
+            (&self.wait, config.wait),
+            (&self.idle_time, config.idle_time),
+            (&self.max_lifetime, config.max_lifetime),
+        ] {
+            place.store(u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
         self.generation.store(generation, Ordering::Relaxed);
         self.chaos.store(config.chaos, Ordering::Relaxed);
         self.closed.store(false, Ordering::Relaxed);
@@ -231,6 +236,11 @@ impl Pool {
 
     pub fn max(&self) -> usize {
         self.max.load(Ordering::Relaxed)
+    }
+
+    /// How long a session waits for a connection before it gets an error.
+    pub fn wait(&self) -> Duration {
+        Duration::from_millis(self.wait.load(Ordering::Relaxed))
     }
 
     pub fn status(&self) -> PoolStatus {
@@ -355,7 +365,14 @@ impl Pool {
             && link.generation() == Some(self.generation.load(Ordering::Relaxed))
             && link.backend().is_up()
             && !link.backend().is_draining()
-            && link.age() < AGE_MAX
+            && link.age() < self.lifetime(link.serial)
+    }
+
+    /// How old a connection may be: servers leak a little in each, and balancers in between forget them. Those that were made
+    /// together do not end together.
+    fn lifetime(&self, serial: u64) -> Duration {
+        let max = self.max_lifetime.load(Ordering::Relaxed);
+        Duration::from_millis(max - max / 160 * (serial % 16))
     }
 
     /// Gives places that are not taken to those who wait.
@@ -389,11 +406,12 @@ impl Pool {
                 .map(VecDeque::len)
                 .sum::<usize>()
                 .saturating_sub(self.idle.load(Ordering::Relaxed));
+            let idle_time = Duration::from_millis(self.idle_time.load(Ordering::Relaxed));
             let mut over = inner.open.saturating_sub(self.max());
             for free in &mut inner.free {
                 for mut one in std::mem::take(free) {
                     let stays = self.is_wanted(&one.link) && is_alive(&mut one.link);
-                    let too_many = over > 0 || spare > 0 && one.since.elapsed() >= IDLE_MAX;
+                    let too_many = over > 0 || spare > 0 && one.since.elapsed() >= idle_time;
                     if stays && !too_many {
                         free.push_back(one);
                     } else {
@@ -454,7 +472,7 @@ mod tests {
 
     fn pool(max: u32, idle: u32) -> Arc<Pool> {
         let pool = Arc::new(Pool::default());
-        pool.set(PoolConfig { max, idle, chaos: false }, 1);
+        pool.set(PoolConfig { max, idle, ..PoolConfig::default() }, 1);
         pool
     }
 
@@ -529,7 +547,7 @@ mod tests {
         // A greater bound lets in who waits, and nobody goes past them.
         let held = [place(pool.take(0, &key, |_| Fit::Setup)), place(pool.take(0, &key, |_| Fit::Setup))];
         let mut fourth = wait(pool.take(0, &key, |_| Fit::Setup));
-        pool.set(PoolConfig { max: 3, idle: 3, chaos: false }, 1);
+        pool.set(PoolConfig { max: 3, idle: 3, ..PoolConfig::default() }, 1);
         assert!(fourth.try_recv().is_ok());
         drop(held);
     }
@@ -582,6 +600,35 @@ mod tests {
             server.backend.set_draining(false);
             pool.set(PoolConfig::default(), 1);
         }
+    }
+
+    #[tokio::test]
+    async fn connections_are_kept_as_long_as_the_configuration_says_and_those_made_together_end_apart() {
+        let millis = |millis| base::Span(Duration::from_millis(millis));
+        let (pool, key) = (pool(4, 0), key("a"));
+        let mut server = Server::start().await;
+        let kept = PoolConfig { max: 4, idle: 0, ..PoolConfig::default() };
+        for short in [
+            PoolConfig { max_lifetime: millis(1), idle: 4, ..kept },
+            PoolConfig { idle_time: millis(1), ..kept },
+        ] {
+            pool.set(kept, 1);
+            let link = server.link(&key, place(pool.take(0, &key, |_| Fit::Setup))).await;
+            pool.give(0, link);
+            pool.sweep();
+            assert_eq!(pool.status().idle, 1, "neither old nor long idle");
+            pool.set(short, 1);
+            let mut tick = tokio::time::interval(Duration::from_millis(2));
+            while pool.status().open > 0 {
+                tick.tick().await;
+                pool.sweep();
+            }
+        }
+        pool.set(PoolConfig { wait: millis(70), max_lifetime: millis(16_000), ..kept }, 1);
+        assert_eq!(pool.wait(), Duration::from_millis(70));
+        let ages: std::collections::BTreeSet<_> = (0..64).map(|serial| pool.lifetime(serial)).collect();
+        assert_eq!(ages.len(), 16);
+        assert!(ages.iter().all(|age| (14_400..=16_000).contains(&age.as_millis())), "{ages:?}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

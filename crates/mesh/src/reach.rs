@@ -111,7 +111,7 @@ async fn meet(group: &Group, backend: &Arc<Backend>) -> Met {
         return met(format!("answers, version {version}"), None, "");
     };
     let hint = format!("create user '{}'@'%' identified by '…'", monitor.user);
-    let mut link = match link::login(group, backend, &account(monitor)).await {
+    let mut link = match link::login(group, backend, &account(&monitor.user, &monitor.password)).await {
         Ok(link) => link,
         Err(error) => {
             let hint = if matches!(error, SessionError::Server { .. }) { &hint } else { NO_LOGIN_HINT };

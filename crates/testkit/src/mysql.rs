@@ -54,6 +54,11 @@ impl MySql {
         Ok(MySql { sql: SqlServer::new(server), gtid: options.gtid, server_id: options.server_id })
     }
 
+    /// The `mysql` that people type statements into.
+    pub fn client_program() -> Result<PathBuf> {
+        Ok(installed("mysql")?.join("bin/mysql"))
+    }
+
     /// Makes this server a replica of `source`, from the beginning of the source's history.
     pub async fn replica_of(&self, source: &MySql) -> Result<()> {
         if self.server_id == source.server_id {

@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use base::metrics::{METRICS, MetricKind};
 use base::{Change, Code};
 use flow::capture::mysql::{Anew, Control};
@@ -77,7 +77,7 @@ pub struct Route {
     handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 26] = [
+pub const ROUTES: [Route; 32] = [
     Route {
         method: "GET",
         path: "/",
@@ -145,7 +145,7 @@ pub const ROUTES: [Route; 26] = [
                command outside of a transaction, and by its rules at once; servers that are gone from it are drained. `threads`, \
                `limits`, `digests` and `slow` \
                need a restart. `{\"done\": true}`; 400 with the mistakes, and then nothing has changed.",
-        handler: || post(crate::mesh::reload),
+        handler: || post(crate::mesh_backends::reload),
     },
     Route {
         method: "GET",
@@ -229,6 +229,54 @@ pub const ROUTES: [Route; 26] = [
         what: "`drain`: no new session goes to the server, and those that can move leave it. `undrain`: they may again. Both until \
                the node is restarted. `{\"group\", \"backend\", \"done\"}`",
         handler: || post(crate::mesh::backend_verb),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/mesh/groups/{group}/backends",
+        shown: "/api/v1/mesh/groups/{group}/backends",
+        what: "The servers of a group as `mesh.yaml` has them: addr, and what else is said of each (`role`, `weight`, `zone`, `status`).",
+        handler: || get(crate::mesh_backends::list),
+    },
+    Route {
+        method: "PUT",
+        path: "/api/v1/mesh/groups/{group}/backends",
+        shown: "/api/v1/mesh/groups/{group}/backends",
+        what: "Gives a group these servers and no others. Body: the list as `GET` answers it, which is also the answer. The list in \
+               `mesh.yaml` is written anew and all of the file taken into use as by `mesh:reload`, or neither: 400 with the mistakes, 412 \
+               where the file cannot be written.",
+        handler: || put(crate::mesh_backends::put_all),
+    },
+    Route {
+        method: "PUT",
+        path: "/api/v1/mesh/groups/{group}/backends/{verb}",
+        shown: "/api/v1/mesh/groups/{group}/backends/{address}",
+        what: "Adds a server to a group, or changes it, in the same way. Body: `{}`, or `{\"role\", \"weight\", \"zone\", \
+               \"status\"}`. 201 with the server where it was not there, 200 where it was.",
+        handler: || put(crate::mesh_backends::put_one),
+    },
+    Route {
+        method: "DELETE",
+        path: "/api/v1/mesh/groups/{group}/backends/{verb}",
+        shown: "/api/v1/mesh/groups/{group}/backends/{address}",
+        what: "Removes a server from a group, in the same way; it is drained. `{\"group\", \"backend\", \"done\"}`; 404 where the group \
+               has it not.",
+        handler: || delete(crate::mesh_backends::remove),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/mesh/sessions",
+        shown: "/api/v1/mesh/sessions",
+        what: "Clients that are connected: id, user, client, group, servers (those that it has connections to now), `age_ms`, `busy_ms` \
+               (of the present statement; null between two).",
+        handler: || get(crate::mesh_backends::sessions),
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/mesh/sessions/{verb}",
+        shown: "/api/v1/mesh/sessions/{id}:{verb}",
+        what: "`kill`: ends a session; what it runs is stopped at its server. `kill_query`: stops only that. `{\"session\", \"done\"}`; 503 \
+               where the server did not stop it: then the session ends behind it.",
+        handler: || post(crate::mesh_backends::session_verb),
     },
     Route {
         method: "POST",

@@ -13,6 +13,8 @@ mod http;
 mod import;
 mod init;
 mod mesh;
+mod mesh_backends;
+mod mesh_file;
 mod notify;
 mod preview;
 mod project;

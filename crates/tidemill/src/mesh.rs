@@ -11,25 +11,27 @@ use crate::replay;
 use crate::upgrade;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::response::{IntoResponse, Response};
-use base::{Code, Fault, Secret, Span};
+use base::{Code, Secret, Span};
 use clap::Subcommand;
 use mesh::{AllowMode, MeshConfig};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-const FILE: &str = "mesh.yaml";
+pub const FILE: &str = "mesh.yaml";
 
 /// Reads `mesh.yaml` where there is one. With `resolve` its secrets are what they refer to.
 pub fn load(dir: &Path, resolve: bool, problems: &mut Vec<Problem>) -> Option<MeshConfig> {
-    if !dir.join(FILE).exists() {
-        return None;
-    }
-    let mut config: MeshConfig = files::read(dir, FILE, problems)?;
-    read_lists(dir, &mut config, problems);
+    if dir.join(FILE).exists() { read(dir, FILE, resolve, problems) } else { None }
+}
+
+/// Reads a file that is `mesh.yaml`, or is to be it.
+pub fn read(dir: &Path, file: &str, resolve: bool, problems: &mut Vec<Problem>) -> Option<MeshConfig> {
+    let mut config: MeshConfig = files::read(dir, file, problems)?;
+    read_lists(dir, file, &mut config, problems);
     let mut add = |message: String, hint: String| {
-        let (line, column) = place_in_group(dir, &message);
-        problems.push(Problem { path: FILE.to_owned(), line, column, message, hint });
+        let (line, column) = place_in_group(dir, file, &message);
+        problems.push(Problem { path: file.to_owned(), line, column, message, hint });
     };
     for (message, hint) in config.problems() {
         add(message, hint);
@@ -37,8 +39,12 @@ pub fn load(dir: &Path, resolve: bool, problems: &mut Vec<Problem>) -> Option<Me
     if resolve && let Err((message, hint)) = resolve_all(secrets(&mut config)) {
         add(message, hint.unwrap_or_else(|| SECRETS_HINT.to_owned()));
     }
+    let admin = config.admin.iter_mut().filter_map(|admin| admin.tls.as_mut());
     let listeners = config.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut());
-    for tls in listeners.chain(config.groups.values_mut().filter_map(|group| group.pd_tls_client.as_mut())) {
+    for tls in listeners
+        .chain(admin)
+        .chain(config.groups.values_mut().filter_map(|group| group.pd_tls_client.as_mut()))
+    {
         tls.cert = below(dir, &tls.cert);
         tls.key = below(dir, &tls.key);
     }
@@ -52,7 +58,7 @@ pub fn load(dir: &Path, resolve: bool, problems: &mut Vec<Problem>) -> Option<Me
 }
 
 /// Reads the lists of allowed statements. One that is not there yet is an empty one, as long as it is only learnt.
-fn read_lists(dir: &Path, config: &mut MeshConfig, problems: &mut Vec<Problem>) {
+fn read_lists(dir: &Path, mesh_file: &str, config: &mut MeshConfig, problems: &mut Vec<Problem>) {
     for (name, group) in &mut config.groups {
         let Some(list) = &mut group.allow_list else { continue };
         let file = list.file.display().to_string();
@@ -61,19 +67,19 @@ fn read_lists(dir: &Path, config: &mut MeshConfig, problems: &mut Vec<Problem>) 
             list.statements = read.unwrap_or_default().statements;
         } else if matches!(list.mode, AllowMode::Observe | AllowMode::Enforce) {
             let message = format!("group `{name}`: allow_list.file: `{file}` is not there");
-            let (line, column) = place_in_group(dir, &message);
+            let (line, column) = place_in_group(dir, mesh_file, &message);
             let hint =
                 "write `mode: learn`, let the application run, and `tidemill mesh learn --write`".to_owned();
-            problems.push(Problem { path: FILE.to_owned(), line, column, message, hint });
+            problems.push(Problem { path: mesh_file.to_owned(), line, column, message, hint });
         }
         list.file = below(dir, &list.file);
     }
 }
 
 /// Where a mistake stands: what it quotes, sought among the lines of the group that it names; else at the group.
-fn place_in_group(dir: &Path, message: &str) -> (u64, u64) {
+fn place_in_group(dir: &Path, file: &str, message: &str) -> (u64, u64) {
     let named = message.strip_prefix("group `").and_then(|rest| rest.split_once("`: "));
-    let text = std::fs::read_to_string(dir.join(FILE)).unwrap_or_default();
+    let text = std::fs::read_to_string(dir.join(file)).unwrap_or_default();
     let indent = |line: &str| line.len() - line.trim_start().len();
     let lines = || text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#'));
     let head = named.and_then(|(group, _)| {
@@ -81,7 +87,7 @@ fn place_in_group(dir: &Path, message: &str) -> (u64, u64) {
             |line: &str| line.trim_start().strip_prefix(group).is_some_and(|rest| rest.starts_with(':'));
         lines().skip_while(|(_, line)| !line.starts_with("groups:")).skip(1).find(|(_, line)| is_head(line))
     });
-    let (Some((_, told)), Some((first, head))) = (named, head) else { return place(dir, FILE, message) };
+    let (Some((_, told)), Some((first, head))) = (named, head) else { return place(dir, file, message) };
     let own = || {
         let below = lines().skip_while(|(number, _)| *number <= first);
         below.take_while(|(_, line)| line.trim().is_empty() || indent(line) > indent(head))
@@ -97,12 +103,14 @@ fn place_in_group(dir: &Path, message: &str) -> (u64, u64) {
 }
 
 fn secrets(config: &mut MeshConfig) -> impl Iterator<Item = &mut Secret> {
-    config.groups.values_mut().flat_map(|group| {
+    let admin = config.admin.iter_mut().flat_map(|admin| &mut admin.users).map(|user| &mut user.password);
+    let of_groups = config.groups.values_mut().flat_map(|group| {
         let monitor = group.monitor.as_mut().map(|monitor| &mut monitor.password);
         let mirror = group.mirror.as_mut().map(|mirror| &mut mirror.account);
         let users = group.users.iter_mut().chain(&mut group.account).chain(mirror);
         monitor.into_iter().chain(users.map(|user| &mut user.password))
-    })
+    });
+    admin.chain(of_groups)
 }
 
 /// `tidemill mesh …`
@@ -143,6 +151,16 @@ pub enum MeshVerb {
         /// Whose statement it is, for rules that are for some users only.
         #[arg(long)]
         user: Option<String>,
+    },
+    /// Clients that are connected, with what they wait for.
+    Sessions,
+    /// End a session, or only the statement that it runs.
+    Kill {
+        /// The session's number, as `tidemill mesh sessions` has it.
+        id: u32,
+        /// Stop only the statement.
+        #[arg(long)]
+        query: bool,
     },
     /// Rules and limits with how often they were met, and the latest statements that met them.
     Rules {
@@ -253,6 +271,22 @@ pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> 
             }
             return Ok(());
         }
+        MeshVerb::Sessions => {
+            let list = node.get("/api/v1/mesh/sessions").await?;
+            if json {
+                println!("{list}")
+            } else {
+                print_table(&session_rows(&list))
+            }
+            return Ok(());
+        }
+        MeshVerb::Kill { id, query } => {
+            let path = format!("/api/v1/mesh/sessions/{id}:{}", if query { "kill_query" } else { "kill" });
+            let done = node.post(&path, &json!({})).await?;
+            let what = if query { "the statement of session" } else { "session" };
+            println!("{}", if json { done.to_string() } else { format!("{what} {id} ends") });
+            return Ok(());
+        }
         MeshVerb::Learn { group, write } => return learn(dir, &node, group, write, json).await,
         MeshVerb::Explain { sql, group, user } => {
             let body = json!({"sql": sql, "group": group, "user": user});
@@ -331,6 +365,25 @@ fn group_rows(status: &Value) -> Vec<Vec<String>> {
             text(&group["sessions_max"]),
             text(&group["limited"]),
             if takes.is_empty() { "-".to_owned() } else { takes.join(" and ") },
+        ]);
+    }
+    rows
+}
+
+fn session_rows(list: &Value) -> Vec<Vec<String>> {
+    let heads = ["ID", "USER", "CLIENT", "GROUP", "SERVERS", "AGE", "BUSY"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for session in list.as_array().into_iter().flatten() {
+        let servers = session["servers"].as_array().into_iter().flatten().map(text);
+        let millis = |key: &str| session[key].as_u64().map_or("-".into(), |millis| format!("{millis} ms"));
+        rows.push(vec![
+            text(&session["id"]),
+            text(&session["user"]),
+            text(&session["client"]),
+            text(&session["group"]),
+            servers.collect::<Vec<_>>().join(", "),
+            millis("age_ms"),
+            millis("busy_ms"),
         ]);
     }
     rows
@@ -600,37 +653,6 @@ pub async fn status(State(app): State<App>) -> Response {
     match &app.node.mesh {
         Some(mesh) => axum::Json(mesh.status()).into_response(),
         None => problem(Code::NotFound, NONE, NONE_HINT),
-    }
-}
-
-/// `POST /api/v1/mesh:reload`
-pub async fn reload(State(app): State<App>) -> Response {
-    let Some(mesh) = app.node.mesh.clone() else { return problem(Code::NotFound, NONE, NONE_HINT) };
-    let mut problems = Vec::new();
-    let config = load(&app.node.dir, true, &mut problems);
-    let config = match config {
-        Some(config) if problems.is_empty() => config,
-        _ => {
-            let mut told: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            if told.is_empty() {
-                told.push("mesh.yaml is gone".to_owned());
-            }
-            let message = format!("nothing has changed:\n{}", told.join("\n"));
-            return problem(Code::Invalid, message, "mend mesh.yaml, and `tidemill check` until it says ok");
-        }
-    };
-    // Files are read and ports opened.
-    let reloaded = tokio::task::spawn_blocking(move || mesh.reload(&config)).await;
-    match reloaded {
-        Ok(Ok(())) => axum::Json(json!({"done": true})).into_response(),
-        Ok(Err(error)) => {
-            let mut message = format!("nothing has changed: {error}");
-            if let Some(cause) = std::error::Error::source(&error) {
-                message.push_str(&format!(": {cause}"));
-            }
-            problem(error.code(), message, &error.hint().unwrap_or_default())
-        }
-        Err(_) => problem(Code::Internal, "the reload came to no end", "see the node's log"),
     }
 }
 

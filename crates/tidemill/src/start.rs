@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::http;
+use crate::mesh_file::MeshFile;
 use crate::notify;
 use crate::project::Project;
 use crate::retention::{self, FlowReader, Limits, Reader};
@@ -89,10 +90,10 @@ pub struct Node {
     pub flows: Arc<BTreeMap<String, RunningFlow>>,
     pub catalog: Catalog,
     pub data_dir: Arc<Path>,
-    /// The project's folder.
-    pub dir: Arc<Path>,
     /// The SQL proxy, if the project has one.
     pub mesh: Option<Arc<mesh::Mesh>>,
+    /// Keeps the configuration of the mesh.
+    pub mesh_file: Option<Arc<MeshFile>>,
 }
 
 /// Where a node comes from.
@@ -109,11 +110,14 @@ pub struct Origin {
 pub struct Taken {
     mesh: Arc<mesh::Mesh>,
     http: Option<std::net::TcpListener>,
+    /// The admin port of the mesh.
+    admin: Option<std::net::TcpListener>,
 }
 
 /// Serves the mesh in another process's place, and waits until that has let go of the data.
 pub async fn take_over(project: &Project, mut successor: mesh::Successor) -> Result<Taken, Failure> {
     let http = successor.socket(upgrade::HTTP);
+    let admin = successor.socket(upgrade::ADMIN);
     let Some(config) = &project.mesh else {
         let reason = "the project has no mesh any more, or the role `mesh` is missing";
         successor.fail(reason);
@@ -133,7 +137,7 @@ pub async fn take_over(project: &Project, mut successor: mesh::Successor) -> Res
         .map_err(|error| Failure::new(1, format!("failed to take over: {}", base::error::chain(&error))))?;
     tracing::info!(sessions = came, "the mesh serves in the old process's place");
     upgrade::outlive(successor).await;
-    Ok(Taken { mesh, http })
+    Ok(Taken { mesh, http, admin })
 }
 
 /// Runs the project until `shutdown` turns true, or another process has taken over.
@@ -151,8 +155,10 @@ pub async fn run(
         .map_err(|e| Failure::io(&format!("make {}", project.node.data_dir.display()), &e))?;
     let catalog = Catalog::open(&project.catalog_path()).map_err(|e| Failure::of("open the catalog", &e))?;
     let Origin { program, taken } = origin;
-    let (taken_mesh, taken_http) = taken.map(|taken| (taken.mesh, taken.http)).unzip();
-    let listener = match taken_http.flatten() {
+    let (taken_mesh, taken_http, taken_admin) =
+        taken.map_or((None, None, None), |taken| (Some(taken.mesh), taken.http, taken.admin));
+    let took_over = taken_mesh.is_some();
+    let listener = match taken_http {
         Some(port) => adopt(port, project)?,
         None => None,
     };
@@ -189,8 +195,13 @@ pub async fn run(
         }
         (None, None) => None,
     };
+    let mesh_file = mesh.as_ref().map(|mesh| Arc::new(MeshFile::new(&project.dir, mesh)));
+    let admin = match (&mesh, &mesh_file) {
+        (Some(mesh), Some(file)) => open_admin(mesh, file, taken_admin, took_over)?,
+        _ => None,
+    };
     let mut handed = match (&mesh, program) {
-        (Some(mesh), Some(program)) => hear_upgrades(project, mesh, &listener, program),
+        (Some(mesh), Some(program)) => hear_upgrades(project, mesh, &listener, admin.as_ref(), program),
         _ => None,
     };
     for (listener, address) in mesh.iter().flat_map(|mesh| mesh.addresses()) {
@@ -202,8 +213,8 @@ pub async fn run(
         flows: Arc::new(flows),
         catalog,
         data_dir: project.node.data_dir.as_path().into(),
-        dir: project.dir.as_path().into(),
         mesh: mesh.clone(),
+        mesh_file,
     };
     ready(address);
     notify::ready();
@@ -219,6 +230,7 @@ pub async fn run(
         Some(handed) = next_upgrade(&mut handed) => Some(handed),
     };
     let _ = end.send(true);
+    drop(admin);
     tracing::info!("stopping: batches in flight are finished first");
     if let (Some(mesh), None) = (&mesh, &handed) {
         mesh.close();
@@ -271,16 +283,43 @@ async fn outlast(mesh: &mesh::Mesh, handed: HandOver, mut asked: watch::Receiver
     handed.end(ended).await;
 }
 
+/// The admin port of the mesh. One that serves another process's sessions already goes on without it.
+fn open_admin(
+    mesh: &Arc<mesh::Mesh>,
+    file: &Arc<MeshFile>,
+    taken: Option<std::net::TcpListener>,
+    took_over: bool,
+) -> Result<Option<mesh::AdminPort>, Failure> {
+    match mesh::AdminPort::open(mesh, file.clone(), taken) {
+        Ok(admin) => {
+            if let Some(admin) = &admin {
+                tracing::info!(address = %admin.address(), "the mesh's admin port listens");
+            }
+            Ok(admin)
+        }
+        Err(error) if took_over => {
+            tracing::error!(error = base::error::chain(&error), "the mesh's admin port does not listen");
+            Ok(None)
+        }
+        Err(error) => Err(Failure::of("open the mesh's admin port", &error)),
+    }
+}
+
 /// Orders of upgrades; `None`, and a warning, where they cannot be heard.
 fn hear_upgrades(
     project: &Project,
     mesh: &Arc<mesh::Mesh>,
     http: &tokio::net::TcpListener,
+    admin: Option<&mesh::AdminPort>,
     program: PathBuf,
 ) -> Option<mpsc::Receiver<HandOver>> {
     let heard = http.as_fd().try_clone_to_owned().and_then(|port| {
-        let service =
-            upgrade::Service { mesh: mesh.clone(), http: port, address: http.local_addr()?, program };
+        let admin = match admin {
+            Some(admin) => Some((admin.configured(), admin.socket().try_clone_to_owned()?)),
+            None => None,
+        };
+        let address = http.local_addr()?;
+        let service = upgrade::Service { mesh: mesh.clone(), http: port, address, admin, program };
         service.listen(&project.node)
     });
     heard.inspect_err(|error| tracing::warn!(%error, "`tidemill mesh upgrade` will not reach this node")).ok()

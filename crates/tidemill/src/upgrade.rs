@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 pub const FLAG: &str = "--take-over";
 /// What a port of the node's own is called on the way.
 pub const HTTP: &str = "http";
+pub const ADMIN: &str = "admin";
 /// Longer than the old process takes to end its sources and flows.
 const OUTLIVE_MAX: Duration = Duration::from_secs(30);
 /// A session that is in the midst of a statement for longer stays with the old process, as one within TLS does.
@@ -66,6 +67,8 @@ pub struct Service {
     pub mesh: Arc<Mesh>,
     pub http: OwnedFd,
     pub address: SocketAddr,
+    /// The mesh's admin port, as configured, and its socket.
+    pub admin: Option<(SocketAddr, OwnedFd)>,
     /// The program that runs, found out at the start: afterwards its file may be another.
     pub program: PathBuf,
 }
@@ -160,7 +163,8 @@ impl Service {
             let _ = child.kill();
             let _ = child.wait();
         };
-        let others = [(HTTP, self.address, self.http.as_fd())];
+        let mut others = vec![(HTTP, self.address, self.http.as_fd())];
+        others.extend(self.admin.iter().map(|(address, socket)| (ADMIN, *address, socket.as_fd())));
         let handed = self
             .mesh
             .hand_over(ours, &others, until.min(Instant::now() + MOVE_MAX), &lost)

@@ -1,7 +1,8 @@
 //! Who proves the password, at a login and at a change of the user: the server by a relay, or the mesh itself.
 
+use crate::config::UserConfig;
 use crate::error::SessionError;
-use crate::group::{Backend, Group};
+use crate::group::Backend;
 use crate::link::garbled;
 use crate::lot;
 use crate::wire::Wire;
@@ -19,7 +20,7 @@ const STEPS_MAX: usize = 16;
 pub(super) const RELAY: &[u8] = b"tidemill_relay";
 
 /// Sends the client a packet.
-pub(super) async fn say(client: &mut Wire, sequence: &mut u8, payload: &[u8]) -> Result<(), SessionError> {
+pub(crate) async fn say(client: &mut Wire, sequence: &mut u8, payload: &[u8]) -> Result<(), SessionError> {
     client.write_all(&packet(*sequence, payload)).await.map_err(SessionError::Client)?;
     *sequence = sequence.wrapping_add(1);
     Ok(())
@@ -29,7 +30,7 @@ pub(super) async fn say(client: &mut Wire, sequence: &mut u8, payload: &[u8]) ->
 const PROOF_BYTES_MAX: usize = 64 * 1024;
 
 /// The client's next packet.
-pub(super) async fn hear(client: &mut Wire, sequence: &mut u8) -> Result<Vec<u8>, SessionError> {
+pub(crate) async fn hear(client: &mut Wire, sequence: &mut u8) -> Result<Vec<u8>, SessionError> {
     let (number, payload) =
         client.read_packet_within(PROOF_BYTES_MAX, usize::MAX).await.map_err(SessionError::Client)?;
     *sequence = number.wrapping_add(1);
@@ -37,15 +38,15 @@ pub(super) async fn hear(client: &mut Wire, sequence: &mut u8) -> Result<Vec<u8>
 }
 
 /// The mesh's own check of a password.
-pub(super) struct Check<'a> {
+pub(crate) struct Check<'a> {
     pub client: &'a mut Wire,
     pub sequence: &'a mut u8,
-    pub group: &'a Group,
+    pub users: &'a [UserConfig],
 }
 
 impl Check<'_> {
     /// The password that the client has proven; its OK is the caller's to send.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &mut self,
         user: &[u8],
         mut plugin: Vec<u8>,
@@ -53,7 +54,7 @@ impl Check<'_> {
         mut proof: Vec<u8>,
     ) -> Result<Secret, SessionError> {
         let name = String::from_utf8_lossy(user).into_owned();
-        let user = self.group.config.users.iter().find(|user| user.name == name);
+        let user = self.users.iter().find(|user| user.name == name);
         let password = user.map(|user| user.password.clone()).unwrap_or_default();
         // A client whose own way is not the one of the greeting proves nothing yet, and waits to be asked.
         let unasked = matches!(proof[..], [] | [0]) && (user.is_none() || !password.expose().is_empty());

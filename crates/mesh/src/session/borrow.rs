@@ -6,7 +6,7 @@ use crate::error::SessionError;
 use crate::group::Backend;
 use crate::link::{self, Account, Link};
 use crate::pins;
-use crate::pool::{Fit, Granted, Key, Place, Pool, Pooled, Taken, WAIT_MAX};
+use crate::pool::{Fit, Granted, Key, Place, Pool, Pooled, Taken};
 use mysql::protocol::{Capabilities, Command, Status};
 use mysql::sql::{Flags, Kind, Scan};
 use std::future::{Future, poll_fn};
@@ -279,7 +279,7 @@ impl Session {
         let taken = pool.take(self.thread, key, |link| self.fit(link, backend, &pool));
         let granted = match taken {
             Taken::Granted(granted) => granted,
-            Taken::Wait(receiver) => match self.wait(receiver).await? {
+            Taken::Wait(receiver) => match self.wait(receiver, pool.wait()).await? {
                 Some(granted) => granted,
                 None => return Err(busy(&pool, backend)),
             },
@@ -302,9 +302,10 @@ impl Session {
     async fn wait(
         &mut self,
         receiver: tokio::sync::oneshot::Receiver<Granted>,
+        max: Duration,
     ) -> Result<Option<Granted>, SessionError> {
         let mut receiver = pin!(receiver);
-        let mut deadline = pin!(tokio::time::sleep(WAIT_MAX));
+        let mut deadline = pin!(tokio::time::sleep(max));
         let client = &mut self.client;
         let mut listening = true;
         poll_fn(|cx| {
@@ -497,7 +498,7 @@ impl Session {
 
 fn busy(pool: &Pool, backend: &Backend) -> SessionError {
     pool.gave_up();
-    SessionError::Busy { address: backend.address.clone(), max: pool.max(), seconds: WAIT_MAX.as_secs() }
+    SessionError::Busy { address: backend.address.clone(), max: pool.max(), wait: pool.wait() }
 }
 
 /// What says the character set of a fresh login again; `None` where a reset makes no fresh login: where its three parts

@@ -61,7 +61,7 @@ impl Session {
         let changed = match group.config.auth {
             AuthMode::Relay => self.relay_change(change, sequence).await?,
             AuthMode::Vault | AuthMode::Mapped => {
-                let mut check = Check { client: &mut self.client, sequence, group: &group };
+                let mut check = Check { client: &mut self.client, sequence, users: &group.config.users };
                 // The proof goes by a salt that is not kept: it is asked for again, in the old way of who knows no other.
                 let plugins = self.identity.capabilities.has(Capabilities::PLUGIN_AUTH);
                 let plugin = if plugins { Vec::new() } else { NATIVE.to_vec() };

@@ -6,7 +6,7 @@
 use super::judge::ENDING_MAX;
 use super::relay::{Answered, Outcome};
 use super::{Session, count_transaction};
-use crate::config::{GroupKind, Role};
+use crate::config::Role;
 use crate::error::SessionError;
 use crate::{link, monitor};
 use mysql::protocol::{Answer, Status, Step};
@@ -92,20 +92,10 @@ impl Session {
         let Some(link) = &self.links[self.role as usize] else { return false };
         let account = match (self.account(), &self.group.config.monitor) {
             (Ok(account), _) => link::Account { database: Vec::new(), ..account },
-            (Err(_), Some(account)) => monitor::account(account),
+            (Err(_), Some(account)) => monitor::account(&account.user, &account.password),
             (Err(_), None) => return false,
         };
-        let verb = match self.group.config.kind {
-            GroupKind::Mysql => "KILL QUERY",
-            GroupKind::Tidb => "KILL TIDB QUERY",
-        };
-        let number = link.connection_id;
-        let killed = async {
-            let mut side = link::login(&self.group, link.backend(), &account).await?;
-            side.uncount();
-            side.ask(&format!("{verb} {number}")).await
-        };
-        killed
+        link::kill_query(&self.group, link.backend(), &account, link.connection_id)
             .await
             .inspect_err(|error| {
                 tracing::debug!(error = monitor::causes(error), "a statement was not killed")

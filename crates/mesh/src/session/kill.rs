@@ -5,30 +5,42 @@
 
 use super::{Head, Session};
 use crate::config::{AuthMode, Role};
+use crate::group::Group;
 use crate::link::Link;
 use mysql::protocol::{Command, HEADER_BYTES, error_packet, ok_packet, packet};
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// A connection: its server's address, and the server's number of it.
 type Numbered = (String, u32);
 
 /// Where a session can be found by those who want to kill it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Seat {
-    /// The client's name.
-    user: Mutex<Vec<u8>>,
+    /// Where its client is.
+    pub client: SocketAddr,
+    pub since: Instant,
+    /// When its present command began, in microseconds after `since`; 0 between two commands.
+    began_us: AtomicU64,
+    who: Mutex<Who>,
     at: Mutex<At>,
     /// It gives its connections back, and may have none.
     pub shares: AtomicBool,
     killed: AtomicBool,
     woken: Notify,
     quiet: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Who {
+    user: Vec<u8>,
+    group: Option<Arc<Group>>,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +55,48 @@ struct At {
 const KILLS_MAX: Duration = Duration::from_secs(5);
 
 impl Seat {
+    fn new(client: SocketAddr) -> Self {
+        Self {
+            client,
+            since: Instant::now(),
+            began_us: AtomicU64::new(0),
+            who: Mutex::default(),
+            at: Mutex::default(),
+            shares: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+            woken: Notify::new(),
+            quiet: Notify::new(),
+        }
+    }
+
+    /// A command begins.
+    pub fn begin(&self) {
+        let micros = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.began_us.store(micros.max(1), Ordering::Relaxed);
+    }
+
+    /// Its answer has been sent.
+    pub fn rest(&self) {
+        self.began_us.store(0, Ordering::Relaxed);
+    }
+
+    /// For how long its present command has run; `None` between two.
+    pub fn busy(&self) -> Option<Duration> {
+        let began = self.began_us.load(Ordering::Relaxed);
+        (began > 0).then(|| self.since.elapsed().saturating_sub(Duration::from_micros(began)))
+    }
+
+    /// The servers that it has connections to, the writer's first.
+    pub fn servers(&self) -> Vec<String> {
+        self.at().links.iter().flatten().map(|(address, _)| address.clone()).collect()
+    }
+
+    /// Its user and its group, which has neither before it has sat down.
+    pub fn who(&self) -> (Vec<u8>, Option<Arc<Group>>) {
+        let who = self.who.lock().unwrap_or_else(PoisonError::into_inner);
+        (who.user.clone(), who.group.clone())
+    }
+
     fn at(&self) -> MutexGuard<'_, At> {
         self.at.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,17 +134,21 @@ impl Seat {
         }
     }
 
-    fn kill(&self) {
+    pub fn kill(&self) {
         self.killed.store(true, Ordering::Relaxed);
         self.woken.notify_one();
     }
 
     pub fn set_user(&self, user: &[u8]) {
-        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = user.to_vec();
+        self.who.lock().unwrap_or_else(PoisonError::into_inner).user = user.to_vec();
+    }
+
+    pub fn set_group(&self, group: &Arc<Group>) {
+        self.who.lock().unwrap_or_else(PoisonError::into_inner).group = Some(group.clone());
     }
 
     fn is_of(&self, user: &[u8]) -> bool {
-        *self.user.lock().unwrap_or_else(PoisonError::into_inner) == user
+        self.who.lock().unwrap_or_else(PoisonError::into_inner).user == user
     }
 }
 
@@ -123,8 +181,8 @@ impl Drop for Killing {
 pub struct Connections(Mutex<HashMap<u32, Arc<Seat>>>);
 
 impl Connections {
-    pub fn enter(&self, session: u32) -> Arc<Seat> {
-        let seat = Arc::new(Seat::default());
+    pub fn enter(&self, session: u32, client: SocketAddr) -> Arc<Seat> {
+        let seat = Arc::new(Seat::new(client));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(session, seat.clone());
         seat
     }
@@ -133,12 +191,21 @@ impl Connections {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
     }
 
-    fn seat(&self, session: u32) -> Option<Arc<Seat>> {
+    /// All of them, in the order of their numbers.
+    pub fn list(&self) -> Vec<(u32, Arc<Seat>)> {
+        let seats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list: Vec<_> = seats.iter().map(|(session, seat)| (*session, seat.clone())).collect();
+        drop(seats);
+        list.sort_by_key(|(session, _)| *session);
+        list
+    }
+
+    pub fn seat(&self, session: u32) -> Option<Arc<Seat>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&session).cloned()
     }
 
     /// The number of a session's connection at `address`; the writer's, of two. The session keeps it until the kill is over.
-    fn at(&self, session: u32, address: &str, ends: bool) -> Option<(u32, Killing)> {
+    pub fn at(&self, session: u32, address: &str, ends: bool) -> Option<(u32, Killing)> {
         let seat = self.seat(session)?;
         let mut at = seat.at();
         let (_, number) = at.links.iter().flatten().find(|(known, _)| known == address)?;

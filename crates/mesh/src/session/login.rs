@@ -316,7 +316,8 @@ impl Door {
             NATIVE.to_vec()
         };
         let salt = greeting.salt.clone();
-        let mut check = Check { client: &mut self.client, sequence: &mut self.sequence, group: &group };
+        let mut check =
+            Check { client: &mut self.client, sequence: &mut self.sequence, users: &group.config.users };
         identity.password = Some(check.run(&login.user, plugin, salt, login.proof.clone()).await?);
         let admission = group.admissions.admit(&group.name, &group.config, &identity.user)?;
         let ok = ok_packet(self.sequence, Status::AUTOCOMMIT);

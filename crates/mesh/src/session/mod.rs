@@ -26,6 +26,7 @@ mod state;
 mod statements;
 mod told;
 
+pub(crate) use authenticate::{Check, hear, say};
 pub use borrow::Last;
 use borrow::Need;
 pub use captured::Captured;
@@ -226,7 +227,7 @@ impl Session {
         let Entry { identity, group, admission, link, status } = entry;
         let version = shared.version_of(&group);
         count_transaction(&shared, Status::AUTOCOMMIT, status);
-        let seat = shared.connections.enter(identity.id);
+        let seat = shared.connections.enter(identity.id, identity.ends.client);
         let bell = shared.handover.bell(identity.id);
         let mut session = Self {
             client,
@@ -300,6 +301,7 @@ impl Session {
     /// How it ended: [`Next::Left`] or [`Next::Move`].
     async fn commands(&mut self) -> Result<Next, SessionError> {
         loop {
+            self.seat.rest();
             let next = self.next_command().await?;
             if self.should_move() && !matches!(next, Next::Left) && self.move_away().await {
                 return Ok(Next::Move);
@@ -312,6 +314,7 @@ impl Session {
                 Box::pin(self.migrate()).await;
             }
             let Next::Command(head) = next else { continue };
+            self.seat.begin();
             if self.seat.is_killed() {
                 return Err(killed());
             }
@@ -373,6 +376,7 @@ impl Session {
     /// Says at its seat who the session is, and whether it shares connections.
     fn sit_down(&self) {
         self.seat.set_user(&self.identity.user);
+        self.seat.set_group(&self.group);
         self.seat.shares.store(self.is_shared(), Ordering::Relaxed);
     }
 
@@ -411,7 +415,7 @@ impl Session {
 
     /// Waits for the client, and meanwhile notices a server that goes away, another process that takes over, or a kill.
     async fn idle(&mut self) -> Woken {
-        let (seat, shares) = (self.seat.clone(), self.is_shared());
+        let seat = self.seat.clone();
         let mut ended = pin!(seat.end());
         let mut forgets = pin!(tokio::time::sleep(LAST_KEPT_MAX));
         let may_forget = self.kept.is_some_and(|reason| ABOUT_LAST.contains(&reason));
@@ -422,7 +426,7 @@ impl Session {
             if let Poll::Ready(read) = client.poll_fill(cx) {
                 return Poll::Ready(Woken::Client(read));
             }
-            if shares && ended.as_mut().poll(cx).is_ready() {
+            if ended.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Woken::Kill);
             }
             bell.register(cx.waker());

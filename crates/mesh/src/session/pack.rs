@@ -175,6 +175,7 @@ impl Session {
             links[part.role as usize] = Some((link, part.owned));
         }
         let status = Status(parts.status);
+        let ends = Ends { client: parts.ends.0, server: parts.ends.1 };
         let identity = Identity {
             id,
             user,
@@ -182,7 +183,7 @@ impl Session {
             collation,
             database,
             attributes,
-            ends: Ends { client: parts.ends.0, server: parts.ends.1 },
+            ends,
             password,
         };
         let admission = group.admissions.keep(&identity.user);
@@ -219,7 +220,7 @@ impl Session {
             last: parts.last,
             insert_id: parts.insert_id,
             asks: parts.asks,
-            seat: shared.connections.enter(id),
+            seat: shared.connections.enter(id, ends.client),
             killing: None,
         };
         state.recall(session.modes());

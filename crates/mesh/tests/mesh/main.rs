@@ -1,5 +1,6 @@
 //! The mesh in front of real servers, with real clients.
 
+mod admin;
 mod capture;
 mod compressed;
 mod cut;
@@ -8,11 +9,13 @@ mod group;
 mod migrate;
 mod mirror;
 mod pd;
+mod pool_keys;
 mod pools;
 mod proxy;
 mod raw;
 mod reload;
 mod replay;
+mod reuse;
 mod rules;
 mod split;
 mod support;

@@ -29,6 +29,7 @@ mod kill;
 mod large;
 mod merge;
 mod mesh;
+mod mesh_admin;
 mod mesh_upgrade;
 mod mirror;
 mod nest;

@@ -9,7 +9,7 @@ use testkit::mysql_async::{Conn, OptsBuilder};
 use testkit::{MySql, MySqlOptions, Port};
 
 /// A process that is nobody's child here; killed at the end, whatever happens.
-struct Heir(u32);
+pub struct Heir(u32);
 
 impl Heir {
     fn lives(&self) -> bool {
@@ -41,7 +41,7 @@ fn mesh(door: &Port, server: &MySql) -> String {
     )
 }
 
-fn upgrade(node: &Node) -> (Value, Heir) {
+pub fn upgrade(node: &Node) -> (Value, Heir) {
     let (code, out, err) = node.run(&["mesh", "upgrade", "--json"]);
     assert_eq!(code, 0, "{out}{err}\n{}", node.log());
     let told: Value = serde_json::from_str(&out).unwrap();
