@@ -42,6 +42,9 @@ impl MariaDb {
         let mut arguments =
             vec![in_folder("--datadir", &folder, "data"), in_folder("--socket", &folder, "mysql.sock")];
         arguments.push(in_folder("--pid-file", &folder, "mysql.pid"));
+        // One that starts removes the temporary tables that it finds there, of others as well.
+        std::fs::create_dir(folder.path().join("temporary"))?;
+        arguments.push(in_folder("--tmpdir", &folder, "temporary"));
         arguments.extend(fixed_arguments(&options).into_iter().map(OsString::from));
         arguments.push(format!("--port={}", port.number()).into());
         arguments.extend(options.args.iter().map(OsString::from));

@@ -89,6 +89,9 @@ pub(super) struct AuthRelay<'a> {
     pub sequence: &'a mut u8,
     pub wire: &'a mut Wire,
     pub backend: &'a Backend,
+    /// The way and the proof of a client that has no password: the same for every salt, so that it need not be asked again.
+    /// Some drivers (sqlx) would then answer as if there were one.
+    pub no_password: Option<(&'a [u8], &'a [u8])>,
 }
 
 impl AuthRelay<'_> {
@@ -122,6 +125,12 @@ impl AuthRelay<'_> {
                             2059,
                             "tidemill: this account sends its password as it is, which needs TLS on both sides of the mesh",
                         ));
+                    }
+                    if let Some((_, proof)) =
+                        self.no_password.take().filter(|(plugin, _)| *plugin == switch.plugin)
+                    {
+                        answer = proof.to_vec();
+                        continue;
                     }
                     salt = switch.salt;
                     say(self.client, self.sequence, &payload).await?;

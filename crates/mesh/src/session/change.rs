@@ -90,8 +90,13 @@ impl Session {
         };
         let asked = ChangeUser { proof: Vec::new(), plugin: RELAY.to_vec(), ..change.clone() };
         let backend = link.backend().clone();
-        let mut relay =
-            AuthRelay { client: &mut self.client, sequence, wire: &mut link.wire, backend: &backend };
+        let mut relay = AuthRelay {
+            client: &mut self.client,
+            sequence,
+            wire: &mut link.wire,
+            backend: &backend,
+            no_password: None,
+        };
         relay.run(0, asked.write(link.capabilities)).await
     }
 }

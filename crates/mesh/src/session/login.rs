@@ -164,7 +164,7 @@ impl Door {
             password: None,
         };
         match group.config.auth {
-            AuthMode::Relay => self.relay(group, identity, &login).await,
+            AuthMode::Relay => self.relay(group, identity, &greeting, &login).await,
             AuthMode::Vault | AuthMode::Mapped => self.verify(group, identity, &greeting, &login).await,
         }
     }
@@ -331,6 +331,7 @@ impl Door {
         &mut self,
         group: Arc<Group>,
         mut identity: Identity,
+        said: &Greeting,
         login: &LoginRequest,
     ) -> Result<Entry, SessionError> {
         let (backend, mut wire, greeting) = reach(&self.shared, &group, identity.ends).await?;
@@ -356,6 +357,9 @@ impl Door {
             sequence: &mut self.sequence,
             wire: &mut wire,
             backend: &backend,
+            // An empty proof in the greeting's own way is that of no password.
+            no_password: (matches!(login.proof[..], [] | [0]) && login.plugin == said.plugin)
+                .then_some((&login.plugin, &login.proof)),
         };
         let (ok, status) = relay.run(sequence, request.write()).await?;
         let admission = group.admissions.admit(&group.name, &group.config, &identity.user)?;

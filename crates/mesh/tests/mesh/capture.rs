@@ -133,11 +133,14 @@ async fn it_begins_and_ends_while_sessions_run() -> Result<()> {
     let old = conn.prep("select ? as before_it").await?;
     conn.query_drop("select 'before'").await?;
     assert!(!front.mesh.capture().running && !front.mesh.stop_capture());
-    for round in ["first", "second"] {
+    for (round, captured) in [("first", 3), ("second", 6)] {
         assert!(front.mesh.start_capture()?);
         conn.query_drop(format!("select '{round}'")).await?;
         // What it was prepared as is not known, so nobody knows what its parameters are.
         conn.exec_drop(&old, ("parameter of old",)).await?;
+        // The client has its answer a moment before the capture has it.
+        let taken = async || (front.mesh.capture().captured == captured).then_some(());
+        until("the round is captured", taken).await?;
         assert!(front.mesh.stop_capture());
         conn.query_drop("select 'between'").await?;
     }

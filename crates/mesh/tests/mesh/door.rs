@@ -1,7 +1,9 @@
 //! Who comes in, and how: every authentication that a server asks for, with and without TLS on either side.
 
+use crate::raw::Raw;
 use crate::support::Front;
 use anyhow::Result;
+use mysql::protocol::{Capabilities, ServerError};
 use serde_json::json;
 use testkit::mysql_async::prelude::Queryable;
 use testkit::mysql_async::{Conn, Opts, SslOpts};
@@ -183,6 +185,26 @@ async fn a_client_with_another_way_than_the_greetings_is_asked_again() -> Result
         let told = ask(password).await?;
         let error = String::from_utf8_lossy(&told.stderr).into_owned();
         assert!(!told.status.success() && error.contains("Access denied for user 'shop'"), "{error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_without_a_password_is_not_asked_for_it_again() -> Result<()> {
+    let mysql = MySql::start(MySqlOptions::default()).await?;
+    mysql.exec("create user nobody@'%'; create user shop@'%' identified by 'secret'").await?;
+    let front = Front::start(&[mysql.port()], json!({})).await?;
+    let knock = async |user: &str, plugin: &str| {
+        Ok::<_, anyhow::Error>(Raw::knock(front.address, Capabilities(0), user, plugin).await?.1.1)
+    };
+    assert_eq!(knock("nobody", "caching_sha2_password").await?[0], 0);
+    // The server has checked it: an empty proof lets nobody in who has a password.
+    let refused = ServerError::read(&knock("shop", "caching_sha2_password").await?)?;
+    assert_eq!(refused.number, 1045, "{}", refused.message);
+    assert!(refused.message.contains("using password: NO"), "{}", refused.message);
+    // Whose own way is not the greeting's may have a password, and has not been asked for it.
+    for user in ["nobody", "shop"] {
+        assert_eq!(knock(user, "mysql_native_password").await?[0], 0xfe);
     }
     Ok(())
 }

@@ -11,6 +11,26 @@ pub struct Raw(TcpStream);
 impl Raw {
     /// Logs in as root without a password; with `more` capabilities.
     pub async fn login(address: SocketAddr, more: Capabilities) -> Result<Raw> {
+        let (mut raw, mut answer) = Raw::knock(address, more, "root", "mysql_native_password").await?;
+        loop {
+            let (sequence, payload) = answer;
+            match payload.first() {
+                Some(0) => return Ok(raw),
+                Some(0xfe) => raw.0.write_all(&packet(sequence.wrapping_add(1), b"")).await?,
+                Some(0xff) => bail!("{}", ServerError::read(&payload)?.message),
+                _ => {}
+            }
+            answer = raw.hear().await?;
+        }
+    }
+
+    /// Says who it is and proves nothing; with what is answered first.
+    pub async fn knock(
+        address: SocketAddr,
+        more: Capabilities,
+        user: &str,
+        plugin: &str,
+    ) -> Result<(Raw, (u8, Vec<u8>))> {
         let mut raw = Raw(TcpStream::connect(address).await?);
         raw.hear().await?;
         let request = LoginRequest {
@@ -24,23 +44,16 @@ impl Raw {
                 | more,
             packet_bytes_max: 1 << 30,
             collation: 45,
-            user: b"root".to_vec(),
+            user: user.into(),
             proof: Vec::new(),
             database: Vec::new(),
-            plugin: b"mysql_native_password".to_vec(),
+            plugin: plugin.into(),
             attributes: Vec::new(),
             zstd_level: 0,
         };
         raw.0.write_all(&packet(1, &request.write())).await?;
-        loop {
-            let (sequence, payload) = raw.hear().await?;
-            match payload.first() {
-                Some(0) => return Ok(raw),
-                Some(0xfe) => raw.0.write_all(&packet(sequence.wrapping_add(1), b"")).await?,
-                Some(0xff) => bail!("{}", ServerError::read(&payload)?.message),
-                _ => {}
-            }
-        }
+        let answer = raw.hear().await?;
+        Ok((raw, answer))
     }
 
     pub async fn send(&mut self, payload: &[u8]) -> Result<()> {

@@ -4,12 +4,11 @@
 use super::yard::Auth;
 
 /// A suite, how a test's name begins, and why it does not count.
-const EXCEPTED: [(&str, &str, &str); 9] = [
+const EXCEPTED: [(&str, &str, &str); 8] = [
     ("pymysql", "pymysql/tests/test_issues.py::TestNewIssues::test_issue_36", NUMBER),
     ("pymysql", "pymysql/tests/test_connection.py::TestConnection::test_connection_gone_away", STAYS),
     ("php", "ext/mysqli/tests/mysqli_no_reconnect.phpt", NUMBER),
     ("php", "ext/mysqli/tests/mysqli_pconn_kill.phpt", NUMBER),
-    ("php", "ext/mysqli/tests/mysqli_real_connect_compression_error.phpt", COMPRESSION),
     ("clienttest", "test_change_user", REFUSED),
     ("mysql2", "plain: the number of the session", NUMBER),
     ("mysql2", "tls: the number of the session", NUMBER),
@@ -20,8 +19,6 @@ const EXCEPTED: [(&str, &str, &str); 9] = [
 const NUMBER: &str =
     "compares the number that it was greeted with, which is the mesh's, with the server's; KILL takes both";
 
-const COMPRESSION: &str =
-    "compresses without having been offered it; this version of the mesh does not compress";
 const STAYS: &str = "wants to notice that its idle connection ended; with vault a session gets another one";
 const REFUSED: &str = "goes on after a refused change of the user, as MariaDB lets it; the mesh ends the session, as MySQL does";
 

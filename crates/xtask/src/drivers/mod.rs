@@ -12,6 +12,7 @@ mod node;
 mod outcome;
 mod php;
 mod python;
+mod rust;
 mod yard;
 
 use std::collections::BTreeSet;
@@ -56,6 +57,8 @@ struct Run<'a> {
     kind: Kind,
     /// On 127.0.0.1: the server's port or the mesh's.
     port: u16,
+    /// The server's data folder.
+    data: &'a Path,
     /// Empty, for the suite's own use.
     work: &'a Path,
     /// Takes everything that the suite prints.
@@ -93,7 +96,7 @@ impl Run<'_> {
     }
 }
 
-const SUITES: [Suite; 10] = [
+const SUITES: [Suite; 12] = [
     go::SUITE,
     python::PYMYSQL,
     python::MYSQLCLIENT,
@@ -104,6 +107,8 @@ const SUITES: [Suite; 10] = [
     mysqltest::SUITE,
     mysqltest::CLIENT,
     php::SUITE,
+    rust::MYSQL_ASYNC,
+    rust::SQLX,
 ];
 
 struct Line {
@@ -209,6 +214,7 @@ fn compare(suite: &Suite, kind: Kind, auth: Auth) -> Result<Line> {
                 install: &servers::folder()?.join(suite.recipe.name),
                 kind,
                 port: if way == 0 { yard.direct } else { yard.through },
+                data: &yard.data,
                 work: &work,
                 log: &folder.join(format!("{name}-{attempt}.log")),
                 only,

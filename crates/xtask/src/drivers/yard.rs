@@ -48,7 +48,7 @@ impl Kind {
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::MySql => &["--local-infile=ON", "--performance-schema=ON", "--max-connections=300"],
-            Self::MariaDb => &["--local-infile=ON", "--max-connections=300"],
+            Self::MariaDb => &["--local-infile=ON", "--max-connections=300", "--max-allowed-packet=36700160"],
             Self::TiDb => &[],
         }
     }
@@ -81,7 +81,7 @@ pub struct Yard {
     /// The mesh's port.
     pub through: u16,
     http: u16,
-    data: PathBuf,
+    pub data: PathBuf,
 }
 
 impl Yard {
