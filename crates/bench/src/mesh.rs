@@ -93,7 +93,7 @@ impl Peer {
         let program = installed("haproxy")?.join("bin/haproxy");
         Self::start(program, &["-db", "-f"], |port, _| {
             format!(
-                "global\n  maxconn 12000\ndefaults\n  mode tcp\n  timeout connect 3s\n  timeout client 1h\n  timeout server 1h\n\
+                "global\n  maxconn 9000\ndefaults\n  mode tcp\n  timeout connect 3s\n  timeout client 1h\n  timeout server 1h\n\
                  listen mysql\n  bind 127.0.0.1:{port}\n  server one 127.0.0.1:{server}\n"
             )
         })
@@ -109,7 +109,7 @@ impl Peer {
             .context("MySQL Router's package holds no plugin `routing`")?;
         Self::start(install.join("bin/mysqlrouter"), &["-c"], |port, folder| {
             format!(
-                "[DEFAULT]\nlogging_folder={folder}\nruntime_folder={folder}\ndata_folder={folder}\nplugin_folder={plugins}\n\
+                "[DEFAULT]\nlogging_folder={folder}\nruntime_folder={folder}\ndata_folder={folder}\nplugin_folder={plugins}\nmax_total_connections=12000\n\
                  [logger]\nlevel=WARNING\n\
                  [routing:bench]\nbind_address=127.0.0.1:{port}\ndestinations=127.0.0.1:{server}\nrouting_strategy=first-available\n\
                  protocol=classic\nmax_connections=12000\n",
@@ -191,7 +191,7 @@ pub async fn run(options: Options) -> Result<()> {
         doors.push(door(name, &group, &more, mysql.port())?);
     }
     for door in &doors {
-        reachable(door.port())?;
+        reachable(door.port()).context(door.name())?;
     }
     let mut all = Vec::new();
     for _ in 0..options.runs {

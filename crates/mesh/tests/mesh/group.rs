@@ -171,6 +171,8 @@ async fn of_several_primaries_one_gets_the_writes_and_its_place_is_taken() -> Re
     assert_ne!(reader(&mut front.root().await?).await?, writer);
     let gone = group.servers().iter().find(|server| server.port() == writer).context("the writer")?;
     gone.exec("stop group_replication").await?;
+    // Until its next probe it would refuse the write itself.
+    until("the writer is out", async || error_of(&front, gone)).await?;
     conn.query_drop("insert into shop.t values (2, 'y')").await?;
     let next: u16 = conn.query_first(writes).await?.context("a row")?;
     assert_ne!(next, writer);
