@@ -2,11 +2,12 @@
 
 use crate::admin::AdminConfig;
 use crate::capture::CaptureConfig;
+use crate::memory::LimitsConfig;
 use crate::mirror::MirrorConfig;
 use crate::network::Network;
 use crate::rules::{self, AllowListConfig, LimitConfig, RuleConfig};
 use crate::tenant;
-use base::{ByteSize, Secret, Span};
+use base::{Secret, Span};
 use mysql::protocol::ProxyVersion;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -532,20 +533,6 @@ impl ProxyProtocol {
             Self::V2 => Some(ProxyVersion::V2),
         }
     }
-}
-
-/// What the mesh may use.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct LimitsConfig {
-    /// Memory of sessions, buffers, texts of statements, captures and mirrors. Captures and mirrors shed what comes when three
-    /// quarters are used up; a client that comes when all is gets error 1040. By default half of what the process's cgroup has
-    /// free at the start, 512MiB at most.
-    #[schemars(with = "Option<String>")]
-    pub memory: Option<ByteSize>,
-    /// Sessions at once; one more gets error 1040.
-    #[schemars(extend("default" = 10_000))]
-    pub sessions: Option<usize>,
 }
 
 fn slow_over() -> Span {

@@ -47,8 +47,8 @@ mod wire;
 pub use admin::{AdminConfig, AdminPort, AdminUserConfig};
 pub use config::{
     AuthMode, BackendConfig, BackendTls, Balance, Consistency, Fallback, GroupConfig, GroupKind,
-    LimitsConfig, ListenerConfig, ListenerTls, LoginMatchConfig, MeshConfig, MonitorConfig, PoolConfig,
-    ProxyProtocol, Role, ServerCompression, Topology, UserConfig, Way,
+    ListenerConfig, ListenerTls, LoginMatchConfig, MeshConfig, MonitorConfig, PoolConfig, ProxyProtocol,
+    Role, ServerCompression, Topology, UserConfig, Way,
 };
 pub use digests::DigestStatus;
 pub use error::MeshError;
@@ -75,6 +75,7 @@ use crate::control::{Control, Order};
 use crate::core::Core;
 use crate::digests::{Digests, Names};
 use crate::handover::Inherited;
+pub use crate::memory::LimitsConfig;
 use crate::memory::Memory;
 use crate::plan::{Plan, Prepared};
 use crate::shared::Shared;

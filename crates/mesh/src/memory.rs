@@ -5,6 +5,9 @@
 //! in a cgroup with a limit: the kernel ends a process that takes more.
 
 use crate::buffers;
+use base::ByteSize;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,6 +18,20 @@ const SESSION_BYTES: usize = 16 * 1024;
 const BYTES_MAX: usize = 512 << 20;
 /// The least, in a cgroup that is nearly used up.
 const BYTES_MIN: usize = 4 << 20;
+
+/// What the mesh may use.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Memory of sessions, buffers, texts of statements, captures and mirrors. Captures and mirrors shed what comes when three
+    /// quarters are used up; a client that comes when all is gets error 1040. By default half of what the process's cgroup has
+    /// free at the start, 512MiB at most.
+    #[schemars(with = "Option<String>")]
+    pub memory: Option<ByteSize>,
+    /// Sessions at once; one more gets error 1040.
+    #[schemars(extend("default" = 10_000))]
+    pub sessions: Option<usize>,
+}
 
 /// How near the limit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
