@@ -2,7 +2,8 @@
 //! the configuration is taken into use anew, the replica is drained, and killed in the end. No client may notice.
 //!
 //! Two loads run at once: transactions of reads and writes, which belong to the writer, and single reads, which go to the
-//! replica. sysbench ends at the first error that a client is told; it counts those that it connects anew for.
+//! replica. sysbench ends at the first error that a client is told, but for deadlocks of its
+//! own transactions, which it counts as those that it connects anew for.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub struct Options {
 }
 
 const THREADS: u32 = 8;
+/// Two transactions of the load wait for each other: the server ends one of them.
+const DEADLOCK: u16 = 1213;
 /// Between two changes.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The longest that a run is planned for; sysbench is ended before by its own clock.
@@ -73,7 +76,8 @@ pub async fn run(options: Options) -> Result<()> {
     let loads: Vec<_> = ["oltp_read_write", "oltp_point_select"]
         .map(|script| {
             let sysbench = sysbench.clone();
-            let words = [format!("--time={seconds}"), "--mysql-ignore-errors=none".into(), "run".into()];
+            let words =
+                [format!("--time={seconds}"), format!("--mysql-ignore-errors={DEADLOCK}"), "run".into()];
             std::thread::spawn(move || sysbench.run_script(script, number, THREADS, &words))
         })
         .into();
@@ -115,10 +119,13 @@ pub async fn run(options: Options) -> Result<()> {
     for (load, name) in loads.into_iter().zip(["transactions", "reads"]) {
         let output = load.join().ok().context("a load panicked")??;
         let count = |what: &str| number_after(&output, what);
-        let (queries, errors, anew) = (count("queries:")?, count("ignored errors:")?, count("reconnects:")?);
-        println!("{name:<13} {queries:>10.0} queries, {errors} errors, {anew} connected anew");
-        lines.push(json!({"load": name, "queries": queries, "errors": errors, "reconnects": anew}));
-        if errors + anew > 0.0 {
+        let (queries, deadlocks, anew) =
+            (count("queries:")?, count("ignored errors:")?, count("reconnects:")?);
+        println!(
+            "{name:<13} {queries:>10.0} queries, no error but {deadlocks} deadlocks, {anew} connected anew"
+        );
+        lines.push(json!({"load": name, "queries": queries, "deadlocks": deadlocks, "reconnects": anew}));
+        if anew > 0.0 {
             bail!("clients noticed:\n{output}");
         }
     }

@@ -288,6 +288,9 @@ async fn readers_of_other_sinks_see_rows_that_were_and_none_that_goes_back() {
     let accounts = || TABLES.into_iter().flat_map(|table| (0..bank.accounts).map(move |id| (table, id)));
     // Told to stop, they look once more at all that was delivered, and answer how far each account has come.
     let everywhere = AtomicBool::new(false);
+    // A search server shows what it has taken before it has it on its disk, and answers only then. What it had not answered when it was
+    // killed may be gone, and comes again.
+    let searches_killed = AtomicU64::new(0);
     let in_cache = async {
         let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
         let (mut seen, mut looks) = (vec![0; 2 * bank.accounts as usize], 0_u64);
@@ -313,11 +316,20 @@ async fn readers_of_other_sinks_see_rows_that_were_and_none_that_goes_back() {
         }
     };
     let in_search = async {
-        let (mut seen, mut looks) = (vec![0; 2 * bank.accounts as usize], 0_u64);
+        let (mut seen, mut looks, mut kills) = (vec![0; 2 * bank.accounts as usize], 0_u64, 0);
         loop {
             let last = everywhere.load(Ordering::Relaxed);
             for table in TABLES {
-                for (id, row) in documents(&search, &format!("bank.{table}")).await {
+                let killed = searches_killed.load(Ordering::Relaxed);
+                if killed != kills {
+                    kills = killed;
+                    seen.fill(0);
+                }
+                let rows = documents(&search, &format!("bank.{table}")).await;
+                if killed != searches_killed.load(Ordering::Relaxed) {
+                    continue;
+                }
+                for (id, row) in rows {
                     let (id, moves) = (id.parse().unwrap(), row["moves"].as_u64().unwrap() as usize);
                     let balance = row["balance"].as_i64().unwrap();
                     let account = bank.check_account("search", table, id, balance, moves);
@@ -336,6 +348,7 @@ async fn readers_of_other_sinks_see_rows_that_were_and_none_that_goes_back() {
         bank.after(&node, 200).await;
         for server in [&*cache, &*search, &*broker] {
             server.kill9();
+            searches_killed.fetch_add(u64::from(std::ptr::eq(server, &*search)), Ordering::Relaxed);
             server.restart().await.unwrap();
             let now = bank.done.load(Ordering::Relaxed);
             bank.after(&node, now + 200).await;
