@@ -5,10 +5,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::Result;
 
+use super::tidb::go;
 use crate::step::{loud, need, quiet, step, workspace};
 
 pub const VERSION: &str = "pd 8.1.0-alpha-4-g7179657d1, recipe 1";
@@ -37,10 +37,4 @@ fn build(install: &Path, work: &Path) -> Result<()> {
             .arg(program)
             .arg(package),
     )
-}
-
-fn go(work: &Path) -> Command {
-    let mut command = Command::new("go");
-    command.current_dir(work).env("GOCACHE", work.join("gocache")).env("CGO_ENABLED", "0");
-    command
 }

@@ -48,7 +48,8 @@ fn build(install: &Path, work: &Path, abi: &str) -> Result<()> {
     )
 }
 
-fn go(work: &Path) -> Command {
+/// Go, with a build cache that goes with the work folder.
+pub(super) fn go(work: &Path) -> Command {
     let mut command = Command::new("go");
     command.current_dir(work).env("GOCACHE", work.join("gocache")).env("CGO_ENABLED", "0");
     command
