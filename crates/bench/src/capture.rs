@@ -216,6 +216,7 @@ pub async fn start_peer(mysql: &MySql) -> Result<Option<Peer>> {
     let options = DebeziumOptions {
         database: "bench".to_owned(),
         heap_mb: PEER_HEAP_MB,
+        schemas: false,
         connector: vec!["snapshot.mode=no_data".to_owned()],
     };
     let debezium = Debezium::start(mysql, &kafka, options).await?;

@@ -66,7 +66,7 @@ async fn record(script: &Path, target: &PathBuf, run: Run) -> Result<()> {
             connector.push(format!("{side}.converter.schemas.enable=true"));
         }
     }
-    let options = DebeziumOptions { database: "corpus".into(), heap_mb: 512, connector };
+    let options = DebeziumOptions { database: "corpus".into(), heap_mb: 512, schemas: false, connector };
     let _debezium = Debezium::start(&mysql, &kafka, options).await?;
     wait_for_end(&kafka, 1).await?;
     statements(&mysql, after).await?;

@@ -24,6 +24,7 @@ pub struct Options {
 
 /// The servers, and a project that stands where the backlog begins.
 struct Bench {
+    _source: MySql,
     copy: MySql,
     search: OpenSearch,
     _kafka: Kafka,
@@ -77,7 +78,7 @@ async fn prepare(rows: u64) -> Result<Bench> {
     project.stop().await?;
     eprintln!("writing {rows} rows");
     let backlog = backlog::write(&mysql, rows, Shape::Large(LARGE_ROWS)).await?;
-    Ok(Bench { copy, search, _kafka: kafka, _redis: redis, project, backlog })
+    Ok(Bench { _source: mysql, copy, search, _kafka: kafka, _redis: redis, project, backlog })
 }
 
 async fn measure(bench: &Bench, number: u32, fourth: Fourth) -> Result<Run> {

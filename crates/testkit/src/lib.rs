@@ -43,7 +43,7 @@ mod webhook;
 mod fault_proxy;
 
 pub use child::spawn;
-pub use debezium::{Debezium, DebeziumOptions, TOPIC_PREFIX};
+pub use debezium::{Debezium, DebeziumOptions, DebeziumSinkOptions, TOPIC_PREFIX};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use installed::installed;
 pub use kafka::{Kafka, KafkaOptions, KafkaRecord};

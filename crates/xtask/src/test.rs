@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -52,9 +52,38 @@ pub fn run(names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Runs all tests. What failed is told once more at the end: of a long output, that is what is read.
+/// Most tests that may fail at first: more than these have no accident in common.
+const AGAIN_MAX: usize = 2;
+
+/// Runs all tests. One or two that fail while everything else runs beside them get a second run by themselves, and both
+/// runs are told. What failed is told at the end: of a long output, that is what is read.
 fn every() -> Result<()> {
     let mut command = cargo(["test", "--workspace", "--no-fail-fast"]);
+    let (passed, first) = listen(&mut command)?;
+    if passed {
+        return Ok(());
+    }
+    println!("\nwhat failed, without backtraces:\n{}", first.told);
+    let names: Vec<&str> = first.names.iter().map(String::as_str).collect();
+    if names.is_empty() || first.open > 0 {
+        bail!("cargo test ended before its tests did");
+    }
+    if names.len() > AGAIN_MAX {
+        bail!("{} tests failed", names.len());
+    }
+    println!("once more, by themselves: {}", names.join(", "));
+    let mut again = cargo(["test", "--workspace", "--no-fail-fast", "--", "--test-threads=1", "--exact"]);
+    let (passed, second) = listen(again.args(&names))?;
+    if !passed || second.passed < names.len() {
+        println!("\nwhat failed again:\n{}", second.told);
+        bail!("failed twice: {}", names.join(", "));
+    }
+    println!("\nwarning: failed at first (told above) and passed by themselves: {}", names.join(", "));
+    Ok(())
+}
+
+/// Prints what a run of tests prints, and says whether all passed.
+fn listen(command: &mut Command) -> Result<(bool, Failures)> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().context("the output of the tests is not to be had")?;
     let mut failures = Failures::default();
@@ -64,18 +93,17 @@ fn every() -> Result<()> {
         println!("{line}");
         failures.see(&line);
     }
-    let status = child.wait()?;
-    if !status.success() {
-        println!("\nwhat failed, without backtraces:\n{}", failures.told);
-        bail!("cargo test ended with {status}");
-    }
-    Ok(())
+    Ok((child.wait()?.success(), failures))
 }
 
 /// What tests said that failed, out of the output of all.
 #[derive(Default)]
 struct Failures {
     told: String,
+    names: Vec<String>,
+    passed: usize,
+    /// Programs of tests that began and did not come to their result.
+    open: usize,
     within: bool,
     /// Lines of the failure that is told now.
     lines: usize,
@@ -87,7 +115,18 @@ impl Failures {
     const LINES_MAX: usize = 60;
 
     fn see(&mut self, line: &str) {
-        if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+        let name = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----"));
+        if line.starts_with("running ") && (line.ends_with(" tests") || line.ends_with(" test")) {
+            self.open += 1;
+        }
+        if line.starts_with("test result:") {
+            self.open = self.open.saturating_sub(1);
+        }
+        if line.starts_with("test ") && line.ends_with(" ... ok") {
+            self.passed += 1;
+        }
+        if let Some(name) = name {
+            self.names.push(name.to_owned());
             (self.within, self.backtrace, self.lines) = (true, false, 0);
         } else if line.starts_with("failures:") || line.starts_with("test result:") {
             self.within = false;
@@ -167,12 +206,15 @@ mod tests {
 
     #[test]
     fn what_failed_is_told_without_the_rest() {
-        let output = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nsaid\n\nthread 'b' panicked at x.rs:1:2:\n\
+        let output = "running 1 test\nrunning 3 tests\ntest a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nsaid\n\nthread 'b' panicked at x.rs:1:2:\n\
                       left != right\nstack backtrace:\n   0: std\n\n---- c stdout ----\nc is wrong\n\nfailures:\n    b\n    c\n\n\
                       test result: FAILED. 1 passed";
         let mut failures = Failures::default();
         output.lines().for_each(|line| failures.see(line));
         let expected = "---- b stdout ----\nsaid\n\nthread 'b' panicked at x.rs:1:2:\nleft != right\n---- c stdout ----\nc is wrong\n\n";
         assert_eq!(failures.told, expected);
+        assert_eq!(failures.names, ["b", "c"]);
+        // The first of the two programs came to no result.
+        assert_eq!((failures.passed, failures.open), (1, 1));
     }
 }

@@ -423,6 +423,16 @@ impl Session {
         let (client, links) = (&mut self.client, &mut self.links);
         let (bell, stayed, handover) = (&self.bell, self.stayed, &self.shared.handover);
         poll_fn(|cx| {
+            // Before the client: what it asks next would be lost with a server of which we could know.
+            for role in [Role::Writer, Role::Replica] {
+                if let Some(link) = &mut links[role as usize]
+                    && link.wire.poll_readable(cx).is_ready()
+                    && link.wire.poll_fill(cx).is_ready()
+                {
+                    // It closes, or says why it will: nobody asked it anything.
+                    return Poll::Ready(Woken::Server(role));
+                }
+            }
             if let Poll::Ready(read) = client.poll_fill(cx) {
                 return Poll::Ready(Woken::Client(read));
             }
@@ -434,15 +444,6 @@ impl Session {
             let leaves = migrates && links[Role::Writer as usize].as_ref().is_some_and(Link::leaves);
             if leaves || round != 0 && round != stayed {
                 return Poll::Ready(Woken::Move);
-            }
-            for role in [Role::Writer, Role::Replica] {
-                if let Some(link) = &mut links[role as usize]
-                    && link.wire.poll_readable(cx).is_ready()
-                    && link.wire.poll_fill(cx).is_ready()
-                {
-                    // It closes, or says why it will: nobody asked it anything.
-                    return Poll::Ready(Woken::Server(role));
-                }
             }
             if may_forget && forgets.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Woken::Time);

@@ -41,7 +41,8 @@ fn path_of(artifact: &str) -> Result<PathBuf> {
     Ok(folder.join(format!("{name}-{version}-{classifier}.{kind}")))
 }
 
-/// Fills `install/lib` with the jars of these `group:artifact:version` and of what they depend on when they run.
+/// Fills `install/lib` with the jars of these `group:artifact:version` and of what they depend on when they run. A word
+/// `-group:artifact` after a version leaves out one of these.
 pub fn copy_jars(artifacts: &[&str], install: &Path, work: &Path) -> Result<()> {
     need("java", "apt-get install openjdk-17-jre-headless")?;
     need("mvn", "apt-get install maven")?;
@@ -64,14 +65,23 @@ fn pom(artifacts: &[&str]) -> String {
          <dependencies>\n",
     );
     for artifact in artifacts {
-        let mut words = artifact.split(':');
+        let (named, without) = artifact.split_once(" -").unwrap_or((artifact, ""));
+        let mut words = named.split(':').chain(without.split(':').filter(|word| !word.is_empty()));
         let mut next = || words.next().unwrap_or_default();
         text += &format!(
-            "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>\n",
+            "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version>",
             next(),
             next(),
             next()
         );
+        if !without.is_empty() {
+            text += &format!(
+                "<exclusions><exclusion><groupId>{}</groupId><artifactId>{}</artifactId></exclusion></exclusions>",
+                next(),
+                next()
+            );
+        }
+        text += "</dependency>\n";
     }
     text + "</dependencies>\n</project>\n"
 }
@@ -82,7 +92,12 @@ mod tests {
 
     #[test]
     fn a_project_file_names_each_artifact() {
-        let text = pom(&["org.example:server:1.2", "org.example:log:3"]);
+        let text = pom(&["org.example:server:1.2", "org.example:log:3 -org.other:thing"]);
+        assert!(
+            text.contains(
+                "<exclusion><groupId>org.other</groupId><artifactId>thing</artifactId></exclusion>"
+            )
+        );
         assert!(
             text.contains(
                 "<groupId>org.example</groupId><artifactId>server</artifactId><version>1.2</version>"
