@@ -42,7 +42,8 @@ usage: cargo xtask bench NAME [ARGS]
     --rows N           rows of the backlog (300000)
     --runs N           how often each program does it (2)
     --no-save          without a file in bench/results
-  apply              single-row updates of one MySQL applied to another, beside MySQL's own replica
+  apply              single-row updates of one MySQL applied to another, beside MySQL's own replica and Debezium's JDBC sink
+    --no-peers         without Debezium
     --updates N        (1000000)
     --table-rows N     rows of each of the eight tables (100000)
     --not-durable      targets that do not sync their commits
@@ -121,6 +122,7 @@ async fn run(words: &[String]) -> Result<()> {
                 updates: flags.value("--updates", 1_000_000)?,
                 table_rows: flags.value("--table-rows", 100_000)?,
                 durable: !flags.has("--not-durable"),
+                peers: !flags.has("--no-peers"),
                 save: !flags.has("--no-save"),
             };
             flags.end()?;

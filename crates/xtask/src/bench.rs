@@ -14,7 +14,7 @@ const NEEDS: [(&str, &[&str], &[&str]); 11] = [
     ("capture", &["mysql"], &["kafka", "debezium"]),
     ("kafka", &["mysql", "kafka"], &["debezium"]),
     ("elasticsearch", &["mysql", "opensearch"], &[]),
-    ("apply", &["mysql"], &[]),
+    ("apply", &["mysql"], &["kafka", "debezium"]),
     ("sinks", &["mysql", "kafka", "redis", "opensearch"], &[]),
     ("mesh", &["mysql", "haproxy", "sysbench"], &["router"]),
     ("mesh-changes", &["mysql", "sysbench"], &[]),
