@@ -52,6 +52,7 @@ pub const DELIVERY_PAUSED: &str = "tidemill_flow_delivery_paused";
 pub const PARKED_CHANGES: &str = "tidemill_flow_parked_changes_total";
 pub const NODE_MEMORY: &str = "tidemill_node_memory_bytes";
 pub const NODE_DISK_FREE: &str = "tidemill_node_disk_free_bytes";
+pub const REPORTS_LOST: &str = "tidemill_reports_lost_total";
 pub const DELIVERED_CHANGES: &str = "tidemill_flow_delivered_changes_total";
 pub const DELIVERY_LAG: &str = "tidemill_flow_delivery_lag_changes";
 pub const DELIVERY_ERRORS: &str = "tidemill_flow_delivery_errors_total";
@@ -113,7 +114,7 @@ const BACKEND: &str = "group, backend";
 const PIN: &str = "group, reason";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 62] = [
+pub const METRICS: [Metric; 63] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -228,6 +229,12 @@ pub const METRICS: [Metric; 62] = [
     ),
     gauge(NODE_MEMORY, "", "bytes", "Memory of the process that is in the machine's memory now"),
     gauge(NODE_DISK_FREE, "", "bytes", "What is free for us on the disk of `data_dir`"),
+    counter(
+        REPORTS_LOST,
+        "",
+        "reports",
+        "Reports of `report:` that did not arrive, since this process began",
+    ),
     gauge(
         VERIFY_TIME,
         "flow",

@@ -9,9 +9,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{HeaderMap, Method, Request, StatusCode, header};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -195,8 +197,7 @@ impl Client {
         }
         let body = body.map_or_else(Bytes::new, |(kind, body)| {
             let headers = request.headers_mut();
-            headers
-                .map(|headers| headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind)));
+            headers.map(|headers| headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind)));
             body
         });
         if let Some(own) = request.headers_mut() {
@@ -240,6 +241,40 @@ async fn timed<T>(
 ) -> Result<T, ClientError> {
     let late = || ClientError::Away(format!("{what} within {} s", wait.as_secs()));
     tokio::time::timeout(wait, work).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Headers that a request has from us.
+const OWN_HEADERS: [&str; 9] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "idempotency-key",
+    "transfer-encoding",
+    crate::webhook::ID,
+    crate::webhook::TIMESTAMP,
+    crate::webhook::SIGNATURE,
+];
+
+/// A person's headers. `Err` says what is wrong, without any value, and what to do.
+pub fn headers(named: &BTreeMap<String, Secret>) -> Result<HeaderMap, (String, String)> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in named {
+        let known = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+            (format!("`{name}` is not a header's name"), "headers: {x-team: shop}".to_owned())
+        })?;
+        if OWN_HEADERS.contains(&known.as_str()) {
+            let message = format!("the header `{name}` is set by Tidemill itself");
+            return Err((message, "take it out of `headers`".to_owned()));
+        }
+        let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
+            let message = format!("the header `{name}` has characters that HTTP does not allow");
+            (message, "use ASCII on one line".to_owned())
+        })?;
+        value.set_sensitive(true);
+        headers.insert(known, value);
+    }
+    Ok(headers)
 }
 
 /// Text as a part of a path or a query.

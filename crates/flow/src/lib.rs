@@ -5,7 +5,7 @@ pub mod capture;
 pub mod config;
 pub mod deliver;
 pub mod formats;
-mod http_client;
+pub mod http_client;
 mod interruptions;
 mod kafka;
 mod marks;

@@ -2,6 +2,7 @@
 
 use crate::FlowVerb;
 use crate::client::NodeClient;
+use crate::daemon::PidFile;
 use crate::failure::Failure;
 use crate::http::{ChangeLister, ChangesQuery, PreviewQuery};
 use crate::project::{NodeConfig, Problem, Project};
@@ -37,7 +38,13 @@ pub fn report(problems: &[Problem]) -> Failure {
     Failure::new(2, format!("the project has {}", many(problems.len(), "mistake")))
 }
 
-pub async fn up(dir: &Path, roles: &[String], quiet: bool, take_over: bool) -> Result<(), Failure> {
+pub async fn up(
+    dir: &Path,
+    roles: &[String],
+    quiet: bool,
+    take_over: bool,
+    pid_file: Option<&Path>,
+) -> Result<(), Failure> {
     let program = std::env::current_exe().ok();
     let mut successor = take_over.then(upgrade::meet).transpose()?;
     let mut project = Project::load(dir).map_err(|problems| {
@@ -69,12 +76,20 @@ pub async fn up(dir: &Path, roles: &[String], quiet: bool, take_over: bool) -> R
         Some(successor) => Some(start::take_over(&project, successor).await?),
         None => None,
     };
+    let mut pid_file = match pid_file {
+        Some(path) if taken.is_some() => Some(PidFile::replace(path)?),
+        Some(path) => Some(PidFile::take(path)?),
+        None => None,
+    };
     let progress = (!quiet && std::io::stderr().is_terminal()).then(|| project.clone());
     let name = project.node.name.clone();
     for note in project.notes() {
         tracing::info!("{note}");
     }
-    start::run(&project, shutdown, start::Origin { program, taken }, move |address| {
+    start::run(&project, shutdown, start::Origin { program, taken }, |address| {
+        if let Some(file) = &mut pid_file {
+            file.tell();
+        }
         tracing::info!(project = name, address = %address, "up: status at http://{address}/api/v1/status");
         if let Some(project) = progress {
             tokio::spawn(show_snapshot(project));

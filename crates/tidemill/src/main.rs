@@ -4,6 +4,7 @@ mod cache;
 mod capture;
 mod client;
 mod commands;
+mod daemon;
 mod demo;
 mod doctor;
 mod failure;
@@ -19,6 +20,7 @@ mod notify;
 mod preview;
 mod project;
 mod push;
+mod pushed;
 mod reachable;
 mod reference;
 mod repair;
@@ -83,10 +85,18 @@ enum Command {
         /// `plain` or `json`.
         #[arg(long, default_value = "plain")]
         log: String,
+        /// Run in the background: come back when the node serves, with its log in `tidemill.log` of the data folder.
+        #[arg(long)]
+        daemon: bool,
+        /// Write the process's number here once the node serves.
+        #[arg(long, value_name = "PATH", conflicts_with = "daemon")]
+        pid_file: Option<PathBuf>,
         /// Take the place of the node at the other end of the standard input, which started this process.
         #[arg(long, hide = true)]
         take_over: bool,
     },
+    /// End the node that `up --daemon` started, and wait until it has.
+    Down,
     /// Show sources, positions, lag, flows and errors of the running node.
     Status,
     /// Print changes of a source, one a line.
@@ -255,15 +265,20 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Init { dir: target } => init::run(&target.unwrap_or(dir), cli.quiet),
         Command::Import { from } => import::run(from, &dir, cli.quiet),
         Command::Check { connect } => commands::check(&dir, connect, cli.json, cli.quiet).await,
-        Command::Up { role, log, take_over } => {
+        Command::Up { role, log, daemon, pid_file, take_over } => {
             if let Some(other) = role.iter().find(|role| !["flow", "mesh"].contains(&role.as_str())) {
                 return Err(Failure::new(2, format!("the role `{other}` is not supported in this version"))
                     .hint("leave --role out, or choose from flow and mesh"));
             }
+            if daemon {
+                let node = commands::load_node(&dir)?;
+                return daemon::start(&dir, &node, &role, &log, cli.quiet).await;
+            }
             start_log(&log);
             tokio::spawn(give_back_memory());
-            commands::up(&dir, &role, cli.quiet, take_over).await
+            commands::up(&dir, &role, cli.quiet, take_over, pid_file.as_deref()).await
         }
+        Command::Down => daemon::down(&commands::load_node(&dir)?, cli.quiet).await,
         Command::Status => commands::status(&dir, cli.json).await,
         Command::Tail { source, table, from, format, schemas, limit, offline } => {
             let format = Format::parse_text(&format).ok_or_else(|| {

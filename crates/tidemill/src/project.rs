@@ -1,6 +1,7 @@
 //! A project folder, read whole and checked before anything starts.
 
 use crate::files::{self, Folder, read_folder};
+use crate::pushed::{ReportConfig, Reporter};
 use base::{ByteSize, Secret, Span};
 use flow::config::{
     DdlPolicy, FlowConfig, HttpMethod, KafkaCodec, KafkaStart, OnBad, OnGap, RedisType, SinkConfig, SinkKind,
@@ -60,6 +61,9 @@ pub struct NodeConfig {
     /// The business's time zone, as in the IANA database, that `verify:` of flows goes by. UTC by default.
     #[serde(default)]
     pub timezone: Option<String>,
+    /// Where the node reports by itself what it does, for places that nobody can scrape.
+    #[serde(default)]
+    pub report: Option<ReportConfig>,
     /// The warehouse's SQL engine. Accepted so that one file serves every version: this one computes nothing.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -165,6 +169,7 @@ impl Project {
                 journal: JournalConfig::default(),
                 catalog: None,
                 timezone: None,
+                report: None,
                 engine: None,
             },
             sources: sources.good,
@@ -240,6 +245,11 @@ impl Project {
                 format!("`{zone}` is not a time zone"),
                 "for example: timezone: Asia/Shanghai".into(),
             );
+        }
+        if let Some(report) = &mut self.node.report
+            && let Err((message, hint)) = check_report(report, references)
+        {
+            add("tidemill.yaml".into(), format!("`report`: {message}"), hint);
         }
         for (name, source) in &mut self.sources {
             let path = format!("sources/{name}.yaml");
@@ -744,6 +754,17 @@ fn resolve(url: &mut Option<Secret>, schemes: &[&str], references: References) -
     }
     *secret = Secret::new(text);
     Ok(())
+}
+
+/// Puts references in place, and reads what is there then. `Err` is what is wrong, and a hint.
+fn check_report(report: &mut ReportConfig, references: References) -> Result<(), (String, String)> {
+    if references == References::Leave {
+        return Ok(());
+    }
+    let told = |(message, hint): UrlProblem| (message, hint.unwrap_or_default());
+    report.url = Secret::new(resolve_references(report.url.expose(), url_escaped).map_err(told)?);
+    resolve_all(report.headers.values_mut()).map_err(told)?;
+    Reporter::read(report).map(|_| ())
 }
 
 /// The same for a schema registry, which need not be there. `Err` is what is wrong, and a hint.

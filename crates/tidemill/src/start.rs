@@ -5,6 +5,7 @@ use crate::http;
 use crate::mesh_file::MeshFile;
 use crate::notify;
 use crate::project::Project;
+use crate::pushed::Reporter;
 use crate::retention::{self, FlowReader, Limits, Reader};
 use crate::scheduled;
 use crate::upgrade::{self, HandOver};
@@ -216,6 +217,11 @@ pub async fn run(
         mesh: mesh.clone(),
         mesh_file,
     };
+    if let Some(report) = &project.node.report {
+        let reporter =
+            Reporter::read(report).map_err(|(message, hint)| Failure::new(2, message).hint(hint))?;
+        tasks.spawn(reporter.run(node.clone(), metrics.clone(), shutdown.clone()));
+    }
     ready(address);
     notify::ready();
     let mut stop = shutdown.clone();

@@ -9,10 +9,10 @@ use testkit::mysql_async::{Conn, OptsBuilder};
 use testkit::{MySql, MySqlOptions, Port};
 
 /// A process that is nobody's child here; killed at the end, whatever happens.
-pub struct Heir(u32);
+pub struct Heir(pub u32);
 
 impl Heir {
-    fn lives(&self) -> bool {
+    pub fn lives(&self) -> bool {
         std::fs::read_to_string(format!("/proc/{}/stat", self.0)).is_ok_and(|stat| !stat.contains(") Z "))
     }
 }

@@ -18,12 +18,12 @@ mod verdict;
 use crate::config::{FlowConfig, HttpMethod, SinkConfig};
 use crate::deliver::sink::{Memory, Sink, SinkBatch, SinkError, Standing};
 use crate::formats::Encoder;
-use crate::http_client::{Client, Endpoint, Patience};
+use crate::http_client::{self, Client, Endpoint, Patience};
 use crate::webhook::{self, Key};
 use async_trait::async_trait;
 use base::{Secret, Table};
 use bytes::Bytes;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Method};
 use request::{Part, body, content_type, first_request, id, parts};
 use std::sync::Arc;
@@ -37,18 +37,6 @@ const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(600);
 /// Of an answer, only its status and the beginning of its reason are of use.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
-/// Headers that a request has from us.
-const OWN_HEADERS: [&str; 9] = [
-    "connection",
-    "content-length",
-    "content-type",
-    "host",
-    "idempotency-key",
-    "transfer-encoding",
-    webhook::ID,
-    webhook::TIMESTAMP,
-    webhook::SIGNATURE,
-];
 
 /// What the sink's file says, read.
 pub struct Receiver {
@@ -68,23 +56,7 @@ impl Receiver {
             sink.url.as_ref().ok_or_else(|| wrong("`url` is missing".into(), "url: https://host/path"))?;
         let (endpoint, path) =
             Endpoint::parse(url, None).map_err(|message| wrong(message, "url: https://host/path"))?;
-        let mut headers = HeaderMap::new();
-        for (name, value) in &sink.headers {
-            let known = HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_| wrong(format!("`{name}` is not a header's name"), "headers: {x-team: shop}"))?;
-            if OWN_HEADERS.contains(&known.as_str()) {
-                let message = format!("the header `{name}` is set by Tidemill itself");
-                return Err(wrong(message, "take it out of `headers`"));
-            }
-            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
-                wrong(
-                    format!("the header `{name}` has characters that HTTP does not allow"),
-                    "use ASCII on one line",
-                )
-            })?;
-            value.set_sensitive(true);
-            headers.insert(known, value);
-        }
+        let headers = http_client::headers(&sink.headers)?;
         let keys = webhook::keys(&sink.secrets).map_err(|message| wrong(message, webhook::KEY_HINT))?;
         let timeout = sink.timeout.map_or(TIMEOUT_DEFAULT, |span| span.0);
         if !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&timeout) {
