@@ -502,8 +502,8 @@ pub struct FlowOptions {
     /// these tables, and the flow waits until they are whole there.
     #[schemars(extend("default" = {}))]
     pub nest: BTreeMap<String, NestConfig>,
-    /// Rows of one write to the sink, at most; 1 to 100000. 1024 by default, 8192 for `kafka`, 4096 for `mysql`, `tidb` and
-    /// `elasticsearch`, 100 for `http`, where it is the most that one request holds.
+    /// Rows of one write to the sink, at most; 1 to 100000. 1024 by default, 8192 for `kafka` and 32768 with `exactly_once`, 4096
+    /// for `mysql`, `tidb` and `elasticsearch`, 100 for `http`, where it is the most that one request holds.
     pub batch_rows: Option<u32>,
     /// `mysql`, `tidb`: connections on which parts of a large batch are written at the same time, 1 to 64. They commit in
     /// the order of the source.

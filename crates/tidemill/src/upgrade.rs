@@ -253,8 +253,9 @@ pub async fn run(dir: &Path, binary: Option<PathBuf>, wait: Duration, json: bool
         if !json && said["done"] != true {
             let (moved, left) = (count("moved"), count("left"));
             println!(
-                "tidemill {} serves; {} moved",
+                "tidemill {} serves as process {}; {} moved",
                 said["version"].as_str().unwrap_or("?"),
+                said["pid"],
                 many(moved, "session")
             );
             if left > 0 {

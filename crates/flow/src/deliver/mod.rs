@@ -230,7 +230,11 @@ async fn drive(
     asked: &mut Option<RetryReply>,
 ) -> Result<End, FlowError> {
     let config = &flow.config;
-    let rows = config.options.batch_rows.unwrap_or_else(|| sinks::batch_rows_default(flow.sink_config.kind));
+    let exactly_once = config.options.exactly_once;
+    let rows = config
+        .options
+        .batch_rows
+        .unwrap_or_else(|| sinks::batch_rows_default(flow.sink_config.kind, exactly_once));
     let mut sink = sinks::build(&flow.name, &config.from, &config.to, &flow.sink_config, config)?;
     let (from, given) = starting_point(flow, sink.as_mut()).await?;
     let mut delivery = Delivery {
@@ -249,7 +253,10 @@ async fn drive(
         unfinished: None,
     };
     let producer = Producer::new(flow.journal.clone(), config, flow.mirror.as_ref())?.batches_of(rows);
-    let producer = producer.first_to(delivery.in_flight()?).one_table_each(parked::holds_rows(flow));
+    let producer = producer
+        .filled(exactly_once)
+        .first_to(delivery.in_flight()?)
+        .one_table_each(parked::holds_rows(flow));
     let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
     tokio::task::spawn_blocking(move || producer.run(from, &sender));
     delivery.show(from - 1, 0);

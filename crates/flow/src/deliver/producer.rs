@@ -102,6 +102,8 @@ pub struct Producer {
     routes: HashMap<(u32, u32), Route>,
     pub(super) prepared: HashSet<(u32, u32)>,
     batch_rows: usize,
+    /// Whether batches are filled while the journal has more, for sinks to which each costs much.
+    fills: bool,
     /// Where the first batch ends, unless it is full before.
     first_to: Option<u64>,
     /// The table of the source that each table of the sink is of; `None` where several may be.
@@ -141,6 +143,7 @@ impl Producer {
             routes: HashMap::new(),
             prepared: HashSet::new(),
             batch_rows: BATCH_ROWS_DEFAULT as usize,
+            fills: false,
             first_to: None,
             owners: None,
             renders: Renders::new(config, mirror)?,
@@ -156,6 +159,11 @@ impl Producer {
     /// How many rows a batch has, about.
     pub fn batches_of(self, rows: u32) -> Self {
         Self { batch_rows: rows.clamp(1, 100_000) as usize, ..self }
+    }
+
+    /// Whether a batch that is not full waits for more that is already in the journal.
+    pub fn filled(self, fills: bool) -> Self {
+        Self { fills, ..self }
     }
 
     /// The first batch ends with this change at the latest.
@@ -278,8 +286,9 @@ impl Producer {
                     return Ok(true);
                 }
             }
-            // Nothing waits for company: what was read is handed on, whole transactions if they are.
-            let ends = batch.ends_txn;
+            // Nothing waits for what is still to come: what was read is handed on, whole transactions if they are.
+            let waits = self.fills && !batch.changes.is_empty();
+            let ends = batch.ends_txn && !waits;
             if ends {
                 bytes = 0;
             }
@@ -524,9 +533,7 @@ mod tests {
     use journal::{Batch, Options, open};
     use std::path::Path;
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_transaction_of_large_rows_comes_in_batches_of_few_bytes() {
-        let (rows, row_bytes) = (40, 1 << 20);
+    fn table() -> Arc<Table> {
         let column = Column {
             name: "v".into(),
             ty: ColumnType::Text { chars_max: 1 << 24 },
@@ -540,7 +547,13 @@ mod tests {
         let name = TableName::new("shop", "a");
         let table =
             Table { id: 1, version: 1, name, columns: vec![column], key: vec![], unique_keys: vec![] };
-        let table = Arc::new(table);
+        Arc::new(table)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_transaction_of_large_rows_comes_in_batches_of_few_bytes() {
+        let (rows, row_bytes) = (40, 1 << 20);
+        let table = table();
         let disk = Arc::new(SimDisk::new(1));
         let (mut writer, journal) = open(disk, Path::new("/j"), Options::default()).unwrap();
         let mut batch = Batch::new(writer.state().next_lsn);
@@ -563,5 +576,38 @@ mod tests {
             assert!(produced.changes.len() * row_bytes <= BATCH_BYTES_MAX + row_bytes);
             assert_eq!(produced.ends_txn, seen == rows);
         }
+    }
+
+    /// The sizes of the batches of 3,000 transactions of a row of 1 KiB.
+    async fn sizes(fills: bool) -> Vec<usize> {
+        let (table, rows) = (table(), 3000);
+        let disk = Arc::new(SimDisk::new(1));
+        let (mut writer, journal) = open(disk, Path::new("/j"), Options::default()).unwrap();
+        let mut batch = Batch::new(writer.state().next_lsn);
+        batch.schema(&table);
+        let row = RowBuf::from_values([ValueRef::Text(&"x".repeat(1024))]);
+        for number in 0..rows {
+            batch.begin(&number.to_string(), 1);
+            batch.change(Op::Insert, &table, None, Some(&row.0));
+            batch.commit(&Step::Full(Box::new(Position::Sqlite { change_id: number })));
+        }
+        writer.append(batch).unwrap();
+        writer.seal().unwrap();
+        let producer = Producer::new(journal, &FlowConfig::probe("x"), None).unwrap();
+        let producer = producer.batches_of(2500).filled(fills);
+        let (sender, mut batches) = mpsc::channel(1);
+        tokio::task::spawn_blocking(move || producer.run(1, &sender));
+        let mut sizes = Vec::new();
+        while sizes.iter().sum::<usize>() < rows as usize {
+            sizes.push(batches.recv().await.unwrap().unwrap().changes.len());
+        }
+        sizes
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_batch_is_filled_with_what_is_there_where_that_is_wanted() {
+        assert_eq!(sizes(true).await, [2500, 500]);
+        let soon = sizes(false).await;
+        assert!(soon[0] < 1100 && soon.len() >= 3, "{soon:?}");
     }
 }

@@ -64,8 +64,9 @@ pub fn build(
 }
 
 /// Rows of one write unless the flow's options say otherwise.
-pub const fn batch_rows_default(kind: SinkKind) -> u32 {
+pub const fn batch_rows_default(kind: SinkKind, exactly_once: bool) -> u32 {
     match kind {
+        SinkKind::Kafka if exactly_once => kafka::TRANSACTION_ROWS_DEFAULT,
         SinkKind::Kafka => kafka::BATCH_ROWS_DEFAULT,
         SinkKind::Mysql | SinkKind::Tidb => mysql::BATCH_ROWS_DEFAULT,
         SinkKind::Elasticsearch => elasticsearch::BATCH_ROWS_DEFAULT,

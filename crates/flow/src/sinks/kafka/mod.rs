@@ -34,6 +34,8 @@ pub use progress::TOPIC as PROGRESS_TOPIC;
 pub const TOPIC_DEFAULT: &str = "{source}.{db}.{table}";
 /// Rows of one write unless the flow's options say otherwise: a round trip is paid for each.
 pub const BATCH_ROWS_DEFAULT: u32 = 8192;
+/// The same with `exactly_once`, where each write also costs the brokers a transaction with its markers.
+pub const TRANSACTION_ROWS_DEFAULT: u32 = 32_768;
 /// Kafka's limit on a name.
 const TOPIC_CHARS_MAX: usize = 249;
 /// Bytes of a record batch, below what brokers take by default; a larger row is a batch of its own.
