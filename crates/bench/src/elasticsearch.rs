@@ -1,5 +1,5 @@
-//! From a backlog in the binlog into an index of a real OpenSearch, beside a bare `_bulk` loader: the same documents from
-//! memory, over one connection, into an index with the same mapping and settings.
+//! From a backlog in the binlog, and out of a topic of Kafka, into an index of a real OpenSearch, beside a bare `_bulk` loader:
+//! the same documents from memory, over one connection, into an index with the same mapping and settings.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use testkit::{MySql, OpenSearch, OpenSearchOptions};
+use testkit::{Kafka, KafkaOptions, MySql, OpenSearch, OpenSearchOptions};
 
 use crate::backlog::{self, Backlog, Shape};
 use crate::report::{self, Run};
@@ -17,6 +17,9 @@ use crate::usage;
 /// Rows of one transaction of the backlog.
 const LARGE_ROWS: u64 = 1000;
 const SCENARIO: &str = "large transactions";
+const FROM_KAFKA: &str = "from a topic";
+/// Where the rows of the backlog are in Kafka.
+const TOPIC: &str = "bench.bench.rows";
 /// Documents of one request of the loader: as many as one of ours has.
 const BULK_ROWS: u64 = 4096;
 /// Different rows of the loader: as many as the backlog has.
@@ -37,11 +40,22 @@ pub async fn run(options: &Options) -> Result<()> {
     let backlog = backlog::write(&mysql, options.rows, Shape::Large(LARGE_ROWS)).await?;
     let seed: Vec<(u64, String, String)> =
         mysql.query(&format!("select k, c, pad from bench.rows order by id limit {SEED_ROWS}")).await?;
+    let kafka = Kafka::start(KafkaOptions { heap_mb: 512, ..KafkaOptions::default() }).await?;
+    fill_topic(&kafka, &project, &backlog).await?;
+    let reader = Tidemill::new(&[
+        (
+            "sources/bench.yaml",
+            format!("kind: kafka\nurl: {}\ntopics: [{TOPIC}]\noptions: {{format: json}}\n", kafka.url()),
+        ),
+        ("sinks/search.yaml", format!("kind: elasticsearch\nurl: {}\n", search.url())),
+    ])?;
     let mut runs = Vec::new();
     for number in 0..options.runs {
-        let alias = format!("run-{number}");
-        runs.push(measure(&project, &alias, &search, &backlog).await?);
-        runs.push(load(&search, &alias, &seed, &backlog)?);
+        for (scenario, project) in [(SCENARIO, &project), (FROM_KAFKA, &reader)] {
+            let alias = format!("{}-{number}", scenario.replace(' ', "-"));
+            runs.push(measure(scenario, project, &alias, &search, &backlog).await?);
+            runs.push(load(scenario, &search, &alias, &seed, &backlog)?);
+        }
     }
     println!("\n{}", report::table(&runs));
     if options.save {
@@ -66,7 +80,25 @@ async fn start_tidemill(mysql: &MySql, search: &OpenSearch) -> Result<Tidemill> 
     Ok(project)
 }
 
-async fn measure(project: &Tidemill, alias: &str, search: &OpenSearch, backlog: &Backlog) -> Result<Run> {
+/// Delivers the backlog into a topic, one message a row.
+async fn fill_topic(kafka: &Kafka, project: &Tidemill, backlog: &Backlog) -> Result<()> {
+    eprintln!("filling a topic");
+    let mut tidemill = project.copy()?;
+    tidemill.write("sinks/broker.yaml", &format!("kind: kafka\nurl: {}\n", kafka.url()))?;
+    tidemill.write("flows/fill.yaml", "from: bench\nto: broker\n")?;
+    tidemill.start()?;
+    let delivered = |status: &Value| status["flows"][0]["lsn"].as_u64() >= Some(backlog.rows);
+    tidemill.wait("the topic is full", delivered).await?;
+    tidemill.stop().await
+}
+
+async fn measure(
+    scenario: &str,
+    project: &Tidemill,
+    alias: &str,
+    search: &OpenSearch,
+    backlog: &Backlog,
+) -> Result<Run> {
     let mut tidemill = project.copy()?;
     // Each run is a flow of its own: nothing of it is on the server yet.
     let flow = format!("from: bench\nto: search\noptions: {{index: {alias}}}\n");
@@ -81,21 +113,27 @@ async fn measure(project: &Tidemill, alias: &str, search: &OpenSearch, backlog: 
     tidemill.stop().await?;
     check(search, alias, backlog.rows)?;
     Ok(Run {
-        scenario: SCENARIO.to_owned(),
+        scenario: scenario.to_owned(),
         program: "tidemill".to_owned(),
         rows: backlog.rows,
         wall,
         cpu: usage.cpu,
         peak_rss_bytes: Some(usage.peak_rss_bytes),
         note: format!(
-            "binlog, synced journal and index; OpenSearch used {:.1} CPU s more",
+            "source, synced journal and index; OpenSearch used {:.1} CPU s more",
             (after.cpu - before.cpu).as_secs_f64()
         ),
     })
 }
 
 /// What the server takes when nobody has to capture, decode or remember anything.
-fn load(search: &OpenSearch, alias: &str, seed: &[(u64, String, String)], backlog: &Backlog) -> Result<Run> {
+fn load(
+    scenario: &str,
+    search: &OpenSearch,
+    alias: &str,
+    seed: &[(u64, String, String)],
+    backlog: &Backlog,
+) -> Result<Run> {
     let mut http = Http::connect(search)?;
     let like: Value = serde_json::from_str(&http.call("GET", &format!("/{alias}"), "")?)?;
     let like = &like[format!("{alias}-000001")];
@@ -128,7 +166,7 @@ fn load(search: &OpenSearch, alias: &str, seed: &[(u64, String, String)], backlo
     let after = usage::of_process(search.pid().context("OpenSearch has ended")?)?;
     check(search, &index, backlog.rows)?;
     Ok(Run {
-        scenario: SCENARIO.to_owned(),
+        scenario: scenario.to_owned(),
         program: "bare _bulk loader".to_owned(),
         rows: backlog.rows,
         wall,

@@ -38,7 +38,7 @@ usage: cargo xtask bench NAME [ARGS]
     --runs N           how often each program does it (2)
     --no-peers         without Debezium
     --no-save          without a file in bench/results
-  elasticsearch      the same, into an index of a real OpenSearch, beside a bare loader
+  elasticsearch      the same backlog, and a topic, into an index of OpenSearch, beside a bare _bulk loader
     --rows N           rows of the backlog (300000)
     --runs N           how often each program does it (2)
     --no-save          without a file in bench/results

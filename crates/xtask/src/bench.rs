@@ -13,7 +13,7 @@ use crate::step::{cargo, loud, step};
 const NEEDS: [(&str, &[&str], &[&str]); 11] = [
     ("capture", &["mysql"], &["kafka", "debezium"]),
     ("kafka", &["mysql", "kafka"], &["debezium"]),
-    ("elasticsearch", &["mysql", "opensearch"], &[]),
+    ("elasticsearch", &["mysql", "kafka", "opensearch"], &[]),
     ("apply", &["mysql"], &["kafka", "debezium"]),
     ("sinks", &["mysql", "kafka", "redis", "opensearch"], &[]),
     ("mesh", &["mysql", "haproxy", "sysbench"], &["router"]),
