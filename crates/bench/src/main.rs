@@ -15,6 +15,7 @@ mod mesh_memory;
 mod report;
 mod sinks;
 mod tidemill;
+mod transaction;
 mod usage;
 
 use std::env;
@@ -51,6 +52,9 @@ usage: cargo xtask bench NAME [ARGS]
   sinks              one backlog into MySQL, Kafka, Redis and OpenSearch at once, and with the last of them frozen
     --rows N           rows of the backlog (300000)
     --runs N           how often (2)
+    --no-save          without a file in bench/results
+  transaction        one transaction of very many rows, into MySQL and into Kafka
+    --rows N           (10000000)
     --no-save          without a file in bench/results
   mesh               point selects of sysbench: direct, through HAProxy, and through the SQL proxy with and without digests
     --seconds N        of each measurement (8)
@@ -136,6 +140,14 @@ async fn run(words: &[String]) -> Result<()> {
             };
             flags.end()?;
             sinks::run(&options).await
+        }
+        "transaction" => {
+            let options = transaction::Options {
+                rows: flags.value("--rows", 10_000_000)?,
+                save: !flags.has("--no-save"),
+            };
+            flags.end()?;
+            transaction::run(&options).await
         }
         "mesh" => {
             let options = mesh::Options {

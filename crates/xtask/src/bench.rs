@@ -10,12 +10,13 @@ use crate::servers;
 use crate::step::{cargo, loud, step};
 
 /// What each benchmark needs, and the peers that it measures when they can be had.
-const NEEDS: [(&str, &[&str], &[&str]); 11] = [
+const NEEDS: [(&str, &[&str], &[&str]); 12] = [
     ("capture", &["mysql"], &["kafka", "debezium"]),
     ("kafka", &["mysql", "kafka"], &["debezium"]),
     ("elasticsearch", &["mysql", "kafka", "opensearch"], &[]),
     ("apply", &["mysql"], &["kafka", "debezium"]),
     ("sinks", &["mysql", "kafka", "redis", "opensearch"], &[]),
+    ("transaction", &["mysql", "kafka"], &[]),
     ("mesh", &["mysql", "haproxy", "sysbench"], &["router"]),
     ("mesh-changes", &["mysql", "sysbench"], &[]),
     ("mesh-memory", &["mysql"], &[]),
