@@ -33,7 +33,7 @@ pub struct Core {
 impl Core {
     /// # Errors
     /// When the system gives no thread, or the thread no event queue.
-    pub fn start(index: usize, shared: Arc<Shared>) -> Result<Self, MeshError> {
+    pub fn start(index: usize, threads: usize, shared: Arc<Shared>) -> Result<Self, MeshError> {
         let (newcomers, queue) = mpsc::channel(NEWCOMERS_MAX);
         let sessions = Arc::new(AtomicUsize::new(0));
         let counted = sessions.clone();
@@ -41,7 +41,13 @@ impl Core {
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MeshError::Thread)?;
         let thread = std::thread::Builder::new()
             .name(format!("mesh-{index}"))
-            .spawn(move || runtime.block_on(carry(queue, shared, counted, index)))
+            .spawn(move || {
+                runtime.block_on(async {
+                    // What it makes ends with the thread.
+                    tokio::spawn(crate::warm::run(Arc::downgrade(&shared), index, threads));
+                    carry(queue, shared, counted, index).await;
+                });
+            })
             .map_err(MeshError::Thread)?;
         Ok(Self { newcomers, sessions, thread })
     }

@@ -29,6 +29,12 @@ pub enum SessionError {
     },
     #[error("no {role} of group `{group}` can be reached")]
     NoBackend { group: String, role: &'static str },
+    /// The only server that could do it was told to be left alone.
+    #[error(
+        "the writer {address} of group `{group}` is drained, and no other server can take its place; take it back with \
+         `tidemill mesh undrain {group} {address}`"
+    )]
+    Drained { group: String, address: String },
     /// The server spoke something else than its protocol.
     #[error("the server at {address} sent what is no {what}")]
     Garbled { address: String, what: &'static str },
@@ -57,7 +63,11 @@ impl SessionError {
             Self::Server { error, .. } => told(error.number, &error.state, &error.message),
             Self::Busy { .. } => told(1040, b"08004", &format!("tidemill: {self}")),
             // A number and a state that drivers take for a lost connection, so that pools throw theirs away.
-            Self::Backend { .. } | Self::NoBackend { .. } | Self::Garbled { .. } | Self::Slow { .. } => {
+            Self::Backend { .. }
+            | Self::NoBackend { .. }
+            | Self::Drained { .. }
+            | Self::Garbled { .. }
+            | Self::Slow { .. } => {
                 told(1158, b"08S01", &format!("tidemill: {}", crate::monitor::causes(self)))
             }
         }
@@ -71,7 +81,7 @@ impl SessionError {
             Self::Denied { .. } => "denied",
             Self::Refused { .. } => "refused",
             Self::Server { .. } => "server",
-            Self::Backend { .. } | Self::NoBackend { .. } => "unreachable",
+            Self::Backend { .. } | Self::NoBackend { .. } | Self::Drained { .. } => "unreachable",
             Self::Garbled { .. } => "garbled",
             Self::Busy { .. } => "busy",
             Self::Slow { .. } => "slow",

@@ -8,7 +8,7 @@ use crate::discovery::{self, Members};
 use crate::lot;
 use crate::mirror::Mirror;
 use crate::pins::Pins;
-use crate::pool::Pool;
+use crate::pool::{Pool, Recent};
 use crate::rules::Rules;
 use crate::tls::Connector;
 use arc_swap::ArcSwapOption;
@@ -124,6 +124,11 @@ impl Backend {
         self.draining.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed)
     }
 
+    /// Whether somebody said that it is to be left alone.
+    pub fn is_drained(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Whether that is news.
     pub fn set_leaving(&self, leaving: bool) -> bool {
         self.leaving.swap(leaving, Ordering::Relaxed) != leaving
@@ -214,7 +219,7 @@ impl Backend {
     }
 
     /// Of its share of new sessions, the part that it gets now, in a thousand.
-    fn warmth(&self, slow_start: Duration) -> u64 {
+    pub fn warmth(&self, slow_start: Duration) -> u64 {
         let since = now().saturating_sub(self.up_since.load(Ordering::Relaxed));
         let whole = u64::try_from(slow_start.as_millis()).unwrap_or(u64::MAX).max(1);
         // Never nothing: a server that gets nobody never shows whether it is well.
@@ -288,6 +293,8 @@ pub struct Group {
     /// Commands that may have written, of all sessions.
     pub writes: Arc<AtomicU64>,
     pub admissions: Arc<Admissions>,
+    /// What sessions logged in by last.
+    pub recent: Arc<Recent>,
     /// Connections that sessions share, in the order of `backends`.
     pools: Vec<Arc<Pool>>,
     /// Changes when a connection that was made before would not be made like that any more.
@@ -390,6 +397,7 @@ impl Group {
             pools,
             generation,
             members,
+            recent: before.map(|group| group.recent.clone()).unwrap_or_default(),
             pins: before.map(|group| group.pins.clone()).unwrap_or_default(),
             writes: before.map(|group| group.writes.clone()).unwrap_or_default(),
             turn: AtomicUsize::new(0),
@@ -432,6 +440,15 @@ impl Group {
     /// Whether a server that only reads takes sessions.
     pub fn has_replica(&self) -> bool {
         self.backends.iter().any(|backend| self.reads(backend))
+    }
+
+    /// The writer that was drained, where no other server can take its place.
+    pub fn drained_writer(&self) -> Option<&Arc<Backend>> {
+        let mut writers = self.backends.iter().filter(|backend| backend.role() == Role::Writer);
+        let first = writers.next().filter(|backend| backend.is_drained())?;
+        let fixed = self.config.kind == GroupKind::Tidb || self.config.topology == Topology::Static;
+        let others = |backend: &Arc<Backend>| !fixed && backend.role() == Role::Replica && backend.is_open();
+        (writers.all(|backend| backend.is_drained()) && !self.backends.iter().any(others)).then_some(first)
     }
 
     /// Servers that take writes now.
@@ -579,6 +596,26 @@ mod tests {
         assert!(group.backends[2].failed("gone", true));
         assert_eq!(group.pick(Role::Replica, &[]).unwrap().address, "a:1");
         assert!(group.pick(Role::Writer, &["a:1".to_owned()]).is_none());
+    }
+
+    #[test]
+    fn a_drained_writer_has_no_successor_where_roles_are_fixed_or_nobody_else_is_there() {
+        let fixed = group(&THREE.replace("BALANCE", "round_robin"));
+        assert!(fixed.drained_writer().is_none());
+        fixed.backends[0].set_draining(true);
+        assert_eq!(fixed.drained_writer().map(|backend| backend.address.as_str()), Some("a:1"));
+        let found = group(r#"{"monitor": {"user": "m"}, "backends": [{"addr": "a:1"}, {"addr": "b:1"}]}"#);
+        found.backends[0].set_role(Role::Writer);
+        found.backends[0].set_draining(true);
+        assert!(found.drained_writer().is_none(), "the other may be promoted");
+        found.backends[1].failed("gone", true);
+        assert!(found.drained_writer().is_some());
+        let other = group(r#"{"kind": "tidb", "backends": [{"addr": "a:1"}, {"addr": "b:1"}]}"#);
+        other.backends[0].set_draining(true);
+        assert!(other.drained_writer().is_none());
+        // One that shuts down by itself may come back.
+        other.backends[1].set_leaving(true);
+        assert!(other.drained_writer().is_none());
     }
 
     #[test]

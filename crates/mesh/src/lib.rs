@@ -42,6 +42,7 @@ mod succession;
 mod target;
 mod tenant;
 mod tls;
+mod warm;
 mod wire;
 
 pub use admin::{AdminConfig, AdminPort, AdminUserConfig};
@@ -135,8 +136,9 @@ impl Mesh {
             config.limits.sessions.unwrap_or(SESSIONS_MAX),
             Memory::new(config.limits.memory.map(|bytes| bytes.0)),
         ));
-        let cores: Vec<Core> =
-            (0..threads).map(|index| Core::start(index, shared.clone())).collect::<Result<_, _>>()?;
+        let cores: Vec<Core> = (0..threads)
+            .map(|index| Core::start(index, threads, shared.clone()))
+            .collect::<Result<_, _>>()?;
         let cores = Arc::new(cores);
         let (stop, stopped) = watch::channel(false);
         let control = control::start(shared.clone(), cores.clone(), stopped, accepts)?;

@@ -46,6 +46,8 @@ pub struct Link {
     pub is_bare: bool,
     /// What is prepared there.
     pub known: Known,
+    /// It tells of changes of the session that its clients are not told of (`session_track_state_change`).
+    pub tracks: bool,
     /// Of one that sessions share.
     pub pooled: Option<Pooled>,
     /// Its server goes, and the session cannot leave it before this.
@@ -65,6 +67,7 @@ impl Link {
             database: Vec::new(),
             is_bare: false,
             known: Known::default(),
+            tracks: false,
             pooled: None,
             stays_until: None,
             occupied: Occupied::new(backend),

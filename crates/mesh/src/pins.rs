@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Every reason, as metrics and status name it. What is not in the list counts as the last.
-pub const REASONS: [&str; 26] = [
+pub const REASONS: [&str; 27] = [
     TRANSACTION,
     "next transaction's settings",
     WARNINGS,
@@ -30,6 +30,7 @@ pub const REASONS: [&str; 26] = [
     "number of its connection",
     "sequence",
     "prepared statement that cannot be repeated",
+    UNSEEN,
     OTHER,
 ];
 
@@ -39,6 +40,7 @@ pub const FOUND_ROWS: &str = "found rows";
 pub const ASKED_BEFORE: &str = "asks about the statement before";
 pub const CURSOR: &str = "open cursor";
 pub const LONG_DATA: &str = "long data";
+pub const UNSEEN: &str = "set by a trigger or routine";
 pub const OTHER: &str = "statement that cannot be read";
 
 /// Of one group.

@@ -25,6 +25,9 @@ const PASSED_MAX: Duration = Duration::from_millis(100);
 const WAITING_MAX: usize = 10_000;
 /// Free connections that are looked at for one that is set up as it is wanted.
 const LOOKED_AT_MAX: usize = 32;
+/// Logins at one server, of all threads together, for connections that nobody waits for: one that has just come back is not
+/// to be met by hundreds.
+const WARMING_MAX: usize = 4;
 /// Free connections between which the tests' mode changes.
 const CHAOS_CONNECTIONS: usize = 3;
 
@@ -37,6 +40,31 @@ pub struct Key {
     pub collation: u8,
     /// Of the group's accounts and TLS: see [`Pool::set`].
     pub generation: u64,
+}
+
+/// What the latest sessions of a group logged in by, which the next are likely to do too.
+#[derive(Debug, Default)]
+pub struct Recent(Mutex<VecDeque<Arc<Key>>>);
+
+/// Logins that are remembered: a driver or two, for a user or two.
+const RECENT_MAX: usize = 4;
+
+impl Recent {
+    pub fn note(&self, key: &Arc<Key>) {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.front().is_some_and(|first| *first == *key) {
+            return;
+        }
+        keys.retain(|known| *known != *key && known.generation == key.generation);
+        keys.push_front(key.clone());
+        keys.truncate(RECENT_MAX);
+    }
+
+    /// Those of a generation, the latest first.
+    pub fn of(&self, generation: u64) -> Vec<Arc<Key>> {
+        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().filter(|key| key.generation == generation).cloned().collect()
+    }
 }
 
 /// How well a free connection suits a session.
@@ -89,6 +117,23 @@ impl Drop for Place {
     }
 }
 
+/// The right to one login that nobody waits for, until it is dropped.
+#[derive(Debug)]
+pub struct Warming(Arc<Pool>);
+
+impl Warming {
+    /// It has led to a connection.
+    pub fn done(self) {
+        self.0.warmed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Warming {
+    fn drop(&mut self) {
+        self.0.warming.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What a connection is known by that sessions share.
 #[derive(Debug)]
 pub struct Pooled {
@@ -104,6 +149,10 @@ pub struct Pooled {
     pub touched: bool,
     /// A setting failed there, and part of it may have been done.
     pub doubtful: bool,
+    /// The server can be told to tell of every change of a session.
+    pub can_track: bool,
+    /// Made before anybody asked for it, and not used yet.
+    pub ahead: bool,
 }
 
 impl Pooled {
@@ -116,6 +165,8 @@ impl Pooled {
             insert_id: 0,
             touched: false,
             doubtful: false,
+            can_track: false,
+            ahead: false,
         }
     }
 
@@ -136,6 +187,8 @@ impl Pooled {
             insert_id,
             touched,
             doubtful: false,
+            can_track: false,
+            ahead: false,
         }
     }
 
@@ -149,6 +202,10 @@ impl Pooled {
 pub struct Pool {
     max: AtomicUsize,
     idle: AtomicUsize,
+    min_idle: AtomicUsize,
+    /// Logins under way that nobody waits for, and those that came of it so far.
+    warming: AtomicUsize,
+    warmed: AtomicU64,
     /// In milliseconds.
     wait: AtomicU64,
     idle_time: AtomicU64,
@@ -210,6 +267,8 @@ pub struct PoolStatus {
     pub waiting: usize,
     /// Sessions that waited in vain.
     pub timeouts: u64,
+    /// Connections that were made before anybody asked for them (`min_idle`).
+    pub warmed: u64,
 }
 
 impl Pool {
@@ -217,6 +276,7 @@ impl Pool {
     pub fn set(self: &Arc<Self>, config: PoolConfig, generation: u64) {
         self.max.store(config.max as usize, Ordering::Relaxed);
         self.idle.store(config.idle as usize, Ordering::Relaxed);
+        self.min_idle.store(config.min_idle as usize, Ordering::Relaxed);
         for (place, span) in [
             (&self.wait, config.wait),
             (&self.idle_time, config.idle_time),
@@ -252,6 +312,7 @@ impl Pool {
             in_use: inner.open.saturating_sub(idle),
             waiting: inner.waiting.iter().filter(|waiting| !waiting.reply.is_closed()).count(),
             timeouts: self.timeouts.load(Ordering::Relaxed),
+            warmed: self.warmed.load(Ordering::Relaxed),
         }
     }
 
@@ -271,6 +332,9 @@ impl Pool {
                 let Some(Free { mut link, .. }) = free.remove(index) else { break };
                 if is_alive(&mut link) {
                     link.occupy(Some(Place(Some(self.clone()))));
+                    if let Some(pooled) = &mut link.pooled {
+                        pooled.ahead = false;
+                    }
                     drop(inner);
                     drop(closing);
                     return Taken::Granted(Granted::Link(link));
@@ -312,6 +376,51 @@ impl Pool {
         let (reply, receiver) = oneshot::channel();
         inner.waiting.push_back(Waiting { thread, key: key.clone(), since: Instant::now(), reply });
         Taken::Wait(receiver)
+    }
+
+    /// How many free connections there are to be at least.
+    pub fn min_idle(&self) -> usize {
+        self.min_idle.load(Ordering::Relaxed)
+    }
+
+    /// The right to log in before anybody asks, and a place for it; `None` where others have a better one.
+    pub fn warm(self: &Arc<Self>) -> Option<(Warming, Place)> {
+        let warming = Warming(self.clone());
+        if self.warming.fetch_add(1, Ordering::Relaxed) >= WARMING_MAX {
+            return None;
+        }
+        let mut inner = self.held();
+        if self.closed.load(Ordering::Relaxed) || inner.oldest().is_some() || inner.open >= self.max() {
+            return None;
+        }
+        inner.open += 1;
+        drop(inner);
+        Some((warming, Place(Some(self.clone()))))
+    }
+
+    /// How many free connections of a thread are of each login. What was made before anybody asked, and is of none of them, is
+    /// closed.
+    pub fn count_free(&self, thread: usize, keys: &[Arc<Key>]) -> Vec<usize> {
+        let mut counts = vec![0; keys.len()];
+        let mut closing = Vec::new();
+        let mut inner = self.held();
+        if let Some(free) = inner.free.get_mut(thread) {
+            for one in std::mem::take(free) {
+                match keys.iter().position(|key| one.link.is_of(key)) {
+                    Some(at) => counts[at] += 1,
+                    None if one.link.pooled.as_ref().is_some_and(|pooled| pooled.ahead) => {
+                        closing.push(one);
+                        continue;
+                    }
+                    None => {}
+                }
+                free.push_back(one);
+            }
+        }
+        inner.open -= closing.len();
+        drop(inner);
+        drop(closing);
+        counts
     }
 
     /// Somebody waited in vain.
@@ -550,6 +659,39 @@ mod tests {
         pool.set(PoolConfig { max: 3, idle: 3, ..PoolConfig::default() }, 1);
         assert!(fourth.try_recv().is_ok());
         drop(held);
+    }
+
+    #[tokio::test]
+    async fn what_is_made_ahead_takes_nobody_s_place_and_goes_when_nobody_could_use_it() {
+        let (pool, a, b) = (pool(3, 3), key("a"), key("b"));
+        let mut server = Server::start().await;
+        for key in [&a, &b] {
+            let (warming, place) = pool.warm().unwrap();
+            let mut link = server.link(key, place).await;
+            link.pooled.as_mut().unwrap().ahead = true;
+            warming.done();
+            pool.give(0, link);
+        }
+        assert_eq!(pool.count_free(0, &[a.clone(), b.clone()]), [1, 1]);
+        assert_eq!(pool.count_free(1, std::slice::from_ref(&a)), [0]);
+        assert_eq!((pool.status().idle, pool.status().warmed), (2, 2));
+        // Taken once, it is somebody's, and stays.
+        let Taken::Granted(Granted::Link(link)) = pool.take(0, &a, |_| Fit::Setup) else { panic!("no link") };
+        pool.give(0, link);
+        assert!(pool.count_free(0, &[]).is_empty());
+        assert_eq!((pool.status().open, pool.status().idle), (1, 1));
+        // Not above the bound, and not past who waits.
+        let held = [place(pool.take(1, &b, |_| Fit::Setup)), place(pool.take(1, &b, |_| Fit::Setup))];
+        assert!(pool.warm().is_none());
+        drop(held);
+        let many: Vec<_> = (0..WARMING_MAX).map(|_| Warming(pool.clone())).collect();
+        pool.warming.fetch_add(WARMING_MAX, Ordering::Relaxed);
+        assert!(pool.warm().is_none(), "so many at once are enough");
+        drop(many);
+        assert!(pool.warm().is_some());
+        assert_eq!(pool.warming.load(Ordering::Relaxed), 0);
+        pool.close();
+        assert!(pool.warm().is_none());
     }
 
     #[tokio::test]

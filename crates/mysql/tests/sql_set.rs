@@ -1,6 +1,6 @@
 //! SET statements of literals, and what they do to a real session.
 
-use mysql::sql::{Modes, Scope, parse_set};
+use mysql::sql::{Modes, Scope, parse_assigned, parse_set};
 use testkit::mysql_async::prelude::Queryable;
 use testkit::{MySql, MySqlOptions};
 
@@ -16,6 +16,53 @@ fn parsed(sql: &str) -> Option<Vec<String>> {
         format!("{scope} {} {}", it.name, &sql[it.value.start..it.value.end])
     });
     Some(shown.collect())
+}
+
+#[test]
+fn what_is_set_is_told_whatever_it_is_set_to() {
+    let told = |sql: &str| {
+        let all = parse_assigned(sql.as_bytes(), Modes::default())?;
+        let shown = all.iter().map(|one| {
+            let value = if one.is_literal { &sql[one.whole.start..one.whole.end] } else { "?" };
+            format!("{:?} {} {value}", one.scope, one.name)
+        });
+        Some(shown.collect::<Vec<_>>().join(" | "))
+    };
+    for (sql, expected) in [
+        ("set a = 1", "Session a a = 1"),
+        (
+            "SET sql_mode=(SELECT CONCAT(@@sql_mode, ',PIPES_AS_CONCAT')),time_zone='+00:00',NAMES utf8mb4 COLLATE utf8mb4_bin;",
+            "Session sql_mode ? | Session time_zone time_zone='+00:00' | Session names NAMES utf8mb4 COLLATE utf8mb4_bin",
+        ),
+        ("set @@session.a = @@b + 1, @c = 'x'", "Session a ? | User c @c = 'x'"),
+        ("set a = ?, session b = if(1, 2, 3)", "Session a ? | Session b ?"),
+        ("set a = -1 + 2", "Session a ?"),
+        ("set @a = now()", "User a ?"),
+        (
+            "set @@transaction_isolation = concat('SERI', 'ALIZABLE')",
+            "NextTransaction transaction_isolation ?",
+        ),
+    ] {
+        assert_eq!(told(sql).as_deref(), Some(expected), "{sql}");
+    }
+    for sql in [
+        "set a = (@b := 1)",
+        "set global a = 1 + 1",
+        "set a = 1 + 1, @@global.b = 2",
+        "set a = 1, global b = 1",
+        "set role r",
+        "set password = concat('a')",
+        "set transaction read only",
+        "set session transaction read only",
+        "set a = 1, transaction read only",
+        "set resource group g",
+        "set a = (1",
+        "set a = ",
+        "set a = 1 + 1; select 1",
+        "select 1",
+    ] {
+        assert_eq!(told(sql), None, "{sql}");
+    }
 }
 
 #[test]

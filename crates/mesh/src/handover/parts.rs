@@ -60,6 +60,9 @@ pub struct LinkParts {
     pub known: Vec<(Vec<u8>, u16, u32, Vec<u8>)>,
     /// Of one that sessions shared: its last insert, and whether something unseen may be there.
     pub shared: Option<(u64, bool)>,
+    /// It tells of more than its client is told of.
+    #[serde(default)]
+    pub tracks: bool,
     pub compressed: Option<Compressed>,
 }
 

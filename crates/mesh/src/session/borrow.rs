@@ -3,7 +3,7 @@
 use super::{Head, Session, count_transaction};
 use crate::config::{GroupKind, Role};
 use crate::error::SessionError;
-use crate::group::Backend;
+use crate::group::{Backend, Group};
 use crate::link::{self, Account, Link};
 use crate::pins;
 use crate::pool::{Fit, Granted, Key, Place, Pool, Pooled, Taken};
@@ -49,18 +49,23 @@ pub struct Need {
     pub insert_id: bool,
     /// That the statement before left no warnings.
     pub no_warnings: bool,
+    /// What the server tells of the session as the client has it.
+    pub plain: bool,
 }
 
 impl Need {
     /// Of a statement; `None` is one that was not looked at.
     pub fn of(scan: Option<&Scan>) -> Self {
-        let Some(scan) = scan else { return Self { clean: true, insert_id: true, no_warnings: true } };
+        let Some(scan) = scan else {
+            return Self { clean: true, insert_id: true, no_warnings: true, plain: false };
+        };
         let runs_others = matches!(scan.kind, Kind::Call | Kind::Execute | Kind::Unknown)
             || scan.flags.intersects(Flags::UNKNOWN_FUNCTION | Flags::DOUBTFUL | Flags::EXECUTABLE_COMMENT);
         Self {
             clean: runs_others || scan.flags.intersects(Flags::USER_VARIABLE_READ | Flags::MULTI),
             insert_id: runs_others || scan.flags.intersects(Flags::LAST_INSERT_ID | Flags::MULTI),
             no_warnings: runs_others || scan.flags.intersects(Flags::DIAGNOSTICS | Flags::MULTI),
+            plain: false,
         }
     }
 }
@@ -233,6 +238,9 @@ impl Session {
             collation: account.collation,
             generation,
         });
+        if self.group.config.pool.is_some_and(|pool| pool.min_idle > 0) {
+            self.group.recent.note(&key);
+        }
         self.key = Some(key.clone());
         key
     }
@@ -240,7 +248,8 @@ impl Session {
     /// A connection to a server of `role`, free or new. It may have to be set up.
     pub(super) async fn borrow(&mut self, role: Role) -> Result<Link, SessionError> {
         // The attributes are the first client's, and others would go by its name.
-        let account = Account { attributes: Vec::new(), ..self.account()? };
+        let mut account = Account { attributes: Vec::new(), ..self.account()? };
+        account.capabilities = account.capabilities | super::track::wanted(&self.group, account.capabilities);
         let key = self.key(&account);
         let mut tried = Vec::new();
         let mut last = None;
@@ -333,14 +342,8 @@ impl Session {
         key: &Arc<Key>,
         place: Place,
     ) -> Result<Link, SessionError> {
-        let mut link = link::login(&self.group, backend, account).await?;
         let promised = self.identity.capabilities.without(Capabilities::CONNECT_WITH_DATABASE);
-        if !link.capabilities.has(promised) {
-            return Err(link::garbled(backend, "greeting of what the client was promised"));
-        }
-        let names = names(&mut link).await?;
-        link.pooled = Some(Pooled::new(key.clone(), place, names));
-        Ok(link)
+        log_in_shared(&self.group, backend, account, key, place, promised).await
     }
 
     /// How well a free connection suits this session.
@@ -416,6 +419,11 @@ impl Session {
             // Reads no table, and counts as reading one, which is what empties MariaDB's list.
             batch.push((Command::Query, b"select 1 from (select 1) nothing".to_vec()));
         }
+        let tracks = !resets && link.tracks;
+        let should_track = self.should_track(role, need, held);
+        if should_track != tracks {
+            batch.push((Command::Query, super::track::said(should_track).to_vec()));
+        }
         let rereads = resets || other_database || said < kept.len();
         self.run_batch(role, batch, rereads).await?;
         let (insert_id, is_bare) = (self.insert_id, self.state.is_bare);
@@ -427,6 +435,7 @@ impl Session {
         if !self.identity.database.is_empty() {
             link.database.clone_from(&self.identity.database);
         }
+        link.tracks = should_track;
         if resets {
             link.is_bare = is_bare;
         }
@@ -499,6 +508,26 @@ impl Session {
 fn busy(pool: &Pool, backend: &Backend) -> SessionError {
     pool.gave_up();
     SessionError::Busy { address: backend.address.clone(), max: pool.max(), wait: pool.wait() }
+}
+
+/// Makes a connection that sessions share, of which clients are promised so much.
+pub(crate) async fn log_in_shared(
+    group: &Group,
+    backend: &Arc<Backend>,
+    account: &Account,
+    key: &Arc<Key>,
+    place: Place,
+    promised: Capabilities,
+) -> Result<Link, SessionError> {
+    let mut link = link::login(group, backend, account).await?;
+    if !link.capabilities.has(promised) {
+        return Err(link::garbled(backend, "greeting of what the client was promised"));
+    }
+    let names = names(&mut link).await?;
+    let mut pooled = Pooled::new(key.clone(), place, names);
+    pooled.can_track = super::track::can_be_told(group, &mut link).await?;
+    link.pooled = Some(pooled);
+    Ok(link)
 }
 
 /// What says the character set of a fresh login again; `None` where a reset makes no fresh login: where its three parts

@@ -139,6 +139,10 @@ impl Session {
         let elects = self.group.config.topology == Topology::GroupReplication;
         let deadline = tokio::time::Instant::now() + if elects { ELECTED_MAX } else { WRITER_MAX };
         loop {
+            let newest = self.shared.newest(&self.group);
+            if let Some(drained) = newest.drained_writer() {
+                return Err(super::drained(&newest, drained));
+            }
             let got = if self.is_shared() {
                 self.borrow(Role::Writer).await
             } else {

@@ -406,7 +406,11 @@ async fn reach(
 ) -> Result<(Arc<Backend>, Wire, Greeting), SessionError> {
     let deadline = tokio::time::Instant::now() + WRITER_MAX;
     loop {
-        match reach_now(&shared.newest(group), ends).await {
+        let newest = shared.newest(group);
+        if let Some(drained) = newest.drained_writer() {
+            return Err(super::drained(&newest, drained));
+        }
+        match reach_now(&newest, ends).await {
             Err(SessionError::NoBackend { .. } | SessionError::Backend { .. })
                 if tokio::time::Instant::now() < deadline =>
             {

@@ -22,28 +22,32 @@ mod pack;
 mod relay;
 mod residue;
 mod route;
+mod settle;
 mod state;
 mod statements;
 mod told;
+mod track;
 
 pub(crate) use authenticate::{Check, hear, say};
 pub use borrow::Last;
 use borrow::Need;
+pub(crate) use borrow::log_in_shared;
 pub use captured::Captured;
 pub use kill::Connections;
 use kill::{Killing, Seat};
 use links::Seen;
 pub use login::{Entry, Newcomer, enter};
 use residue::pins_command;
-use route::{Route, View, by_statement, hint, may_write, pins, pins_shared, route};
+use route::{Route, View, by_statement, hint, pins, pins_shared, route};
 pub use state::State;
 pub use statements::StatementParts;
+pub(crate) use track::wanted as tracked_with;
 
 use crate::admission::Admission;
-use crate::config::{AuthMode, Consistency, GroupKind, Role};
+use crate::config::{AuthMode, GroupKind, Role};
 use crate::digests::{Call, dialect};
 use crate::error::SessionError;
-use crate::group::Group;
+use crate::group::{Backend, Group};
 use crate::handover::Bell;
 use crate::link::Link;
 use crate::pool::Key;
@@ -54,11 +58,10 @@ use crate::wire::Wire;
 use base::Secret;
 use judge::Judge;
 use mysql::protocol::{Capabilities, Command, Ends, HEADER_BYTES, Status, payload_bytes};
-use mysql::sql::{Dialect, Flags, Kind, Modes, Scan, scan, whole_digest_text};
+use mysql::sql::{Dialect, Kind, Modes, Scan, scan, whole_digest_text};
 pub(crate) use relay::Ended;
 use relay::{Answered, Outcome};
 use serde::Serialize;
-use state::Setting;
 use statements::{STATEMENT_BYTES, Statements, names_statement};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -517,6 +520,7 @@ impl Session {
         let cursor = self.client.held().get(HEADER_BYTES + 5).is_none_or(|flags| flags & CURSOR_FLAGS != 0);
         self.give_back_before().await;
         let need = self.need(head, scan.as_ref());
+        let set = self.prepared_set(head, scan.as_ref());
         let lists_on = self.last.warned && self.keeps_warnings(head, scan.as_ref());
         let (before, reading) = (self.status, self.state.reading());
         let mut again = true;
@@ -606,6 +610,7 @@ impl Session {
         self.keep(taken, digest.or_else(|| scan.map(|scan| scan.digest)), Some(&answered));
         self.note_last(head, scan.as_ref(), &answered, lists_on);
         self.settle_statement(number, head.command, answered.status);
+        let text = self.learn_values(head, scan.as_ref(), text, set, &answered).await;
         self.settle(head, scan.as_ref(), text, before, answered.error, reads);
         if head.command == Command::ResetConnection && !answered.error {
             self.initialise_again().await;
@@ -820,101 +825,6 @@ impl Session {
         let hint = scan.and_then(|scan| hint(scan, self.text(head)?));
         route(scan, hint, View { split, status: self.status, pinned: self.pinned, last: self.role })
     }
-
-    /// Takes from an answered command what the session has to know for the next.
-    fn settle(
-        &mut self,
-        head: Head,
-        scan: Option<&Scan>,
-        text: Option<Vec<u8>>,
-        before: Status,
-        error: bool,
-        reads: bool,
-    ) {
-        if self.role == Role::Replica || !self.is_several() {
-            return;
-        }
-        let is_statement = matches!(head.command, Command::Query | Command::Execute | Command::BulkExecute)
-            && !(head.command == Command::Execute && reads);
-        if is_statement && may_write(scan) && self.group.config.consistency != Consistency::Off {
-            self.writes += 1;
-            self.group.writes.fetch_add(1, Ordering::Relaxed);
-        }
-        if self.state.once && before.has(Status::IN_TRANSACTION) && !self.status.has(Status::IN_TRANSACTION) {
-            self.state.once = false;
-        }
-        if error {
-            if scan.is_some_and(|scan| matches!(scan.kind, Kind::Set | Kind::Use))
-                && let Some(link) = &mut self.links[Role::Writer as usize]
-                && let Some(pooled) = &mut link.pooled
-            {
-                pooled.doubtful = true;
-            }
-            return;
-        }
-        match (head.command, text) {
-            (Command::InitDatabase, Some(name)) if name == self.identity.database => {}
-            (Command::InitDatabase, Some(name)) => {
-                self.identity.database = name;
-                self.state.changed();
-            }
-            (Command::Query, Some(sql)) if scan.is_some_and(|scan| scan.kind == Kind::Use) => {
-                match state::used_database(&sql) {
-                    Some(name) if name == self.identity.database => {}
-                    Some(name) => {
-                        self.identity.database = name;
-                        self.state.changed();
-                    }
-                    None => self.pin("database changed by text"),
-                }
-            }
-            (Command::Query, Some(sql))
-                if scan.is_some_and(|scan| scan.kind == Kind::Set)
-                    && self.state.set(&sql, self.modes()) == Setting::Pins =>
-            {
-                let variable = scan.is_some_and(|scan| scan.flags.intersects(Flags::USER_VARIABLE_WRITTEN));
-                self.pin(if variable { "user variable" } else { "setting that cannot be repeated" });
-            }
-            (Command::ResetConnection, _) => {
-                self.state = State::default();
-                self.state.is_bare = true;
-                self.last = Last::default();
-                self.insert_id = 0;
-                self.forget_statements();
-                let was_pinned = self.pinned.take().is_some();
-                if let Some(link) = &mut self.links[Role::Writer as usize] {
-                    link.known.clear();
-                    link.is_bare = true;
-                    if let Some(pooled) = &mut link.pooled {
-                        pooled.touched = false;
-                        pooled.insert_id = 0;
-                    }
-                }
-                if was_pinned && self.is_shared() {
-                    // A reset leaves a little: roles, options of the protocol. Nobody else gets it.
-                    self.drop_links();
-                }
-                // The replica's connection has the old settings; a new one has none.
-                self.links[Role::Replica as usize] = None;
-                self.seat.leave(Role::Replica);
-            }
-            (Command::Query, Some(sql))
-                if scan.is_some_and(|scan| scan.kind == Kind::Unlock)
-                    && self.pinned == Some(route::LOCKED_TABLES)
-                    && !self.pins_more
-                    && route::names_tables(&sql) =>
-            {
-                self.pinned = None;
-            }
-            _ => {}
-        }
-        // It was set up for this command, and has carried out itself what is new.
-        if let Some(link) = &mut self.links[Role::Writer as usize] {
-            link.owner = self.state.owner();
-            link.said = Some(self.state.kept().clone());
-            link.database.clone_from(&self.identity.database);
-        }
-    }
 }
 
 /// Why a command was not sent, or not all of it.
@@ -926,6 +836,10 @@ enum Unsent {
 
 fn refused(number: u16, reason: &str) -> SessionError {
     SessionError::Refused { number, state: *b"HY000", reason: reason.to_owned() }
+}
+
+fn drained(group: &Group, backend: &Backend) -> SessionError {
+    SessionError::Drained { group: group.name.clone(), address: backend.address.clone() }
 }
 
 fn killed() -> SessionError {

@@ -84,6 +84,7 @@ impl Session {
                     .map(|((text, copy), known)| (text.to_vec(), *copy, known.number, known.types.to_vec()))
                     .collect(),
                 shared: link.pooled.as_ref().map(|pooled| (pooled.insert_id, pooled.touched)),
+                tracks: link.tracks,
                 compressed,
             });
         }
@@ -167,6 +168,7 @@ impl Session {
             link.said = part.said.map(Arc::new);
             link.database = part.database;
             link.is_bare = part.is_bare;
+            link.tracks = part.tracks;
             link.pooled = part.shared.map(|(insert_id, touched)| Pooled::moved(insert_id, touched));
             for (text, copy, number, types) in part.known {
                 link.known.put((text.into(), copy), number, types.into());

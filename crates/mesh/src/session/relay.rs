@@ -5,10 +5,12 @@ use crate::config::Role;
 use crate::error::SessionError;
 use crate::wire::Wire;
 use mysql::protocol::{
-    Answer, Capabilities, Command, End, HEADER_BYTES, PAYLOAD_MAX, Reply, Status, Step, payload_bytes,
+    Answer, Capabilities, Command, End, HEADER_BYTES, PAYLOAD_MAX, Reply, Status, Step, packet,
+    payload_bytes, told_less,
 };
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
@@ -57,6 +59,8 @@ pub(super) struct Told {
     pub warnings: u16,
     /// It set variables, by the server's own word.
     pub variables: bool,
+    /// It changed the session in some way, by the same; where the server was asked to tell.
+    pub state: bool,
 }
 
 /// What the end of an answer says.
@@ -181,12 +185,14 @@ impl Session {
         if !cursor {
             answer = answer.without_cursor();
         }
-        if self.client.is_compressed() {
+        let less = self.tells_less();
+        if self.client.is_compressed() || less {
             answer.stop_at_results();
         }
         answer.stop_at(self.judge.rows_max());
         let mut passed = 0;
         let mut own = None;
+        let mut changed_state = false;
         let number = (command == Command::Prepare && self.is_several()).then(|| self.next_statement());
         loop {
             let Some(link) = &mut self.links[self.role as usize] else {
@@ -207,7 +213,8 @@ impl Session {
                     status = end.status;
                     told = bytes
                         .get(end.payload.clone())
-                        .and_then(|payload| read_end(payload, end.status, capabilities));
+                        .and_then(|payload| read_end(payload, end.status, capabilities))
+                        .map(|told| Told { state: told.state || changed_state, ..told });
                     if ended.error
                         && let Some(start) = end.payload.start.checked_sub(HEADER_BYTES)
                         && let Some(packet) = self.judge.last_words(answer.sequence())
@@ -235,6 +242,19 @@ impl Session {
                         link.database.clone_from(&self.identity.database);
                     }
                 }
+                let between = answer.result_end().filter(|_| less);
+                if let Some(payload) = between.clone().and_then(|place| bytes.get(place)) {
+                    let reply = Reply::read(payload, capabilities);
+                    changed_state |= reply.is_ok_and(Reply::changes_state);
+                }
+                let place = match &step {
+                    Step::Done(end) if end.status.is_some() => Some(end.payload.clone()),
+                    _ => between,
+                };
+                let for_client = place
+                    .filter(|_| less)
+                    .and_then(|place| for_client(bytes, place, self.identity.capabilities));
+                let bytes = for_client.as_deref().unwrap_or(bytes);
                 self.client.consume(std::mem::take(&mut self.waiting));
                 if let (Some(number), None, Some((server, _))) = (number, own, answer.prepared()) {
                     // The first packet of the answer: a mark, and the number.
@@ -422,8 +442,21 @@ fn read_end(payload: &[u8], status: Option<Status>, capabilities: Capabilities) 
         return Some(Told { warnings, ..Told::default() });
     }
     let reply = Reply::read(payload, capabilities).ok()?;
-    let variables = reply.sets_variables();
-    Some(Told { last_insert_id: reply.last_insert_id, warnings: reply.warnings, variables })
+    Some(Told {
+        last_insert_id: reply.last_insert_id,
+        warnings: reply.warnings,
+        variables: reply.sets_variables(),
+        state: reply.changes_state(),
+    })
+}
+
+/// The same bytes, of which the last are a whole OK packet, as the client is to have them; `None` where that is no other.
+fn for_client(bytes: &[u8], payload: Range<usize>, client: Capabilities) -> Option<Vec<u8>> {
+    // One that came in pieces is longer than all that a session is told of by itself.
+    let start = payload.start.checked_sub(HEADER_BYTES)?;
+    let less = told_less(bytes.get(payload.clone())?, client.has(Capabilities::SESSION_TRACK))?;
+    let sequence = *bytes.get(payload.start - 1)?;
+    (payload.end == bytes.len()).then(|| [&bytes[..start], &packet(sequence, &less)].concat())
 }
 
 /// Waits for the server. A client that leaves meanwhile takes the session with it, as it would without us.

@@ -2,9 +2,10 @@
 
 use super::borrow::{Last, Need};
 use super::relay::Answered;
-use super::route::{self, Hint, hint, pins, pins_shared};
+use super::route::{self, Hint, hint, pins as pins_alone, pins_shared};
 use super::{Head, Session};
 use crate::config::{GroupKind, Role};
+use crate::pins;
 use mysql::protocol::{Capabilities, Command, HEADER_BYTES, Status};
 use mysql::sql::{Flags, Kind, Scan, scan};
 
@@ -34,7 +35,8 @@ impl Session {
         let begins =
             scan.is_some_and(|scan| scan.kind == Kind::Begin) || !self.status.has(Status::AUTOCOMMIT);
         let early = self.group.config.kind == GroupKind::Tidb && self.insert_id == 0 && begins;
-        Need { insert_id: need.insert_id || early, ..need }
+        let plain = super::track::needs_plain(head.command, scan, self.text(head).unwrap_or_default());
+        Need { insert_id: need.insert_id || early, plain, ..need }
     }
 
     /// Statements are read otherwise from here on. What is prepared keeps how it was read, which no other connection could
@@ -61,8 +63,8 @@ impl Session {
             return;
         }
         let told = answered.told.unwrap_or_default();
-        if told.variables && self.is_shared() {
-            self.note_unseen_setting(scan);
+        if (told.variables || told.state) && self.is_shared() {
+            self.note_unseen_setting(scan, told.variables);
         }
         let flags = scan.map_or(Flags::NONE, |scan| scan.flags);
         let about_last = flags.intersects(Flags::DIAGNOSTICS) || lists_on;
@@ -93,15 +95,15 @@ impl Session {
         }
     }
 
-    /// The server says that a variable was set. Where no `SET` did, as a trigger can, no other connection can be made like
-    /// this one, and nobody else may have it as it is.
-    fn note_unseen_setting(&mut self, scan: Option<&Scan>) {
-        let is_seen = scan.is_some_and(|scan| scan.kind == Kind::Set);
+    /// The server says that something of the session was set. Where the statement itself did not say so, as a trigger can, no
+    /// other connection can be made like this one, and nobody else may have it as it is.
+    fn note_unseen_setting(&mut self, scan: Option<&Scan>, variables: bool) {
+        let is_seen = scan.is_some_and(|scan| matches!(scan.kind, Kind::Set | Kind::Use));
         if is_seen || self.identity.capabilities.mariadb() {
             return;
         }
         if self.role == Role::Writer {
-            self.pin("setting that cannot be repeated");
+            self.pin(if variables { "setting that cannot be repeated" } else { pins::UNSEEN });
         } else if let Some(link) = &mut self.links[Role::Replica as usize]
             && let Some(pooled) = &mut link.pooled
         {
@@ -121,11 +123,10 @@ impl Session {
     pub(super) fn pins_seen(&self, head: Head, scan: Option<&Scan>) -> Option<&'static str> {
         let scan = scan?;
         let text = self.text(head).unwrap_or_default();
-        if head.command != Command::Query && matches!(scan.kind, Kind::Set | Kind::Use) {
-            // Prepared, with values that are not looked at.
-            return Some("setting that cannot be repeated");
+        if head.command != Command::Query && scan.kind == Kind::Use {
+            return Some("database changed by text");
         }
-        pins(Some(scan), text).or_else(|| {
+        pins_alone(Some(scan), text).or_else(|| {
             let shared = self.is_shared() && hint(scan, text) != Some(Hint::Replica);
             shared.then(|| pins_shared(scan, text)).flatten()
         })
@@ -146,9 +147,9 @@ impl Session {
         let plain = text.map(|text| scan(text, self.modes())).is_some_and(|scan| {
             let scan = Scan { flags: seen(scan.flags), ..scan };
             matches!(scan.kind, Kind::Insert | Kind::Replace)
-                && pins(Some(&scan), &[]).or(pins_shared(&scan, &[])).is_none()
+                && pins_alone(Some(&scan), &[]).or(pins_shared(&scan, &[])).is_none()
         });
-        (!plain).then_some(crate::pins::OTHER)
+        (!plain).then_some(pins::OTHER)
     }
 }
 
@@ -164,7 +165,7 @@ fn seen(flags: Flags) -> Flags {
 /// Commands that change what no reset sets back, or that nobody knows.
 pub(super) fn pins_command(command: Command) -> Option<&'static str> {
     matches!(command, Command::SetOption | Command::RegisterReplica | Command::Debug | Command::Other(_))
-        .then_some(crate::pins::OTHER)
+        .then_some(pins::OTHER)
 }
 
 /// Whether a statement may leave something on its connection that nobody sees, as a trigger can.

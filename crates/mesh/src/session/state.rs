@@ -72,6 +72,9 @@ pub struct State {
     reading: u64,
     /// The next transaction's own settings wait on the writer.
     pub once: bool,
+    /// The client itself decides what its server tells of its session: the mesh leaves that alone.
+    #[serde(default)]
+    pub own_tracking: bool,
     /// This and the next are told by what is kept.
     #[serde(skip)]
     pub ansi_quotes: bool,
@@ -89,6 +92,7 @@ impl Default for State {
             is_bare: false,
             reading: 0,
             once: false,
+            own_tracking: false,
             ansi_quotes: false,
             charset: None,
         }
@@ -111,6 +115,14 @@ impl State {
     /// The current database is another one.
     pub fn changed(&mut self) {
         self.reading += 1;
+    }
+
+    /// Whether a variable's value, once it has been set, can be said again.
+    pub fn may_repeat(name: &str) -> bool {
+        // It moves on by itself, and what is said of it is the time of the question.
+        const MOVES: &str = "timestamp";
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        plain && !name.is_empty() && name != MOVES && !NOT_TWICE.contains(&name)
     }
 
     /// Takes a `SET` that the writer has carried out.

@@ -60,6 +60,13 @@ pub struct Statement {
     open: Open,
 }
 
+impl Statement {
+    /// `None` for one that lives on its connection alone.
+    pub fn text(&self) -> Option<&[u8]> {
+        self.name.as_ref().map(|(text, _)| &**text)
+    }
+}
+
 /// The statements of a session, by the number that the client knows.
 #[derive(Debug, Default)]
 pub struct Statements {

@@ -20,6 +20,8 @@ mod rules;
 mod split;
 mod support;
 mod tenants;
+mod topics;
 mod tracker;
 mod traffic;
 mod upgrade;
+mod warm;

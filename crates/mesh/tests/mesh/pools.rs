@@ -2,6 +2,7 @@
 
 use crate::split::{Pair, place};
 use crate::support::{Front, until};
+use crate::topics::TOPICS;
 use crate::traffic::conversation;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
@@ -52,208 +53,6 @@ async fn said(conn: &mut Conn, sql: &str) -> String {
     }
 }
 
-/// Each list is a session of its own: what keeps one connection must not spare the next topic.
-const TOPICS: &[&[&str]] = &[
-    &[
-        "select @@character_set_client, @@character_set_results, @@collation_connection",
-        "set names latin1",
-        "select @@character_set_client, @@character_set_results, @@collation_connection, hex('é')",
-        "set names utf8mb4 collate utf8mb4_bin",
-        "select 'a' = 'A', hex('é'), @@collation_connection",
-        "set character_set_results = null",
-        "select @@character_set_results, 'é'",
-    ],
-    &[
-        "set time_zone = '+08:00'",
-        "select from_unixtime(0)",
-        "set time_zone = '-03:00', sql_mode = 'ANSI_QUOTES'",
-        "select from_unixtime(0)",
-        "select \"id\" from topics where id = 1",
-        "set sql_mode = 'NO_BACKSLASH_ESCAPES'",
-        "select 'a\\\\'",
-        "set sql_mode = ''",
-        "select 'a\\\\', @@sql_mode",
-        "insert into topics (id, name) values (90, repeat('long', 50))",
-        "show warnings",
-        "select 1",
-        "show warnings",
-        "set sql_mode = default",
-        "insert into topics (id, name) values (91, repeat('long', 50))",
-        "show warnings",
-        "show warnings",
-        "delete from topics where id >= 90",
-        "show warnings",
-    ],
-    &[
-        "select @a, @b, @mine, @x",
-        "set @a = 'mine', @n = 5",
-        "select @a, @n, @x",
-        "set @a = 'other'",
-        "select @a, @n",
-        "set @c = null, @d = 1.5, @e = -7",
-        "select @c, @d, @e, @a",
-    ],
-    &[
-        "set @a = 1",
-        "set @b := @a + 1",
-        "select @a, @b, @mine",
-        "select @b := @b + 1",
-        "select @b",
-        "select 7 into @x",
-        "select @x",
-    ],
-    &[
-        "begin",
-        "insert into topics (id, name) values (50, 'one')",
-        "savepoint s",
-        "update topics set name = 'two' where id = 50",
-        "rollback to s",
-        "select name from topics where id = 50",
-        "commit",
-        "select name from topics where id = 50",
-        "begin",
-        "delete from topics where id = 50",
-        "rollback",
-        "select name from topics where id = 50",
-        "delete from topics where id = 50",
-    ],
-    &[
-        "set autocommit = 0",
-        "select @@autocommit",
-        "insert into topics (id, name) values (51, 'one')",
-        "select name from topics where id = 51",
-        "rollback",
-        "select name from topics where id = 51",
-        "insert into topics (id, name) values (51, 'one')",
-        "commit",
-        "select name from topics where id = 51",
-        "delete from topics where id = 51",
-        "commit",
-        "set autocommit = 1",
-        "select @@autocommit",
-    ],
-    &[
-        "select last_insert_id()",
-        "insert into numbers (name) values ('one')",
-        "select last_insert_id()",
-        "select 1",
-        "select last_insert_id() = (select max(id) from numbers), @@identity = last_insert_id()",
-        "insert into numbers (id, name) values (4000000, 'given')",
-        "select last_insert_id() < 4000000",
-        "update numbers set name = 'x' where id = 4000000",
-        "insert into topics (id, name) values (52, 'plain')",
-        "select last_insert_id() < 4000000",
-        "select last_insert_id(77)",
-        "select last_insert_id()",
-        "begin",
-        "select last_insert_id()",
-        "commit",
-        "delete from numbers where id = 4000000",
-        "delete from topics where id = 52",
-        "select last_insert_id()",
-    ],
-    &["begin", "select last_insert_id()", "rollback", "select last_insert_id()"],
-    // Errors do not tell that a transaction is open.
-    &[
-        "begin; select nonsense",
-        "insert into topics (id, name) values (60, 'open')",
-        "rollback",
-        "select name from topics where id = 60",
-        "set autocommit = 0",
-        "insert into topics (id, name) values (1, 'is there')",
-        "insert into topics (id, name) values (61, 'open')",
-        "select nonsense",
-        "rollback",
-        "select name from topics where id = 61",
-        "insert into numbers (name) values ('without autocommit')",
-        "commit",
-        "select last_insert_id() = (select max(id) from numbers)",
-        "commit",
-    ],
-    &[
-        "select cast('abc' as signed)",
-        "show warnings",
-        "show warnings",
-        "select @@warning_count",
-        "select 1",
-        "show warnings",
-        "select nonsense from topics",
-        "show errors",
-        "select nonsense from topics",
-        "select @@error_count",
-        "select 1",
-        "show errors",
-        "drop table if exists nothing_like_it",
-        "show warnings",
-        "do 0",
-        "show warnings",
-    ],
-    &[
-        "create temporary table mine (a int)",
-        "insert into mine values (7)",
-        "select a from mine",
-        "drop temporary table mine",
-        "select a from mine",
-    ],
-    &[
-        "lock tables topics write",
-        "create temporary table mine (a int)",
-        "insert into mine values (8)",
-        "unlock tables",
-        "select a from mine",
-    ],
-    &[
-        "use other",
-        "select database()",
-        "select name from place",
-        "use topics_and_more",
-        "select database()",
-        "use shop",
-        "select database()",
-        "select count(*) from topics",
-    ],
-    &["select sql_calc_found_rows id from topics order by id limit 1", "select found_rows()", "select 1"],
-    &["prepare s from 'select ? + 1'", "set @v = 41", "execute s using @v", "deallocate prepare s"],
-    &[
-        "do get_lock('pools', 0)",
-        "select is_used_lock('pools') = connection_id()",
-        "do release_lock('pools')",
-    ],
-    &[
-        "update topics set name = 'n' where id < 3; select row_count()",
-        "select 1; select 2; set @z = 3",
-        "select @z",
-    ],
-    &[
-        "set nonsense = 1",
-        "select 1",
-        "set names nonsense",
-        "select @@character_set_client",
-        "selec",
-        "show warnings",
-    ],
-    &[
-        "set session transaction isolation level read committed",
-        "show variables like '%isolation'",
-        "set session transaction read only",
-        "insert into topics (id, name) values (53, 'refused')",
-        "set session transaction read write",
-        "show variables like '%isolation'",
-    ],
-    &[
-        "set session sql_select_limit = 1",
-        "select id from topics order by id",
-        "set sql_select_limit = default",
-        "select id from topics order by id",
-    ],
-    &[
-        "/*!40101 set @old = @@sql_mode, sql_mode = 'ANSI' */",
-        "select @@sql_mode",
-        "/*!40101 set sql_mode = @old */",
-        "select @@sql_mode",
-    ],
-];
-
 async fn topics(opts: Opts) -> Result<Vec<String>> {
     let mut heard = Vec::new();
     for topic in TOPICS {
@@ -280,6 +79,17 @@ async fn topics(opts: Opts) -> Result<Vec<String>> {
         let same: Option<bool> =
             conn.query_first("select last_insert_id() = (select max(id) from numbers)").await?;
         heard.push(format!("{same:?} {}", conn.affected_rows()));
+    }
+    for (set, value, seen) in [
+        ("set time_zone = ?", "+06:00", "select @@time_zone"),
+        ("set session sql_mode = concat(?, ',ANSI')", "NO_ZERO_DATE", "select @@sql_mode"),
+        ("set time_zone = ?, sql_mode = ''", "nonsense", "select @@time_zone, @@sql_mode"),
+        ("set character_set_results = ?", "utf8mb4", "select @@character_set_results"),
+    ] {
+        let mut other = Conn::new(conn.opts().clone()).await?;
+        let failed = other.exec_drop(set, (value,)).await.err().map(|error| error.to_string());
+        heard.push(format!("{failed:?} {} {}", said(&mut other, "do 0").await, said(&mut other, seen).await));
+        other.disconnect().await?;
     }
     conn.close(one).await?;
     conn.query_drop("set sql_mode = 'ANSI_QUOTES'").await?;
@@ -875,12 +685,17 @@ async fn what_a_trigger_has_set_for_one_client_is_nothing_to_another() -> Result
         )
         .await?;
     mysql.exec("create function shop.whisper() returns int no sql begin set @secret = 'whispered'; return 1; end").await?;
-    let front = Front::start(&[mysql.port()], group("mysql", 1)).await?;
+    let front = Front::start(&[mysql.port()], group("mysql", 2)).await?;
     let (mut one, mut other) = (front.root().await?, front.root().await?);
     for id in 0..3 {
         one.query_drop(format!("insert into shop.t values ({id})")).await?;
         assert_eq!(other.query_first::<Option<String>, _>("select @secret").await?, Some(None));
+        let own: Option<String> = one.query_first("select @secret").await?;
+        assert_eq!(own.as_deref(), Some("of somebody"));
     }
+    until_pinned(&front, "set by a trigger or routine", (1, 1)).await?;
+    one.reset().await?;
+    until_pinned(&front, "set by a trigger or routine", (1, 0)).await?;
     let whispered: Option<String> = {
         one.query_drop("select shop.whisper()").await?;
         one.query_first("select @secret").await?

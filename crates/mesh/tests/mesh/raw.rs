@@ -1,7 +1,9 @@
 //! A client that sends commands as bytes, which no driver would.
 
 use anyhow::{Context, Result, bail};
-use mysql::protocol::{Capabilities, LoginRequest, ServerError, packet, payload_bytes};
+use mysql::protocol::{
+    Answer, Capabilities, Command, LoginRequest, ServerError, Step, packet, payload_bytes,
+};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -66,6 +68,22 @@ impl Raw {
         let mut payload = vec![0; payload_bytes(&header)];
         self.0.read_exact(&mut payload).await?;
         Ok((header[3], payload))
+    }
+
+    /// Every packet that a command is answered by, on a connection of these capabilities.
+    pub async fn answer(&mut self, command: &[u8], capabilities: Capabilities) -> Result<Vec<u8>> {
+        self.send(command).await?;
+        let mut answer = Answer::to(Command::of(command[0]), capabilities);
+        let mut all = Vec::new();
+        loop {
+            let (sequence, payload) = self.hear().await?;
+            let bytes = packet(sequence, &payload);
+            let (_, step) = answer.advance(&bytes);
+            all.extend_from_slice(&bytes);
+            if matches!(step, Step::Done(_)) {
+                return Ok(all);
+            }
+        }
     }
 
     /// The number and the words of the error that a command gets; `None` where its answer begins otherwise.

@@ -69,6 +69,8 @@ pub struct Answer {
     /// Whether to stop behind each result of several, and whether that is where it is.
     stops: bool,
     result_ended: bool,
+    /// Where the packet stands that ended it, in the bytes that were given.
+    result_end: Range<usize>,
     rows_max: u64,
     /// Of the last header.
     sequence: u8,
@@ -118,6 +120,7 @@ impl Answer {
             rows: 0,
             stops: false,
             result_ended: false,
+            result_end: 0..0,
             rows_max: u64::MAX,
             sequence: 0,
             prepared: None,
@@ -153,6 +156,11 @@ impl Answer {
     /// Whether that is where it stopped; what was given may have more behind it.
     pub fn take_result_ended(&mut self) -> bool {
         self.stops && self.pending == 0 && std::mem::take(&mut self.result_ended)
+    }
+
+    /// The payload of the packet that ended the result behind which it stopped, in the bytes that were given last.
+    pub fn result_end(&self) -> Option<Range<usize>> {
+        (self.stops && self.result_ended).then(|| self.result_end.clone())
     }
 
     /// Rows so far.
@@ -192,6 +200,7 @@ impl Answer {
             at += passed;
             self.pending -= passed;
             if self.pending > 0 {
+                self.result_end = 0..0;
                 if let Some(end) = &mut self.ending {
                     // The rest of it is told with other bytes, in which the front is no more.
                     end.payload = 0..0;
@@ -347,6 +356,7 @@ impl Answer {
         if status.has(Status::MORE_RESULTS) {
             self.phase = Phase::First;
             self.result_ended = true;
+            self.result_end = place;
             return Step::More;
         }
         Step::Done(End { error: false, status: Some(status), payload: place })

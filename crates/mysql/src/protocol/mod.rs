@@ -32,7 +32,7 @@ pub use numbers::PacketNumbers;
 pub use proxy::{
     AUTHORITY, CUSTOM, Ends, NoProxyHeader, ProxyHeader, ProxyVersion, V2_BYTES_MAX, is_proxy_header,
 };
-pub use reply::{AuthSwitch, Reply, ServerError, Status, error_packet, ok_packet, packet};
+pub use reply::{AuthSwitch, Reply, ServerError, Status, error_packet, ok_packet, packet, told_less};
 
 /// The length that says "the next packet goes on with this payload".
 pub const PAYLOAD_MAX: usize = 0xff_ffff;

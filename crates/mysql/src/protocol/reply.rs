@@ -1,6 +1,6 @@
 //! The packets that end things: OK, EOF and ERR, and the switch of authentication.
 
-use super::{Capabilities, FieldReader, Truncated, put_integer, put_text};
+use super::{Capabilities, FieldReader, Truncated, put_bytes, put_integer, put_text};
 
 /// The server's status flags that come with each OK and EOF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,53 @@ impl Status {
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
+}
+
+/// The kind of a change that only tells that there was one.
+const STATE: u8 = 2;
+
+/// An OK's payload for a client that is told less of its session than we are: without the mark that something changed, or,
+/// where it is told what changed, without that alone. `None` where it is the same.
+pub fn told_less(payload: &[u8], is_told: bool) -> Option<Vec<u8>> {
+    let mut fields = FieldReader::new(payload);
+    fields.u8().ok()?;
+    fields.integer().ok()?;
+    fields.integer().ok()?;
+    let at = payload.len() - fields.rest().len();
+    let status = fields.u16().ok()?;
+    fields.u16().ok()?;
+    if !Status(status).has(Status::SESSION_CHANGED) {
+        return None;
+    }
+    let words = fields.bytes().ok()?;
+    let mut rest = FieldReader::new(fields.bytes().ok()?);
+    let mut kept = Vec::new();
+    let mut is_less = !is_told;
+    while is_told && !rest.is_empty() {
+        let (kind, value) = (rest.u8().ok()?, rest.bytes().ok()?);
+        if kind == STATE {
+            is_less = true;
+        } else {
+            kept.push(kind);
+            put_bytes(&mut kept, value);
+        }
+    }
+    if !is_less {
+        return None;
+    }
+    let mut out = payload[..at + 4].to_vec();
+    if kept.is_empty() {
+        let status = status & !Status::SESSION_CHANGED.0;
+        out[at..at + 2].copy_from_slice(&status.to_le_bytes());
+    }
+    // Servers leave out an empty text that nothing follows.
+    if !words.is_empty() || !kept.is_empty() {
+        put_bytes(&mut out, words);
+    }
+    if !kept.is_empty() {
+        put_bytes(&mut out, &kept);
+    }
+    Some(out)
 }
 
 /// An OK packet, or the one in an EOF's place.
@@ -68,6 +115,11 @@ impl<'a> Reply<'a> {
     pub fn sets_variables(self) -> bool {
         const VARIABLES: u8 = 0;
         self.change(VARIABLES).is_some()
+    }
+
+    /// Whether something of the session was changed that another connection would not have (`session_track_state_change`).
+    pub fn changes_state(self) -> bool {
+        self.change(STATE).is_some()
     }
 
     /// The first change of a kind.
@@ -199,6 +251,31 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_told_what_it_asked_for_and_no_more() {
+        let ok = |changes: &[u8], words: &[u8], changed: bool| {
+            let mut payload = vec![0, 1, 7, 2, if changed { 0x40 } else { 0 }, 3, 0];
+            if changed || !words.is_empty() {
+                put_bytes(&mut payload, words);
+            }
+            if changed {
+                put_bytes(&mut payload, changes);
+            }
+            payload
+        };
+        let (state, zone) = (&b"\x02\x01\x31"[..], &b"\x00\x11\x09time_zone\x06+05:00"[..]);
+        let both = [zone, state].concat();
+        for words in [&b""[..], b"Rows matched: 1"] {
+            assert_eq!(told_less(&ok(b"", words, false), false), None);
+            assert_eq!(told_less(&ok(&both, words, true), false), Some(ok(b"", words, false)));
+            assert_eq!(told_less(&ok(state, words, true), true), Some(ok(b"", words, false)));
+            assert_eq!(told_less(&ok(&both, words, true), true), Some(ok(zone, words, true)));
+            assert_eq!(told_less(&ok(zone, words, true), true), None);
+        }
+        assert!(Reply::read(&ok(&both, b"", true), Capabilities::SESSION_TRACK).unwrap().changes_state());
+        assert!(!Reply::read(&ok(zone, b"", true), Capabilities::SESSION_TRACK).unwrap().changes_state());
+    }
+
+    #[test]
     fn an_error_comes_back_with_and_without_its_state() {
         let error = ServerError::read(&error_packet(1, 1040, b"08004", "Too many connections")[4..]).unwrap();
         assert_eq!(
@@ -224,6 +301,7 @@ mod tests {
                 let _ = (reply.gtids(), reply.database(), reply.sets_variables());
             }
             let _ = (ServerError::read(&bytes), AuthSwitch::read(&bytes));
+            let _ = (told_less(&bytes, true), told_less(&bytes, false));
         }
     }
 }

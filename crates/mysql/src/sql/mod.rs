@@ -26,4 +26,4 @@ pub use flags::{Flags, Kind};
 pub use lexer::{Lexer, Token, TokenKind};
 pub use modes::{ClientCharset, Dialect, Modes};
 pub use scan::{Scan, Span, scan};
-pub use set::{Assignment, Scope, parse_set};
+pub use set::{Assigned, Assignment, Scope, parse_assigned, parse_set};

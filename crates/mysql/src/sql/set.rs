@@ -36,6 +36,37 @@ pub fn parse_set(sql: &[u8], modes: Modes) -> Option<Vec<Assignment>> {
     Some(parser.out)
 }
 
+/// One thing that a SET statement sets, whatever it is set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    pub scope: Scope,
+    /// As in [`Assignment`].
+    pub name: String,
+    /// From the variable to the end of the value.
+    pub whole: Span,
+    /// The value is one that [`parse_set`] takes.
+    pub is_literal: bool,
+}
+
+/// What a SET statement sets, also by expressions; `None` where it sets more than what it names, for other scopes, or cannot
+/// be read for sure. An expression may still call what sets something.
+pub fn parse_assigned(sql: &[u8], modes: Modes) -> Option<Vec<Assigned>> {
+    let mut parser = Parser { lexer: Lexer::new(sql, modes), out: Vec::new() };
+    let set = parser.next()?;
+    parser.is_word(set, "set").then_some(())?;
+    let mut all = Vec::new();
+    loop {
+        let token = parser.next()?;
+        let (one, end) = parser.assigned(token)?;
+        all.push(one);
+        match end.kind {
+            TokenKind::Comma => {}
+            TokenKind::Semicolon => return (parser.next()?.kind == TokenKind::End).then_some(all),
+            _ => return Some(all),
+        }
+    }
+}
+
 struct Parser<'a> {
     lexer: Lexer<'a>,
     out: Vec<Assignment>,
@@ -69,12 +100,31 @@ impl Parser<'_> {
     }
 
     fn assignment(&mut self, token: Token) -> Option<()> {
+        if token.kind == TokenKind::Word {
+            if self.is_word(token, "names") {
+                return self.names();
+            }
+            if self.is_word(token, "charset") {
+                return self.character_set();
+            }
+            if self.is_any(token, &["character", "char"]) {
+                let set = self.next()?;
+                self.is_word(set, "set").then_some(())?;
+                return self.character_set();
+            }
+        }
+        let (scope, name) = self.target(token)?;
+        self.assign()?;
+        let value = self.literal(scope != Scope::User)?;
+        self.put(scope, name, value)
+    }
+
+    /// The variable that is set.
+    fn target(&mut self, token: Token) -> Option<(Scope, String)> {
         match token.kind {
             TokenKind::UserVariable => {
                 let name = unquoted(&self.lexer.text(token)[1..]).filter(|name| !name.is_empty())?;
-                self.assign()?;
-                let value = self.literal(false)?;
-                self.put(Scope::User, name, value)
+                Some((Scope::User, name))
             }
             TokenKind::SystemVariable => {
                 let text = &self.lexer.text(token)[2..];
@@ -87,39 +137,69 @@ impl Parser<'_> {
                 };
                 scope.is_none_or(is_session).then_some(())?;
                 let is_once = scope.is_none() && OF_TRANSACTIONS.contains(&name.as_str());
-                self.variable(if is_once { Scope::NextTransaction } else { Scope::Session }, name)
+                Some((if is_once { Scope::NextTransaction } else { Scope::Session }, name))
             }
             TokenKind::Word if self.is_scope(token) => {
                 let name = self.next()?;
                 self.named(name)
             }
-            TokenKind::Word if self.is_word(token, "names") => self.names(),
-            TokenKind::Word if self.is_word(token, "charset") => self.character_set(),
-            TokenKind::Word if self.is_word(token, "character") || self.is_word(token, "char") => {
-                let set = self.next()?;
-                self.is_word(set, "set").then_some(())?;
-                self.character_set()
-            }
             _ => self.named(token),
         }
     }
 
-    /// `name = literal`
-    fn named(&mut self, name: Token) -> Option<()> {
+    /// A variable without `@`.
+    fn named(&self, name: Token) -> Option<(Scope, String)> {
         matches!(name.kind, TokenKind::Word | TokenKind::QuotedName).then_some(())?;
         // Statements of their own, or other scopes.
-        let is_other =
-            ["global", "persist", "persist_only", "password", "role", "default", "resource", "statement"]
-                .iter()
-                .any(|word| self.is_word(name, word));
-        let name = unquoted(self.lexer.text(name)).filter(|_| !is_other)?;
-        self.variable(Scope::Session, name)
+        let is_other = [
+            "global",
+            "persist",
+            "persist_only",
+            "password",
+            "role",
+            "default",
+            "resource",
+            "statement",
+            "transaction",
+        ];
+        let name = unquoted(self.lexer.text(name)).filter(|_| !self.is_any(name, &is_other))?;
+        Some((Scope::Session, name))
     }
 
-    fn variable(&mut self, scope: Scope, name: String) -> Option<()> {
+    /// A variable and its value, up to the token behind it.
+    fn assigned(&mut self, first: Token) -> Option<(Assigned, Token)> {
+        let mut plain = Parser { lexer: self.lexer.clone(), out: Vec::new() };
+        if plain.assignment(first).is_some() {
+            // `names` with `collate` is two of one text.
+            let [one, ..] = &plain.out[..] else { return None };
+            let end = plain.out.iter().map(|one| one.value.end).max()?;
+            let (scope, name) = (one.scope, one.name.clone());
+            let next = plain.next()?;
+            if matches!(next.kind, TokenKind::Comma | TokenKind::Semicolon | TokenKind::End) {
+                self.lexer = plain.lexer;
+                let whole = Span { start: first.start, end };
+                return Some((Assigned { scope, name, whole, is_literal: true }, next));
+            }
+        }
+        let (scope, name) = self.target(first)?;
         self.assign()?;
-        let value = self.literal(true)?;
-        self.put(scope, name, value)
+        let (mut depth, mut end) = (0_u32, None);
+        loop {
+            let token = self.next()?;
+            match token.kind {
+                TokenKind::LeftParenthesis => depth += 1,
+                TokenKind::RightParenthesis => depth = depth.checked_sub(1)?,
+                TokenKind::Comma | TokenKind::Semicolon | TokenKind::End if depth == 0 => {
+                    let whole = Span { start: first.start, end: end? };
+                    return Some((Assigned { scope, name, whole, is_literal: false }, token));
+                }
+                TokenKind::Semicolon | TokenKind::End => return None,
+                // A variable within the expression is set too.
+                TokenKind::Operator if self.lexer.text(token) == b":=" => return None,
+                _ => {}
+            }
+            end = Some(token.end);
+        }
     }
 
     fn names(&mut self) -> Option<()> {
