@@ -1,12 +1,14 @@
 //! The connections of a session: made when they are needed, and set up like it.
 
 use super::borrow::Need;
+use super::route::may_write;
 use super::{Head, Session, unsupported};
 use crate::config::{AuthMode, Consistency, GroupKind, Role, Topology};
 use crate::error::SessionError;
 use crate::group::Backend;
 use crate::link::{self, Account, Link};
-use mysql::protocol::{Capabilities, HEADER_BYTES, PAYLOAD_MAX, Status};
+use mysql::protocol::{Capabilities, Command, HEADER_BYTES, PAYLOAD_MAX, Status};
+use mysql::sql::{Kind, Scan};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -244,6 +246,17 @@ impl Session {
             self.links[self.role as usize] = None;
             self.trouble = Some(error);
         }
+    }
+
+    /// Whether a replica without what this command does could show something too old: it may write, or end a transaction
+    /// that did, as `BEGIN` and `SET autocommit = 1` end the one before.
+    pub(super) fn may_leave_writes(&self, head: Head, scan: Option<&Scan>, reads: bool) -> bool {
+        let is_statement = matches!(head.command, Command::Query | Command::Execute | Command::BulkExecute)
+            && !(head.command == Command::Execute && reads);
+        let ends = self.status.has(Status::IN_TRANSACTION)
+            && scan.is_some_and(|scan| matches!(scan.kind, Kind::Begin | Kind::Set));
+        let counts = self.is_several() && self.group.config.consistency != Consistency::Off;
+        is_statement && counts && (ends || may_write(scan))
     }
 
     /// Whether the replica has what the session, or the whole service, has written; waits for it a little.

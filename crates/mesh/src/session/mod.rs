@@ -170,6 +170,8 @@ pub struct Session {
     trouble: Option<SessionError>,
     /// Commands that may have written, since the session began.
     writes: u64,
+    /// The present command may be one.
+    writing: bool,
     judge: Judge,
     /// The replica that has them.
     seen: Option<Seen>,
@@ -251,6 +253,7 @@ impl Session {
             cut: false,
             trouble: None,
             writes: 0,
+            writing: false,
             judge: Judge::default(),
             seen: None,
             behind_until: None,
@@ -513,6 +516,7 @@ impl Session {
         self.role = self.decide(head, scan.as_ref()).role;
         let text = self.wanted_text(head, scan.as_ref(), digest);
         let reads = head.command == Command::Execute && self.reads_by_statement(head);
+        self.writing = self.may_leave_writes(head, scan.as_ref(), reads);
         let mirrored = self.take_for_mirror(head, scan.as_ref());
         let named = self.names_database(head, scan.as_ref());
         let hash = mirrored.is_some() || taken.as_ref().is_some_and(|taken| taken.hash);
@@ -611,7 +615,7 @@ impl Session {
         self.note_last(head, scan.as_ref(), &answered, lists_on);
         self.settle_statement(number, head.command, answered.status);
         let text = self.learn_values(head, scan.as_ref(), text, set, &answered).await;
-        self.settle(head, scan.as_ref(), text, before, answered.error, reads);
+        self.settle(head, scan.as_ref(), text, before, answered.error);
         if head.command == Command::ResetConnection && !answered.error {
             self.initialise_again().await;
         }

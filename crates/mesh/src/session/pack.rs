@@ -211,6 +211,7 @@ impl Session {
             cut: false,
             trouble: None,
             writes: parts.writes,
+            writing: false,
             judge: Judge::default(),
             bell: shared.handover.bell(id),
             stayed: 0,

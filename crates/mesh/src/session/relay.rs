@@ -200,6 +200,10 @@ impl Session {
             };
             let (consumed, step) = answer.advance(link.wire.held());
             if consumed > 0 {
+                if self.writing {
+                    // Before the client is told what the command did: from then on nobody may read anything older.
+                    self.group.writes.fetch_add(1, Ordering::Relaxed);
+                }
                 let bytes = &link.wire.held()[..consumed];
                 let mut ended = Ended::default();
                 let mut now = None;

@@ -2,10 +2,9 @@
 
 use super::state::{self, Setting, State};
 use super::{Head, Last, Session, route};
-use crate::config::{Consistency, Role};
+use crate::config::Role;
 use mysql::protocol::{Command, Status};
 use mysql::sql::{Flags, Kind, Scan};
-use std::sync::atomic::Ordering;
 
 impl Session {
     /// Takes from an answered command what the session has to know for the next.
@@ -16,17 +15,11 @@ impl Session {
         text: Option<Vec<u8>>,
         before: Status,
         error: bool,
-        reads: bool,
     ) {
         if self.role == Role::Replica || !self.is_several() {
             return;
         }
-        let is_statement = matches!(head.command, Command::Query | Command::Execute | Command::BulkExecute)
-            && !(head.command == Command::Execute && reads);
-        if is_statement && route::may_write(scan) && self.group.config.consistency != Consistency::Off {
-            self.writes += 1;
-            self.group.writes.fetch_add(1, Ordering::Relaxed);
-        }
+        self.writes += u64::from(self.writing);
         if self.state.once && before.has(Status::IN_TRANSACTION) && !self.status.has(Status::IN_TRANSACTION) {
             self.state.once = false;
         }

@@ -6,6 +6,7 @@ mod compressed;
 mod cut;
 mod door;
 mod group;
+mod history;
 mod migrate;
 mod mirror;
 mod pd;

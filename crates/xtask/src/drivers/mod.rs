@@ -27,7 +27,7 @@ use crate::servers::{self, Recipe};
 use crate::step::{cargo, loud, step, workspace};
 use except::reason;
 use outcome::{Outcomes, only_direct, passed};
-use yard::{Auth, Kind, Yard};
+use yard::{Auth, Chaos, Kind, Way, Yard};
 
 /// Longest run of one suite; what has not passed by then has not passed.
 const SUITE_SECONDS_MAX: u32 = 900;
@@ -123,7 +123,8 @@ struct Line {
 
 /// Runs the named suites, or all, on the named servers, or all; fails when a test passed direct alone.
 pub fn run(words: &[String]) -> Result<()> {
-    let (mut names, mut kinds, mut auth) = (Vec::new(), Vec::new(), Auth::Relay);
+    let (mut names, mut kinds) = (Vec::new(), Vec::new());
+    let mut way = Way { auth: Auth::Relay, pool: false, chaos: Chaos::None };
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         match word.as_str() {
@@ -132,7 +133,9 @@ pub fn run(words: &[String]) -> Result<()> {
                 return Ok(());
             }
             "--server" => kinds.push(kind_of(rest.next())?),
-            "--auth" => auth = auth_of(rest.next())?,
+            "--auth" => way.auth = auth_of(rest.next())?,
+            "--pool" => (way.auth, way.pool) = (Auth::Vault, true),
+            "--chaos" => way.chaos = chaos_of(rest.next())?,
             name if SUITES.iter().any(|suite| short(suite) == name) => names.push(name),
             other => {
                 let known: Vec<_> = SUITES.iter().map(short).collect();
@@ -140,14 +143,21 @@ pub fn run(words: &[String]) -> Result<()> {
             }
         }
     }
+    if way.chaos == Chaos::Mux {
+        // Only connections that are shared can be another one each time.
+        (way.auth, way.pool) = (Auth::Vault, true);
+    }
     if kinds.is_empty() {
         kinds.extend(Kind::ALL);
     }
     let wanted: Vec<_> =
         SUITES.iter().filter(|suite| names.is_empty() || names.contains(&short(suite))).collect();
     servers::install(&kinds.iter().map(|kind| kind.name().to_owned()).collect::<Vec<_>>())?;
-    step("build tidemill and testkit's `serve`", || {
-        loud(&mut cargo(["build", "--package", "tidemill"]))?;
+    step("build tidemill, and the examples `serve` and `chaos`", || {
+        match way.chaos {
+            Chaos::None => loud(&mut cargo(["build", "--package", "tidemill"]))?,
+            _ => loud(&mut cargo(["build", "--package", "mesh", "--example", "chaos"]))?,
+        }
         loud(&mut cargo(["build", "--package", "testkit", "--example", "serve"]))
     })?;
     let (mut lines, mut broken) = (Vec::new(), Vec::new());
@@ -158,8 +168,8 @@ pub fn run(words: &[String]) -> Result<()> {
             continue;
         }
         for kind in kinds.iter().copied().filter(|kind| suite.servers.contains(kind)) {
-            let what = format!("{} on {} with auth: {}", short(suite), kind.name(), auth.name());
-            match step(&what, || compare(suite, kind, auth)) {
+            let what = format!("{} on {} with {}", short(suite), kind.name(), way.name());
+            match step(&what, || compare(suite, kind, way)) {
                 Ok(line) => {
                     eprintln!("    {}", row(&line));
                     lines.push(line);
@@ -171,7 +181,7 @@ pub fn run(words: &[String]) -> Result<()> {
             }
         }
     }
-    print(&lines, auth);
+    print(&lines, way);
     let regressions: usize = lines.iter().map(|line| line.regressions.len()).sum();
     if regressions > 0 || !broken.is_empty() {
         bail!("{regressions} tests pass direct and fail through the mesh; not run: {}", broken.join(", "));
@@ -190,6 +200,11 @@ fn auth_of(word: Option<&String>) -> Result<Auth> {
     found.context("`--auth` is followed by relay or vault")
 }
 
+fn chaos_of(word: Option<&String>) -> Result<Chaos> {
+    let found = Chaos::ALL.into_iter().find(|chaos| Some(chaos.name()) == word.map(String::as_str));
+    found.context("`--chaos` is followed by mux, cut, handover or none")
+}
+
 fn short(suite: &Suite) -> &'static str {
     suite.name
 }
@@ -199,28 +214,28 @@ pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
-fn compare(suite: &Suite, kind: Kind, auth: Auth) -> Result<Line> {
-    let folder = target().join("drivers").join(format!("{}-{}-{}", short(suite), kind.name(), auth.name()));
+fn compare(suite: &Suite, kind: Kind, way: Way) -> Result<Line> {
+    let folder = target().join("drivers").join(format!("{}-{}-{}", short(suite), kind.name(), way.name()));
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
-    let mut yard = Yard::start(kind, auth, suite, &folder)?;
+    let mut yard = Yard::start(kind, way, suite, &folder)?;
     let mut both = |attempt: usize, only: Option<&BTreeSet<String>>| -> Result<[Outcomes; 2]> {
         let mut outcomes = [Outcomes::new(), Outcomes::new()];
-        for (way, name) in ["direct", "through"].into_iter().enumerate() {
+        for (side, name) in ["direct", "through"].into_iter().enumerate() {
             yard.fresh(suite.databases)?;
             let work = folder.join(format!("{name}-{attempt}"));
             fs::create_dir_all(&work)?;
             let run = Run {
                 install: &servers::folder()?.join(suite.recipe.name),
                 kind,
-                port: if way == 0 { yard.direct } else { yard.through },
+                port: if side == 0 { yard.direct } else { yard.through },
                 data: &yard.data,
                 work: &work,
                 log: &folder.join(format!("{name}-{attempt}.log")),
                 only,
             };
             fs::write(run.log, "")?;
-            outcomes[way] = (suite.run)(&run)?;
+            outcomes[side] = (suite.run)(&run)?;
             if !yard.mesh_lives() {
                 bail!("the mesh has ended; see {}", folder.join("mesh.log").display());
             }
@@ -233,7 +248,7 @@ fn compare(suite: &Suite, kind: Kind, auth: Auth) -> Result<Line> {
     }
     let suspects = only_direct(&direct, &through);
     let excepted: BTreeSet<String> =
-        suspects.iter().filter(|name| reason(short(suite), auth, name).is_some()).cloned().collect();
+        suspects.iter().filter(|name| reason(short(suite), way, name).is_some()).cloned().collect();
     let mut regressions: BTreeSet<String> = suspects.difference(&excepted).cloned().collect();
     let counted = regressions.clone();
     for attempt in 1..=RERUNS {
@@ -265,15 +280,15 @@ fn row(line: &Line) -> String {
     )
 }
 
-fn print(lines: &[Line], auth: Auth) {
-    println!("auth: {}\n{HEAD}", auth.name());
+fn print(lines: &[Line], way: Way) {
+    println!("way: {}\n{HEAD}", way.name());
     lines.iter().for_each(|line| println!("{}", row(line)));
     for line in lines {
         let place = format!("{} on {}", line.name, line.kind.name());
         line.regressions.iter().for_each(|name| println!("passes direct alone: {place}: {name}"));
         line.flaky.iter().for_each(|name| println!("flaky: {place}: {name}"));
         for name in &line.excepted {
-            println!("excepted: {place}: {name}: {}", reason(line.name, auth, name).unwrap_or_default());
+            println!("excepted: {place}: {name}: {}", reason(line.name, way, name).unwrap_or_default());
         }
     }
 }

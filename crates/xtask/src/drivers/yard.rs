@@ -70,6 +70,50 @@ impl Auth {
     }
 }
 
+/// What happens to the mesh while a suite runs: see `crates/mesh/examples/chaos.rs`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Chaos {
+    None,
+    Mux,
+    Cut,
+    Handover,
+}
+
+impl Chaos {
+    pub const ALL: [Self; 4] = [Self::None, Self::Mux, Self::Cut, Self::Handover];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Mux => "mux",
+            Self::Cut => "cut",
+            Self::Handover => "handover",
+        }
+    }
+}
+
+/// How the mesh is set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    pub auth: Auth,
+    /// Connections are shared; with `Auth::Vault` alone.
+    pub pool: bool,
+    pub chaos: Chaos,
+}
+
+impl Way {
+    pub fn name(self) -> String {
+        let mut name = self.auth.name().to_owned();
+        if self.pool {
+            name += "-pool";
+        }
+        if self.chaos != Chaos::None {
+            name = format!("{name}-{}", self.chaos.name());
+        }
+        name
+    }
+}
+
 pub struct Yard {
     serve: Child,
     statements: Option<ChildStdin>,
@@ -86,7 +130,7 @@ pub struct Yard {
 
 impl Yard {
     /// Starts both; `folder` is emptied and keeps the mesh's project and log.
-    pub fn start(kind: Kind, auth: Auth, suite: &Suite, folder: &Path) -> Result<Self> {
+    pub fn start(kind: Kind, way: Way, suite: &Suite, folder: &Path) -> Result<Self> {
         let mut serve = Command::new(crate::drivers::target().join("debug/examples/serve"))
             .arg(kind.name())
             .args(kind.arguments())
@@ -117,7 +161,7 @@ impl Yard {
         };
         yard.sql(&format!("CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}'"))?;
         yard.sql(&format!("GRANT ALL ON *.* TO {USER}@'%' WITH GRANT OPTION"))?;
-        yard.start_mesh(kind, auth, suite.server_tls)?;
+        yard.start_mesh(kind, way, suite.server_tls)?;
         Ok(yard)
     }
 
@@ -148,17 +192,24 @@ impl Yard {
         Ok(())
     }
 
-    fn start_mesh(&mut self, kind: Kind, auth: Auth, server_tls: bool) -> Result<()> {
+    fn start_mesh(&mut self, kind: Kind, way: Way, server_tls: bool) -> Result<()> {
         fs::create_dir_all(&self.folder)?;
         let project = format!("name: drivers\nlisten: {{http: \"127.0.0.1:{}\"}}\n", self.http);
         fs::write(self.folder.join("tidemill.yaml"), project)?;
-        fs::write(self.folder.join("mesh.yaml"), self.mesh_yaml(kind, auth, server_tls))?;
+        fs::write(self.folder.join("mesh.yaml"), self.mesh_yaml(kind, way, server_tls))?;
         let log = fs::File::create(self.folder.join("mesh.log"))?;
-        let program = crate::drivers::target().join("debug/tidemill");
+        let target = crate::drivers::target();
+        let (program, arguments) = match way.chaos {
+            Chaos::None => {
+                (target.join("debug/tidemill"), vec!["-C".into(), self.folder.clone(), "up".into()])
+            }
+            chaos => (
+                target.join("debug/examples/chaos"),
+                vec![chaos.name().into(), self.folder.join("mesh.yaml")],
+            ),
+        };
         let mesh = Command::new(&program)
-            .arg("-C")
-            .arg(&self.folder)
-            .arg("up")
+            .args(arguments)
             .current_dir(workspace())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -179,27 +230,29 @@ impl Yard {
 
     /// The mesh offers TLS where the server does, with the server's own certificate. Its own leg is plain unless the
     /// suite asks: with `relay`, a server behind TLS would not check the password of a plain client (see the guide).
-    fn mesh_yaml(&self, kind: Kind, auth: Auth, server_tls: bool) -> String {
+    /// It is JSON, which is YAML too.
+    fn mesh_yaml(&self, kind: Kind, way: Way, server_tls: bool) -> String {
         let at = |name: &str| self.data.join(name).display().to_string();
+        let (through, direct) = (self.through, self.direct);
         let tls = kind == Kind::MySql;
-        let certificate =
-            format!(", tls: {{cert: \"{}\", key: \"{}\"}}", at("server-cert.pem"), at("server-key.pem"));
-        let mut text = format!(
-            "listeners:\n  - {{name: door, bind: \"127.0.0.1:{}\", tenants: [suite]{}}}\ngroups:\n  suite:\n    \
-             kind: {}\n    backends: [{{addr: \"127.0.0.1:{}\"}}]\n    auth: {}\n",
-            self.through,
-            if tls { certificate.as_str() } else { "" },
-            if kind == Kind::TiDb { "tidb" } else { "mysql" },
-            self.direct,
-            auth.name()
-        );
+        let mut door = format!(r#""name": "door", "bind": "127.0.0.1:{through}", "tenants": ["suite"]"#);
+        if tls {
+            let (certificate, key) = (at("server-cert.pem"), at("server-key.pem"));
+            door += &format!(r#", "tls": {{"cert": "{certificate}", "key": "{key}"}}"#);
+        }
+        let (name, auth) = (if kind == Kind::TiDb { "tidb" } else { "mysql" }, way.auth.name());
+        let mut group =
+            format!(r#""kind": "{name}", "backends": [{{"addr": "127.0.0.1:{direct}"}}], "auth": "{auth}""#);
         if tls && server_tls {
-            text += "    tls: require\n";
+            group += r#", "tls": "require""#;
         }
-        if auth == Auth::Vault {
-            text += &format!("    users: [{{name: {USER}, password: {PASSWORD}}}]\n");
+        if way.auth == Auth::Vault {
+            group += &format!(r#", "users": [{{"name": "{USER}", "password": "{PASSWORD}"}}]"#);
         }
-        text
+        if way.pool {
+            group += r#", "pool": {"max": 100}"#;
+        }
+        format!("{{\"listeners\": [{{{door}}}],\n \"groups\": {{\"suite\": {{{group}}}}}}}\n")
     }
 
     /// Whether the mesh still runs: one that a suite has ended is the worst finding of all.
