@@ -19,7 +19,7 @@ pub mod varint;
 pub use change::{Change, Ddl, Op, Txn};
 pub use error::{Blame, Code, Fault, Retry};
 pub use gtid::{Gtid, GtidSet, MariaGtid, MariaGtidSet};
-pub use position::{Position, SnapshotProgress, Step, TableSnapshot, TopicPosition};
+pub use position::{CapturePosition, Position, SnapshotProgress, Step, TableSnapshot, TopicPosition};
 pub use row::{RowBuf, RowView, RowWriter};
 pub use schema::{Column, ColumnType, Generated, Table, TableName};
 pub use secret::Secret;

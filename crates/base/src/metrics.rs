@@ -37,6 +37,7 @@ pub const CAPTURED_BYTES: &str = "tidemill_flow_captured_bytes_total";
 pub const SNAPSHOT_ROWS: &str = "tidemill_flow_snapshot_rows_total";
 pub const CAPTURE_LAG: &str = "tidemill_flow_capture_lag_seconds";
 pub const CAPTURE_ERRORS: &str = "tidemill_flow_capture_errors_total";
+pub const CAPTURE_GAPS: &str = "tidemill_flow_capture_gaps_total";
 pub const SKIPPED_MESSAGES: &str = "tidemill_flow_skipped_messages_total";
 pub const CAPTURE_LAG_MESSAGES: &str = "tidemill_flow_capture_lag_messages";
 pub const JOURNAL_BYTES: &str = "tidemill_flow_journal_bytes";
@@ -114,7 +115,7 @@ const BACKEND: &str = "group, backend";
 const PIN: &str = "group, reason";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 63] = [
+pub const METRICS: [Metric; 64] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -139,6 +140,12 @@ pub const METRICS: [Metric; 63] = [
         "source",
         "errors",
         "Times capture was interrupted: the source was away, or someone must act",
+    ),
+    counter(
+        CAPTURE_GAPS,
+        "source",
+        "gaps",
+        "Times that captured statements were gone or broken before they were read; each is a row too",
     ),
     counter(
         SKIPPED_MESSAGES,

@@ -39,6 +39,21 @@ pub enum Position {
         /// The digests of the last ones that named themselves, oldest first, at most [`RECENT_REQUESTS_MAX`].
         recent: VecDeque<String>,
     },
+    /// Files of captured statements, by name; those that are gone are left out.
+    Capture {
+        files: BTreeMap<String, CapturePosition>,
+    },
+}
+
+/// Where capture stands in one file of captured statements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapturePosition {
+    /// The offset of the next block.
+    pub block: u64,
+    /// Bytes of that block that are taken.
+    pub taken: u32,
+    /// Whether nothing follows: all was taken, and nobody writes it any more.
+    pub done: bool,
 }
 
 /// Requests whose repeats are known: far more than any client has under way. Together they take 35 KB in the head of each
@@ -83,6 +98,11 @@ pub enum Step {
     /// One request, with its digest if it named itself.
     Push {
         digest: Option<Arc<str>>,
+    },
+    /// How far one file was read.
+    Capture {
+        file: Arc<str>,
+        to: CapturePosition,
     },
     /// A new beginning.
     Full(Box<Position>),
@@ -133,6 +153,9 @@ impl Position {
                     }
                 }
             }
+            (Self::Capture { files }, Step::Capture { file, to }) => {
+                files.insert(file.to_string(), *to);
+            }
             (own, step) => unreachable!("a {own:?} cannot take the step {step:?}"),
         }
     }
@@ -141,7 +164,7 @@ impl Position {
         match self {
             Self::MySql { gtids, .. } => gtids.as_ref().map(ToString::to_string),
             Self::MariaDb { gtids, .. } => Some(gtids.to_string()),
-            Self::Sqlite { .. } | Self::Kafka { .. } | Self::Push { .. } => None,
+            Self::Sqlite { .. } | Self::Kafka { .. } | Self::Push { .. } | Self::Capture { .. } => None,
         }
     }
 
@@ -149,7 +172,7 @@ impl Position {
     pub fn file_pos(&self) -> Option<(&str, u64)> {
         match self {
             Self::MySql { file, pos, .. } | Self::MariaDb { file, pos, .. } => Some((file, *pos)),
-            Self::Sqlite { .. } | Self::Kafka { .. } | Self::Push { .. } => None,
+            Self::Sqlite { .. } | Self::Kafka { .. } | Self::Push { .. } | Self::Capture { .. } => None,
         }
     }
 }

@@ -33,7 +33,8 @@ pub struct SourceConfig {
     #[schemars(with = "Option<String>")]
     pub schema_registry: Option<Secret>,
     /// For `sqlite`: the database file, relative to the project. Its tables go by the file's name without its ending:
-    /// `shop.db` has `shop.orders`.
+    /// `shop.db` has `shop.orders`. For `capture`: the folder that a mesh captures into, `capture.dir` of its `mesh.yaml`; by
+    /// default that of this project's mesh.
     #[serde(default)]
     pub path: Option<PathBuf>,
     /// For `kafka`: the topics to read, with `*` and `?`. A topic that is made later and matches is read from its beginning,
@@ -42,8 +43,8 @@ pub struct SourceConfig {
     #[schemars(extend("default" = []))]
     pub topics: Vec<String>,
     /// Tables to capture, as `db.table`; `*` stands for any characters and `?` for one. A table that is made later and
-    /// matches is captured from its beginning. For `kafka`, those of the tables in the topics, all by default; every other
-    /// kind needs it.
+    /// matches is captured from its beginning. For `kafka`, those of the tables in the topics, all by default; `capture` has one
+    /// table, NAME.statements, by default; every other kind needs it.
     #[serde(default)]
     #[schemars(extend("default" = []))]
     pub tables: Vec<String>,
@@ -99,6 +100,8 @@ pub enum SourceKind {
     Kafka,
     /// Changes or rows that programs push to the node: `POST /api/v1/sources/NAME/changes`.
     Http,
+    /// Statements that a mesh captured, so that SQL can be searched: each is a row of the table NAME.statements.
+    Capture,
 }
 
 /// Where a new source begins to read topics.

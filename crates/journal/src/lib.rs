@@ -49,8 +49,9 @@
 //!      | 4 full    blob(position JSON)
 //!      | 5 kafka   blob(topic) varint(partition) zigzag varint(offset of the next record)      since version 2
 //!      | 6 push    blob(digest of the request; empty for one without a name)                  since version 3
+//!      | 7 capture blob(file) varint(next block) varint(bytes of it) done:u8                  since version 4
 //! ```
-//! Versions 2 and 3 added a step each, and positions of its kind. A journal of an earlier version is read as it is; what is
+//! Versions 2, 3 and 4 added a step each, and positions of its kind. A journal of an earlier version is read as it is; what is
 //! written to it from then on begins a segment of the newest version, or has no step of those kinds.
 //!
 //! `identity` is drawn when the journal is made and the same in all its segments: a sink that notes it beside its lsn

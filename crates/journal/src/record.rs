@@ -4,11 +4,11 @@ use crate::limits::RECORD_BYTES_MAX;
 use crate::state::State;
 use base::gtid::ServerUuid;
 use base::varint::{put_blob, put_i64, put_u64, take_blob, take_bytes, take_i64, take_u64};
-use base::{Gtid, MariaGtid, Position, SnapshotProgress, Step, Table};
+use base::{CapturePosition, Gtid, MariaGtid, Position, SnapshotProgress, Step, Table};
 use std::sync::Arc;
 
 /// The version in the head of every segment that is written. Earlier ones are read: a version adds to the one before.
-pub const FORMAT_VERSION: u16 = 3;
+pub const FORMAT_VERSION: u16 = 4;
 /// The first bytes of every head's body.
 pub(crate) const MAGIC: &[u8; 8] = b"TIDEMILL";
 
@@ -304,6 +304,7 @@ const STEP_SQLITE: u8 = 3;
 const STEP_FULL: u8 = 4;
 const STEP_KAFKA: u8 = 5;
 const STEP_PUSH: u8 = 6;
+const STEP_CAPTURE: u8 = 7;
 
 const STEP_HAS_GTID: u8 = 1;
 const STEP_HAS_FILE: u8 = 2;
@@ -352,6 +353,13 @@ pub(crate) fn put_step(out: &mut Vec<u8>, step: &Step) {
             out.push(STEP_PUSH);
             put_blob(out, digest.as_deref().unwrap_or_default().as_bytes());
         }
+        Step::Capture { file, to } => {
+            out.push(STEP_CAPTURE);
+            put_blob(out, file.as_bytes());
+            put_u64(out, to.block);
+            put_u64(out, u64::from(to.taken));
+            out.push(u8::from(to.done));
+        }
         Step::Full(position) => {
             out.push(STEP_FULL);
             put_json(out, &**position);
@@ -385,6 +393,14 @@ pub(crate) fn take_step(mut body: &[u8]) -> Option<Step> {
             let digest = take_text(input)?;
             Step::Push { digest: Some(digest).filter(|digest| !digest.is_empty()).map(Into::into) }
         }
+        STEP_CAPTURE => Step::Capture {
+            file: take_text(input)?.into(),
+            to: CapturePosition {
+                block: take_u64(input)?,
+                taken: u32::try_from(take_u64(input)?).ok()?,
+                done: take_u8(input)? != 0,
+            },
+        },
         STEP_FULL => Step::Full(Box::new(Position::from_json(take_blob(input)?)?)),
         _ => return None,
     };

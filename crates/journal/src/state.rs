@@ -162,6 +162,7 @@ impl<'a> Checker<'a> {
             Step::Sqlite { .. } => self.position == Some(SourceKind::Sqlite),
             Step::Kafka { .. } => self.position == Some(SourceKind::Kafka),
             Step::Push { .. } => self.position == Some(SourceKind::Push),
+            Step::Capture { .. } => self.position == Some(SourceKind::Capture),
         };
         if fits { Ok(()) } else { Err(format!("the step {step:?} has no position of its kind before it")) }
     }
@@ -175,6 +176,7 @@ enum SourceKind {
     Sqlite,
     Kafka,
     Push,
+    Capture,
 }
 
 impl SourceKind {
@@ -185,6 +187,7 @@ impl SourceKind {
             Position::Sqlite { .. } => Self::Sqlite,
             Position::Kafka { .. } => Self::Kafka,
             Position::Push { .. } => Self::Push,
+            Position::Capture { .. } => Self::Capture,
         }
     }
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use base::{Ddl, Op, Position, SnapshotProgress, Step, TableSnapshot, TopicPosition};
+use base::{CapturePosition, Ddl, Op, Position, SnapshotProgress, Step, TableSnapshot, TopicPosition};
 use journal::{Batch, Options, RealDisk, Writer, open, open_read_only};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,6 +74,16 @@ fn write_all(writer: &mut Writer) {
         batch.commit(&Step::Push { digest });
     }
     writer.append(batch).unwrap();
+    let mut batch = Batch::new(writer.next_lsn());
+    let begun = CapturePosition { block: 8, ..CapturePosition::default() };
+    let files = [("sql-1-1.capture".to_owned(), begun)].into();
+    batch.commit(&Step::Full(Box::new(Position::Capture { files })));
+    for (file, block, taken, done) in [("sql-1-1.capture", 300, 0, true), ("sql-2-1.capture", 8, 77, false)] {
+        batch.begin("sql-1-1.capture:8", 1_700_000_006_000);
+        batch.change(Op::Insert, &v2, None, Some(&row(64, "a statement").0));
+        batch.commit(&Step::Capture { file: file.into(), to: CapturePosition { block, taken, done } });
+    }
+    writer.append(batch).unwrap();
     writer.seal().unwrap();
 }
 
@@ -91,6 +101,9 @@ fn expected(dir: &Path) -> String {
     }
     if let Position::Push { requests, recent } = &position {
         text.push_str(&format!("{requests} requests, {recent:?}\n"));
+    }
+    if let Position::Capture { files } = &position {
+        text.push_str(&format!("{files:?}\n"));
     }
     for table in state.tables.values() {
         let columns: Vec<_> = table.columns.iter().map(|c| format!("{} {}", c.name, c.sql_type)).collect();

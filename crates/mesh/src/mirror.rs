@@ -7,9 +7,10 @@
 use crate::buffers::Counted;
 use crate::compare::{self, Compared, Table};
 use crate::config::{BackendTls, UserConfig};
-use crate::error::MeshError;
+use crate::error::{MeshError, SessionError};
 use crate::link::Link;
 use crate::lot;
+use crate::prepared::Name;
 use crate::target::{Setting, Target, ask};
 use base::Span;
 use mysql::protocol::{Capabilities, Command};
@@ -27,6 +28,10 @@ const QUEUE_MAX: usize = 256;
 const CONNECTIONS_MAX: usize = 64;
 /// A server that could not be reached is left alone for as long.
 const REST: Duration = Duration::from_secs(1);
+
+/// Codes of the commands.
+const EXECUTE: u8 = 0x17;
+const CLOSE: u8 = 0x19;
 
 /// Where reads are asked again.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -103,16 +108,47 @@ pub struct MirrorStatus {
     pub lost: u64,
     /// Found no connection.
     pub unreachable: u64,
+    /// Executions whose statement or types the mesh does not know: its text is too long, or older than the mirror.
+    pub unprepared: u64,
     /// The latest trouble of a connection.
     pub error: Option<String>,
     /// Statements, those that differ most first.
     pub statements: Vec<Compared>,
 }
 
+/// What was asked.
+#[derive(Debug)]
+pub enum Question {
+    Text(Vec<u8>),
+    /// Of a prepared statement.
+    Execution {
+        sql: Arc<[u8]>,
+        parameters: u16,
+        /// Behind the statement's number.
+        rest: Vec<u8>,
+    },
+}
+
+impl Question {
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(sql) => sql.len(),
+            Self::Execution { sql, rest, .. } => sql.len() + rest.len(),
+        }
+    }
+
+    fn sql(&self) -> &[u8] {
+        match self {
+            Self::Text(sql) => sql,
+            Self::Execution { sql, .. } => sql,
+        }
+    }
+}
+
 /// A read that was answered.
 #[derive(Debug)]
 pub struct Read {
-    pub sql: Vec<u8>,
+    pub question: Question,
     pub digest: u64,
     pub set: Set,
     pub before: compare::Answer,
@@ -138,6 +174,7 @@ struct Tally {
     shed: AtomicU64,
     lost: AtomicU64,
     unreachable: AtomicU64,
+    unprepared: AtomicU64,
     error: Mutex<Option<String>>,
 }
 
@@ -200,6 +237,11 @@ impl Mirror {
         }
     }
 
+    /// An execution cannot be asked.
+    pub fn miss(&self) {
+        self.tally.unprepared.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn status(&self, group: &str) -> MirrorStatus {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let tally = &self.tally;
@@ -212,6 +254,7 @@ impl Mirror {
             shed: count(&tally.shed),
             lost: count(&tally.lost),
             unreachable: count(&tally.unreachable),
+            unprepared: count(&tally.unprepared),
             error: tally.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             statements: tally.table.lock().unwrap_or_else(PoisonError::into_inner).list(),
         }
@@ -243,13 +286,12 @@ impl Asker {
             }
             self.rests_until = None;
             let Some((link, _)) = &mut self.link else { continue };
-            let payload = query(link, &read.sql);
-            let asked = ask(link, Command::Query, &payload, read.before.hash.is_some());
+            let asked = put(link, &read);
             match tokio::time::timeout(self.patience, asked).await {
-                Ok(Ok(told)) => {
+                Ok(Ok(answer)) => {
                     self.tally.compared.fetch_add(1, Ordering::Relaxed);
                     let mut table = self.tally.table.lock().unwrap_or_else(PoisonError::into_inner);
-                    if table.add(read.digest, &read.sql, read.before, told.answer, false).is_some() {
+                    if table.add(read.digest, read.question.sql(), read.before, answer, false).is_some() {
                         self.tally.differences.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -313,6 +355,41 @@ impl Asker {
     }
 }
 
+/// Asks it; what the server answers. Only the execution of a prepared statement is timed.
+async fn put(link: &mut Link, read: &Read) -> io::Result<compare::Answer> {
+    let hash = read.before.hash.is_some();
+    let (sql, parameters, rest) = match &read.question {
+        Question::Text(sql) => {
+            let payload = query(link, sql);
+            return Ok(ask(link, Command::Query, &payload, hash).await?.answer);
+        }
+        Question::Execution { sql, parameters, rest } => (sql, *parameters, rest),
+    };
+    // A statement reads the tables of the database in which it was prepared.
+    let name: Name = ([&read.set.database, &[0][..], sql].concat().into(), 0);
+    let number = match link.known.get(&name) {
+        Some(known) => known.number,
+        None => match link.prepare(sql).await {
+            Ok((number, count)) => {
+                if count != parameters {
+                    return Err(io::Error::other("the other server takes a statement for another one"));
+                }
+                if let Some(old) = link.known.put(name, number, Box::default()) {
+                    let closing = [&[CLOSE][..], &old.to_le_bytes()].concat();
+                    ask(link, Command::CloseStatement, &closing, false).await?;
+                }
+                number
+            }
+            Err(SessionError::Server { error, .. }) => {
+                return Ok(compare::Answer { error: error.number, ..compare::Answer::default() });
+            }
+            Err(error) => return Err(io::Error::other(error)),
+        },
+    };
+    let payload = [&[EXECUTE][..], &number.to_le_bytes(), rest].concat();
+    Ok(ask(link, Command::Execute, &payload, hash).await?.answer)
+}
+
 fn query(link: &Link, sql: &[u8]) -> Vec<u8> {
     let front: &[u8] = if link.capabilities.has(Capabilities::QUERY_ATTRIBUTES) { &[3, 0, 1] } else { &[3] };
     [front, sql].concat()
@@ -337,7 +414,7 @@ mod tests {
         let before = compare::Answer::default();
         for _ in 0..QUEUE_MAX + 10 {
             let read = Read {
-                sql: b"select 1".to_vec(),
+                question: Question::Text(b"select 1".to_vec()),
                 digest: 1,
                 set: set.clone(),
                 before,

@@ -1,9 +1,11 @@
-//! MySQL's and MariaDB's formats, without a socket: binlog events, row images, JSON, character sets, statements.
+//! MySQL's and MariaDB's formats, without a socket: binlog events, row images, JSON, character sets, statements, and
+//! files of captured ones.
 //!
 //! Everything here turns bytes or text into the values of `base`. Nothing connects, waits or decides policy, and no
 //! input, however broken, may panic: every read is checked against its bounds.
 
 pub mod binlog;
+pub mod captured;
 pub mod charset;
 pub mod ddl;
 pub mod protocol;

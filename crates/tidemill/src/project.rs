@@ -305,6 +305,20 @@ impl Project {
                         add(path, reason, hint.unwrap_or_else(example));
                     }
                 }
+                SourceKind::Capture => {
+                    if source.tables.is_empty() {
+                        source.tables = vec!["*.*".to_owned()];
+                    }
+                    let own = || self.mesh.as_ref().map(|mesh| mesh.capture.dir.clone());
+                    match source.path.take().map(|path| below(&self.dir, &path)).or_else(own) {
+                        Some(folder) => source.path = Some(folder),
+                        None => add(
+                            path,
+                            "a capture source needs `path`: the project has no mesh".into(),
+                            "path: the folder that `capture.dir` of the mesh names".into(),
+                        ),
+                    }
+                }
                 SourceKind::Sqlite => match &mut source.path {
                     Some(file) => *file = below(&self.dir, file),
                     None => add(path, "a sqlite source needs `path`".into(), "path: ./shop.db".into()),
@@ -483,11 +497,12 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
     let mut out = Vec::new();
     let is_kafka = source.kind == SourceKind::Kafka;
     let is_http = source.kind == SourceKind::Http;
-    let is_database = !is_kafka && !is_http;
+    let is_capture = source.kind == SourceKind::Capture;
+    let is_database = !is_kafka && !is_http && !is_capture;
     if is_kafka && source.topics.is_empty() {
         out.push(("a kafka source needs `topics`".to_owned(), "topics: [\"shop.*\"]".to_owned()));
     }
-    if !is_kafka && source.tables.is_empty() {
+    if !is_kafka && !is_capture && source.tables.is_empty() {
         out.push(("`tables` is missing".to_owned(), "for example: tables: [\"shop.*\"]".to_owned()));
     }
     let options = &source.options;
@@ -495,13 +510,13 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
         ("topics", !source.topics.is_empty(), is_kafka),
         ("start", source.start != KafkaStart::default(), is_kafka),
         ("on_bad", source.on_bad != OnBad::default(), is_kafka),
-        ("declare", !source.declare.is_empty(), !is_database),
-        ("format", options.format != MessageFormat::default(), !is_database),
+        ("declare", !source.declare.is_empty(), is_kafka || is_http),
+        ("format", options.format != MessageFormat::default(), is_kafka || is_http),
         ("secrets", !source.secrets.is_empty(), is_http),
         ("schema_registry", source.schema_registry.is_some(), is_kafka),
-        ("url", is_http && source.url.is_some(), false),
-        ("on_gap", is_http && source.on_gap != OnGap::default(), false),
-        ("path", !is_database && source.path.is_some(), false),
+        ("url", (is_http || is_capture) && source.url.is_some(), false),
+        ("on_gap", (is_http || is_capture) && source.on_gap != OnGap::default(), false),
+        ("path", source.path.is_some(), is_database || is_capture),
         ("snapshot", !is_database && source.snapshot != SnapshotMode::default(), false),
         ("server_id", !is_database && options.server_id.is_some(), false),
         ("snapshot_chunk_rows", !is_database && options.snapshot_chunk_rows.is_some(), false),

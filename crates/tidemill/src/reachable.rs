@@ -10,6 +10,7 @@ use flow::capture::mysql::connect::Address;
 use flow::capture::mysql::schema;
 use flow::capture::reach::Reach;
 use flow::capture::sqlite;
+use flow::capture::statements;
 use flow::config::{FlowConfig, SinkKind, SourceConfig, SourceKind};
 use flow::deliver::sink::SinkError;
 use flow::patterns::Patterns;
@@ -47,6 +48,10 @@ pub async fn reach(project: &Project) -> Report {
         let looked = match config.kind {
             SourceKind::Mysql => look_at_mysql(&place, config, &reach, &mut report).await,
             SourceKind::Sqlite => look_at_sqlite(&place, config, &reach, &mut report),
+            SourceKind::Capture => {
+                look_at_capture(&place, config, &mut report);
+                continue;
+            }
             // It is reached, and reaches nobody.
             SourceKind::Http => continue,
             SourceKind::Kafka => {
@@ -130,6 +135,22 @@ async fn look_at_mysql(
 fn unreached(place: String, error: &CaptureError) -> Finding {
     let hint = error.hint.clone().unwrap_or_else(|| AWAY_HINT.into());
     Finding { place, message: base::error::chain(error), hint, unreachable: true }
+}
+
+fn look_at_capture(place: &str, config: &SourceConfig, report: &mut Report) {
+    let Some(folder) = &config.path else { return };
+    match statements::inspect(folder) {
+        Ok((0, _)) => report.notes.push(format!(
+            "{place}: {} has no captures yet: `tidemill mesh capture start` on the mesh's node begins one",
+            folder.display()
+        )),
+        Ok((files, bytes)) => report.lines.push(format!(
+            "{place}: {} of captured statements, {:.1} MB",
+            many(files, "file"),
+            bytes as f64 / 1e6
+        )),
+        Err(error) => report.findings.push(unreached(place.to_owned(), &error)),
+    }
 }
 
 async fn look_at_kafka(place: &str, config: &SourceConfig, report: &mut Report) -> Result<(), CaptureError> {

@@ -1,6 +1,6 @@
 //! `tidemill mesh replay`: a capture, asked again of another server.
 
-use crate::commands::print_table;
+use crate::commands::{many, print_table};
 use crate::failure::Failure;
 use crate::mesh::shortened;
 use base::Secret;
@@ -152,34 +152,31 @@ fn watch(progress: Arc<Progress>) -> (ProgressBar, tokio::task::JoinHandle<()>) 
 }
 
 fn print(report: &Report) {
-    println!(
-        "{} sessions, {} commands compared in {:.1} s: {} differ, {} lost",
-        report.sessions,
-        report.compared,
-        report.elapsed_ms as f64 / 1e3,
-        report.differences,
-        report.lost
-    );
+    let count = |number: u64, noun: &str| many(usize::try_from(number).unwrap_or(usize::MAX), noun);
+    println!("asked      {}, in {:.1} s", report.to, report.elapsed_ms as f64 / 1e3);
+    println!("compared   {} of {}", count(report.compared, "command"), count(report.sessions, "session"));
+    println!("differ     {}", report.differences);
+    println!("lost       {}", report.lost);
     let skipped = &report.skipped;
-    for (count, why) in [
-        (skipped.left_out, "speak of a secret, and their literals are not in the capture"),
-        (skipped.cut, "are longer than what the capture keeps"),
-        (skipped.unprepared, "execute what was not prepared here"),
-        (skipped.administers, "administer the server, or read and write its files"),
-        (skipped.writes, "may write"),
-        (skipped.too_many_sessions, "are of sessions beyond --sessions"),
+    for (number, why) in [
+        (skipped.left_out, "its literals are not in the capture: it speaks of a secret"),
+        (skipped.cut, "longer than what the capture keeps; see `statement_bytes`"),
+        (skipped.unprepared, "executes what was not prepared here"),
+        (skipped.administers, "administers the server, or reads or writes its files"),
+        (skipped.writes, "may write, and --read-only was asked for"),
+        (skipped.too_many_sessions, "of a session beyond --sessions"),
         (skipped.unreachable, "found no connection"),
     ] {
-        if count > 0 {
-            println!("not asked: {count} that {why}");
+        if number > 0 {
+            println!("not asked  {number}: {why}");
         }
     }
     for note in &report.notes {
-        println!("note: {note}");
+        println!("note       {note}");
     }
     println!();
     let statements = serde_json::to_value(&report.statements).unwrap_or_default();
-    print_compared(statements.as_array().map(Vec::as_slice).unwrap_or_default());
+    print_compared(statements.as_array().map(Vec::as_slice).unwrap_or_default(), ["captured", "replayed"]);
 }
 
 /// What `GET /api/v1/mesh/mirror` answers.
@@ -189,36 +186,52 @@ pub fn print_mirrors(list: &Value) {
         println!("no group has a `mirror`");
     }
     for mirror in mirrors {
+        let number = |key: &str| mirror[key].as_u64().unwrap_or_default();
         println!(
-            "{} > {}: {} of 100 reads; {} compared, {} differ, {} shed, {} lost, {} found no connection",
+            "group      {}, {} of 100 reads asked again of {}",
             mirror["group"].as_str().unwrap_or("-"),
-            mirror["to"].as_str().unwrap_or("-"),
             mirror["share"],
-            mirror["compared"],
-            mirror["differences"],
-            mirror["shed"],
-            mirror["lost"],
-            mirror["unreachable"],
+            mirror["to"].as_str().unwrap_or("-"),
         );
+        println!("compared   {}", number("compared"));
+        println!("differ     {}", number("differences"));
+        for (key, why) in [
+            ("shed", "too many waited"),
+            ("lost", "no answer within `timeout`, or the connection broke"),
+            ("unreachable", "found no connection"),
+            ("unprepared", "executions of statements that are not known here"),
+        ] {
+            if number(key) > 0 {
+                println!("{key:<10} {}: {why}", number(key));
+            }
+        }
         if let Some(error) = mirror["error"].as_str() {
-            println!("last trouble: {error}");
+            println!("trouble    {error}");
         }
         println!();
-        print_compared(mirror["statements"].as_array().map(Vec::as_slice).unwrap_or_default());
+        let statements = mirror["statements"].as_array().map(Vec::as_slice).unwrap_or_default();
+        print_compared(statements, ["group", "mirror"]);
         println!();
     }
 }
 
 /// Statements side by side, with an example of those that differ.
-fn print_compared(statements: &[Value]) {
-    let heads = ["CALLS", "ERRORS", "ROWS", "CONTENTS", "P50 ms", "P95 ms", "P99 ms", "STATEMENT"];
+fn print_compared(statements: &[Value], [before, after]: [&str; 2]) {
+    if statements.is_empty() {
+        println!("nothing was compared yet");
+        return;
+    }
+    println!("times in ms: {before} > {after}");
+    let heads = ["CALLS", "DIFFER", "P50", "P95", "P99", "STATEMENT"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for one in statements.iter().take(STATEMENTS_SHOWN) {
         let pair = |key: &str| {
             let ms = |side: &str| one[side][key].as_f64().unwrap_or_default() / 1e3;
             format!("{:.2} > {:.2}", ms("before"), ms("after"))
         };
-        let mut row = ["calls", "errors", "rows", "contents"].map(|key| one[key].to_string()).to_vec();
+        let number = |key: &str| one[key].as_u64().unwrap_or_default();
+        let differ = number("errors") + number("rows") + number("contents");
+        let mut row = vec![number("calls").to_string(), differ.to_string()];
         row.extend(["p50_us", "p95_us", "p99_us"].map(pair));
         row.push(shortened(&one["text"]));
         rows.push(row);
@@ -227,18 +240,31 @@ fn print_compared(statements: &[Value]) {
     for one in statements.iter().take(STATEMENTS_SHOWN).filter(|one| one["example"].is_object()) {
         let example = &one["example"];
         let text = if example["text"].is_string() { &example["text"] } else { &one["text"] };
-        let (before, after) = (&example["before"], &example["after"]);
-        println!(
-            "\n{}\n  before: error {}, {} rows; after: error {}, {} rows",
-            shortened(text),
-            before["error"],
-            before["rows"],
-            after["error"],
-            after["rows"]
-        );
+        let of = [
+            ("errors", "in the error"),
+            ("rows", "in the number of rows"),
+            ("contents", "in what the rows hold"),
+        ];
+        let kinds: Vec<String> = of
+            .iter()
+            .filter(|(key, _)| one[*key].as_u64().is_some_and(|number| number > 0))
+            .map(|(key, words)| format!("{} {words}", one[*key]))
+            .collect();
+        println!("\n{}", shortened(text));
+        println!("  differ: {}", kinds.join(", "));
+        println!("  the last: {before} {}, {after} {}", said(&example["before"]), said(&example["after"]));
     }
     if statements.len() > STATEMENTS_SHOWN {
-        println!("\nand {} more; --json has all", statements.len() - STATEMENTS_SHOWN);
+        println!("\nand {}; --json has all", many(statements.len() - STATEMENTS_SHOWN, "more statement"));
+    }
+}
+
+/// An answer in words.
+fn said(answer: &Value) -> String {
+    let number = |key: &str| answer[key].as_u64().unwrap_or_default();
+    match number("error") {
+        0 => many(usize::try_from(number("rows")).unwrap_or(usize::MAX), "row"),
+        error => format!("error {error}"),
     }
 }
 

@@ -18,6 +18,7 @@ use flow::capture::mysql::repair::{self, Repair};
 use flow::capture::mysql::{self, Control, MySqlSource};
 use flow::capture::reach::Reach;
 use flow::capture::sqlite::{self, SqliteSource};
+use flow::capture::statements::{self, StatementsSource};
 use flow::capture::status::{ErrorStatus, StatusCell};
 use flow::capture::writer::JournalHandle;
 use flow::config::{FlowConfig, SinkConfig, SnapshotMode, SourceKind};
@@ -408,6 +409,11 @@ fn start_source(
         SourceKind::Kafka => {
             let source = KafkaSource { name, config, patterns, handle, status: cell };
             tasks.spawn(async move { kafka::run(source, commands, stop).await });
+        }
+        SourceKind::Capture => {
+            let path = config.path.clone().expect("checked with the project");
+            let source = StatementsSource { name, path, patterns, handle, status: cell };
+            tasks.spawn(async move { statements::run(source, commands, stop).await });
         }
         SourceKind::Http => {
             let keys = webhook::keys(&config.secrets).expect("checked with the project").into();

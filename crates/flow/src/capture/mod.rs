@@ -7,6 +7,7 @@ pub mod kafka;
 pub mod mysql;
 pub mod reach;
 pub mod sqlite;
+pub mod statements;
 pub mod status;
 pub(crate) mod tables;
 pub mod writer;

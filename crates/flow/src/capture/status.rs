@@ -4,7 +4,7 @@ use super::{CaptureError, CaptureErrorKind};
 use crate::config::SnapshotMode;
 use crate::interruptions::Interruptions;
 use crate::mirror::MirrorStatus;
-use base::{Position, SnapshotProgress, TopicPosition};
+use base::{CapturePosition, Position, SnapshotProgress, TopicPosition};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +32,16 @@ impl PositionStatus {
         Self { offsets: Some(offsets), ..Self::default() }
     }
 
+    /// The newest file that was begun.
+    pub fn of_capture(files: &BTreeMap<String, CapturePosition>) -> Self {
+        let newest = files.last_key_value();
+        Self {
+            file: newest.map(|(name, _)| name.clone()),
+            pos: newest.map(|(_, at)| at.block + u64::from(at.taken)),
+            ..Self::default()
+        }
+    }
+
     pub fn of(position: Option<&Position>) -> Self {
         let Some(position) = position else { return Self::default() };
         if let Position::Sqlite { change_id } = position {
@@ -42,6 +52,9 @@ impl PositionStatus {
         }
         if let Position::Kafka { topics } = position {
             return Self::of_topics(topics);
+        }
+        if let Position::Capture { files } = position {
+            return Self::of_capture(files);
         }
         let (file, pos) = position.file_pos().map_or((None, None), |(f, p)| (Some(f.to_owned()), Some(p)));
         Self { gtid: position.gtid_text(), file, pos, offsets: None }
@@ -113,6 +126,9 @@ pub struct SourceStatus {
     /// Of a Kafka source: messages that could not be read and were passed over, since this process began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped_messages: Option<u64>,
+    /// Of a source of captured statements: times that some were gone before they were read, since this process began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gaps: Option<u64>,
     pub snapshot: SnapshotStatus,
     pub quarantined: Vec<QuarantineStatus>,
     /// The latest rows that are kept beside the journal, where someone wants them.
@@ -146,6 +162,7 @@ impl StatusCell {
             lag_ms: 0,
             lag_messages: None,
             skipped_messages: None,
+            gaps: None,
             snapshot: SnapshotStatus::done(0, 0),
             quarantined: Vec::new(),
             mirror: None,

@@ -4,17 +4,14 @@
 //! writes them. Where that comes too late, records are shed and counted. A disk that takes no more ends the capture, and
 //! nothing else. What may be a secret is left out before it comes into a buffer (`secrets`).
 
-mod file;
-mod record;
 mod secrets;
 
-pub use file::Reader;
-pub use record::{Flags, Kind, Record, Shown};
+pub use mysql::captured::{Flags, Kind, Reader, Record, Shown, now_us};
 pub use secrets::{by_digest, speaks_of_one};
 
 use crate::buffers::Counted;
 use base::ByteSize;
-use file::Writer;
+use mysql::captured::Writer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
@@ -23,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// What a thread may hold until it is written; a record that does not fit is shed.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
@@ -353,6 +350,9 @@ impl Pen {
                     self.on.store(false, Ordering::Release);
                     return;
                 }
+                if let Some(reason) = self.writer.undeleted.take() {
+                    tracing::warn!(reason, "failed to delete an old capture");
+                }
                 self.counters.captured.fetch_add(count(&records), Ordering::Relaxed);
                 self.counters.bytes.fetch_add(records.len() as u64, Ordering::Relaxed);
             }
@@ -376,16 +376,30 @@ fn count(mut records: &[u8]) -> u64 {
     count
 }
 
-/// Microseconds since 1970.
-pub fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::record::example;
     use super::*;
+
+    fn example(text: &[u8]) -> Record<'_> {
+        Record {
+            kind: Kind::Query,
+            flags: Flags::default(),
+            error: 0,
+            session: 1,
+            at_us: 1_700_000_000_000_000,
+            elapsed_us: 1234,
+            rows: 5,
+            bytes: 678,
+            digest: 1,
+            hash: 0,
+            statement: 0,
+            user: b"app",
+            group: b"shop",
+            server: b"127.0.0.1:3306",
+            database: b"shop",
+            text,
+        }
+    }
 
     fn capture(dir: &std::path::Path) -> Capture {
         let capture = Capture::new(2);
@@ -413,7 +427,7 @@ mod tests {
         capture.add(0, &example(b"select 2"));
         drop(capture);
         assert_eq!(read(dir.path()), 2001);
-        assert_eq!(file::list(dir.path()).unwrap().len(), 2);
+        assert_eq!(mysql::captured::list(dir.path()).unwrap().len(), 2);
     }
 
     #[test]

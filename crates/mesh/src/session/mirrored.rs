@@ -5,7 +5,7 @@ use super::{Answered, Head, Session};
 use crate::buffers::Counted;
 use crate::compare;
 use crate::memory::Pressure;
-use crate::mirror::{Read, Set};
+use crate::mirror::{Mirror, Question, Read, Set};
 use mysql::protocol::{Command, HEADER_BYTES, Status};
 use mysql::sql::{Kind, Scan};
 use std::time::Instant;
@@ -18,26 +18,57 @@ pub(super) struct Mirrored {
 
 impl Session {
     /// `None` for everything that is no read whose answer hangs on the data alone, and for what the lot does not fall on.
-    pub(super) fn take_for_mirror(&self, head: Head, scan: Option<&Scan>) -> Option<Mirrored> {
-        let mirror = self.group.mirror.as_ref()?;
-        let scan = scan.filter(|scan| scan.is_safe_read() && head.command == Command::Query)?;
-        let free = !self.status.has(Status::IN_TRANSACTION)
+    pub(super) fn take_for_mirror(&mut self, head: Head, scan: Option<&Scan>) -> Option<Mirrored> {
+        let mirror = self.group.mirror.clone()?;
+        let (digest, question) = match head.command {
+            Command::Query => {
+                let scan = scan.filter(|scan| scan.is_safe_read())?;
+                (scan.digest, self.may_mirror(&mirror).then(|| self.text(head))??.to_vec())
+            }
+            // Its types are noted whether it is asked again or not: the next one may not tell them.
+            Command::Execute => {
+                let alone = self.alone(head);
+                if !self.may_mirror(&mirror) {
+                    return None;
+                }
+                let Ok(alone) = alone else {
+                    mirror.miss();
+                    return None;
+                };
+                let alone = alone.filter(|alone| alone.scan.is_safe_read())?;
+                let question =
+                    Question::Execution { sql: alone.sql, parameters: alone.parameters, rest: alone.rest };
+                let mut mirrored = self.mirrored(alone.digest, question);
+                // Its tables are those of the database in which it was prepared.
+                if let Some(database) = alone.database {
+                    mirrored.read.set.database = database;
+                }
+                return Some(mirrored);
+            }
+            _ => return None,
+        };
+        Some(self.mirrored(digest, Question::Text(question)))
+    }
+
+    fn may_mirror(&self, mirror: &Mirror) -> bool {
+        !self.status.has(Status::IN_TRANSACTION)
             && self.status.has(Status::AUTOCOMMIT)
-            && self.pinned.is_none();
-        if !free || self.shared.memory.pressure() != Pressure::Low || !mirror.draws() {
-            return None;
-        }
+            && self.pinned.is_none()
+            && self.shared.memory.pressure() == Pressure::Low
+            && mirror.draws()
+    }
+
+    fn mirrored(&self, digest: u64, question: Question) -> Mirrored {
         let set = Set {
             capabilities: self.identity.capabilities,
             collation: self.identity.collation,
             database: self.identity.database.clone(),
             said: self.state.kept().to_vec(),
         };
-        let sql = self.text(head)?.to_vec();
         let mut counted = Counted::spool();
-        counted.set(sql.len() + set.said.iter().map(Vec::len).sum::<usize>());
-        let read = Read { sql, digest: scan.digest, set, before: compare::Answer::default(), counted };
-        Some(Mirrored { read, began: Instant::now() })
+        counted.set(question.bytes() + set.said.iter().map(Vec::len).sum::<usize>());
+        let read = Read { question, digest, set, before: compare::Answer::default(), counted };
+        Mirrored { read, began: Instant::now() }
     }
 
     /// The database that a command of a relayed session makes its own, for whoever asks or reads elsewhere what it asks here.

@@ -710,6 +710,9 @@ impl Session {
                 return self.text(head).map(<[u8]>::to_vec);
             }
         }
+        if head.command == Command::Prepare && self.group.mirror.is_some() {
+            return self.text(head).map(<[u8]>::to_vec);
+        }
         let digest = digest.or_else(|| scan.map(|scan| scan.digest))?;
         let known = self.shared.digests.as_ref()?.knows(self.thread, self.group.number, digest);
         if known { None } else { self.text(head).map(<[u8]>::to_vec) }

@@ -52,6 +52,9 @@ pub struct Statement {
     pub scan: Option<Scan>,
     /// `None` for one that lives on its connection alone.
     name: Option<Name>,
+    /// With `auth: relay`, for a mirror: the text, and the database in which it was prepared. A session that may go to
+    /// several connections keeps to one, and is not mirrored, once it has another database under its statements.
+    text: Option<(Arc<[u8]>, Vec<u8>)>,
     parameters: u16,
     /// The types that the client told last.
     types: Box<[u8]>,
@@ -65,6 +68,23 @@ impl Statement {
     pub fn text(&self) -> Option<&[u8]> {
         self.name.as_ref().map(|(text, _)| &**text)
     }
+
+    /// For a mirror too.
+    fn kept_text(&self) -> Option<&Arc<[u8]>> {
+        self.name.as_ref().map(|(text, _)| text).or(self.text.as_ref().map(|(text, _)| text))
+    }
+}
+
+/// An execution, for a server that has not prepared it.
+pub(super) struct Alone {
+    pub digest: u64,
+    pub scan: Scan,
+    pub sql: Arc<[u8]>,
+    /// In which it was prepared, where that is not the session's.
+    pub database: Option<Vec<u8>>,
+    pub parameters: u16,
+    /// All of the command behind the statement's number, with the parameters' types.
+    pub rest: Vec<u8>,
 }
 
 /// The statements of a session, by the number that the client knows.
@@ -103,7 +123,7 @@ impl Statements {
     }
 
     fn insert(&mut self, number: u32, statement: Statement) {
-        self.text_bytes += statement.name.as_ref().map_or(0, |(text, _)| text.len());
+        self.text_bytes += statement.kept_text().map_or(0, |text| text.len());
         self.nameless += usize::from(statement.name.is_none());
         self.map.insert(number, statement);
         self.count();
@@ -115,7 +135,7 @@ impl Statements {
 
     fn remove(&mut self, number: u32) -> Option<Statement> {
         let statement = self.map.remove(&number)?;
-        self.text_bytes -= statement.name.as_ref().map_or(0, |(text, _)| text.len());
+        self.text_bytes -= statement.kept_text().map_or(0, |text| text.len());
         self.count();
         self.nameless -= usize::from(statement.name.is_none());
         self.opened -= usize::from(statement.open != Open::Nothing);
@@ -183,6 +203,7 @@ impl Statements {
                 parameters: part.parameters,
                 types: part.types.into(),
                 // A connection that did not come along has no number that anyone has here.
+                text: None,
                 home: part.home.map(|(old, own)| {
                     (numbers.iter().find(|(known, _)| *known == old).map_or(0, |(_, new)| *new), own)
                 }),
@@ -274,6 +295,7 @@ impl Session {
             digest,
             scan,
             name: None,
+            text: None,
             parameters,
             types: Box::default(),
             home: None,
@@ -281,18 +303,16 @@ impl Session {
         };
         if !self.is_several() {
             if !self.has_all_statements() {
+                let kept = text.filter(|text| self.group.mirror.is_some() && self.may_keep(text));
+                statement.text = kept.map(|text| (Arc::from(text), self.identity.database.clone()));
                 self.statements.insert(number, statement);
             }
             return;
         }
         self.statements.last = number;
+        let may_keep = text.is_some_and(|text| self.may_keep(text));
         let Some(link) = &mut self.links[self.role as usize] else { return };
-        let repeatable = text.filter(|text| {
-            text.len() <= TEXT_BYTES_MAX
-                && self.statements.text_bytes + text.len() <= TEXTS_BYTES_MAX
-                && self.shared.has_memory_for(text.len())
-                && parameters <= PARAMETERS_MAX
-        });
+        let repeatable = text.filter(|_| may_keep && parameters <= PARAMETERS_MAX);
         match repeatable {
             Some(text) => {
                 let name = self.statements.name(text);
@@ -305,6 +325,51 @@ impl Session {
             None => statement.home = Some((link.serial, own)),
         }
         self.statements.insert(number, statement);
+    }
+
+    /// Whether a text may be kept.
+    fn may_keep(&self, text: &[u8]) -> bool {
+        text.len() <= TEXT_BYTES_MAX
+            && self.statements.text_bytes + text.len() <= TEXTS_BYTES_MAX
+            && self.shared.has_memory_for(text.len())
+    }
+
+    /// An execution as a server needs it that knows neither its statement nor its types. `Err` where that is not known here;
+    /// `Ok(None)` for one that other servers cannot answer: it has a cursor, attributes or long data.
+    pub(super) fn alone(&mut self, head: Head) -> Result<Option<Alone>, ()> {
+        let several = self.is_several();
+        let number = self.number(head).ok_or(())?;
+        let payload = self.front(head);
+        if payload.len() != head.payload || payload.get(5) != Some(&0) {
+            return Ok(None);
+        }
+        let mut rest = payload[5..].to_vec();
+        let payload = payload.to_vec();
+        let statement = self.statements.map.get_mut(&number).ok_or(())?;
+        let scan = statement.scan.ok_or(())?;
+        if statement.open != Open::Nothing {
+            return Ok(None);
+        }
+        let execution = Execution::read(head.command, &payload, statement.parameters).ok_or(())?;
+        if let Some((told, bit)) = execution.told {
+            if payload[told] & bit != 0 {
+                if !several {
+                    // Other sessions note them where their connections are told.
+                    statement.types = payload[execution.types].into();
+                }
+            } else {
+                if statement.types.is_empty() {
+                    return Err(());
+                }
+                rest[told - 5] |= bit;
+                let at = execution.types.start - 5;
+                rest.splice(at..at, statement.types.iter().copied());
+            }
+        }
+        let sql = statement.kept_text().cloned().ok_or(())?;
+        let database = statement.text.as_ref().map(|(_, database)| database.clone());
+        let (digest, parameters) = (statement.digest, statement.parameters);
+        Ok(Some(Alone { digest, scan, sql, database, parameters, rest }))
     }
 
     pub(super) fn forget_statements(&mut self) {
@@ -496,6 +561,7 @@ mod tests {
             name,
             parameters: 0,
             types: Box::default(),
+            text: None,
             home: None,
             open: Open::Nothing,
         };

@@ -5,7 +5,7 @@ use anyhow::Result;
 use mesh::MirrorStatus;
 use serde_json::json;
 use testkit::mysql_async::prelude::*;
-use testkit::{MySql, MySqlOptions};
+use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, TiDb, TiDbOptions};
 
 const TABLES: &str = "create database shop; create table shop.goods (id int primary key, name text); \
                       insert into shop.goods values (1, 'tea'), (2, 'salt')";
@@ -62,6 +62,102 @@ async fn reads_are_asked_again_and_what_differs_is_told() -> Result<()> {
     }
     assert_eq!(other.query_one::<u64>("select count(*) from shop.goods").await?, 2);
     Ok(())
+}
+
+/// Executions of prepared reads through a mesh whose mirror is this server, which has `tee` where the first has `tea`.
+async fn compare_executions(own: &MySql, other: u16, account: serde_json::Value) -> Result<()> {
+    let to = format!("127.0.0.1:{other}");
+    for auth in [json!({}), json!({"auth": "vault", "users": [{"name": "root"}]})] {
+        let mut group = auth;
+        group["mirror"] =
+            json!({"to": to, "account": account, "share": 100, "timeout": "20s", "connections": 1});
+        // With `vault` the session keeps to its connection once it has another database under its statements.
+        let again = u64::from(group.get("auth").is_none());
+        let front = Front::start(&[own.port()], group).await?;
+        let mut conn = front.root().await?;
+        conn.query_drop("use shop").await?;
+        let by_id = conn.prep("select name from goods where id = ?").await?;
+        // The types are told with the first execution alone, by drivers that are thrifty.
+        for (id, name) in [(1, "tea"), (2, "salt"), (2, "salt"), (3, "")] {
+            let found: Option<String> = conn.exec_first(&by_id, (id,)).await?;
+            assert_eq!(found.as_deref(), (!name.is_empty()).then_some(name));
+        }
+        let by_name = conn.prep("select id from goods where name = ? and id < ?").await?;
+        let _: Vec<i32> = conn.exec(&by_name, ("tea", 9)).await?;
+        let _: Vec<i32> = conn.exec(&by_name, (Some("salt"), 9.5)).await?;
+        let _: Vec<i32> = conn.exec(&by_name, (None::<String>, -1)).await?;
+        // No reads, or of a transaction.
+        conn.exec_drop("insert into goods values (?, ?)", (9, "x")).await?;
+        conn.exec_drop("delete from goods where id = ?", (9,)).await?;
+        conn.query_drop("begin").await?;
+        conn.exec_drop(&by_id, (1,)).await?;
+        conn.query_drop("commit").await?;
+        // The same text in another database is another statement, and what was prepared before stays where it was.
+        let mut elsewhere = front.root().await?;
+        elsewhere.query_drop("use other").await?;
+        let wine: Option<String> = elsewhere.exec_first("select name from goods where id = ?", (1,)).await?;
+        assert_eq!(wine.as_deref(), Some("wine"));
+        conn.query_drop("use other").await?;
+        let tea: Option<String> = conn.exec_first(&by_id, (1,)).await?;
+        assert_eq!(tea.as_deref(), Some("tea"));
+        let mut conn = elsewhere;
+        // What the other server has not got is an error there, and the next one is asked all the same.
+        let _: Option<i32> = conn.exec_first("select a from here where a > ?", (0,)).await?;
+        let _: Option<i32> = conn.exec_first("select 7 + ?", (1,)).await?;
+        let status = until("all executions are compared", async || {
+            let status = mirror(&front);
+            let met = status.compared + status.lost + status.unreachable + status.unprepared;
+            (met >= 10 + again).then_some(status)
+        })
+        .await?;
+        assert_eq!((status.compared, status.shed, status.unprepared), (10 + again, 0, 0), "{status:#?}");
+        let by_id = of(&status, "SELECT NAME");
+        assert_eq!(by_id.map(|one| (one.calls, one.contents)), Some((5 + again, 1 + again)), "{status:#?}");
+        let by_name = of(&status, "NAME = ?");
+        assert_eq!(by_name.map(|one| (one.calls, one.rows)), Some((3, 1)), "{status:#?}");
+        let missing = of(&status, "`here`");
+        assert_eq!(missing.map(|one| (one.calls, one.errors)), Some((1, 1)), "{status:#?}");
+        assert_eq!(status.differences, 3 + again, "{status:#?}");
+    }
+    Ok(())
+}
+
+const OTHERS: &str = "create database other; create table other.goods (id int primary key, name varchar(20)); \
+                      insert into other.goods values (1, 'wine')";
+const GOODS: &str = "create database shop; create table shop.goods (id int primary key, name varchar(20)); \
+                     insert into shop.goods values (1, 'tea'), (2, 'salt')";
+
+async fn with_goods() -> Result<MySql> {
+    let own = MySql::start(MySqlOptions::default()).await?;
+    own.exec(GOODS).await?;
+    own.exec(OTHERS).await?;
+    own.exec("create table other.here (a int); insert into other.here values (1)").await?;
+    Ok(own)
+}
+
+#[tokio::test]
+async fn executions_are_asked_again_of_mysql_and_of_mariadb() -> Result<()> {
+    let own = with_goods().await?;
+    let mysql = MySql::start(MySqlOptions::default()).await?;
+    let mariadb = MariaDb::start(MariaDbOptions::default()).await?;
+    for sql in [GOODS, OTHERS, "update shop.goods set name = 'tee' where id = 1"] {
+        mysql.exec(sql).await?;
+        mariadb.exec(sql).await?;
+    }
+    for server in [mysql.port(), mariadb.port()] {
+        compare_executions(&own, server, json!({"name": "root"})).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn executions_are_asked_again_of_tidb() -> Result<()> {
+    let own = with_goods().await?;
+    let tidb = TiDb::start(TiDbOptions::default()).await?;
+    for sql in [GOODS, OTHERS, "update shop.goods set name = 'tee' where id = 1"] {
+        tidb.exec(sql).await?;
+    }
+    compare_executions(&own, tidb.port(), json!({"name": "root"})).await
 }
 
 #[tokio::test]

@@ -48,6 +48,7 @@ mod report;
 mod rewind;
 mod sinks;
 mod sqlite_source;
+mod statements;
 mod targets;
 mod two_way;
 mod types;

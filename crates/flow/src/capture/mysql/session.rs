@@ -487,6 +487,7 @@ async fn continuity(
         Position::Sqlite { .. } => Ok(Some("the journal belongs to a SQLite source".into())),
         Position::Kafka { .. } => Ok(Some("the journal belongs to a Kafka source".into())),
         Position::Push { .. } => Ok(Some("the journal belongs to an HTTP source".into())),
+        Position::Capture { .. } => Ok(Some("the journal belongs to a source of captured statements".into())),
     }
 }
 
@@ -534,7 +535,10 @@ async fn open_stream(
             execute(&mut conn, &[&connect]).await?;
             request
         }
-        Position::Sqlite { .. } | Position::Kafka { .. } | Position::Push { .. } => {
+        Position::Sqlite { .. }
+        | Position::Kafka { .. }
+        | Position::Push { .. }
+        | Position::Capture { .. } => {
             unreachable!("continuity refused it")
         }
     };

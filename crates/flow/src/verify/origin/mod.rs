@@ -115,7 +115,7 @@ pub async fn connect(
     match config.kind {
         SourceKind::Mysql => Ok(Box::new(database::Database::connect(config).await?)),
         SourceKind::Kafka => Ok(Box::new(topics::Topics::read(name, config, known, carried, watch).await?)),
-        SourceKind::Sqlite | SourceKind::Http => {
+        SourceKind::Sqlite | SourceKind::Http | SourceKind::Capture => {
             Err(super::unsupported(format!("the source `{name}` cannot be compared yet")))
         }
     }

@@ -59,6 +59,28 @@ const KINDS: [Kind; 14] = [
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(pub u8);
 
+impl Kind {
+    /// As it is shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Begin => "begin",
+            Self::End => "end",
+            Self::Query => "query",
+            Self::Prepare => "prepare",
+            Self::Execute => "execute",
+            Self::BulkExecute => "bulk_execute",
+            Self::LongData => "long_data",
+            Self::Close => "close",
+            Self::ResetStatement => "reset_statement",
+            Self::Fetch => "fetch",
+            Self::SetOption => "set_option",
+            Self::InitDatabase => "init_database",
+            Self::ResetConnection => "reset_connection",
+            Self::ChangeUser => "change_user",
+        }
+    }
+}
+
 impl Flags {
     /// A replica answered.
     pub const REPLICA: Self = Self(1);
@@ -114,6 +136,7 @@ impl<'a> Record<'a> {
         FIXED_BYTES + names.iter().map(|name| name.len().min(NAME_BYTES_MAX)).sum::<usize>() + self.text.len()
     }
 
+    /// Writes it behind what `out` has.
     pub fn append(&self, out: &mut Vec<u8>) {
         let names = [self.user, self.group, self.server, self.database]
             .map(|name| &name[..name.len().min(NAME_BYTES_MAX)]);

@@ -5,16 +5,21 @@
 //! block  u32 bytes   u32 CRC-32C of them   records
 //! ```
 //! A file ends where no whole block follows: what a crash left there is passed over. Files are named after the time of their
-//! beginning and the process, so that two processes never write one; the oldest are deleted.
+//! beginning and the process, so that two processes never write one; the oldest are deleted. Who writes one holds its lock:
+//! where that is free, nothing follows any more.
 
 use super::record::Record;
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"TMSQL\0\x01\0";
+/// In front of the first block.
+pub const FILE_HEAD_BYTES: u64 = MAGIC.len() as u64;
+/// In front of a block's records.
+const BLOCK_HEAD_BYTES: usize = 8;
 /// A block is never longer; a reader takes a longer one for garbage.
 pub const BLOCK_BYTES_MAX: usize = 8 << 20;
 const PREFIX: &str = "sql-";
@@ -28,6 +33,8 @@ pub struct Writer {
     files: usize,
     file: File,
     written: u64,
+    /// The latest old file that could not be deleted, and why.
+    pub undeleted: Option<String>,
 }
 
 impl Writer {
@@ -36,22 +43,27 @@ impl Writer {
     pub fn open(dir: &Path, file_bytes: u64, files: usize) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let file = create(dir)?;
-        let writer = Self { dir: dir.to_owned(), file_bytes, files, file, written: MAGIC.len() as u64 };
+        let dir = dir.to_owned();
+        let mut writer = Self { dir, file_bytes, files, file, written: FILE_HEAD_BYTES, undeleted: None };
         writer.delete_old();
         Ok(writer)
     }
 
-    #[cfg(test)]
+    /// Writes a file that is open, and never another: for tests of who writes.
     pub fn into_file(file: File) -> Self {
-        Self { dir: PathBuf::new(), file_bytes: 1 << 20, files: 1, file, written: 8 }
+        let dir = PathBuf::new();
+        Self { dir, file_bytes: 1 << 20, files: 1, file, written: FILE_HEAD_BYTES, undeleted: None }
     }
 
     /// Writes records that are whole. After an error the file ends with the last whole block.
+    ///
+    /// # Errors
+    /// When the file takes no more, or the next one cannot be made.
     pub fn write(&mut self, records: &[u8]) -> io::Result<()> {
         debug_assert!(records.len() <= BLOCK_BYTES_MAX, "threads hold less");
-        if self.written > MAGIC.len() as u64 && self.written + records.len() as u64 > self.file_bytes {
+        if self.written > FILE_HEAD_BYTES && self.written + records.len() as u64 > self.file_bytes {
             self.file = create(&self.dir)?;
-            self.written = MAGIC.len() as u64;
+            self.written = FILE_HEAD_BYTES;
             self.delete_old();
         }
         let mut head = [0; 8];
@@ -67,11 +79,11 @@ impl Writer {
         Ok(())
     }
 
-    fn delete_old(&self) {
+    fn delete_old(&mut self) {
         let Ok(names) = list(&self.dir) else { return };
         for old in names.iter().take(names.len().saturating_sub(self.files)) {
             if let Err(error) = std::fs::remove_file(old) {
-                tracing::warn!(file = %old.display(), %error, "failed to delete an old capture");
+                self.undeleted = Some(format!("{}: {error}", old.display()));
             }
         }
     }
@@ -87,6 +99,8 @@ fn create(dir: &Path) -> io::Result<File> {
         let path = dir.join(format!("{PREFIX}{:016}-{pid}{SUFFIX}", now + later));
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
             Ok(mut file) => {
+                // Where a file system has no locks, readers only wait longer for what a crash has torn.
+                let _ = file.try_lock();
                 file.write_all(&MAGIC)?;
                 return Ok(file);
             }
@@ -112,6 +126,64 @@ pub fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// What a file has at an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A block, and the offset of what follows it.
+    Block(u64),
+    /// The file ends here.
+    End,
+    /// No whole block: it is being written, or never will be.
+    Broken(&'static str),
+}
+
+/// Reads the block at `offset` into `block`.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn block_at(file: &File, offset: u64, block: &mut Vec<u8>) -> io::Result<Next> {
+    block.clear();
+    let size = file.metadata()?.len();
+    let mut magic = MAGIC;
+    if size < FILE_HEAD_BYTES {
+        return Ok(Next::Broken("it is no capture yet"));
+    }
+    file.read_exact_at(&mut magic, 0)?;
+    if magic != MAGIC {
+        return Ok(Next::Broken("it is no capture of this version"));
+    }
+    if offset >= size {
+        return Ok(Next::End);
+    }
+    let mut head = [0; BLOCK_HEAD_BYTES];
+    let start = offset + BLOCK_HEAD_BYTES as u64;
+    if start > size {
+        return Ok(Next::Broken("it ends in the midst of a block"));
+    }
+    file.read_exact_at(&mut head, offset)?;
+    let (length, checksum) = halves(&head);
+    if length as usize > BLOCK_BYTES_MAX {
+        return Ok(Next::Broken("it has a block that is none"));
+    }
+    let next = start + u64::from(length);
+    if next > size {
+        return Ok(Next::Broken("it ends in the midst of a block"));
+    }
+    block.resize(length as usize, 0);
+    file.read_exact_at(block, start)?;
+    if crc32c::crc32c(block) != checksum {
+        block.clear();
+        return Ok(Next::Broken("it has a block whose checksum is wrong"));
+    }
+    Ok(Next::Block(next))
+}
+
+/// The length and the checksum of a block.
+fn halves(head: &[u8; BLOCK_HEAD_BYTES]) -> (u32, u32) {
+    let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    (number(0), number(4))
 }
 
 /// The process that a file is of, by its name.
@@ -153,8 +225,8 @@ impl Blocks {
                 Err(error) => return broken(&format!("for us: {error}")),
             }
         }
-        let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let length = usize::try_from(number(0)).unwrap_or(usize::MAX);
+        let (length, checksum) = halves(&head);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > BLOCK_BYTES_MAX {
             return broken("with a block that is none");
         }
@@ -162,7 +234,7 @@ impl Blocks {
         if self.file.read_exact(&mut block).is_err() {
             return broken("in the midst of a block");
         }
-        if crc32c::crc32c(&block) != number(4) {
+        if crc32c::crc32c(&block) != checksum {
             return broken("with a block whose checksum is wrong");
         }
         Ok(Some(block))
