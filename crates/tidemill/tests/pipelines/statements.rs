@@ -110,7 +110,6 @@ async fn statements_are_found_in_an_index_each_once_over_kills_and_can_still_be_
 
     let found = search(&node, "marmalade").await;
     assert_eq!(found["total"], 1, "{found:#}");
-    println!("SAMPLE {found:#}");
     let row = &found["hits"][0]["source"];
     assert_eq!(
         [&row["kind"], &row["user"], &row["database"], &row["group"], &row["rows"], &row["error"]],
