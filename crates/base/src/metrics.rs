@@ -53,7 +53,7 @@ pub const DELIVERY_PAUSED: &str = "tidemill_flow_delivery_paused";
 pub const PARKED_CHANGES: &str = "tidemill_flow_parked_changes_total";
 pub const NODE_MEMORY: &str = "tidemill_node_memory_bytes";
 pub const NODE_DISK_FREE: &str = "tidemill_node_disk_free_bytes";
-pub const REPORTS_LOST: &str = "tidemill_reports_lost_total";
+pub const NODE_REPORTS_LOST: &str = "tidemill_node_reports_lost_total";
 pub const DELIVERED_CHANGES: &str = "tidemill_flow_delivered_changes_total";
 pub const DELIVERY_LAG: &str = "tidemill_flow_delivery_lag_changes";
 pub const DELIVERY_ERRORS: &str = "tidemill_flow_delivery_errors_total";
@@ -237,7 +237,7 @@ pub const METRICS: [Metric; 64] = [
     gauge(NODE_MEMORY, "", "bytes", "Memory of the process that is in the machine's memory now"),
     gauge(NODE_DISK_FREE, "", "bytes", "What is free for us on the disk of `data_dir`"),
     counter(
-        REPORTS_LOST,
+        NODE_REPORTS_LOST,
         "",
         "reports",
         "Reports of `report:` that did not arrive, since this process began",

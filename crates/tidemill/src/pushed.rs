@@ -95,7 +95,7 @@ impl Reporter {
                     }
                 }
                 Err(reason) => {
-                    metrics::counter!(base::metrics::REPORTS_LOST).increment(1);
+                    metrics::counter!(base::metrics::NODE_REPORTS_LOST).increment(1);
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(
                             reason,

@@ -35,7 +35,7 @@ async fn metrics_are_pushed_and_a_server_that_refuses_them_is_told_of_once() {
     hook.answer(|_| Reply::Status(204, &[], ""));
     node.until("it is over", async || node.log().contains("reports arrive again")).await;
     let text = String::from_utf8(hook.requests().last().unwrap().body.to_vec()).unwrap();
-    let lost = text.lines().find(|line| line.starts_with("tidemill_reports_lost_total ")).unwrap();
+    let lost = text.lines().find(|line| line.starts_with("tidemill_node_reports_lost_total ")).unwrap();
     assert!(lost.split(' ').nth(1).unwrap().parse::<u32>().unwrap() >= 2, "{lost}");
     let log = fs::read_to_string(node.path("tidemill.log")).unwrap();
     assert_eq!(log.matches("no room here").count(), 1, "{log}");
