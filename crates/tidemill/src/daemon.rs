@@ -36,6 +36,8 @@ fn log_path(node: &NodeConfig) -> PathBuf {
 /// The file with this process's number, locked while it lives.
 pub struct PidFile {
     path: PathBuf,
+    /// Its name until this process serves, where another process's file is at `path`.
+    next: Option<PathBuf>,
     file: File,
 }
 
@@ -45,36 +47,38 @@ impl PidFile {
     /// # Errors
     /// When another process that lives has it.
     pub fn take(path: &Path) -> Result<Self, Failure> {
-        let file = open(path).map_err(|error| unwritten(path, &error))?;
-        if file.try_lock().is_err() {
-            return Err(Failure::new(1, format!("{} is another living node's", path.display()))
-                .hint("`tidemill down` ends it"));
-        }
-        file.set_len(0).map_err(|error| unwritten(path, &error))?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self { path: path.to_owned(), next: None, file: locked(path)? })
     }
 
-    /// In the place of a process that lives on for a while, and keeps a file that has no name any more.
+    /// Will stand in the place of the file of a process that lives on for a while, and keeps one that has no name any more.
     pub fn replace(path: &Path) -> Result<Self, Failure> {
         let next = path.with_extension("pid.next");
-        let taken = Self::take(&next)?;
-        fs::rename(&next, path).map_err(|error| unwritten(path, &error))?;
-        Ok(taken.named(path))
-    }
-
-    fn named(mut self, path: &Path) -> Self {
-        path.clone_into(&mut self.path);
-        self
+        let file = locked(&next)?;
+        Ok(Self { path: path.to_owned(), next: Some(next), file })
     }
 
     /// This process serves.
     pub fn tell(&mut self) {
-        let told =
+        let mut told =
             self.file.seek(SeekFrom::Start(0)).and_then(|_| writeln!(self.file, "{}", std::process::id()));
+        if let (Ok(()), Some(next)) = (&told, self.next.take()) {
+            told = fs::rename(next, &self.path);
+        }
         if let Err(error) = told {
             tracing::error!(%error, path = %self.path.display(), "failed to write our number");
         }
     }
+}
+
+/// An empty file that is nobody else's.
+fn locked(path: &Path) -> Result<File, Failure> {
+    let file = open(path).map_err(|error| unwritten(path, &error))?;
+    if file.try_lock().is_err() {
+        return Err(Failure::new(1, format!("{} is another living node's", path.display()))
+            .hint("`tidemill down` ends it"));
+    }
+    file.set_len(0).map_err(|error| unwritten(path, &error))?;
+    Ok(file)
 }
 
 fn unwritten(path: &Path, error: &io::Error) -> Failure {
