@@ -247,7 +247,10 @@ impl Yard {
             group += r#", "tls": "require""#;
         }
         if way.auth == Auth::Vault {
-            group += &format!(r#", "users": [{{"name": "{USER}", "password": "{PASSWORD}"}}]"#);
+            // As `root` without a password, too: `mysqltest` does.
+            group += &format!(
+                r#", "users": [{{"name": "{USER}", "password": "{PASSWORD}"}}, {{"name": "root"}}]"#
+            );
         }
         if way.pool {
             group += r#", "pool": {"max": 100}"#;
