@@ -23,7 +23,7 @@ impl Drop for Heir {
     }
 }
 
-async fn client(door: &Port) -> Conn {
+pub async fn client(door: &Port) -> Conn {
     let opts = OptsBuilder::default()
         .ip_or_hostname("127.0.0.1")
         .tcp_port(door.number())

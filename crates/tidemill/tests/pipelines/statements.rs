@@ -1,10 +1,10 @@
 //! Statements that pass the mesh, in a search server: the mesh captures, another process reads what it captured.
 
+use crate::mesh_upgrade::client;
 use crate::node::{Node, run_all};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use testkit::mysql_async::prelude::Queryable;
-use testkit::mysql_async::{Conn, OptsBuilder};
 use testkit::{MySql, MySqlOptions, OpenSearch, OpenSearchOptions, Port};
 
 const SHOP: [&str; 3] = [
@@ -29,16 +29,6 @@ capture: {{enabled: true, dir: ./sql}}
             server.port()
         ),
     )])
-}
-
-async fn client(door: &Port) -> Conn {
-    let opts = OptsBuilder::default()
-        .ip_or_hostname("127.0.0.1")
-        .tcp_port(door.number())
-        .user(Some("root"))
-        .db_name(Some("shop"))
-        .prefer_socket(false);
-    Conn::new(opts).await.unwrap()
 }
 
 async fn search(node: &Node, words: &str) -> Value {
