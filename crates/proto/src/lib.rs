@@ -1,0 +1,20 @@
+//! The gRPC interface of Tidemill, `proto/tidemill/v1`, in Rust: messages and clients in [`v1`], servers in [`server`].
+
+mod frame;
+
+pub use frame::Frame;
+
+/// Messages, and clients.
+#[allow(missing_docs, clippy::allow_attributes)]
+pub mod v1 {
+    tonic::include_proto!("tidemill.v1");
+}
+
+/// The traits of the servers; what they stream is a [`Frame`].
+#[allow(missing_docs, clippy::allow_attributes)]
+pub mod server {
+    include!(concat!(env!("OUT_DIR"), "/server/tidemill.v1.rs"));
+}
+
+/// The compiled descriptors of `proto/`, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
