@@ -16,6 +16,7 @@ pub mod preview;
 pub mod schedule;
 pub mod schema_registry;
 pub mod sinks;
+pub mod subscribe;
 pub mod tls;
 pub mod transform;
 pub mod verify;

@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 /// Memory for pages of the file, in KiB.
 const CACHE_KIB: u32 = 4 * 1024;
+/// Rows, and bytes of rows, that are held at once where all are looked at.
+const EACH_ROWS: usize = 1000;
+const EACH_BYTES: usize = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -257,6 +260,59 @@ impl MirrorReader {
         self.rows(table.id, &sql, &[&value, &(limit as i64)])
     }
 
+    /// Rows in the order of their keys, behind one; fewer than `limit` also where they have `bytes` together, and whether there are more.
+    pub fn page_within(
+        &mut self,
+        table: &Mirrored,
+        after: &[u8],
+        limit: usize,
+        bytes: usize,
+    ) -> Result<(Vec<MirrorRow>, bool), ReadError> {
+        let sql = format!(
+            "SELECT key, lsn, version, row FROM rows_{} WHERE key > ?1 AND gone = 0 ORDER BY key",
+            table.id
+        );
+        let (mut found, mut size, mut more) = (Vec::new(), 0, false);
+        {
+            let mut query = self.connection()?.prepare_cached(&sql)?;
+            let mut rows = query.query([after])?;
+            while let Some(row) = rows.next()? {
+                if found.len() == limit || size >= bytes {
+                    more = true;
+                    break;
+                }
+                let image: Vec<u8> = row.get(3)?;
+                size += image.len();
+                found.push((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, u32>(2)?, image));
+            }
+        }
+        let mut out = Vec::with_capacity(found.len());
+        for (key, lsn, version, row) in found {
+            let definition = self.definition(table.id, version)?;
+            out.push(MirrorRow { key, lsn: lsn as u64, table: definition, row });
+        }
+        Ok((out, more))
+    }
+
+    /// Hands out all rows, in the order of their keys.
+    pub fn each(
+        &mut self,
+        table: &Mirrored,
+        mut take: impl FnMut(&Table, RowView<'_>),
+    ) -> Result<(), ReadError> {
+        let mut after = Vec::new();
+        loop {
+            let (rows, more) = self.page_within(table, &after, EACH_ROWS, EACH_BYTES)?;
+            for row in &rows {
+                take(&row.table, row.view());
+            }
+            match rows.last() {
+                Some(last) if more => after.clone_from(&last.key),
+                _ => return Ok(()),
+            }
+        }
+    }
+
     /// Rows in the order of their keys, behind one.
     pub fn page(
         &mut self,
@@ -269,6 +325,76 @@ impl MirrorReader {
             table.id
         );
         self.rows(table.id, &sql, &[&after, &(limit as i64)])
+    }
+
+    /// The change that this look's state ends with.
+    pub fn lsn(&self) -> Result<u64, ReadError> {
+        let lsn: i64 =
+            self.connection()?.prepare_cached("SELECT lsn FROM mirror")?.query_row([], |r| r.get(0))?;
+        Ok(lsn as u64)
+    }
+
+    /// From which change on rows of a table that are gone are still known as such.
+    pub fn knows_gone_from(&self, table: &Mirrored) -> Result<u64, ReadError> {
+        let sql = "SELECT purged FROM tables WHERE id = ?1";
+        let purged: i64 = self.connection()?.prepare_cached(sql)?.query_row([table.id], |r| r.get(0))?;
+        Ok(purged as u64)
+    }
+
+    /// How many rows a table has.
+    pub fn count(&self, table: &Mirrored) -> Result<u64, ReadError> {
+        let sql = "SELECT rows FROM tables WHERE id = ?1";
+        let rows: i64 = self.connection()?.prepare_cached(sql)?.query_row([table.id], |r| r.get(0))?;
+        Ok(rows.max(0) as u64)
+    }
+
+    /// How many rows have changed behind `lsn`, the ones that are gone among them; counts to `limit`.
+    pub fn count_changed(&self, table: &Mirrored, lsn: u64, limit: u64) -> Result<u64, ReadError> {
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM rows_{} WHERE lsn > ?1 LIMIT ?2)",
+            table.id
+        );
+        let found: i64 = self
+            .connection()?
+            .prepare_cached(&sql)?
+            .query_row(params![lsn as i64, limit as i64], |r| r.get(0))?;
+        Ok(found as u64)
+    }
+
+    /// Rows that have changed behind `(lsn, key)`, in the order of their last changes, and whether each is gone; as many as
+    /// [`MirrorReader::page_within`] gives, and whether there are more.
+    #[expect(clippy::type_complexity)]
+    pub fn changed_within(
+        &mut self,
+        table: &Mirrored,
+        (lsn, key): (u64, &[u8]),
+        limit: usize,
+        bytes: usize,
+    ) -> Result<(Vec<(MirrorRow, bool)>, bool), ReadError> {
+        let sql = format!(
+            "SELECT key, lsn, version, row, gone FROM rows_{} WHERE (lsn, key) > (?1, ?2) ORDER BY lsn, key",
+            table.id
+        );
+        let (mut found, mut size, mut more) = (Vec::new(), 0, false);
+        {
+            let mut query = self.connection()?.prepare_cached(&sql)?;
+            let mut rows = query.query(params![lsn as i64, key])?;
+            while let Some(row) = rows.next()? {
+                if found.len() == limit || size >= bytes {
+                    more = true;
+                    break;
+                }
+                let image: Vec<u8> = row.get(3)?;
+                size += image.len();
+                found.push((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, u32>(2)?, image, row.get(4)?));
+            }
+        }
+        let mut out = Vec::with_capacity(found.len());
+        for (key, lsn, version, row, gone) in found {
+            let definition = self.definition(table.id, version)?;
+            out.push((MirrorRow { key, lsn: lsn as u64, table: definition, row }, gone));
+        }
+        Ok((out, more))
     }
 
     fn rows(

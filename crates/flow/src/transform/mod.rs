@@ -3,7 +3,7 @@
 //! Compiled once a flow, planned once a table, applied once a row.
 
 pub mod dedup;
-mod expr;
+pub(crate) mod expr;
 mod mask;
 mod plan;
 pub mod process;

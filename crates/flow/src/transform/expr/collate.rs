@@ -117,6 +117,16 @@ impl Collation {
         }
     }
 
+    /// Bytes that are the same for all texts that are equal, and for some that are not.
+    pub fn weights(self, text: &str) -> Vec<u8> {
+        let blank = self.key(' ').next().unwrap_or(0);
+        let mut keys: Vec<u32> = self.keys(text).collect();
+        while self.pads && keys.last() == Some(&blank) {
+            keys.pop();
+        }
+        keys.iter().flat_map(|key| key.to_le_bytes()).collect()
+    }
+
     fn keys(self, text: &str) -> impl Iterator<Item = u32> {
         text.chars().flat_map(move |c| self.key(c))
     }

@@ -8,6 +8,7 @@ mod bind;
 mod coerce;
 mod collate;
 mod decimal;
+mod equality;
 mod functions;
 mod json;
 mod kind;
@@ -18,6 +19,7 @@ mod signature;
 mod temporal;
 
 pub use bind::Scope;
+pub use equality::{Equality, EqualityBy};
 pub use functions::names as function_names;
 pub use json::{
     compact as compact_json, elements as json_elements, extract as extract_json, is_json, unquoted,
@@ -66,6 +68,11 @@ pub struct Condition {
 }
 
 impl Condition {
+    /// A value that a column has in every row that passes, where there is one.
+    pub fn equality(&self) -> Option<Equality> {
+        Equality::of(&self.node)
+    }
+
     /// NULL does not pass.
     pub fn passes(&self, row: Row<'_>) -> Result<bool, EvalError> {
         Ok(self.node.truth(row)? == Some(true))

@@ -1,0 +1,394 @@
+//! Copies of tables on devices: what a device lacks, then every change as it comes.
+//!
+//! A stream is begun by [`Subscriptions::subscribe`]: [`catch_up`] brings a copy from nothing, or from its token, to where the
+//! ring of its shape in the [`hub`] goes on; from there on the copy costs a place in that ring. Who is too slow for the ring, and whose table is read
+//! anew, is caught up again. What is sent is bytes of `proto/tidemill/v1`, made by [`wire`].
+
+pub mod catch_up;
+pub mod follow;
+pub mod hub;
+pub mod shape;
+pub mod token;
+pub mod wire;
+
+use bytes::Bytes;
+use catch_up::{CatchUp, Item, Outcome, Refusal, Sent};
+use follow::End;
+use hub::{Attached, Hub, Next};
+use shape::{Shape, ShapeError, ShapeSpec};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use token::{Phase, Token};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use wire::{Event, ResetReason};
+
+/// Streams of a node at once.
+pub const SUBSCRIPTIONS_MAX: usize = 20_000;
+/// Responses that wait for a client while it catches up.
+const SENT_MAX: usize = 4;
+/// Marks of one stream that were not reached.
+const MARKS_MAX: usize = 1024;
+/// Who waits for the mirror looks again at this pace, whatever he heard.
+const WAIT_LOOK: Duration = Duration::from_secs(2);
+/// Credits of one stream.
+pub const CREDITS_MAX: u32 = 1024;
+
+/// The streams of a node.
+#[derive(Default)]
+pub struct Subscriptions {
+    open: Mutex<HashMap<u64, Arc<Subscription>>>,
+}
+
+/// What others may do with an open stream.
+pub struct Subscription {
+    pub id: u64,
+    /// Whose it is.
+    pub caller: String,
+    pub hub: Arc<Hub>,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Responses with a batch: how many were sent, and dealt with.
+    sent: u64,
+    acknowledged: u64,
+    next_mark: u64,
+    /// Marks, and the change at which each is reached.
+    marks: VecDeque<(u64, u64)>,
+}
+
+/// What is asked for.
+pub struct Request {
+    pub spec: ShapeSpec,
+    pub token: Vec<u8>,
+    pub credits: u32,
+    pub caller: String,
+}
+
+impl Subscription {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many responses with a batch were dealt with; `Err` says how many were sent when that is fewer.
+    pub fn acknowledge(&self, batches: u64) -> Result<(), u64> {
+        {
+            let mut state = self.lock();
+            if batches > state.sent {
+                return Err(state.sent);
+            }
+            state.acknowledged = state.acknowledged.max(batches);
+        }
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// The stream is to say when it has come to `lsn`. `None` when it has too many such marks.
+    pub fn mark(&self, lsn: u64) -> Option<u64> {
+        let mark = {
+            let mut state = self.lock();
+            if state.marks.len() >= MARKS_MAX {
+                return None;
+            }
+            state.next_mark += 1;
+            let mark = state.next_mark;
+            state.marks.push_back((mark, lsn));
+            mark
+        };
+        self.wake.notify_one();
+        Some(mark)
+    }
+
+    fn reached(&self, lsn: u64) -> Option<u64> {
+        let mut state = self.lock();
+        let at = state.marks.iter().position(|(_, wanted)| *wanted <= lsn)?;
+        state.marks.remove(at).map(|(mark, _)| mark)
+    }
+
+    fn has_marks(&self) -> bool {
+        !self.lock().marks.is_empty()
+    }
+}
+
+impl Subscriptions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Subscription>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn find(&self, id: u64) -> Option<Arc<Subscription>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// Begins a stream.
+    pub fn subscribe(self: &Arc<Self>, hub: &Arc<Hub>, request: Request) -> Result<Stream, Refusal> {
+        let shape = Shape::compile(&hub.source, request.spec).map_err(Refusal::Invalid)?;
+        let shape = Arc::new(shape);
+        check(hub, &shape)?;
+        let id = id();
+        let subscription = Arc::new(Subscription {
+            id,
+            caller: request.caller,
+            hub: Arc::clone(hub),
+            state: Mutex::default(),
+            wake: Notify::new(),
+        });
+        {
+            let mut open = self.lock();
+            if open.len() >= SUBSCRIPTIONS_MAX {
+                return Err(Refusal::Exhausted(ShapeError {
+                    message: format!("{SUBSCRIPTIONS_MAX} subscriptions are open"),
+                    hint: "try again later, or start another node".into(),
+                }));
+            }
+            open.insert(id, Arc::clone(&subscription));
+        }
+        let registered = Registered { all: Arc::clone(self), id };
+        let (sender, receiver) = mpsc::channel(SENT_MAX);
+        let (work, reset) = CatchUp::begin(Arc::clone(hub), Arc::clone(&shape), &request.token, id, sender)?;
+        Ok(Stream {
+            hub: Arc::clone(hub),
+            shape,
+            subscription,
+            credits: u64::from(request.credits.min(CREDITS_MAX)),
+            stage: Stage::CatchUp { receiver, work: Some((Box::new(work), reset)), waits: false },
+            _registered: registered,
+        })
+    }
+}
+
+/// Whether the shape fits the table now, where there is one.
+fn check(hub: &Hub, shape: &Shape) -> Result<(), Refusal> {
+    let name = &shape.spec.table;
+    let state = hub.journal.state();
+    match state.tables.values().find(|table| table.name == *name) {
+        Some(table) => shape.plan(table).map(|_| ()).map_err(Refusal::Precondition),
+        None => Err(Refusal::NotFound(ShapeError {
+            message: format!("source `{}` has no table `{name}`", hub.source),
+            hint: "name a table that `tables` of the source takes in, as `db.table`".into(),
+        })),
+    }
+}
+
+/// A number that cannot be guessed, and that fits a double.
+fn id() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    loop {
+        let hasher = std::collections::hash_map::RandomState::new().build_hasher();
+        let id = hasher.finish() >> 11;
+        if id != 0 {
+            return id;
+        }
+    }
+}
+
+struct Registered {
+    all: Arc<Subscriptions>,
+    id: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.id);
+    }
+}
+
+/// One client's stream.
+pub struct Stream {
+    hub: Arc<Hub>,
+    shape: Arc<Shape>,
+    subscription: Arc<Subscription>,
+    /// 0 for as many as the transport takes.
+    credits: u64,
+    stage: Stage,
+    _registered: Registered,
+}
+
+enum Stage {
+    CatchUp {
+        receiver: mpsc::Receiver<Item>,
+        /// What is to be begun, or gone on with.
+        work: Option<(Box<CatchUp>, Option<(ResetReason, String)>)>,
+        /// Whether the mirror has to move first.
+        waits: bool,
+    },
+    Live(Attached),
+    Ended,
+}
+
+impl Stream {
+    /// The next response; `None` when the node ends.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Refusal>> {
+        loop {
+            let sent = match &mut self.stage {
+                Stage::Ended => return None,
+                Stage::CatchUp { .. } => self.catch_up().await,
+                Stage::Live(_) => self.live().await,
+            };
+            match sent {
+                Ok(Some(sent)) => {
+                    if sent.is_batch {
+                        self.credit().await?;
+                    }
+                    return Some(Ok(sent.bytes));
+                }
+                Ok(None) => {}
+                Err(refusal) => {
+                    self.stage = Stage::Ended;
+                    return refusal.map(Err);
+                }
+            }
+        }
+    }
+
+    /// Waits until another batch may be sent.
+    async fn credit(&mut self) -> Option<()> {
+        let mut shutdown = self.hub.shutdown();
+        loop {
+            {
+                let mut state = self.subscription.lock();
+                if self.credits == 0 || state.sent - state.acknowledged < self.credits {
+                    state.sent += 1;
+                    return Some(());
+                }
+            }
+            tokio::select! {
+                () = self.subscription.wake.notified() => {}
+                _ = shutdown.wait_for(|stop| *stop) => return None,
+            }
+        }
+    }
+
+    async fn catch_up(&mut self) -> Result<Option<Sent>, Option<Refusal>> {
+        let Stage::CatchUp { receiver, work, waits } = &mut self.stage else { return Ok(None) };
+        let mut shutdown = self.hub.shutdown();
+        if work.is_some() {
+            let mirror = self.hub.mirror.as_ref().map(crate::mirror::Mirror::watch);
+            if let (true, Some(mut mirror)) = (*waits, mirror) {
+                mirror.borrow_and_update();
+                tokio::select! {
+                    _ = mirror.changed() => {}
+                    _ = shutdown.wait_for(|stop| *stop) => return Err(None),
+                    () = tokio::time::sleep(WAIT_LOOK) => {}
+                }
+            }
+            let permit = tokio::select! {
+                permit = Arc::clone(&self.hub.catch_ups).acquire_owned() => permit.map_err(|_| None)?,
+                _ = shutdown.wait_for(|stop| *stop) => return Err(None),
+            };
+            if let Some((own, reset)) = work.take() {
+                tokio::task::spawn_blocking(move || own.work(reset, permit));
+            }
+        }
+        match receiver.recv().await {
+            Some(Item::Sent(sent)) => Ok(Some(sent)),
+            Some(Item::Came(Outcome::Attached(attached))) => {
+                self.stage = Stage::Live(attached);
+                Ok(None)
+            }
+            Some(Item::Came(Outcome::Wait(own))) => {
+                (*work, *waits) = (Some((own, None)), true);
+                Ok(None)
+            }
+            Some(Item::Came(Outcome::Gone)) => Err(None),
+            Some(Item::Came(Outcome::Refused(refusal))) => Err(Some(refusal)),
+            None => Err(Some(Refusal::Unavailable(ShapeError {
+                message: "reading the changes broke off".into(),
+                hint: "try again with the last token; see the log".into(),
+            }))),
+        }
+    }
+
+    async fn live(&mut self) -> Result<Option<Sent>, Option<Refusal>> {
+        let Stage::Live(attached) = &mut self.stage else { return Ok(None) };
+        attached.count.borrow_and_update();
+        match attached.next() {
+            Next::Frame(framed) => {
+                (attached.next, attached.lsn, attached.schema) = (attached.next + 1, framed.lsn, framed.schema);
+                return Ok(Some(Sent { bytes: framed.bytes, is_batch: framed.is_batch }));
+            }
+            Next::Wait => {}
+            Next::Behind => return self.again(Phase::Tail, false).map(|()| None),
+            Next::End(End::Anew) => return self.again(Phase::NetChanges, true).map(|()| None),
+            Next::End(End::Again) => {
+                return self.reset(ResetReason::Schema, "what rows were cannot be told from the changes");
+            }
+            Next::End(End::Epoch) => {
+                return self.reset(ResetReason::Epoch, "the source's history is not proven to be whole");
+            }
+            Next::End(End::Gone(message)) => {
+                let hint = "follow a table that exists".to_owned();
+                return Err(Some(Refusal::NotFound(ShapeError { message, hint })));
+            }
+            Next::End(End::Broken(error)) => return Err(Some(Refusal::Precondition(error))),
+        }
+        let (mut shutdown, mut position) = (self.hub.shutdown(), self.hub.position());
+        if self.subscription.has_marks() {
+            // Frames come before the position that accounts for them.
+            let at = *position.borrow_and_update();
+            if let Next::Wait = attached.next()
+                && let Some(mark) = self.subscription.reached(at)
+            {
+                let bytes = wire::response(&[], at, &Event::Reached { mark });
+                return Ok(Some(Sent { bytes, is_batch: false }));
+            }
+            tokio::select! {
+                _ = attached.count.changed() => {}
+                _ = position.changed() => {}
+                () = self.subscription.wake.notified() => {}
+                _ = shutdown.wait_for(|stop| *stop) => return Err(None),
+            }
+            return Ok(None);
+        }
+        tokio::select! {
+            _ = attached.count.changed() => {}
+            () = self.subscription.wake.notified() => {}
+            _ = shutdown.wait_for(|stop| *stop) => return Err(None),
+        }
+        Ok(None)
+    }
+
+    /// Catches up again, behind what was sent.
+    fn again(&mut self, phase: Phase, waits: bool) -> Result<(), Option<Refusal>> {
+        let Stage::Live(attached) = &self.stage else { return Ok(()) };
+        let token = Token {
+            journal: self.hub.journal.identity(),
+            epoch: attached.live.epoch(),
+            shape: self.shape.hash,
+            table: attached.live.table(),
+            schema: attached.schema,
+            lsn: attached.lsn,
+            until: attached.lsn,
+            phase,
+        };
+        self.restart(&token.encode(), None, waits)
+    }
+
+    fn reset(&mut self, reason: ResetReason, detail: &str) -> Result<Option<Sent>, Option<Refusal>> {
+        self.restart(&[], Some((reason, detail.to_owned())), false).map(|()| None)
+    }
+
+    fn restart(
+        &mut self,
+        token: &[u8],
+        reset: Option<(ResetReason, String)>,
+        waits: bool,
+    ) -> Result<(), Option<Refusal>> {
+        let (sender, receiver) = mpsc::channel(SENT_MAX);
+        let (hub, shape) = (Arc::clone(&self.hub), Arc::clone(&self.shape));
+        let (mut work, bad) = CatchUp::begin(hub, shape, token, self.subscription.id, sender).map_err(Some)?;
+        work.was_ready();
+        self.stage = Stage::CatchUp { receiver, work: Some((Box::new(work), reset.or(bad))), waits };
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! What a device gives back when it comes again.
+//!
+//! ```text
+//! token = version:u8 journal:u64 epoch:u32 shape:u64 table:u32 schema:u32 lsn:u64 until:u64 phase:u8 [cursor] crc32c:u32
+//! ```
+//! Numbers are little-endian. A token grants nothing: what is sent is what the caller may see of the shape that it asks for, whatever the token
+//! says; a forged one harms the copy of its forger. The checksum is against damage.
+
+/// Of the layout above.
+const VERSION: u8 = 1;
+const FIXED_BYTES: usize = 46;
+/// Bytes of the longest cursor: MySQL's keys are at most 3072 bytes.
+const CURSOR_BYTES_MAX: usize = 16 << 10;
+
+/// Where a copy stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Identity of the journal that lsn and epoch are of.
+    pub journal: u64,
+    pub epoch: u32,
+    /// Hash of the shape.
+    pub shape: u64,
+    /// The table's id and version in the journal: what the copy's columns are.
+    pub table: u32,
+    pub schema: u32,
+    /// All changes up to this one are in the copy, or those are that followed them.
+    pub lsn: u64,
+    /// Rows of the copy may be as new as this: until it has been reached, the copy is no state that the source had.
+    pub until: u64,
+    pub phase: Phase,
+}
+
+/// What is on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Changes one by one.
+    Tail,
+    /// The latest images of what changed up to `until`.
+    NetChanges,
+    /// A snapshot: its rows up to this key are in the copy.
+    Snapshot { cursor: Vec<u8> },
+}
+
+impl Token {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(FIXED_BYTES + 32);
+        out.push(VERSION);
+        out.extend_from_slice(&self.journal.to_le_bytes());
+        out.extend_from_slice(&self.epoch.to_le_bytes());
+        out.extend_from_slice(&self.shape.to_le_bytes());
+        out.extend_from_slice(&self.table.to_le_bytes());
+        out.extend_from_slice(&self.schema.to_le_bytes());
+        out.extend_from_slice(&self.lsn.to_le_bytes());
+        out.extend_from_slice(&self.until.to_le_bytes());
+        match &self.phase {
+            Phase::Tail => out.push(0),
+            Phase::NetChanges => out.push(1),
+            Phase::Snapshot { cursor } => {
+                out.push(2);
+                out.extend_from_slice(cursor);
+            }
+        }
+        let crc = crc32c::crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// `None` for what is no token, or a damaged one.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        if crc32c::crc32c(body) != u32::from_le_bytes(*crc) || body.first() != Some(&VERSION) {
+            return None;
+        }
+        let mut rest = &body[1..];
+        let journal = u64::from_le_bytes(take(&mut rest)?);
+        let epoch = u32::from_le_bytes(take(&mut rest)?);
+        let shape = u64::from_le_bytes(take(&mut rest)?);
+        let table = u32::from_le_bytes(take(&mut rest)?);
+        let schema = u32::from_le_bytes(take(&mut rest)?);
+        let lsn = u64::from_le_bytes(take(&mut rest)?);
+        let until = u64::from_le_bytes(take(&mut rest)?);
+        let phase = match rest {
+            [0] => Phase::Tail,
+            [1] => Phase::NetChanges,
+            [2, cursor @ ..] if cursor.len() <= CURSOR_BYTES_MAX => Phase::Snapshot { cursor: cursor.to_vec() },
+            _ => return None,
+        };
+        Some(Self { journal, epoch, shape, table, schema, lsn, until, phase })
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn token(phase: Phase) -> Token {
+        Token { journal: 1 << 60, epoch: 3, shape: 7, table: 1, schema: 2, lsn: 99, until: 120, phase }
+    }
+
+    #[test]
+    fn tokens_come_back_as_they_were() {
+        for phase in [Phase::Tail, Phase::NetChanges, Phase::Snapshot { cursor: b"\x40abc\0\0".to_vec() }] {
+            let token = token(phase);
+            assert_eq!(Token::decode(&token.encode()), Some(token));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_token_is_none(at in 0usize..50, bit in 0u8..8) {
+            let mut bytes = token(Phase::Tail).encode();
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(Token::decode(&bytes), None);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            prop_assert_eq!(Token::decode(&bytes), None);
+        }
+    }
+}
