@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(&server)?;
     tonic_prost_build::configure()
         .build_client(false)
+        .extern_path(".tidemill.v1", "crate::v1")
         .extern_path(".tidemill.v1.SubscribeResponse", "crate::Frame")
         .out_dir(&server)
         .compile_fds(descriptors)?;

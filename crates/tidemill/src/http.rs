@@ -65,6 +65,17 @@ pub struct App {
     readers: Arc<Semaphore>,
 }
 
+impl App {
+    /// Room for a reader of changes, while it is held.
+    pub fn reader(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.readers).try_acquire_owned().ok()
+    }
+
+    pub fn shutdown(&self) -> watch::Receiver<bool> {
+        self.shutdown.clone()
+    }
+}
+
 /// One route; the table below is both the router and the reference page.
 pub struct Route {
     pub method: &'static str,
@@ -385,14 +396,16 @@ pub const FLOW_VERBS: [(&str, &str); 6] = [
 ];
 
 pub fn router(node: Node, metrics: PrometheusHandle, shutdown: watch::Receiver<bool>) -> Router {
+    let app = App { node, metrics, shutdown, readers: Arc::new(Semaphore::new(READERS_MAX)) };
     ROUTES
         .iter()
         .fold(Router::new(), |router, route| router.route(route.path, (route.handler)()))
+        .merge(crate::grpc::router(&app))
         .fallback(|| async {
             problem(Code::NotFound, "there is nothing at this path", "see docs/reference/http.md")
         })
         .layer(middleware::from_fn(only_from_here))
-        .with_state(App { node, metrics, shutdown, readers: Arc::new(Semaphore::new(READERS_MAX)) })
+        .with_state(app)
 }
 
 /// Refuses what a page of another site makes a browser on this machine send: a foreign `Origin`, or a name in `Host`

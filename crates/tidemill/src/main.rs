@@ -10,6 +10,7 @@ mod doctor;
 mod failure;
 mod files;
 mod gauges;
+mod grpc;
 mod http;
 mod import;
 mod init;

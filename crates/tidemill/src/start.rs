@@ -26,6 +26,9 @@ use flow::deliver::status::FlowStatusCell;
 use flow::deliver::{self, Flow, FlowControl};
 use flow::mirror::{self, Mirror, MirrorConfig, MirrorParts};
 use flow::patterns::Patterns;
+use flow::subscribe::Subscriptions;
+use flow::subscribe::hub::Hub;
+use flow::subscribe::mark::Marker;
 use flow::webhook;
 use journal::{Journal, JournalError, RealDisk};
 use std::collections::BTreeMap;
@@ -61,6 +64,8 @@ pub struct OpenSource {
     pub push: Option<PushDoor>,
     /// The latest rows of its tables, where someone wants them.
     pub mirror: Option<Mirror>,
+    /// Shapes of its tables that are followed.
+    pub hub: Arc<Hub>,
 }
 
 /// Where changes are pushed to, and whose signatures are asked for.
@@ -96,6 +101,8 @@ pub struct Node {
     pub mesh: Option<Arc<mesh::Mesh>>,
     /// Keeps the configuration of the mesh.
     pub mesh_file: Option<Arc<MeshFile>>,
+    /// The streams that are open.
+    pub subscriptions: Arc<Subscriptions>,
 }
 
 /// Where a node comes from.
@@ -217,6 +224,7 @@ pub async fn run(
         data_dir: project.node.data_dir.as_path().into(),
         mesh: mesh.clone(),
         mesh_file,
+        subscriptions: Arc::default(),
     };
     if let Some(report) = &project.node.report {
         let reporter =
@@ -381,6 +389,8 @@ fn start_source(
     let (control, commands) = mpsc::channel(4);
     let reach = Reach::new(name, &config, &project.flows);
     let mirror = start_mirror(project, name, &journal, &control, tasks, shutdown)?;
+    let marker = Marker::new(name.to_owned(), config.clone());
+    let hub = Hub::new(name.to_owned(), journal.clone(), mirror.clone(), marker, shutdown.clone());
     let name: Arc<str> = name.into();
     let (stop, cell) = (shutdown.clone(), status.clone());
     let (mut push, mut repairs) = (None, None);
@@ -423,7 +433,7 @@ fn start_source(
             tasks.spawn(async move { http_source::run(source, commands, stop).await });
         }
     }
-    Ok(RunningSource { status, open: Some(OpenSource { journal, control, repairs, push, mirror }) })
+    Ok(RunningSource { status, open: Some(OpenSource { journal, control, repairs, push, mirror, hub }) })
 }
 
 /// The mirror of a source, where the source or one of its flows asks for one.

@@ -9,6 +9,7 @@
 //! ring.
 
 use super::follow::{End, Follower, Taken};
+use super::mark::Marker;
 use super::shape::{Effect, Shape, ShapePlan, values_of};
 use super::token::{Phase, Token};
 use super::wire::{self, Event};
@@ -48,6 +49,7 @@ pub struct Hub {
     pub source: String,
     pub journal: Journal,
     pub mirror: Option<Mirror>,
+    pub marker: Marker,
     pub catch_ups: Arc<Semaphore>,
     shared: Mutex<Shared>,
     /// All changes up to this one are in the rings.
@@ -216,9 +218,11 @@ impl Hub {
         source: String,
         journal: Journal,
         mirror: Option<Mirror>,
+        marker: Marker,
         shutdown: watch::Receiver<bool>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            marker,
             source,
             journal,
             mirror,

@@ -7,6 +7,7 @@
 pub mod catch_up;
 pub mod follow;
 pub mod hub;
+pub mod mark;
 pub mod shape;
 pub mod token;
 pub mod wire;
