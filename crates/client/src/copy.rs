@@ -229,7 +229,10 @@ impl Copy {
     /// The table has these columns from now on. What a column held stays, also under another name.
     fn reshape(&mut self, columns: &[Column]) -> Result<(), CopyError> {
         let same = |own: &Column, new: &Column| {
-            own.name == new.name && own.r#type == new.r#type && own.nullable == new.nullable && own.key == new.key
+            own.name == new.name
+                && own.r#type == new.r#type
+                && own.nullable == new.nullable
+                && own.key == new.key
         };
         let is_same = self.columns.len() == columns.len()
             && self.columns.iter().zip(columns).all(|(own, new)| same(own, new));
@@ -238,8 +241,10 @@ impl Copy {
         }
         let table = quoted(&self.name);
         let before = std::mem::replace(&mut self.columns, columns.to_vec());
-        let definitions: Vec<String> =
-            columns.iter().map(|column| format!("{} {}", quoted(&column.name), affinity(&column.r#type))).collect();
+        let definitions: Vec<String> = columns
+            .iter()
+            .map(|column| format!("{} {}", quoted(&column.name), affinity(&column.r#type)))
+            .collect();
         let key: Vec<String> =
             key_columns(columns).iter().map(|index| quoted(&columns[*index].name)).collect();
         if key.is_empty() {
@@ -325,7 +330,13 @@ impl Copy {
                 key_bytes(&change.values)
             }
             Op::Truncate => return self.truncate(lsn),
-            _ => return Err(CopyError::Protocol(format!("a change {} with {} values", op.as_str_name(), change.values.len()))),
+            _ => {
+                return Err(CopyError::Protocol(format!(
+                    "a change {} with {} values",
+                    op.as_str_name(),
+                    change.values.len()
+                )));
+            }
         };
         let held: Option<(i64, i64)> = self
             .connection
@@ -381,7 +392,9 @@ impl Copy {
                 self.connection
                     .prepare_cached(&self.statements.remove)?
                     .execute(rusqlite::params_from_iter(values.iter().map(Bound)))?;
-                self.connection.prepare_cached(&format!("DELETE FROM {keys} WHERE key = ?1"))?.execute([key])?;
+                self.connection
+                    .prepare_cached(&format!("DELETE FROM {keys} WHERE key = ?1"))?
+                    .execute([key])?;
                 self.totals.rows -= 1;
                 self.totals.checksum = self.totals.checksum.wrapping_sub(*hash as u64);
             }

@@ -48,7 +48,11 @@ impl Node {
     /// `url` as `http://127.0.0.1:7070`, or `https://`; `authority` is a PEM file's text that the server's certificate is checked
     /// by instead of the system's. Connects when it is first asked.
     pub fn new(url: &str, bearer: Option<&str>, authority: Option<&str>) -> Result<Self, NodeError> {
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| NodeError::Address(url.to_owned()))?;
+        let wrong = || NodeError::Address(url.to_owned());
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(wrong());
+        }
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
         let mut endpoint = endpoint
             .connect_timeout(CONNECT_MAX)
             .http2_keep_alive_interval(PING_INTERVAL)
@@ -98,7 +102,10 @@ pub struct Subscription {
 pub enum Heard {
     Response(Box<SubscribeResponse>),
     /// The connection broke, or could not be made; it is tried again after the wait.
-    Broken { reason: String, wait: Duration },
+    Broken {
+        reason: String,
+        wait: Duration,
+    },
 }
 
 impl Subscription {
@@ -111,11 +118,8 @@ impl Subscription {
     /// right to it. May be dropped while it waits.
     pub async fn next(&mut self) -> Result<Heard, Status> {
         if self.stream.is_none() {
-            let request = SubscribeRequest {
-                shape: Some(self.shape.clone()),
-                token: self.token.clone(),
-                credits: 0,
-            };
+            let request =
+                SubscribeRequest { shape: Some(self.shape.clone()), token: self.token.clone(), credits: 0 };
             match self.node.client().subscribe(self.node.request(request)).await {
                 Ok(response) => self.stream = Some(response.into_inner()),
                 Err(status) => return self.broken(status),

@@ -95,7 +95,8 @@ impl SubscriptionsService {
         found.ok_or_else(|| {
             let error = ShapeError {
                 message: format!("there is no open subscription {id}"),
-                hint: "its stream may have ended: the number is in the READY of the stream that is open".into(),
+                hint: "its stream may have ended: the number is in the READY of the stream that is open"
+                    .into(),
             };
             refused(Code::NotFound, &error)
         })
@@ -112,7 +113,8 @@ impl server::subscriptions_server::Subscriptions for SubscriptionsService {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let caller = caller(&request);
         let request = request.into_inner();
-        let shape = request.shape.ok_or_else(|| invalid("the request has no shape", "say source and table"))?;
+        let shape =
+            request.shape.ok_or_else(|| invalid("the request has no shape", "say source and table"))?;
         let source = source(&self.app, &shape.source)?;
         let (db, table) = shape
             .table
@@ -154,8 +156,7 @@ impl server::subscriptions_server::Subscriptions for SubscriptionsService {
         let caller = caller(&request);
         let subscription = self.find(request.into_inner().subscription, &caller)?;
         let hub = &subscription.hub;
-        let lsn =
-            hub.marker.now(&hub.journal).await.map_err(|error| refused(Code::Unavailable, &error))?;
+        let lsn = hub.marker.now(&hub.journal).await.map_err(|error| refused(Code::Unavailable, &error))?;
         let mark = subscription.mark(lsn).ok_or_else(|| {
             let error = ShapeError {
                 message: "the stream has too many marks that were not reached".into(),
@@ -173,7 +174,9 @@ fn frames(stream: Stream) -> BoxStream<'static, Result<Frame, Status>> {
         match stream.next().await {
             Some(Ok(bytes)) => Some((Ok(Frame(bytes)), Some(stream))),
             Some(Err(refusal)) => Some((Err(status_of(&refusal)), None)),
-            None => Some((Err(Status::unavailable("the node ends; hint: come again with the last token")), None)),
+            None => {
+                Some((Err(Status::unavailable("the node ends; hint: come again with the last token")), None))
+            }
         }
     })
     .boxed()

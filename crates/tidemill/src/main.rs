@@ -30,6 +30,7 @@ mod retention;
 mod scheduled;
 mod search;
 mod start;
+mod subscribe;
 mod upgrade;
 mod verify;
 
@@ -123,6 +124,8 @@ enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Follow a table as a device does: print its rows and changes, or keep a copy of it in a SQLite file.
+    Subscribe(subscribe::SubscribeArgs),
     /// Act on flows of the running node.
     Flow {
         #[command(subcommand)]
@@ -290,6 +293,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             let query = http::ChangesQuery { from, table, limit, follow: false, format, schemas };
             commands::tail(&dir, &source, query, offline).await
         }
+        Command::Subscribe(args) => subscribe::run(&dir, args, cli.json, cli.quiet).await,
         Command::Flow { verb } => commands::flow(&dir, verb, cli.json, cli.quiet).await,
         Command::Mesh { verb } => mesh::run(&dir, verb, cli.json).await,
         Command::Doctor => {

@@ -350,10 +350,7 @@ impl MirrorReader {
 
     /// How many rows have changed behind `lsn`, the ones that are gone among them; counts to `limit`.
     pub fn count_changed(&self, table: &Mirrored, lsn: u64, limit: u64) -> Result<u64, ReadError> {
-        let sql = format!(
-            "SELECT count(*) FROM (SELECT 1 FROM rows_{} WHERE lsn > ?1 LIMIT ?2)",
-            table.id
-        );
+        let sql = format!("SELECT count(*) FROM (SELECT 1 FROM rows_{} WHERE lsn > ?1 LIMIT ?2)", table.id);
         let found: i64 = self
             .connection()?
             .prepare_cached(&sql)?

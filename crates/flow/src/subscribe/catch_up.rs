@@ -180,7 +180,8 @@ impl CatchUp {
             return Err((ResetReason::Epoch, detail));
         }
         if token.lsn > sealed.lsn || token.until > sealed.lsn {
-            let detail = format!("the token is of change {}, and the journal ends at {}", token.lsn, sealed.lsn);
+            let detail =
+                format!("the token is of change {}, and the journal ends at {}", token.lsn, sealed.lsn);
             return Err((ResetReason::Future, detail));
         }
         let Token { epoch, table, schema, lsn, until, phase, .. } = token;
@@ -195,7 +196,9 @@ impl CatchUp {
                 self.place = None;
                 let lsn = self.hub.journal.sealed().lsn;
                 if self.ready(Mode::Snapshot, 0).is_err()
-                    || self.send(wire::response(&[], lsn, &Event::Reset { reason, detail: &detail }), false).is_err()
+                    || self
+                        .send(wire::response(&[], lsn, &Event::Reset { reason, detail: &detail }), false)
+                        .is_err()
                 {
                     return Outcome::Gone;
                 }
@@ -259,7 +262,9 @@ impl CatchUp {
         self.mirror.table(&name)?.ok_or_else(|| {
             Stop::Refused(Refusal::NotFound(ShapeError {
                 message: format!("source `{}` has no table `{name}` that is mirrored", self.hub.source),
-                hint: format!("does it exist, and do `tables` and `mirror` of the source take it in? `mirror: [{name}]`"),
+                hint: format!(
+                    "does it exist, and do `tables` and `mirror` of the source take it in? `mirror: [{name}]`"
+                ),
             }))
         })
     }
@@ -599,8 +604,12 @@ impl CatchUp {
                 }
                 Stop::Wait
             }
-            End::Again => Stop::Again(ResetReason::Schema, "what rows were cannot be told from the changes".into()),
-            End::Epoch => Stop::Again(ResetReason::Epoch, "the source's history is not proven to be whole".into()),
+            End::Again => {
+                Stop::Again(ResetReason::Schema, "what rows were cannot be told from the changes".into())
+            }
+            End::Epoch => {
+                Stop::Again(ResetReason::Epoch, "the source's history is not proven to be whole".into())
+            }
             End::Gone(message) => Stop::Refused(Refusal::NotFound(ShapeError {
                 message,
                 hint: "follow a table that exists".into(),

@@ -51,7 +51,12 @@ pub struct Follower {
 
 impl Follower {
     /// Behind a place where the table had the version `version`. `plan` is given where it is known, and has been told.
-    pub fn new(shape: Arc<Shape>, (table, version): (u32, u32), epoch: u32, plan: Option<Arc<ShapePlan>>) -> Self {
+    pub fn new(
+        shape: Arc<Shape>,
+        (table, version): (u32, u32),
+        epoch: u32,
+        plan: Option<Arc<ShapePlan>>,
+    ) -> Self {
         let told = plan.as_ref().map(|plan| plan.schema.clone());
         Self { shape, table, epoch, plan, told, version, scratch: Vec::new() }
     }
@@ -73,7 +78,10 @@ impl Follower {
     pub fn concerns(&self, change: &Change<'_>) -> bool {
         change.table.id == self.table
             || change.epoch != self.epoch
-            || change.ddl.as_ref().is_some_and(|ddl| ddl.before.as_ref().is_some_and(|table| table.id == self.table))
+            || change
+                .ddl
+                .as_ref()
+                .is_some_and(|ddl| ddl.before.as_ref().is_some_and(|table| table.id == self.table))
     }
 
     /// Takes the next change; appends to the body of a batch.

@@ -267,14 +267,8 @@ impl Hub {
         if shared.lives.len() >= SHAPES_MAX {
             return None;
         }
-        let ring = Ring {
-            frames: VecDeque::new(),
-            first: 0,
-            bytes: 0,
-            evicted: cursor,
-            end: None,
-            audit: None,
-        };
+        let ring =
+            Ring { frames: VecDeque::new(), first: 0, bytes: 0, evicted: cursor, end: None, audit: None };
         let (table, epoch) = ((plan.table.id, plan.table.version), self.journal.sealed().epoch);
         let live = Arc::new(Live {
             shape: Arc::clone(shape),
@@ -299,7 +293,13 @@ impl Hub {
 
     /// Reads the journal while anything is followed. Blocks.
     fn run(self: Arc<Self>) {
-        let mut work = Work { hub: Arc::clone(&self), tracked: HashMap::new(), tables: HashMap::new(), recent: VecDeque::new(), bytes: 0 };
+        let mut work = Work {
+            hub: Arc::clone(&self),
+            tracked: HashMap::new(),
+            tables: HashMap::new(),
+            recent: VecDeque::new(),
+            bytes: 0,
+        };
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.follow()));
         if !matches!(ended, Ok(Ok(()))) {
             let reason = match &ended {
@@ -467,7 +467,8 @@ impl Work {
             return;
         };
         tracked.indexed = Some((wanted.column, wanted.by, wanted.key.clone()));
-        let same = |(column, by, _): &&mut (usize, EqualityBy, _)| *column == wanted.column && *by == wanted.by;
+        let same =
+            |(column, by, _): &&mut (usize, EqualityBy, _)| *column == wanted.column && *by == wanted.by;
         match index.equal.iter_mut().find(same) {
             Some((_, _, keys)) => keys.entry(wanted.key).or_default().push(hash),
             None => {
@@ -485,7 +486,10 @@ impl Work {
             return;
         };
         for (own, own_by, keys) in &mut index.equal {
-            if *own == column && *own_by == by && let Some(hashes) = keys.get_mut(&key) {
+            if *own == column
+                && *own_by == by
+                && let Some(hashes) = keys.get_mut(&key)
+            {
                 hashes.retain(|own| *own != hash);
                 if hashes.is_empty() {
                     keys.remove(&key);
@@ -670,7 +674,8 @@ impl Work {
         for hash in idle {
             // Nobody attaches while the lock is held.
             let mut shared = self.hub.lock();
-            let followed = self.tracked.get(&hash).is_some_and(|own| own.live.followers.load(Ordering::Relaxed) > 0);
+            let followed =
+                self.tracked.get(&hash).is_some_and(|own| own.live.followers.load(Ordering::Relaxed) > 0);
             if followed {
                 continue;
             }

@@ -55,7 +55,11 @@ impl Marker {
         match tokio::time::timeout(REACH_MAX, reached).await {
             Ok(Some(lsn)) => Ok(lsn),
             _ => Err(ShapeError {
-                message: format!("capture of source `{}` did not come to its end in {} s", self.name, REACH_MAX.as_secs()),
+                message: format!(
+                    "capture of source `{}` did not come to its end in {} s",
+                    self.name,
+                    REACH_MAX.as_secs()
+                ),
                 hint: "see its lag in `tidemill status`".into(),
             }),
         }

@@ -19,8 +19,8 @@ use hub::{Attached, Hub, Next};
 use shape::{Shape, ShapeError, ShapeSpec};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use token::{Phase, Token};
 use std::time::Duration;
+use token::{Phase, Token};
 use tokio::sync::{Notify, mpsc};
 use wire::{Event, ResetReason};
 
@@ -315,7 +315,8 @@ impl Stream {
         attached.count.borrow_and_update();
         match attached.next() {
             Next::Frame(framed) => {
-                (attached.next, attached.lsn, attached.schema) = (attached.next + 1, framed.lsn, framed.schema);
+                (attached.next, attached.lsn, attached.schema) =
+                    (attached.next + 1, framed.lsn, framed.schema);
                 return Ok(Some(Sent { bytes: framed.bytes, is_batch: framed.is_batch }));
             }
             Next::Wait => {}
@@ -387,7 +388,8 @@ impl Stream {
     ) -> Result<(), Option<Refusal>> {
         let (sender, receiver) = mpsc::channel(SENT_MAX);
         let (hub, shape) = (Arc::clone(&self.hub), Arc::clone(&self.shape));
-        let (mut work, bad) = CatchUp::begin(hub, shape, token, self.subscription.id, sender).map_err(Some)?;
+        let (mut work, bad) =
+            CatchUp::begin(hub, shape, token, self.subscription.id, sender).map_err(Some)?;
         work.was_ready();
         self.stage = Stage::CatchUp { receiver, work: Some((Box::new(work), reset.or(bad))), waits };
         Ok(())

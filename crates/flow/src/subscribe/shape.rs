@@ -94,7 +94,11 @@ impl Shape {
         let visible = |index: usize| {
             let name = &table.columns[index].name;
             table.key.contains(&index)
-                || self.spec.visible.as_ref().is_none_or(|all| all.iter().any(|own| own.eq_ignore_ascii_case(name)))
+                || self
+                    .spec
+                    .visible
+                    .as_ref()
+                    .is_none_or(|all| all.iter().any(|own| own.eq_ignore_ascii_case(name)))
         };
         let mut wanted = vec![self.spec.columns.is_empty(); table.columns.len()];
         for name in &self.spec.columns {
@@ -160,7 +164,10 @@ pub struct ShapePlan {
 /// What a change did to the number of a shape's rows and the sum of their hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    By { rows: i64, sum: u64 },
+    By {
+        rows: i64,
+        sum: u64,
+    },
     /// There are none any more.
     Emptied,
     /// The change does not say what was there before.
@@ -185,18 +192,19 @@ impl ShapePlan {
         &'a self,
         values: &'a [ValueRef<'a>],
     ) -> impl Iterator<Item = (ValueRef<'a>, &'a base::Column)> {
-        self.columns.iter().map(|index| {
-            (values.get(*index).copied().unwrap_or(ValueRef::Null), &self.table.columns[*index])
-        })
+        self.columns
+            .iter()
+            .map(|index| (values.get(*index).copied().unwrap_or(ValueRef::Null), &self.table.columns[*index]))
     }
 
     fn key<'a>(
         &'a self,
         values: &'a [ValueRef<'a>],
     ) -> impl Iterator<Item = (ValueRef<'a>, &'a base::Column)> {
-        self.table.key.iter().map(|index| {
-            (values.get(*index).copied().unwrap_or(ValueRef::Null), &self.table.columns[*index])
-        })
+        self.table
+            .key
+            .iter()
+            .map(|index| (values.get(*index).copied().unwrap_or(ValueRef::Null), &self.table.columns[*index]))
     }
 
     /// Appends a row as it is.

@@ -82,7 +82,9 @@ impl Token {
         let phase = match rest {
             [0] => Phase::Tail,
             [1] => Phase::NetChanges,
-            [2, cursor @ ..] if cursor.len() <= CURSOR_BYTES_MAX => Phase::Snapshot { cursor: cursor.to_vec() },
+            [2, cursor @ ..] if cursor.len() <= CURSOR_BYTES_MAX => {
+                Phase::Snapshot { cursor: cursor.to_vec() }
+            }
             _ => return None,
         };
         Some(Self { journal, epoch, shape, table, schema, lsn, until, phase })

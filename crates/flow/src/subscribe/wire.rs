@@ -289,10 +289,7 @@ fn put_hashed(out: &mut Vec<u8>, value: &Plain<'_>) {
 }
 
 /// The hash of a row, of which checksums are sums. `scratch` is emptied first.
-pub fn row_hash<'a>(
-    scratch: &mut Vec<u8>,
-    values: impl Iterator<Item = (ValueRef<'a>, &'a Column)>,
-) -> u64 {
+pub fn row_hash<'a>(scratch: &mut Vec<u8>, values: impl Iterator<Item = (ValueRef<'a>, &'a Column)>) -> u64 {
     scratch.clear();
     for (value, column) in values {
         put_hashed(scratch, &Plain::of(value, column));

@@ -49,6 +49,7 @@ mod rewind;
 mod sinks;
 mod sqlite_source;
 mod statements;
+mod subscribe;
 mod targets;
 mod two_way;
 mod types;

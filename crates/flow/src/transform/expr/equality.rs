@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn other_conditions_have_no_such_value() {
-        for text in ["id = 1 OR id = 2", "id > 1", "owner LIKE 'a'", "id = id", "NOT (id = 1)", "id + 1 = 2"] {
+        for text in ["id = 1 OR id = 2", "id > 1", "owner LIKE 'a'", "id = id", "NOT (id = 1)", "id + 1 = 2"]
+        {
             assert_eq!(equality(text), None, "{text}");
         }
     }

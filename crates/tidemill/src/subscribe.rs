@@ -1,0 +1,377 @@
+//! `tidemill subscribe`: a device of its own. Prints what comes, or keeps a copy in a SQLite file.
+
+use crate::commands::load_node;
+use crate::failure::Failure;
+use client::v1::subscribe_response::Event;
+use client::v1::value::Kind;
+use client::v1::{Column, Op, ResetReason, Shape, SubscribeResponse, Value};
+use client::{Copy, CopyError, Heard, Node, Subscription};
+use futures_util::FutureExt as _;
+use indicatif::ProgressBar;
+use serde_json::{Map, Value as Json, json};
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tonic::{Code, Status};
+
+/// Changes that are stored together while more are there already.
+const TOGETHER_MAX: usize = 20_000;
+
+#[derive(clap::Args)]
+pub struct SubscribeArgs {
+    /// The source's name.
+    source: String,
+    /// The table: `db.table`.
+    #[arg(long, value_name = "DB.TABLE")]
+    table: String,
+    /// Only rows for which this is true; MySQL's syntax.
+    #[arg(long = "where", value_name = "EXPR", default_value = "", hide_default_value = true)]
+    filter: String,
+    /// Only these columns, and the key's; all by default.
+    #[arg(long, value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Keep a copy in this SQLite file: filled at first, then brought up to date from where it was.
+    #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
+    into: Option<PathBuf>,
+    /// Keep the place in this file, and go on from there the next time.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// End when all has come that there is.
+    #[arg(long)]
+    until_up_to_date: bool,
+    /// The node's address; the project's own by default.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// A PEM file that the node's certificate is checked by.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Result<(), Failure> {
+    let url = match &args.url {
+        Some(url) => url.clone(),
+        None => format!("http://{}", load_node(dir)?.listen.http),
+    };
+    let authority = args
+        .ca
+        .as_ref()
+        .map(|path| {
+            std::fs::read_to_string(path).map_err(|e| Failure::io(&format!("read {}", path.display()), &e))
+        })
+        .transpose()?;
+    // Never an argument: those can be seen by others on this machine.
+    let bearer = std::env::var("TIDEMILL_TOKEN").ok();
+    let node = Node::new(&url, bearer.as_deref(), authority.as_deref())
+        .map_err(|error| Failure::new(2, error.to_string()))?;
+    let shape = Shape {
+        source: args.source.clone(),
+        table: args.table.clone(),
+        columns: args.columns.clone(),
+        r#where: args.filter.clone(),
+    };
+    let mut device = match &args.into {
+        Some(path) => Device::Copy(
+            Box::new(Copy::open(path, &shape).map_err(|error| refused(path, &error))?),
+            Progress::new(json || quiet),
+        ),
+        None => Device::Lines(Lines { columns: Vec::new(), token_file: args.token_file.clone() }),
+    };
+    let token = device.token()?;
+    let mut subscription = Subscription::new(node, shape, token);
+    let begun = Instant::now();
+    loop {
+        let heard = tokio::select! {
+            heard = subscription.next() => heard,
+            _ = tokio::signal::ctrl_c() => {
+                device.commit()?;
+                return Err(Failure::new(130, ""));
+            }
+        };
+        let response = match heard {
+            Ok(Heard::Response(response)) => response,
+            Ok(Heard::Broken { reason, wait }) => {
+                device.commit()?;
+                if args.until_up_to_date && begun.elapsed() > Duration::from_secs(10) {
+                    return Err(Failure::new(3, format!("{url} does not answer: {reason}"))
+                        .hint("start it with `tidemill up`"));
+                }
+                if !quiet {
+                    eprintln!("{url} does not answer ({reason}); trying again");
+                }
+                tokio::time::sleep(wait).await;
+                continue;
+            }
+            Err(status) => return Err(failure(&status)),
+        };
+        let up_to_date = matches!(response.event, Some(Event::UpToDate(_)));
+        match device.take(&response) {
+            Ok(()) => {}
+            Err(CopyError::Differs { own, wanted }) => {
+                eprintln!(
+                    "the copy had {} rows and the source {}, or other contents: it is filled anew",
+                    own.rows, wanted.rows
+                );
+                subscription.rewind(Vec::new());
+                continue;
+            }
+            Err(error) => return Err(Failure::new(1, error_text(&error))),
+        }
+        // What has come already is stored with it.
+        let mut taken = 1;
+        while !up_to_date
+            && taken < TOGETHER_MAX
+            && let Some(Ok(Heard::Response(more))) = subscription.next().now_or_never()
+        {
+            let changes = match &more.event {
+                Some(Event::Batch(batch)) => batch.changes.len(),
+                _ => 1,
+            };
+            taken += changes;
+            let ends = matches!(more.event, Some(Event::UpToDate(_)));
+            match device.take(&more) {
+                Ok(()) => {}
+                Err(CopyError::Differs { .. }) => {
+                    subscription.rewind(Vec::new());
+                    break;
+                }
+                Err(error) => return Err(Failure::new(1, error_text(&error))),
+            }
+            if ends {
+                device.commit()?;
+                if args.until_up_to_date {
+                    return device.finish(begun, json, quiet);
+                }
+            }
+        }
+        device.commit()?;
+        if up_to_date && args.until_up_to_date {
+            return device.finish(begun, json, quiet);
+        }
+    }
+}
+
+fn error_text(error: &CopyError) -> String {
+    use std::error::Error as _;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+fn refused(path: &Path, error: &CopyError) -> Failure {
+    let failure = Failure::new(1, format!("failed to open {}: {}", path.display(), error_text(error)));
+    match error {
+        CopyError::OtherShape(_) => Failure { status: 2, ..failure }
+            .hint("a copy is of one shape: ask for the same, or name another file"),
+        _ => failure.hint("it must be a file that `tidemill subscribe` made, or none"),
+    }
+}
+
+/// What a status means to who typed the command.
+fn failure(status: &Status) -> Failure {
+    let (message, hint) = match status.message().split_once("; hint: ") {
+        Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+        None => (status.message().to_owned(), None),
+    };
+    let exit = match status.code() {
+        Code::InvalidArgument | Code::NotFound => 2,
+        Code::Unavailable => 3,
+        _ => 1,
+    };
+    let failure = Failure::new(exit, message);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+enum Device {
+    Copy(Box<Copy>, Progress),
+    Lines(Lines),
+}
+
+impl Device {
+    fn token(&self) -> Result<Vec<u8>, Failure> {
+        match self {
+            Self::Copy(copy, _) => Ok(copy.token().to_vec()),
+            Self::Lines(Lines { token_file: Some(path), .. }) => match std::fs::read(path) {
+                Ok(token) => Ok(token),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+                Err(error) => Err(Failure::io(&format!("read {}", path.display()), &error)),
+            },
+            Self::Lines(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn take(&mut self, response: &SubscribeResponse) -> Result<(), CopyError> {
+        match self {
+            Self::Copy(copy, progress) => {
+                progress.see(response);
+                copy.apply(response)
+            }
+            Self::Lines(lines) => {
+                lines.print(response);
+                Ok(())
+            }
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Copy(copy, _) => copy.commit().map_err(|error| Failure::new(1, error_text(&error))),
+            Self::Lines(_) => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, begun: Instant, json: bool, quiet: bool) -> Result<(), Failure> {
+        let Self::Copy(copy, progress) = self else { return Ok(()) };
+        progress.end();
+        let client::Totals { rows, checksum } = copy.totals();
+        if json {
+            let line = json!({"table": copy.table(), "rows": rows, "checksum": format!("{checksum:016x}"),
+                "lsn": copy.lsn(), "changes": progress.changes, "proven": progress.proven});
+            println!("{line}");
+        } else if !quiet {
+            let proof = if progress.proven { "as the source's" } else { "not compared" };
+            println!(
+                "{}: {rows} rows, checksum {checksum:016x} ({proof}), up to change {}; {} changes came in {:.1} s",
+                copy.table(),
+                copy.lsn(),
+                progress.changes,
+                begun.elapsed().as_secs_f64()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// How far a copy is.
+struct Progress {
+    bar: Option<ProgressBar>,
+    changes: u64,
+    /// Whether the last checksum was the copy's own.
+    proven: bool,
+}
+
+impl Progress {
+    fn new(hidden: bool) -> Self {
+        let bar = (!hidden && std::io::stderr().is_terminal()).then(|| ProgressBar::new(0));
+        Self { bar, changes: 0, proven: false }
+    }
+
+    fn see(&mut self, response: &SubscribeResponse) {
+        match &response.event {
+            Some(Event::Ready(ready)) => {
+                if let Some(bar) = &self.bar {
+                    bar.set_length(ready.rows);
+                }
+            }
+            Some(Event::Batch(batch)) => {
+                self.changes += batch.changes.len() as u64;
+                self.proven = false;
+                if let Some(bar) = &self.bar {
+                    bar.inc(batch.changes.len() as u64);
+                }
+            }
+            Some(Event::Checkpoint(_)) => self.proven = true,
+            Some(Event::UpToDate(_)) => self.end(),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// What comes, a line each.
+struct Lines {
+    columns: Vec<Column>,
+    token_file: Option<PathBuf>,
+}
+
+impl Lines {
+    fn print(&mut self, response: &SubscribeResponse) {
+        let lines: Vec<Json> = match &response.event {
+            None => Vec::new(),
+            Some(Event::Schema(schema)) => {
+                self.columns.clone_from(&schema.columns);
+                let columns: Vec<Json> = schema
+                    .columns
+                    .iter()
+                    .map(|c| json!({"name": c.name, "type": c.r#type, "key": c.key}))
+                    .collect();
+                vec![json!({"event": "schema", "columns": columns})]
+            }
+            Some(Event::Batch(batch)) => batch.changes.iter().map(|change| self.change(change)).collect(),
+            Some(Event::Ready(ready)) => {
+                let mode = ready.mode().as_str_name().trim_start_matches("MODE_").to_lowercase();
+                vec![
+                    json!({"event": "ready", "mode": mode, "subscription": ready.subscription, "rows": ready.rows}),
+                ]
+            }
+            Some(Event::SnapshotEnd(_)) => vec![json!({"event": "snapshot_end", "lsn": response.lsn})],
+            Some(Event::UpToDate(_)) => vec![json!({"event": "up_to_date", "lsn": response.lsn})],
+            Some(Event::Checkpoint(point)) => {
+                let checksum = format!("{:016x}", point.checksum);
+                vec![
+                    json!({"event": "checkpoint", "lsn": response.lsn, "rows": point.rows, "checksum": checksum}),
+                ]
+            }
+            Some(Event::Heartbeat(_)) => Vec::new(),
+            Some(Event::Reset(reset)) => {
+                let reason = ResetReason::try_from(reset.reason).unwrap_or_default();
+                let reason = reason.as_str_name().trim_start_matches("RESET_REASON_").to_lowercase();
+                vec![json!({"event": "reset", "reason": reason, "detail": reset.detail})]
+            }
+            Some(Event::Reached(reached)) => vec![json!({"event": "reached", "mark": reached.mark})],
+        };
+        let mut out = std::io::stdout().lock();
+        for line in lines {
+            let _ = writeln!(out, "{line}");
+        }
+        let _ = out.flush();
+        if let Some(path) = self.token_file.as_ref().filter(|_| !response.token.is_empty()) {
+            // In one step, so that no kill leaves a part of it.
+            let next = path.with_extension("next");
+            let written = std::fs::write(&next, &response.token).and_then(|()| std::fs::rename(&next, path));
+            if let Err(error) = written {
+                eprintln!("failed to write {}: {error}", path.display());
+            }
+        }
+    }
+
+    fn change(&self, change: &client::v1::Change) -> Json {
+        let op = Op::try_from(change.op).unwrap_or_default();
+        let name = op.as_str_name().trim_start_matches("OP_").to_lowercase();
+        let mut key: Vec<&Column> = self.columns.iter().filter(|column| column.key > 0).collect();
+        key.sort_by_key(|column| column.key);
+        let columns: Vec<&Column> = if op == Op::Put { self.columns.iter().collect() } else { key };
+        let cells: Map<String, Json> = columns
+            .iter()
+            .zip(&change.values)
+            .map(|(column, value)| (column.name.clone(), plain(value)))
+            .collect();
+        match op {
+            Op::Put => json!({"op": name, "lsn": change.lsn, "row": cells}),
+            Op::Truncate => json!({"op": name, "lsn": change.lsn}),
+            _ => json!({"op": name, "lsn": change.lsn, "key": cells}),
+        }
+    }
+}
+
+fn plain(value: &Value) -> Json {
+    match &value.kind {
+        None | Some(Kind::Null(_)) => Json::Null,
+        Some(Kind::Int(v)) => (*v).into(),
+        Some(Kind::Uint(v)) => (*v).into(),
+        Some(Kind::Double(v)) => (*v).into(),
+        Some(Kind::Text(v)) => v.as_str().into(),
+        Some(Kind::Bytes(v)) => v.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+    }
+}
