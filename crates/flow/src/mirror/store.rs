@@ -10,7 +10,8 @@
 //! gone stays with its last image and the lsn of its end, until the journal no longer has that change. The columns of a
 //! definition go by the names that they have today, and one that was dropped since has none: so a row is read by the definition it
 //! was written under, whatever came later. `anew` is where the table began to be read anew: rows with an older lsn are
-//! not proven, and go when all have been read. `links` are columns that other tables are joined by.
+//! not proven, and go when all have been read. `links` are columns that other tables are joined by. Rows that
+//! are gone are known from change `purged` on.
 
 use super::{MirrorConfig, key};
 use base::{Change, Op, RowView, Table, TableName, ValueRef};
@@ -20,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Of the layout above. A file of another is made anew.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 /// Rows that are rewritten with one statement when a table's key or links change.
 const PAGE_ROWS: u32 = 1000;
 /// Rows that are gone and forgotten at once.
@@ -331,10 +332,12 @@ impl Store {
             links,
             statements,
         };
-        let sql = "INSERT OR REPLACE INTO tables VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, ?6, ?7, 0)";
-        let (db, name) = (&table.name.db, &table.name.table);
+        // Of rows that were gone before, nothing is known here.
+        let sql = "INSERT OR REPLACE INTO tables VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, ?6, ?7, ?8)";
+        let (db, name, purged) = (&table.name.db, &table.name.table, self.lsn as i64 + 1);
         let (anew, links) = (held.anew.map(|lsn| lsn as i64), serde_json::to_string(&held.links)?);
-        self.connection.execute(sql, params![id, db, name, table.version, anew, held.refused, links])?;
+        self.connection
+            .execute(sql, params![id, db, name, table.version, anew, held.refused, links, purged])?;
         self.tables.insert(id, held);
         self.note_definition(table)
     }

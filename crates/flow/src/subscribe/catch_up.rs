@@ -6,13 +6,14 @@ use super::hub::{Attached, BATCH_BYTES, Hub};
 use super::shape::{Effect, Shape, ShapeError, ShapePlan, values_of};
 use super::token::{Phase, Token};
 use super::wire::{self, Event, Mode, Op, ResetReason};
+use crate::mirror::Reached;
 use crate::mirror::read::{MirrorReader, Mirrored, ReadError};
 use base::{RowView, Table, ValueRef};
 use bytes::Bytes;
 use journal::JournalError;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 /// Rows of one page of a snapshot or of net changes.
 const PAGE_ROWS: usize = 2000;
@@ -73,6 +74,8 @@ pub struct CatchUp {
     place: Option<Place>,
     /// The first response, once.
     ready: bool,
+    /// The mirror as it was before the last look.
+    seen: watch::Receiver<Reached>,
 }
 
 struct Place {
@@ -140,6 +143,7 @@ impl CatchUp {
             }));
         };
         let mut own = Self {
+            seen: mirror.watch(),
             mirror: MirrorReader::new(mirror),
             hub,
             shape,
@@ -155,6 +159,11 @@ impl CatchUp {
     /// The stream has begun before.
     pub fn was_ready(&mut self) {
         self.ready = true;
+    }
+
+    /// Waits until the mirror has moved since the last look.
+    pub async fn moved_on(&mut self) {
+        let _ = self.seen.changed().await;
     }
 
     /// Sends what is lacking, and then how it ended.
@@ -256,6 +265,7 @@ impl CatchUp {
     /// A look at the table as the mirror has it; `Wait` where that is not whole.
     fn look(&mut self, lsn: u64) -> Result<Mirrored, Stop> {
         let name = self.shape.spec.table.clone();
+        self.seen.borrow_and_update();
         if !self.mirror.look_now(lsn, std::slice::from_ref(&name))? {
             return Err(Stop::Wait);
         }
@@ -441,7 +451,7 @@ impl CatchUp {
         };
         // What pages have shown is in the journal, and will be in the rings.
         while attached.lsn < until {
-            self.wait_for(until)?;
+            self.wait_for(until, &mut attached)?;
             drop(attached);
             let Some(again) = self.hub.attach(&self.shape, &plan) else { return Err(Stop::Wait) };
             attached = again;
@@ -494,11 +504,13 @@ impl CatchUp {
         Ok(prefers)
     }
 
-    fn wait_for(&self, lsn: u64) -> Result<(), Stop> {
+    /// Waits until all changes up to `lsn` are in the rings, or something came of this one.
+    fn wait_for(&self, lsn: u64, attached: &mut Attached) -> Result<(), Stop> {
         let (mut position, mut shutdown) = (self.hub.position(), self.hub.shutdown());
         tokio::runtime::Handle::current().block_on(async {
             tokio::select! {
                 reached = position.wait_for(|position| *position >= lsn) => reached.map(|_| ()).map_err(|_| Stop::Gone),
+                _ = attached.count.changed() => Ok(()),
                 _ = shutdown.wait_for(|stop| *stop) => Err(Stop::Gone),
                 () = self.sender.closed() => Err(Stop::Gone),
             }

@@ -139,6 +139,15 @@ impl Follower {
                 if before.is_some_and(|before| before != key_names(after, |name| name.to_lowercase())) {
                     return Taken::End(End::Again);
                 }
+                // Who attached before it was told of the columns before, whatever was known of the table by then.
+                let before = ddl.before.as_ref().and_then(|before| self.shape.plan(before).ok());
+                let changes = self
+                    .shape
+                    .plan(after)
+                    .is_ok_and(|after| before.is_none_or(|before| before.schema != after.schema));
+                if changes {
+                    (self.told, self.version) = (None, 0);
+                }
                 self.know(after, &ddl.column_renames)
             }
         }

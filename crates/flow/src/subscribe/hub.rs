@@ -307,8 +307,10 @@ impl Hub {
                 _ => "it panicked".to_owned(),
             };
             tracing::warn!(source = self.source, error = reason, "subscriptions cannot follow the journal");
-            // Nobody takes this for the end of what changes: all are asked to come again.
-            std::thread::sleep(BACKOFF);
+            // All who follow come again, and not at once where it cannot be read at all.
+            if !matches!(ended, Ok(Err(JournalError::Pruned { .. }))) {
+                std::thread::sleep(BACKOFF);
+            }
         }
         let mut shared = self.lock();
         shared.running = false;

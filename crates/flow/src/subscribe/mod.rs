@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use token::{Phase, Token};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use wire::{Event, ResetReason};
 
 /// Streams of a node at once.
@@ -162,7 +163,7 @@ impl Subscriptions {
             shape,
             subscription,
             credits: u64::from(request.credits.min(CREDITS_MAX)),
-            stage: Stage::CatchUp { receiver, work: Some((Box::new(work), reset)), waits: false },
+            stage: Stage::CatchUp { receiver, work: Some((Box::new(work), reset)), waits: None },
             _registered: registered,
         })
     }
@@ -220,8 +221,8 @@ enum Stage {
         receiver: mpsc::Receiver<Item>,
         /// What is to be begun, or gone on with.
         work: Option<(Box<CatchUp>, Option<(ResetReason, String)>)>,
-        /// Whether the mirror has to move first.
-        waits: bool,
+        /// Where the mirror has to move first: when it is looked at whether it has or not.
+        waits: Option<Instant>,
     },
     Live(Attached),
     Ended,
@@ -273,15 +274,14 @@ impl Stream {
     async fn catch_up(&mut self) -> Result<Option<Sent>, Option<Refusal>> {
         let Stage::CatchUp { receiver, work, waits } = &mut self.stage else { return Ok(None) };
         let mut shutdown = self.hub.shutdown();
-        if work.is_some() {
-            let mirror = self.hub.mirror.as_ref().map(crate::mirror::Mirror::watch);
-            if let (true, Some(mut mirror)) = (*waits, mirror) {
-                mirror.borrow_and_update();
+        if let Some((own, _)) = work {
+            if let Some(until) = *waits {
                 tokio::select! {
-                    _ = mirror.changed() => {}
+                    () = own.moved_on() => {}
                     _ = shutdown.wait_for(|stop| *stop) => return Err(None),
-                    () = tokio::time::sleep(WAIT_LOOK) => {}
+                    () = tokio::time::sleep_until(until) => {}
                 }
+                *waits = None;
             }
             let permit = tokio::select! {
                 permit = Arc::clone(&self.hub.catch_ups).acquire_owned() => permit.map_err(|_| None)?,
@@ -298,7 +298,7 @@ impl Stream {
                 Ok(None)
             }
             Some(Item::Came(Outcome::Wait(own))) => {
-                (*work, *waits) = (Some((own, None)), true);
+                (*work, *waits) = (Some((own, None)), Some(Instant::now() + WAIT_LOOK));
                 Ok(None)
             }
             Some(Item::Came(Outcome::Gone)) => Err(None),
@@ -320,8 +320,8 @@ impl Stream {
                 return Ok(Some(Sent { bytes: framed.bytes, is_batch: framed.is_batch }));
             }
             Next::Wait => {}
-            Next::Behind => return self.again(Phase::Tail, false).map(|()| None),
-            Next::End(End::Anew) => return self.again(Phase::NetChanges, true).map(|()| None),
+            Next::Behind => return self.again(Phase::Tail).map(|()| None),
+            Next::End(End::Anew) => return self.again(Phase::NetChanges).map(|()| None),
             Next::End(End::Again) => {
                 return self.reset(ResetReason::Schema, "what rows were cannot be told from the changes");
             }
@@ -361,7 +361,7 @@ impl Stream {
     }
 
     /// Catches up again, behind what was sent.
-    fn again(&mut self, phase: Phase, waits: bool) -> Result<(), Option<Refusal>> {
+    fn again(&mut self, phase: Phase) -> Result<(), Option<Refusal>> {
         let Stage::Live(attached) = &self.stage else { return Ok(()) };
         let token = Token {
             journal: self.hub.journal.identity(),
@@ -373,25 +373,20 @@ impl Stream {
             until: attached.lsn,
             phase,
         };
-        self.restart(&token.encode(), None, waits)
+        self.restart(&token.encode(), None)
     }
 
     fn reset(&mut self, reason: ResetReason, detail: &str) -> Result<Option<Sent>, Option<Refusal>> {
-        self.restart(&[], Some((reason, detail.to_owned())), false).map(|()| None)
+        self.restart(&[], Some((reason, detail.to_owned()))).map(|()| None)
     }
 
-    fn restart(
-        &mut self,
-        token: &[u8],
-        reset: Option<(ResetReason, String)>,
-        waits: bool,
-    ) -> Result<(), Option<Refusal>> {
+    fn restart(&mut self, token: &[u8], reset: Option<(ResetReason, String)>) -> Result<(), Option<Refusal>> {
         let (sender, receiver) = mpsc::channel(SENT_MAX);
         let (hub, shape) = (Arc::clone(&self.hub), Arc::clone(&self.shape));
         let (mut work, bad) =
             CatchUp::begin(hub, shape, token, self.subscription.id, sender).map_err(Some)?;
         work.was_ready();
-        self.stage = Stage::CatchUp { receiver, work: Some((Box::new(work), reset.or(bad))), waits };
+        self.stage = Stage::CatchUp { receiver, work: Some((Box::new(work), reset.or(bad))), waits: None };
         Ok(())
     }
 }
