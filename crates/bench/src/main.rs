@@ -14,6 +14,7 @@ mod mesh_changes;
 mod mesh_memory;
 mod report;
 mod sinks;
+mod subscribe;
 mod tidemill;
 mod transaction;
 mod usage;
@@ -55,6 +56,13 @@ usage: cargo xtask bench NAME [ARGS]
     --no-save          without a file in bench/results
   transaction        one transaction of very many rows, into MySQL and into Kafka
     --rows N           (10000000)
+    --no-save          without a file in bench/results
+  subscribe          copies of a table filled and followed: by one client, by many on few shapes, by many shapes, and idle ones
+    --rows N           rows of the table that is copied (1000000)
+    --clients N        clients that share ten shapes (1000)
+    --shapes N         shapes with a client each (10000; 0 leaves it out)
+    --idle N           idle clients, each with a connection (5000; 0 leaves it out)
+    --seconds N        of each measurement with a writer (10)
     --no-save          without a file in bench/results
   mesh               point selects of sysbench: direct, through HAProxy, and through the SQL proxy with and without digests
     --seconds N        of each measurement (8)
@@ -148,6 +156,18 @@ async fn run(words: &[String]) -> Result<()> {
             };
             flags.end()?;
             transaction::run(&options).await
+        }
+        "subscribe" => {
+            let options = subscribe::Options {
+                rows: flags.value("--rows", 1_000_000)?,
+                clients: flags.value("--clients", 1000)?,
+                shapes: flags.value("--shapes", 10_000)?,
+                idle: flags.value("--idle", 5000)?,
+                seconds: flags.value("--seconds", 10)?,
+                save: !flags.has("--no-save"),
+            };
+            flags.end()?;
+            subscribe::run(&options).await
         }
         "mesh" => {
             let options = mesh::Options {

@@ -108,6 +108,11 @@ impl Tidemill {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Of the HTTP port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }

@@ -566,7 +566,19 @@ impl Device {
     }
 }
 
+/// Says which history it was when an assertion fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("it is history {}: TIDEMILL_SEED={} TIDEMILL_HISTORIES=1 TIDEMILL_TALK=1", self.0, self.0);
+        }
+    }
+}
+
 async fn history(seed: u64) -> (u64, u64) {
+    let _seed = Seed(seed);
     let mut world = World::new(seed);
     world.start();
     let mut devices: Vec<Device> = (0..5)
