@@ -165,7 +165,11 @@ impl Copy {
                     self.take(change)?;
                 }
             }
-            Some(Event::Reset(_)) => (self.generation, self.stale) = (self.generation + 1, true),
+            // The token is dropped too: with what comes now, it would no longer say what is here.
+            Some(Event::Reset(_)) => {
+                (self.generation, self.stale) = (self.generation + 1, true);
+                (self.token, self.lsn) = (Vec::new(), 0);
+            }
             Some(Event::SnapshotEnd(_)) if self.stale => self.sweep()?,
             Some(Event::Checkpoint(wanted)) => {
                 let wanted = Totals { rows: wanted.rows, checksum: wanted.checksum };

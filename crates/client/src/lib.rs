@@ -132,6 +132,9 @@ impl Subscription {
                 if let Some(v1::subscribe_response::Event::Ready(ready)) = &response.event {
                     self.id = Some(ready.subscription);
                 }
+                if let Some(v1::subscribe_response::Event::Reset(_)) = &response.event {
+                    self.token.clear();
+                }
                 if !response.token.is_empty() {
                     self.token.clone_from(&response.token);
                 }

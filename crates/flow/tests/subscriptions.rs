@@ -471,7 +471,10 @@ impl Stored {
                 self.key = schema.columns.iter().position(|column| column.key == 1).unwrap();
             }
             Event::Batch(batch) => batch.changes.iter().for_each(|change| self.take(change)),
-            Event::Reset(_) => (self.generation, self.stale) = (self.generation + 1, true),
+            Event::Reset(_) => {
+                (self.generation, self.stale) = (self.generation + 1, true);
+                self.token.clear();
+            }
             Event::SnapshotEnd(_) if self.stale => {
                 self.rows.retain(|_, (_, generation, _)| *generation == self.generation);
                 self.stale = false;

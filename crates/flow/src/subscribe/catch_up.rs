@@ -552,6 +552,7 @@ impl CatchUp {
                 if !follower.concerns(&change) {
                     continue;
                 }
+                let version = follower.version();
                 let mut taken = follower.take(&change, &mut body)?;
                 if let Taken::Schema(schema) = &taken {
                     if change.lsn <= until {
@@ -559,8 +560,8 @@ impl CatchUp {
                         return Err(Stop::Again(ResetReason::Schema, detail));
                     }
                     let at = if change.op == base::Op::Ddl { change.lsn } else { before };
-                    self.flush(follower, &mut body, before, true)?;
-                    self.moved(follower, at);
+                    self.flush(version, &mut body, before, true)?;
+                    self.moved(follower.version(), at);
                     let token = self.token();
                     self.send(wire::response(&token, at, &Event::Schema(schema)), false)?;
                     if change.op == base::Op::Ddl {
@@ -570,39 +571,39 @@ impl CatchUp {
                 }
                 match taken {
                     Taken::End(ending) => {
-                        self.flush(follower, &mut body, before, true)?;
-                        self.moved(follower, before);
+                        self.flush(version, &mut body, before, true)?;
+                        self.moved(version, before);
                         return Err(self.ended(ending));
                     }
-                    _ if body.len() >= BATCH_BYTES => self.flush(follower, &mut body, last, ends)?,
+                    _ if body.len() >= BATCH_BYTES => self.flush(follower.version(), &mut body, last, ends)?,
                     _ => {}
                 }
             }
             if chunk.last_lsn() <= end {
                 (last, ends) = (chunk.last_lsn(), chunk.ends_txn());
             }
-            self.flush(follower, &mut body, last, ends)?;
+            self.flush(follower.version(), &mut body, last, ends)?;
         }
-        self.flush(follower, &mut body, end, ends)?;
-        self.moved(follower, end);
+        self.flush(follower.version(), &mut body, end, ends)?;
+        self.moved(follower.version(), end);
         Ok(())
     }
 
-    fn flush(&mut self, follower: &Follower, body: &mut Vec<u8>, lsn: u64, ends: bool) -> Result<(), Stop> {
+    fn flush(&mut self, schema: u32, body: &mut Vec<u8>, lsn: u64, ends: bool) -> Result<(), Stop> {
         if body.is_empty() {
             return Ok(());
         }
-        self.moved(follower, lsn);
+        self.moved(schema, lsn);
         let token = self.token();
         self.send(wire::batch(&token, lsn, body, ends), true)?;
         body.clear();
         Ok(())
     }
 
-    /// The copy has all changes up to `lsn`, by the definition that rows have there.
-    fn moved(&mut self, follower: &Follower, lsn: u64) {
+    /// The copy has all changes up to `lsn`, by the definition `schema`.
+    fn moved(&mut self, schema: u32, lsn: u64) {
         if let Some(place) = &mut self.place {
-            (place.lsn, place.schema) = (lsn, follower.version());
+            (place.lsn, place.schema) = (lsn, schema);
             place.until = place.until.max(lsn);
         }
     }

@@ -517,7 +517,8 @@ impl Work {
         touched.sort_unstable();
         touched.dedup();
         for hash in touched {
-            self.flush(hash, chunk.last_lsn(), chunk.ends_txn());
+            let Some(schema) = self.tracked.get(&hash).map(|own| own.follower.version()) else { continue };
+            self.flush(hash, chunk.last_lsn(), schema, chunk.ends_txn());
         }
         self.bound();
         Ok(())
@@ -563,6 +564,8 @@ impl Work {
     /// Answers whether there is something to flush.
     fn take_one(&mut self, hash: u64, change: &Change<'_>) -> bool {
         let Some(tracked) = self.tracked.get_mut(&hash) else { return false };
+        // What was gathered is of the definition before.
+        let version = tracked.follower.version();
         loop {
             let taken = tracked.follower.take(change, &mut tracked.body);
             match taken {
@@ -571,19 +574,20 @@ impl Work {
                     tracked.effect = joined(tracked.effect, effect);
                     if tracked.body.len() >= BATCH_BYTES {
                         let ends = change.txn.as_ref().is_none_or(|txn| txn.last);
-                        self.flush(hash, change.lsn, ends);
+                        let version = tracked.follower.version();
+                        self.flush(hash, change.lsn, version, ends);
                         return false;
                     }
                     return true;
                 }
                 Ok(Taken::Schema(schema)) => {
                     let before = change.lsn - 1;
-                    self.flush(hash, before, true);
+                    self.flush(hash, before, version, true);
                     self.unindex(hash);
                     self.index(hash);
                     let Some(now) = self.tracked.get_mut(&hash) else { return false };
                     let lsn = if change.op == Op::Ddl { change.lsn } else { before };
-                    let token = self.hub.token(&now.follower, lsn);
+                    let token = self.hub.token(&now.follower, now.follower.version(), lsn);
                     let bytes = wire::response(&token, lsn, &Event::Schema(&schema));
                     // Sums are of other columns now.
                     let effect = Some(Effect::Unknown);
@@ -595,7 +599,7 @@ impl Work {
                     return self.take_one(hash, change);
                 }
                 Ok(Taken::End(end)) => {
-                    self.flush(hash, change.lsn - 1, true);
+                    self.flush(hash, change.lsn - 1, version, true);
                     self.forget(hash, end);
                     return false;
                 }
@@ -608,19 +612,18 @@ impl Work {
     }
 
     /// Puts what was gathered into the ring.
-    fn flush(&mut self, hash: u64, lsn: u64, ends: bool) {
+    fn flush(&mut self, hash: u64, lsn: u64, schema: u32, ends: bool) {
         let Some(tracked) = self.tracked.get_mut(&hash) else { return };
         if tracked.body.is_empty() {
             return;
         }
-        let token = self.hub.token(&tracked.follower, lsn);
+        let token = self.hub.token(&tracked.follower, schema, lsn);
         let bytes = wire::batch(&token, lsn, &tracked.body, ends);
         tracked.body.clear();
         if tracked.body.capacity() > 2 * BATCH_BYTES {
             tracked.body = Vec::new();
         }
         let effect = tracked.effect.take();
-        let schema = tracked.follower.version();
         self.bytes += tracked.live.push(Framed { bytes, lsn, is_batch: true, schema, effect });
         self.recent.push_back(hash);
     }
@@ -662,7 +665,7 @@ impl Work {
                 continue;
             }
             tracked.idle = None;
-            let token = self.hub.token(&tracked.follower, lsn);
+            let token = self.hub.token(&tracked.follower, tracked.follower.version(), lsn);
             let frames = *tracked.live.count.borrow();
             let changed = std::mem::replace(&mut tracked.checked, frames + 1) != frames;
             let event = match tracked.live.audit(lsn).filter(|_| changed) {
@@ -695,13 +698,13 @@ impl Work {
 
 impl Hub {
     /// The token of a copy that has all changes up to `lsn`.
-    fn token(&self, follower: &Follower, lsn: u64) -> Vec<u8> {
+    fn token(&self, follower: &Follower, schema: u32, lsn: u64) -> Vec<u8> {
         Token {
             journal: self.journal.identity(),
             epoch: follower.epoch(),
             shape: follower.shape.hash,
             table: follower.table,
-            schema: follower.version(),
+            schema,
             lsn,
             until: lsn,
             phase: Phase::Tail,
