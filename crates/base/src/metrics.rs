@@ -54,6 +54,8 @@ pub const PARKED_CHANGES: &str = "tidemill_flow_parked_changes_total";
 pub const NODE_MEMORY: &str = "tidemill_node_memory_bytes";
 pub const NODE_DISK_FREE: &str = "tidemill_node_disk_free_bytes";
 pub const NODE_REPORTS_LOST: &str = "tidemill_node_reports_lost_total";
+pub const NODE_CONNECTIONS: &str = "tidemill_node_connections";
+pub const NODE_REFUSED: &str = "tidemill_node_refused_requests_total";
 pub const DELIVERED_CHANGES: &str = "tidemill_flow_delivered_changes_total";
 pub const DELIVERY_LAG: &str = "tidemill_flow_delivery_lag_changes";
 pub const DELIVERY_ERRORS: &str = "tidemill_flow_delivery_errors_total";
@@ -115,7 +117,7 @@ const BACKEND: &str = "group, backend";
 const PIN: &str = "group, reason";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 64] = [
+pub const METRICS: [Metric; 66] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -241,6 +243,14 @@ pub const METRICS: [Metric; 64] = [
         "",
         "reports",
         "Reports of `report:` that did not arrive, since this process began",
+    ),
+    gauge(NODE_CONNECTIONS, "", "connections", "Clients that are connected to the HTTP port"),
+    counter(
+        NODE_REFUSED,
+        "code",
+        "requests",
+        "Requests that were refused before a route saw them, by the code of the problem: `unauthenticated` is one without a good \
+         token, `permission_denied` one whose token is for something else",
     ),
     gauge(
         VERIFY_TIME,

@@ -1,7 +1,11 @@
-//! What a node remembers besides the journal: flow progress for sinks that keep none, paused flows, dead letters.
+//! What a node remembers besides the journal: flow progress for sinks that keep none, paused flows, dead letters, tokens.
 //!
 //! One SQLite file, one connection. Every write is durable when the call returns (WAL, synchronous=FULL): a change is
 //! parked here before the flow's progress passes it.
+
+mod tokens;
+
+pub use tokens::{TOKENS_MAX, Token, has_tokens};
 
 use base::{Blame, Code, Fault, Retry};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -9,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Version of the tables below, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 5;
+const SCHEMA_VERSION: i64 = 6;
 
 const SCHEMA: &str = "
 CREATE TABLE flow_progress (
@@ -145,11 +149,12 @@ impl Catalog {
             .map_err(fail)?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(fail)?;
         let steps = match found {
-            0 => [SCHEMA, PARKED_RENAMES, GIVEN, REWINDS].concat(),
-            1 => [FROM_VERSION_1, PARKED_RENAMES, GIVEN, REWINDS].concat(),
-            2 => [PARKED_RENAMES, GIVEN, REWINDS].concat(),
-            3 => [GIVEN, REWINDS].concat(),
-            4 => REWINDS.to_owned(),
+            0 => [SCHEMA, PARKED_RENAMES, GIVEN, REWINDS, tokens::TOKENS].concat(),
+            1 => [FROM_VERSION_1, PARKED_RENAMES, GIVEN, REWINDS, tokens::TOKENS].concat(),
+            2 => [PARKED_RENAMES, GIVEN, REWINDS, tokens::TOKENS].concat(),
+            3 => [GIVEN, REWINDS, tokens::TOKENS].concat(),
+            4 => [REWINDS, tokens::TOKENS].concat(),
+            5 => tokens::TOKENS.to_owned(),
             SCHEMA_VERSION => String::new(),
             found => return Err(CatalogError::Version { path: path.to_owned(), found }),
         };

@@ -44,7 +44,7 @@ pub async fn run(dir: &Path, verb: CaptureVerb, json: bool) -> Result<(), Failur
         CaptureVerb::Stop => ("/api/v1/mesh/capture:stop", true),
         CaptureVerb::Status => ("/api/v1/mesh/capture", false),
     };
-    let node = NodeClient::new(&load_node(dir)?);
+    let node = NodeClient::new(&load_node(dir)?)?;
     let status = if post { node.post(path, &json!({})).await? } else { node.get(path).await? };
     if json {
         println!("{status}");

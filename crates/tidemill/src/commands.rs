@@ -81,26 +81,26 @@ pub async fn up(
         Some(path) => Some(PidFile::take(path)?),
         None => None,
     };
-    let progress = (!quiet && std::io::stderr().is_terminal()).then(|| project.clone());
+    let shows = !quiet && std::io::stderr().is_terminal();
+    let scheme = if project.node.tls.is_some() { "https" } else { "http" };
     let name = project.node.name.clone();
     for note in project.notes() {
         tracing::info!("{note}");
     }
-    start::run(&project, shutdown, start::Origin { program, taken }, |address| {
+    start::run(&project, shutdown, start::Origin { program, taken }, |address, client| {
         if let Some(file) = &mut pid_file {
             file.tell();
         }
-        tracing::info!(project = name, address = %address, "up: status at http://{address}/api/v1/status");
-        if let Some(project) = progress {
-            tokio::spawn(show_snapshot(project));
+        tracing::info!(project = name, address = %address, "up: status at {scheme}://{address}/api/v1/status");
+        if shows {
+            tokio::spawn(show_snapshot(client));
         }
     })
     .await
 }
 
 /// A bar while the first snapshot runs.
-async fn show_snapshot(project: Project) {
-    let client = NodeClient::new(&project.node);
+async fn show_snapshot(client: NodeClient) {
     let style = ProgressStyle::with_template(
         "snapshot {bar:30} {human_pos}/{human_len} rows  {rate} rows/s  eta {eta}",
     )
@@ -191,7 +191,7 @@ pub fn many(count: usize, noun: &str) -> String {
 }
 
 pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {
-    let status = NodeClient::new(&load_node(dir)?).get("/api/v1/status").await?;
+    let status = NodeClient::new(&load_node(dir)?)?.get("/api/v1/status").await?;
     if json {
         println!("{status}");
     } else {
@@ -370,8 +370,8 @@ pub async fn tail(dir: &Path, source: &str, query: ChangesQuery, offline: bool) 
             .collect();
         path.push_str(&format!("&table={escaped}"));
     }
-    let response = NodeClient::new(&node).stream(&path).await?;
-    let mut parts = response.bytes_stream();
+    let response = NodeClient::new(&node)?.stream(&path).await?;
+    let mut parts = response.into_data_stream();
     let mut out = std::io::stdout();
     loop {
         let part = tokio::select! {
@@ -402,7 +402,7 @@ pub async fn flow(dir: &Path, verb: FlowVerb, json: bool, quiet: bool) -> Result
     if let FlowVerb::Verify { flow, tables, repair } = &verb {
         return verify::run(dir, flow, tables, *repair, json, quiet).await;
     }
-    let client = NodeClient::new(&load_node(dir)?);
+    let client = NodeClient::new(&load_node(dir)?)?;
     let act = |flow: &str, verb: &str| format!("/api/v1/flows/{flow}:{verb}");
     let answer = match &verb {
         FlowVerb::List => {

@@ -15,7 +15,10 @@ use std::sync::Arc;
 pub async fn run(dir: &Path, json: bool) {
     let node = NodeConfig::load(dir);
     let status = match &node {
-        Ok(node) => NodeClient::new(node).get("/api/v1/status").await.map_err(|failure| failure.message),
+        Ok(node) => match NodeClient::new(node) {
+            Ok(client) => client.get("/api/v1/status").await.map_err(|failure| failure.message),
+            Err(failure) => Err(failure.message),
+        },
         Err(_) => Err("tidemill.yaml cannot be read".to_owned()),
     };
     let sections = sections(dir);

@@ -8,11 +8,13 @@ pub struct Failure {
     pub status: u8,
     pub message: String,
     pub hint: Option<String>,
+    /// Nobody was there to be asked: nothing has happened.
+    pub away: bool,
 }
 
 impl Failure {
     pub fn new(status: u8, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), hint: None }
+        Self { status, message: message.into(), hint: None, away: false }
     }
 
     #[must_use]
@@ -26,6 +28,7 @@ impl Failure {
             status: error.code().exit_status(),
             message: format!("failed to {what}: {}", base::error::chain(error)),
             hint: error.hint(),
+            away: false,
         }
     }
 

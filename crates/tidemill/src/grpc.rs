@@ -1,5 +1,6 @@
 //! The gRPC surface, `proto/tidemill/v1`, and the same over HTTP/1.1 for browsers (gRPC-Web). On the HTTP port.
 
+use crate::auth::{Caller, Scope};
 use crate::http::{App, ChangeLister, ChangesQuery};
 use crate::start::OpenSource;
 use axum::Router;
@@ -84,9 +85,10 @@ fn source<'a>(app: &'a App, name: &str) -> Result<&'a OpenSource, Status> {
     })
 }
 
-/// Who calls. Only programs on this machine can, as yet.
-fn caller<T>(_request: &Request<T>) -> String {
-    String::new()
+/// Who calls. The guard of the HTTP port has put it there; without it nobody is let in.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let found = request.extensions().get::<Caller>();
+    found.cloned().ok_or_else(|| Status::unauthenticated("a token is needed"))
 }
 
 impl SubscriptionsService {
@@ -111,10 +113,15 @@ impl server::subscriptions_server::Subscriptions for SubscriptionsService {
         &self,
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let caller = caller(&request);
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let shape =
             request.shape.ok_or_else(|| invalid("the request has no shape", "say source and table"))?;
+        if !caller.may_on(Scope::Subscribe, &shape.source) || !caller.may_see(&shape.table) {
+            let message =
+                format!("the token may not subscribe to `{}` of source `{}`", shape.table, shape.source);
+            return Err(Status::permission_denied(message));
+        }
         let source = source(&self.app, &shape.source)?;
         let (db, table) = shape
             .table
@@ -124,10 +131,11 @@ impl server::subscriptions_server::Subscriptions for SubscriptionsService {
             table: TableName::new(db, table),
             columns: shape.columns,
             filter: Some(shape.r#where).filter(|text| !text.trim().is_empty()),
-            enforced: None,
-            visible: None,
+            enforced: caller.row_rule(&shape.table).map(str::to_owned),
+            visible: caller.column_list(&shape.table).map(<[String]>::to_vec),
         };
-        let wanted = Wanted { spec, token: request.token, credits: request.credits, caller };
+        let wanted =
+            Wanted { spec, token: request.token, credits: request.credits, caller: caller.identity() };
         let stream = self
             .app
             .node
@@ -141,7 +149,7 @@ impl server::subscriptions_server::Subscriptions for SubscriptionsService {
         &self,
         request: Request<AcknowledgeRequest>,
     ) -> Result<Response<AcknowledgeResponse>, Status> {
-        let caller = caller(&request);
+        let caller = caller(&request)?.identity();
         let AcknowledgeRequest { subscription, batches } = request.into_inner();
         self.find(subscription, &caller)?.acknowledge(batches).map_err(|sent| {
             invalid(
@@ -153,7 +161,7 @@ impl server::subscriptions_server::Subscriptions for SubscriptionsService {
     }
 
     async fn mark(&self, request: Request<MarkRequest>) -> Result<Response<MarkResponse>, Status> {
-        let caller = caller(&request);
+        let caller = caller(&request)?.identity();
         let subscription = self.find(request.into_inner().subscription, &caller)?;
         let hub = &subscription.hub;
         let lsn = hub.marker.now(&hub.journal).await.map_err(|error| refused(Code::Unavailable, &error))?;

@@ -1,14 +1,14 @@
-//! The REST surface: health, metrics, status, changes, and the verbs for flows. Loopback only.
+//! The REST surface: health, metrics, status, changes, and the verbs for flows. Who may call what is in `routes`.
 
-use crate::gauges;
+use crate::auth::{Access, Caller, Gate, Origins, Scope, guard};
+use crate::routes::{FLOW_VERBS, ROUTES, needs};
 use crate::start::{Node, OpenSource, RunningSource};
+use axum::Extension;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post, put};
 use base::metrics::{METRICS, MetricKind};
 use base::{Change, Code};
 use flow::capture::mysql::{Anew, Control};
@@ -59,13 +59,41 @@ pub fn metrics_handle() -> PrometheusHandle {
 #[derive(Clone)]
 pub struct App {
     pub node: Node,
-    metrics: PrometheusHandle,
+    pub metrics: PrometheusHandle,
+    pub access: Access,
     shutdown: watch::Receiver<bool>,
     /// Room for readers of changes: each holds one of the runtime's blocking threads, which flows need too.
     readers: Arc<Semaphore>,
 }
 
+/// All routes, with nobody in front of them.
+pub fn routes(app: App) -> Router {
+    ROUTES
+        .iter()
+        .fold(Router::new(), |router, route| router.route(route.path, (route.handler)()))
+        .merge(crate::grpc::router(&app))
+        .fallback(|| async {
+            problem(Code::NotFound, "there is nothing at this path", "see docs/reference/http.md")
+        })
+        .with_state(app)
+}
+
+/// What the port serves: every request is judged before a route sees it.
+pub fn router(app: App, origins: Origins) -> Router {
+    let gate = Gate { access: app.access.clone(), origins, needs };
+    guard(routes(app), gate)
+}
+
 impl App {
+    pub fn new(
+        node: Node,
+        metrics: PrometheusHandle,
+        access: Access,
+        shutdown: watch::Receiver<bool>,
+    ) -> Self {
+        Self { node, metrics, access, shutdown, readers: Arc::new(Semaphore::new(READERS_MAX)) }
+    }
+
     /// Room for a reader of changes, while it is held.
     pub fn reader(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.readers).try_acquire_owned().ok()
@@ -76,373 +104,13 @@ impl App {
     }
 }
 
-/// One route; the table below is both the router and the reference page.
-pub struct Route {
-    pub method: &'static str,
-    /// As axum matches it.
-    pub path: &'static str,
-    /// What the path means to people, where that says more.
-    pub shown: &'static str,
-    /// Markdown: what is answered, and what may be asked.
-    pub what: &'static str,
-    handler: fn() -> MethodRouter<App>,
-}
-
-pub const ROUTES: [Route; 32] = [
-    Route {
-        method: "GET",
-        path: "/",
-        shown: "/",
-        what: "A page for people: sources, flows, and changes as they come.",
-        handler: || get(page),
-    },
-    Route {
-        method: "GET",
-        path: "/healthz",
-        shown: "/healthz",
-        what: "`ok`: the process runs.",
-        handler: || get(|| async { "ok\n" }),
-    },
-    Route {
-        method: "GET",
-        path: "/readyz",
-        shown: "/readyz",
-        what: "`ready`, or 503 with the names of the sources and flows that have failed.",
-        handler: || get(readyz),
-    },
-    Route {
-        method: "GET",
-        path: "/metrics",
-        shown: "/metrics",
-        what: "Prometheus text; [metrics.md](metrics.md) lists the names.",
-        handler: || {
-            get(|State(app): State<App>| async move {
-                gauges::look(&app.node);
-                app.metrics.render()
-            })
-        },
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/status",
-        shown: "/api/v1/status",
-        what: "Sources (state, error, epoch, lsn, position, lag, snapshot, quarantined tables, mirror) and flows (state, error, \
-               lsn, lag, dead letters), as `tidemill status --json` prints them.",
-        handler: || get(|State(app): State<App>| async move { axum::Json(status(&app.node)) }),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/flows",
-        shown: "/api/v1/flows",
-        what: "The `flows` of the status alone.",
-        handler: || {
-            get(|State(app): State<App>| async move { axum::Json(status(&app.node)["flows"].take()) })
-        },
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/mesh",
-        shown: "/api/v1/mesh",
-        what: "The `mesh` of the status alone: listeners, groups with their backends (address, state, role, version, connections, \
-               `lag_ms`, error), sessions, and how many clients were accepted, refused, moved and broken; 404 without a \
-               `mesh.yaml`.",
-        handler: || get(crate::mesh::status),
-    },
-    Route {
-        method: "POST",
-        path: "/api/v1/mesh:reload",
-        shown: "/api/v1/mesh:reload",
-        what: "Reads `mesh.yaml` again and takes all of it into use, or nothing. Sessions stay: each goes by the new file from its next \
-               command outside of a transaction, and by its rules at once; servers that are gone from it are drained. `threads`, \
-               `limits`, `digests` and `slow` \
-               need a restart. `{\"done\": true}`; 400 with the mistakes, and then nothing has changed.",
-        handler: || post(crate::mesh_backends::reload),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/mesh/digests",
-        shown: "/api/v1/mesh/digests",
-        what: "Statements with their literals left out, the costliest first: digest, group, text, calls, errors, rows, bytes, \
-               `on_replica`, `total_ms`, `p50_us`, `p95_us`, `p99_us`, `max_us`. Query: `limit` = how many, all by default.",
-        handler: || get(crate::mesh::digests),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/mesh/slow",
-        shown: "/api/v1/mesh/slow",
-        what: "The latest statements that took longer than `slow`, the newest first, their literals left out: `at_ms`, group, user, client, \
-               database, server, `elapsed_us`, rows, bytes, error, digest, text. Query: `limit` = how many, all by default.",
-        handler: || get(crate::mesh::slow),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/mesh/mirror",
-        shown: "/api/v1/mesh/mirror",
-        what: "Groups with a `mirror`: group, to, share, compared, differences, shed, lost, unreachable, error, and `statements`, those \
-               that differ most first: digest, text with its literals left out, calls, answers with another error (`errors`), \
-               number of `rows` or `contents`, `before` and `after` (`p50_us`, `p95_us`, `p99_us`, `max_us`), and an `example`.",
-        handler: || get(crate::mesh::mirror),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/mesh/capture",
-        shown: "/api/v1/mesh/capture",
-        what: "Whether statements are captured: running, dir, and since the start of the node `captured` records, their `bytes`, and \
-               those that were `shed`; `error` is why it ended where nobody asked it to.",
-        handler: || get(crate::capture::status),
-    },
-    Route {
-        method: "POST",
-        path: "/api/v1/mesh/capture:start",
-        shown: "/api/v1/mesh/capture:start",
-        what: "Begins to capture statements into files, as `capture` of `mesh.yaml` says. What `GET` answers; 412 where no file can be \
-               made.",
-        handler: || post(crate::capture::start),
-    },
-    Route {
-        method: "POST",
-        path: "/api/v1/mesh/capture:stop",
-        shown: "/api/v1/mesh/capture:stop",
-        what: "Ends it; what is held has been written when it answers. What `GET` answers.",
-        handler: || post(crate::capture::stop),
-    },
-    Route {
-        method: "POST",
-        path: "/api/v1/mesh:explain",
-        shown: "/api/v1/mesh:explain",
-        what: "Where a fresh session would send a statement, and why. Body: `{\"sql\": \"select 1\", \"group\": \"shop\", \"user\": \
-               \"app\"}`; the group may be left out where there is one, and the user. `{\"group\", \"role\", \"reason\", \"pins\", \
-               \"text\", \"digest\", \"flags\", \"verdict\"}`; `pins` is why the session would stay with its writer afterwards, and \
-               `verdict` what the group's rules say: `{\"action\", \"rule\", \"reason\", \"rules\", \"limits\"}`, null where it has none.",
-        handler: || post(crate::mesh::explain),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/mesh/rules",
-        shown: "/api/v1/mesh/rules",
-        what: "Rules, limits and lists of allowed statements with how often they were met, by group, and `noted`: the latest statements \
-               that met them, the newest first, their literals left out: `at_ms`, group, rule, action, reason, user, digest, text, \
-               count. Query: `limit` = how many of these, all by default.",
-        handler: || get(crate::mesh::rules),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/mesh/groups/{group}/learnt",
-        shown: "/api/v1/mesh/groups/{group}/learnt",
-        what: "The group's list of allowed statements with what came since it learns: `{\"statements\": [{\"users\", \"digest\", \
-               \"text\"}]}`; 404 where the group has no `allow_list`.",
-        handler: || get(crate::mesh::learnt),
-    },
-    Route {
-        method: "POST",
-        path: "/api/v1/mesh/groups/{group}/backends/{verb}",
-        shown: "/api/v1/mesh/groups/{group}/backends/{address}:{verb}",
-        what: "`drain`: no new session goes to the server, and those that can move leave it. `undrain`: they may again. Both until \
-               the node is restarted. `{\"group\", \"backend\", \"done\"}`",
-        handler: || post(crate::mesh::backend_verb),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/mesh/groups/{group}/backends",
-        shown: "/api/v1/mesh/groups/{group}/backends",
-        what: "The servers of a group as `mesh.yaml` has them: addr, and what else is said of each (`role`, `weight`, `zone`, `status`).",
-        handler: || get(crate::mesh_backends::list),
-    },
-    Route {
-        method: "PUT",
-        path: "/api/v1/mesh/groups/{group}/backends",
-        shown: "/api/v1/mesh/groups/{group}/backends",
-        what: "Gives a group these servers and no others. Body: the list as `GET` answers it, which is also the answer. The list in \
-               `mesh.yaml` is written anew and all of the file taken into use as by `mesh:reload`, or neither: 400 with the mistakes, 412 \
-               where the file cannot be written.",
-        handler: || put(crate::mesh_backends::put_all),
-    },
-    Route {
-        method: "PUT",
-        path: "/api/v1/mesh/groups/{group}/backends/{verb}",
-        shown: "/api/v1/mesh/groups/{group}/backends/{address}",
-        what: "Adds a server to a group, or changes it, in the same way. Body: `{}`, or `{\"role\", \"weight\", \"zone\", \
-               \"status\"}`. 201 with the server where it was not there, 200 where it was.",
-        handler: || put(crate::mesh_backends::put_one),
-    },
-    Route {
-        method: "DELETE",
-        path: "/api/v1/mesh/groups/{group}/backends/{verb}",
-        shown: "/api/v1/mesh/groups/{group}/backends/{address}",
-        what: "Removes a server from a group, in the same way; it is drained. `{\"group\", \"backend\", \"done\"}`; 404 where the group \
-               has it not.",
-        handler: || delete(crate::mesh_backends::remove),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/mesh/sessions",
-        shown: "/api/v1/mesh/sessions",
-        what: "Clients that are connected: id, user, client, group, servers (those that it has connections to now), `age_ms`, `busy_ms` \
-               (of the present statement; null between two).",
-        handler: || get(crate::mesh_backends::sessions),
-    },
-    Route {
-        method: "POST",
-        path: "/api/v1/mesh/sessions/{verb}",
-        shown: "/api/v1/mesh/sessions/{id}:{verb}",
-        what: "`kill`: ends a session; what it runs is stopped at its server. `kill_query`: stops only that. `{\"session\", \"done\"}`; 503 \
-               where the server did not stop it: then the session ends behind it.",
-        handler: || post(crate::mesh_backends::session_verb),
-    },
-    Route {
-        method: "POST",
-        path: "/api/v1/flows/{verb}",
-        shown: "/api/v1/flows/{name}:{verb}",
-        what: "Acts on a flow; the verbs are below.",
-        handler: || post(flow_verb),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/flows/{name}/dead-letters",
-        shown: "/api/v1/flows/{name}/dead-letters",
-        what: "The parked changes, oldest first, at most 1000, behind lsn `?after=` (0 unless told): epoch, lsn, db, \
-               table, key, `old_key` (of a change of the key), op, reason, `waits_for` (the lsn of the refused change \
-               of the same row that this one waits behind), `parked_ms`, change.",
-        handler: || get(dead_letters),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/flows/{name}/preview",
-        shown: "/api/v1/flows/{name}/preview",
-        what: "Rows before and after the flow's rules, as JSON lines, from the newest changes on: lsn, `ts_ms`, op, db, \
-               table, before, after (as the source has them), outcome (`passes`, `left_out`, `parked`), reason, rows (what the \
-               sink would be given: op, db, table, before, after). The flow is not disturbed. Query: `limit` = how many \
-               changes, 20 by default; `follow` = `true` to wait for more, for ever without a limit.",
-        handler: || get(preview),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/sources/{name}/changes",
-        shown: "/api/v1/sources/{name}/changes",
-        what: "Changes as JSON lines ([change-format.md](change-format.md)). Query: `from` = `start`, `now` (default) or \
-               the first lsn; `table` = one `db.table` pattern; `limit` = how many changes; `follow` = `true` to wait for more; \
-               `format` = `json` (default), `debezium`, `maxwell`, `canal` or `cloudevents`; `schemas` = `true` for Debezium's \
-               schemas.",
-        handler: || get(changes),
-    },
-    Route {
-        method: "POST",
-        path: "/api/v1/sources/{name}/changes",
-        shown: "/api/v1/sources/{name}/changes",
-        what: "Pushes changes into a source of `kind: http`. Body: JSON objects of the source's format, one a line or in a list, at \
-               most 8 MiB and 100000 of them. Query: `table` = the `db.table` of rows in `plain` format, if not exactly one is \
-               declared; `op` = `delete` where the objects are keys of rows that are gone. Header: `webhook-id` (or \
-               `idempotency-key`) names the request, so that a repeat of one of the last 1000 changes nothing. \
-               `{\"changes\", \"lsn\", \"repeated\"}` when all of it is durable; 400 with the line, 401 for a signature, 409 for \
-               another request of the same name, and nothing was taken; 429 when too much waits; 503 when the journal takes \
-               nothing.",
-        handler: || post(crate::push::push),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/changes/{source}/{lsn}",
-        shown: "/api/v1/changes/{source}/{lsn}",
-        what: "One change. A NATS message that was too large for its server refers here in `ref`.",
-        handler: || get(change),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/search/{flow}",
-        shown: "/api/v1/search/{flow}",
-        what: "Searches the documents of a flow to Elasticsearch or OpenSearch. Query: `q` = words, all of which must be found, in \
-               the server's simple syntax (`tea -green \"black tea\" jas*`), at most 1024 bytes; `limit` = how many documents, 10 \
-               by default and at most 100. `{\"total\", \"more\", \"hits\": [{\"index\", \"id\", \"score\", \"source\"}]}`; `more` \
-               says that `total` was not counted to its end.",
-        handler: || get(crate::search::search),
-    },
-    Route {
-        method: "GET",
-        path: "/api/v1/cache/{flow}/{key}",
-        shown: "/api/v1/cache/{flow}/{key}",
-        what: "A row of a flow from MySQL or MariaDB to Redis, of type `hash` or `json`: from Redis, or, if it is not there, from the \
-               source through the flow's rules, and Redis then has it too. `key` is the text that `{key}` has in the flow's `key`. \
-               Query: `table` = the source's `db.table`, if the flow does not name exactly one. `{\"key\", \"row\", \"from\", \
-               \"version\"}`, where `from`, also in the header `tidemill-from`, is `cache`, `source` or `negative`. 400 for what is no key, \
-               404 where the flow has no such row, which is remembered for 30 seconds or until it comes, 412 for a flow that cannot be \
-               asked, 503 with `Retry-After` when Redis, or the source that is needed, is away.",
-        handler: || get(crate::cache::row),
-    },
-];
-
-/// What `POST /api/v1/flows/{name}:{verb}` takes, and the answer.
-pub const FLOW_VERBS: [(&str, &str); 6] = [
-    ("pause", "Stops after the batch in flight, also over restarts. `{\"flow\", \"done\"}`"),
-    ("resume", "Goes on. `{\"flow\", \"done\"}`"),
-    ("retry", "Tries the parked changes again, oldest first. `{\"delivered\", \"parked\"}`"),
-    (
-        "rewind",
-        "Delivers again from a change on, also if the flow is paused or its sink away now. Body: `{\"to\": 123}`, or `{\"to\": \
-         \"start\"}` for the oldest that the journal has. Readers of a sink that holds rows see older rows until the flow has \
-         caught up; parked changes from there on come again and are parked no longer. Refused, with the reason, where the sink cannot \
-         go back or would not end with the right rows. `{\"flow\", \"from\", \"was\"}`",
-    ),
-    (
-        "resnapshot",
-        "Empties tables in the journal and reads them anew from the source. Body, which may be empty: \
-         `{\"tables\": [\"shop.orders\"]}`; all tables of the flow by default. `{\"tables\"}`",
-    ),
-    (
-        "repair",
-        "Journals rows of a MySQL or MariaDB source again, as they are now, for every flow that carries them: `flow verify --repair` \
-         asks for it. Body: `{\"table\": \"shop.orders\", \"keys\": [{\"id\": 1}], \"deletes\": false}`, at most 1000 keys; \
-         with `deletes`, keys that the source has not are journaled as deleted. Refused while the table is read anew. Answered when \
-         all of it is durable. `{\"rows\", \"deleted\", \"lsn\"}`",
-    ),
-];
-
-pub fn router(node: Node, metrics: PrometheusHandle, shutdown: watch::Receiver<bool>) -> Router {
-    let app = App { node, metrics, shutdown, readers: Arc::new(Semaphore::new(READERS_MAX)) };
-    ROUTES
-        .iter()
-        .fold(Router::new(), |router, route| router.route(route.path, (route.handler)()))
-        .merge(crate::grpc::router(&app))
-        .fallback(|| async {
-            problem(Code::NotFound, "there is nothing at this path", "see docs/reference/http.md")
-        })
-        .layer(middleware::from_fn(only_from_here))
-        .with_state(app)
-}
-
-/// Refuses what a page of another site makes a browser on this machine send: a foreign `Origin`, or a name in `Host`
-/// that was made to resolve to us.
-async fn only_from_here(request: Request, next: Next) -> Response {
-    if is_from_here(request.headers()) {
-        return next.run(request).await;
-    }
-    problem(
-        Code::PermissionDenied,
-        "this address is for programs on this machine",
-        "call it as 127.0.0.1 or localhost, and from no page of another site",
-    )
-}
-
 /// The status page: one file, no other site's parts.
-async fn page() -> Response {
+pub async fn page() -> Response {
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
                   frame-ancestors 'none'";
     let headers =
         [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)];
     (headers, include_str!("page.html")).into_response()
-}
-
-fn is_from_here(headers: &HeaderMap) -> bool {
-    let header = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let origin_host = |origin: &str| origin.split_once("://").is_some_and(|(_, host)| is_loopback(host));
-    header(header::HOST).is_none_or(is_loopback) && header(header::ORIGIN).is_none_or(origin_host)
-}
-
-/// Whether `host[:port]` is this machine by its own name.
-fn is_loopback(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((v6, _)) => v6,
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// An RFC 9457 problem.
@@ -485,7 +153,8 @@ pub fn status(node: &Node) -> Value {
     json!({"name": node.name, "sources": sources, "flows": flows, "mesh": node.mesh.as_ref().map(|mesh| mesh.status()), "runs": []})
 }
 
-async fn readyz(State(app): State<App>) -> Response {
+/// Anybody may ask; which ones have failed is told to those who may read.
+pub async fn readyz(State(app): State<App>, caller: Option<Extension<Caller>>) -> Response {
     let failed: Vec<String> = app
         .node
         .sources
@@ -503,7 +172,9 @@ async fn readyz(State(app): State<App>) -> Response {
     if failed.is_empty() {
         "ready\n".into_response()
     } else {
-        problem(Code::Unavailable, format!("failed: {}", failed.join(", ")), "see `tidemill status`")
+        let may_read = caller.is_some_and(|caller| caller.may(Scope::Read));
+        let what = if may_read { failed.join(", ") } else { "a source or a flow".to_owned() };
+        problem(Code::Unavailable, format!("failed: {what}"), "see `tidemill status`")
     }
 }
 
@@ -521,7 +192,7 @@ pub fn open_source<'a>(app: &'a App, name: &str) -> Result<&'a OpenSource, Box<R
     Err(Box::new(refusal))
 }
 
-async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Bytes) -> Response {
+pub async fn flow_verb(State(app): State<App>, Path(target): Path<String>, body: Bytes) -> Response {
     let Some((name, verb)) = target.rsplit_once(':') else {
         return problem(Code::NotFound, "a flow is acted on as NAME:VERB", "POST /api/v1/flows/NAME:pause");
     };
@@ -658,11 +329,11 @@ async fn resnapshot(app: &App, name: &str, flow: &crate::start::RunningFlow, bod
 /// Which page of the parked changes.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct DeadLettersQuery {
+pub struct DeadLettersQuery {
     after: u64,
 }
 
-async fn dead_letters(
+pub async fn dead_letters(
     State(app): State<App>,
     Path(name): Path<String>,
     Query(query): Query<DeadLettersQuery>,
@@ -723,7 +394,7 @@ impl Default for ChangesQuery {
     }
 }
 
-async fn changes(
+pub async fn changes(
     State(app): State<App>,
     Path(name): Path<String>,
     Query(query): Query<ChangesQuery>,
@@ -750,7 +421,7 @@ pub struct PreviewQuery {
     pub follow: bool,
 }
 
-async fn preview(
+pub async fn preview(
     State(app): State<App>,
     Path(name): Path<String>,
     Query(query): Query<PreviewQuery>,
@@ -808,7 +479,7 @@ fn stream(app: &App, place: OwnedSemaphorePermit, lister: ChangeLister) -> Respo
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
-async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>) -> Response {
+pub async fn change(State(app): State<App>, Path((source, lsn)): Path<(String, u64)>) -> Response {
     let query = ChangesQuery { from: lsn.to_string(), limit: Some(1), ..ChangesQuery::default() };
     let running = match open_source(&app, &source) {
         Ok(running) => running,

@@ -1,5 +1,6 @@
 //! The command line: what a person or a script asks of Tidemill, and how it ends.
 
+mod auth;
 mod cache;
 mod capture;
 mod client;
@@ -14,6 +15,7 @@ mod grpc;
 mod http;
 mod import;
 mod init;
+mod listener;
 mod mesh;
 mod mesh_backends;
 mod mesh_file;
@@ -27,6 +29,7 @@ mod reference;
 mod repair;
 mod replay;
 mod retention;
+mod routes;
 mod scheduled;
 mod search;
 mod start;
@@ -57,6 +60,9 @@ pub struct Cli {
     /// Print nothing but errors.
     #[arg(short, long, global = true)]
     quiet: bool,
+    /// A file with the token that the node wants of a command; else the environment's TIDEMILL_TOKEN is taken.
+    #[arg(long, value_name = "PATH", global = true)]
+    bearer_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -135,6 +141,11 @@ enum Command {
     Mesh {
         #[command(subcommand)]
         verb: mesh::MeshVerb,
+    },
+    /// Make, list and revoke the tokens that callers of the HTTP port show.
+    Token {
+        #[command(subcommand)]
+        verb: auth::command::TokenVerb,
     },
     /// Print a report for support, with secrets removed.
     Doctor,
@@ -265,6 +276,9 @@ fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let dir = cli.project.clone();
+    if let Some(file) = cli.bearer_file {
+        client::take_token_from(file);
+    }
     match cli.command {
         Command::Init { dir: target } => init::run(&target.unwrap_or(dir), cli.quiet),
         Command::Import { from } => import::run(from, &dir, cli.quiet),
@@ -279,6 +293,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
                 return daemon::start(&dir, &node, &role, &log, cli.quiet).await;
             }
             start_log(&log);
+            listener::raise_files();
             tokio::spawn(give_back_memory());
             commands::up(&dir, &role, cli.quiet, take_over, pid_file.as_deref()).await
         }
@@ -296,6 +311,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Subscribe(args) => subscribe::run(&dir, args, cli.json, cli.quiet).await,
         Command::Flow { verb } => commands::flow(&dir, verb, cli.json, cli.quiet).await,
         Command::Mesh { verb } => mesh::run(&dir, verb, cli.json).await,
+        Command::Token { verb } => auth::command::run(&dir, verb, cli.json, cli.quiet).await,
         Command::Doctor => {
             doctor::run(&dir, cli.json).await;
             Ok(())

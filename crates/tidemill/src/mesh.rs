@@ -215,7 +215,7 @@ pub async fn run(dir: &Path, verb: MeshVerb, json: bool) -> Result<(), Failure> 
     if let MeshVerb::Replay(args) = verb {
         return replay::run(args, json).await;
     }
-    let node = NodeClient::new(&load_node(dir)?);
+    let node = NodeClient::new(&load_node(dir)?)?;
     let (group, address, verb) = match verb {
         MeshVerb::Status | MeshVerb::Backends => {
             let status = node.get("/api/v1/mesh").await?;

@@ -51,8 +51,8 @@ async fn from_node(dir: &Path, flow: &str, query: PreviewQuery, json: bool) -> R
     if let Some(limit) = query.limit {
         path.push_str(&format!("&limit={limit}"));
     }
-    let response = NodeClient::new(&load_node(dir)?).stream(&path).await?;
-    let mut parts = response.bytes_stream();
+    let response = NodeClient::new(&load_node(dir)?)?.stream(&path).await?;
+    let mut parts = response.into_data_stream();
     let mut held = Vec::new();
     loop {
         let part = tokio::select! {

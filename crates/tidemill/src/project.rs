@@ -1,6 +1,8 @@
 //! A project folder, read whole and checked before anything starts.
 
+use crate::auth;
 use crate::files::{self, Folder, read_folder};
+use crate::listener::{Tls, TlsConfig};
 use crate::pushed::{ReportConfig, Reporter};
 use base::{ByteSize, Secret, Span};
 use flow::config::{
@@ -51,6 +53,13 @@ pub struct NodeConfig {
     #[serde(default)]
     #[schemars(extend("default" = {}))]
     pub listen: ListenConfig,
+    /// TLS of the HTTP port. Without it, the port must be on loopback.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+    /// What the HTTP port lets pages of browsers do.
+    #[serde(default)]
+    #[schemars(extend("default" = {}))]
+    pub http: HttpConfig,
     /// How journals are kept.
     #[serde(default)]
     #[schemars(extend("default" = {}))]
@@ -74,8 +83,8 @@ pub struct NodeConfig {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenConfig {
-    /// REST, `/metrics`, `/healthz` and `/readyz`. Loopback only: there is no authentication yet. The other commands
-    /// reach the running node here, so a port of 0 is only for tests.
+    /// REST, `/metrics`, `/healthz` and `/readyz`. Other addresses than those of loopback need `tls` and a token
+    /// (`tidemill token create`). The other commands reach the running node here, so a port of 0 is only for tests.
     #[schemars(with = "String", extend("default" = "127.0.0.1:7070"))]
     pub http: SocketAddr,
     /// The SQL door for BI tools. Accepted so that one file serves every version: this one does not open it.
@@ -87,6 +96,15 @@ impl Default for ListenConfig {
     fn default() -> Self {
         Self { http: SocketAddr::from(([127, 0, 0, 1], 7070)), mysql: None }
     }
+}
+
+/// What the HTTP port lets pages of browsers do.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Sites whose pages may call this node: `https://shop.example`, each as a browser writes it in `Origin`. The page needs a
+    /// token as every caller does. None by default.
+    pub cors: Vec<String>,
 }
 
 /// How journals are kept.
@@ -115,8 +133,25 @@ impl NodeConfig {
         let mut problems = Vec::new();
         let node: Option<Self> = files::read(dir, "tidemill.yaml", &mut problems);
         let mut node = node.ok_or(problems)?;
-        node.data_dir = below(dir, &node.data_dir);
+        node.place(dir);
         Ok(node)
+    }
+
+    /// Paths are told from the project.
+    fn place(&mut self, dir: &Path) {
+        self.data_dir = below(dir, &self.data_dir);
+        if let Some(TlsConfig { cert, key, client_ca }) = &mut self.tls {
+            for path in [cert, key].into_iter().chain(client_ca) {
+                *path = below(dir, path);
+            }
+        }
+    }
+
+    pub fn catalog_path(&self, dir: &Path) -> PathBuf {
+        match self.catalog.as_deref().and_then(|url| url.strip_prefix("sqlite:")) {
+            Some(path) => below(dir, Path::new(path)),
+            None => self.data_dir.join("catalog.db"),
+        }
     }
 
     pub fn journal_dir(&self, source: &str) -> PathBuf {
@@ -166,6 +201,8 @@ impl Project {
                 name: String::new(),
                 data_dir: default_data_dir(),
                 listen: ListenConfig::default(),
+                tls: None,
+                http: HttpConfig::default(),
                 journal: JournalConfig::default(),
                 catalog: None,
                 timezone: None,
@@ -180,7 +217,7 @@ impl Project {
         if let Some(node) = node {
             project.node = node;
         }
-        project.node.data_dir = below(dir, &project.node.data_dir);
+        project.node.place(dir);
         project.check(references, &Broken { sources: sources.broken, sinks: sinks.broken }, &mut problems);
         if problems.is_empty() { Ok(project) } else { Err(problems) }
     }
@@ -190,10 +227,7 @@ impl Project {
     }
 
     pub fn catalog_path(&self) -> PathBuf {
-        match self.node.catalog.as_deref().and_then(|url| url.strip_prefix("sqlite:")) {
-            Some(path) => below(&self.dir, Path::new(path)),
-            None => self.node.data_dir.join("catalog.db"),
-        }
+        self.node.catalog_path(&self.dir)
     }
 
     /// What is declared and has no effect in this version.
@@ -221,13 +255,8 @@ impl Project {
             let (line, column) = place(&dir, &path, &message);
             problems.push(Problem { path, line, column, message, hint });
         };
-        if !self.node.listen.http.ip().is_loopback() {
-            add(
-                "tidemill.yaml".into(),
-                format!("listen.http is `{}`, which others can reach", self.node.listen.http),
-                "listen on 127.0.0.1 and put a proxy that authenticates in front: there are no tokens yet"
-                    .into(),
-            );
+        for (message, hint) in reach_problems(&self.node, &self.catalog_path()) {
+            add("tidemill.yaml".into(), message, hint);
         }
         if let Some(catalog) = self.node.catalog.as_deref().filter(|url| !url.starts_with("sqlite:")) {
             let scheme = catalog.split_once(':').map_or("", |(scheme, _)| scheme);
@@ -490,6 +519,44 @@ impl Project {
             }
         }
     }
+}
+
+/// What stands against letting others reach the HTTP port.
+fn reach_problems(node: &NodeConfig, catalog: &Path) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    if let Some(Err(message)) = node.tls.as_ref().map(Tls::read) {
+        let hint = "name PEM files, relative to the project: tls: {cert: ./cert.pem, key: ./key.pem}";
+        out.push((format!("`tls`: {message}"), hint.to_owned()));
+    }
+    if let Err(message) = auth::check_origins(&node.http.cors) {
+        let hint = "write each site as a browser does: http: {cors: [\"https://shop.example\"]}";
+        out.push((message, hint.to_owned()));
+    }
+    let address = node.listen.http;
+    if address.ip().is_loopback() {
+        return out;
+    }
+    if node.tls.is_none() {
+        let message = format!("listen.http is `{address}`, which others can reach, and there is no `tls`");
+        let hint =
+            "add tls: {cert: ./cert.pem, key: ./key.pem}, or listen on 127.0.0.1: docs/guides/access.md";
+        out.push((message, hint.to_owned()));
+    }
+    match catalog::has_tokens(catalog) {
+        Ok(true) => {}
+        Ok(false) => {
+            let message =
+                format!("listen.http is `{address}`, which others can reach, and there is no token");
+            let hint =
+                "make the first one: `tidemill token create NAME --scope admin`; or listen on 127.0.0.1";
+            out.push((message, hint.to_owned()));
+        }
+        Err(error) => {
+            let message = format!("the tokens cannot be read: {}", base::error::chain(&error));
+            out.push((message, "check that the catalog is this project's and can be read".to_owned()));
+        }
+    }
+    out
 }
 
 /// What is wrong with a source besides its URL: keys that its kind does not know, and those that it needs.

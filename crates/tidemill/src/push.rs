@@ -1,5 +1,6 @@
 //! `POST /api/v1/sources/NAME/changes`: hands a request to the capture of an HTTP source, and answers when it is durable.
 
+use crate::auth::{Caller, Scope};
 use crate::http::{App, open_source, problem};
 use crate::start::PushDoor;
 use axum::body::{Body, Bytes, to_bytes};
@@ -49,6 +50,11 @@ async fn take(
     query: Result<PushQuery, axum::extract::rejection::QueryRejection>,
     request: Request,
 ) -> Result<Response, Box<Response>> {
+    let may = request.extensions().get::<Caller>().is_some_and(|caller| caller.may_on(Scope::Push, name));
+    if !may {
+        let message = format!("the token is not for pushing into source `{name}`");
+        return Err(refuse(Code::PermissionDenied, message, "make one that is: `--scope push:SOURCE`"));
+    }
     let open = open_source(app, name)?;
     let door = open.push.as_ref().ok_or_else(|| {
         let message = format!("source `{name}` takes no changes from programs");

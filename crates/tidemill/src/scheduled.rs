@@ -14,7 +14,6 @@ use flow::verify::{Mend, TableReport};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,7 +37,7 @@ struct Scheduled {
 pub fn spawn(
     project: &Project,
     running: &BTreeMap<String, RunningFlow>,
-    address: SocketAddr,
+    client: &NodeClient,
     tasks: &mut JoinSet<()>,
     shutdown: &watch::Receiver<bool>,
 ) {
@@ -66,17 +65,17 @@ pub fn spawn(
         metrics::counter!(base::metrics::VERIFY_FAILURES, "flow" => flow.name.clone()).absolute(0);
         metrics::gauge!(base::metrics::VERIFY_TIME, "flow" => flow.name.clone()).set(0.0);
     }
-    let mut stop = shutdown.clone();
+    let (mut stop, client) = (shutdown.clone(), client.clone());
     let data_dir = project.node.data_dir.clone();
     tasks.spawn(async move {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => {}
-            () = run(&mut flows, &zone, address, &data_dir) => {}
+            () = run(&mut flows, &zone, &client, &data_dir) => {}
         }
     });
 }
 
-async fn run(flows: &mut [Scheduled], zone: &TimeZone, address: SocketAddr, data_dir: &Path) {
+async fn run(flows: &mut [Scheduled], zone: &TimeZone, client: &NodeClient, data_dir: &Path) {
     loop {
         let due = flows.iter_mut().filter(|flow| flow.next.is_some()).min_by(|a, b| a.next.cmp(&b.next));
         let Some(flow) = due else { return };
@@ -88,7 +87,7 @@ async fn run(flows: &mut [Scheduled], zone: &TimeZone, address: SocketAddr, data
         }
         let Scheduled { name, config, source, sink, .. } = &*flow;
         let ends = FlowEnds { name, config, source, sink, data_dir };
-        let result = compare(NodeClient::at(address), ends, &[], &Mend::Nothing, None).await;
+        let result = compare(client.clone(), ends, &[], &Mend::Nothing, None).await;
         let ended = Timestamp::now();
         note(flow, ended, result);
         // What was due meanwhile is not made up for.

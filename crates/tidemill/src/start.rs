@@ -1,7 +1,10 @@
 //! What runs in a node, in the order it starts and, backwards, ends.
 
+use crate::auth::{Access, Origins};
+use crate::client::NodeClient;
 use crate::failure::Failure;
 use crate::http;
+use crate::listener::{self, Tls};
 use crate::mesh_file::MeshFile;
 use crate::notify;
 use crate::project::Project;
@@ -42,6 +45,9 @@ use tokio::task::JoinSet;
 
 /// How long a stopping node waits for batches in flight.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// How long the last bytes of answers may take, once all else has ended.
+const ANSWERS_WAIT: Duration = Duration::from_secs(2);
 
 /// How often a stopping node looks whether transactions of the mesh's clients still run.
 const TRANSACTIONS_LOOK: Duration = Duration::from_millis(20);
@@ -154,7 +160,7 @@ pub async fn run(
     project: &Project,
     mut asked: watch::Receiver<bool>,
     origin: Origin,
-    ready: impl FnOnce(std::net::SocketAddr),
+    ready: impl FnOnce(std::net::SocketAddr, NodeClient),
 ) -> Result<(), Failure> {
     // Journals and parked rows hold the business's data: only their owner reads them.
     std::fs::DirBuilder::new()
@@ -163,6 +169,10 @@ pub async fn run(
         .create(&project.node.data_dir)
         .map_err(|e| Failure::io(&format!("make {}", project.node.data_dir.display()), &e))?;
     let catalog = Catalog::open(&project.catalog_path()).map_err(|e| Failure::of("open the catalog", &e))?;
+    let access = Access::open(catalog.clone()).map_err(|e| Failure::of("read the tokens", &e))?;
+    let tls = project.node.tls.as_ref().map(Tls::read).transpose();
+    let tls =
+        tls.map_err(|message| Failure::new(2, format!("failed to read `tls`: {message}")))?.map(Arc::new);
     let Origin { program, taken } = origin;
     let (taken_mesh, taken_http, taken_admin) =
         taken.map_or((None, None, None), |taken| (Some(taken.mesh), taken.http, taken.admin));
@@ -195,7 +205,6 @@ pub async fn run(
         tasks.spawn(retention::run(name.clone(), open.journal.clone(), readers, limits, shutdown.clone()));
     }
     let address = listener.local_addr().map_err(|e| Failure::io("read the listening address", &e))?;
-    scheduled::spawn(project, &flows, address, &mut tasks, &shutdown);
     let mesh = match (taken_mesh, &project.mesh) {
         (Some(mesh), _) => Some(mesh),
         (None, Some(config)) => {
@@ -231,15 +240,14 @@ pub async fn run(
             Reporter::read(report).map_err(|(message, hint)| Failure::new(2, message).hint(hint))?;
         tasks.spawn(reporter.run(node.clone(), metrics.clone(), shutdown.clone()));
     }
-    ready(address);
+    let app = http::App::new(node, metrics, access.clone(), shutdown.clone());
+    let client = NodeClient::inside(http::routes(app.clone()));
+    scheduled::spawn(project, &app.node.flows, &client, &mut tasks, &shutdown);
+    tasks.spawn(access.follow_others(shutdown.clone()));
+    ready(address, client);
     notify::ready();
-    let mut stop = shutdown.clone();
-    let server = axum::serve(listener, http::router(node, metrics, shutdown.clone())).with_graceful_shutdown(
-        async move {
-            let _ = stop.wait_for(|stop| *stop).await;
-        },
-    );
-    let server = tokio::spawn(async move { server.await });
+    let router = http::router(app, Origins::new(&project.node.http.cors));
+    let mut server = tokio::spawn(listener::serve(listener, tls, router, shutdown.clone()));
     let handed = tokio::select! {
         _ = asked.wait_for(|stop| *stop) => None,
         Some(handed) = next_upgrade(&mut handed) => Some(handed),
@@ -259,8 +267,11 @@ pub async fn run(
         );
     }
     tasks.shutdown().await;
-    server.abort();
-    let _ = server.await;
+    // Answers at hand were told to end; a client that does not read them is not waited for.
+    if tokio::time::timeout(ANSWERS_WAIT, &mut server).await.is_err() {
+        server.abort();
+        let _ = server.await;
+    }
     let Some(mesh) = mesh else { return Ok(()) };
     match handed {
         Some(handed) => outlast(&mesh, handed, asked).await,

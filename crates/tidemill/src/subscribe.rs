@@ -1,7 +1,9 @@
 //! `tidemill subscribe`: a device of its own. Prints what comes, or keeps a copy in a SQLite file.
 
+use crate::client::{bearer, node_url};
 use crate::commands::load_node;
 use crate::failure::Failure;
+use base::Secret;
 use client::v1::subscribe_response::Event;
 use client::v1::value::Kind;
 use client::v1::{Column, Op, ResetReason, Shape, SubscribeResponse, Value};
@@ -50,7 +52,7 @@ pub struct SubscribeArgs {
 pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Result<(), Failure> {
     let url = match &args.url {
         Some(url) => url.clone(),
-        None => format!("http://{}", load_node(dir)?.listen.http),
+        None => node_url(&load_node(dir)?),
     };
     let authority = args
         .ca
@@ -59,9 +61,8 @@ pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Re
             std::fs::read_to_string(path).map_err(|e| Failure::io(&format!("read {}", path.display()), &e))
         })
         .transpose()?;
-    // Never an argument: those can be seen by others on this machine.
-    let bearer = std::env::var("TIDEMILL_TOKEN").ok();
-    let node = Node::new(&url, bearer.as_deref(), authority.as_deref())
+    let bearer = bearer()?;
+    let node = Node::new(&url, bearer.as_ref().map(Secret::expose), authority.as_deref())
         .map_err(|error| Failure::new(2, error.to_string()))?;
     let shape = Shape {
         source: args.source.clone(),

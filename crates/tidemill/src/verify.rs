@@ -205,7 +205,7 @@ pub async fn run(
     });
     let pair = FlowEnds { name: flow, config, source, sink, data_dir: &project.node.data_dir };
     let mend = if repair { mend(&project, flow)? } else { Mend::Nothing };
-    let reports = compare(NodeClient::new(&project.node), pair, tables, &mend, bar.clone()).await?;
+    let reports = compare(NodeClient::new(&project.node)?, pair, tables, &mend, bar.clone()).await?;
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }

@@ -40,7 +40,7 @@ pub async fn run(until: impl FnOnce() -> Option<Instant>) -> Result<(), Failure>
     let place = dir.to_owned();
     let (ready, is_ready) = oneshot::channel();
     let mut node = tokio::spawn(async move {
-        start::run(&project, shutdown, start::Origin::default(), |address| {
+        start::run(&project, shutdown, start::Origin::default(), |address, _| {
             if let Err(failure) = write_node(&place, address) {
                 eprintln!("warning: {}", failure.message);
             }

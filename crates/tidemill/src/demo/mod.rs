@@ -54,7 +54,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let from = if args.mysql { "MySQL" } else { "SQLite" };
     let (place, program) = (dir.to_owned(), program());
     let mut node = tokio::spawn(async move {
-        start::run(&project, shutdown, start::Origin::default(), |address| {
+        start::run(&project, shutdown, start::Origin::default(), |address, _| {
             // The commands find the node by this file. That the demo runs without them is no reason to end it.
             if let Err(failure) = write_node(&place, address) {
                 eprintln!("warning: {}", failure.message);
