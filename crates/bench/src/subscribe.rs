@@ -101,12 +101,11 @@ async fn follow(mut subscription: Subscription, count: Arc<Count>, at: Option<us
                 }
                 _ => {}
             },
-            Ok(Heard::Broken { reason, wait }) => {
+            Ok(Heard::Broken { reason, .. }) => {
                 if count.stop.load(Ordering::Relaxed) {
                     return Ok(Vec::new());
                 }
                 eprintln!("a client was cut off: {reason}");
-                tokio::time::sleep(wait).await;
             }
             Err(status) => bail!("refused: {status}"),
         }
@@ -162,17 +161,21 @@ pub async fn run(options: &Options) -> Result<()> {
     }
     // Some clients on few shapes.
     let (clients, rate) = (options.clients, 2_000);
-    runs.push(
-        live(&project, &mysql, &url, "few shapes", (clients, 10), rate, options.seconds).await?,
-    );
+    runs.push(live(&project, &mysql, &url, "few shapes", (clients, 10), rate, options.seconds).await?);
     // Each client with a shape of its own.
-    runs.push(
-        live(&project, &mysql, &url, "own shapes", (100, 100), 10_000, options.seconds).await?,
-    );
+    runs.push(live(&project, &mysql, &url, "own shapes", (100, 100), 10_000, options.seconds).await?);
     if options.shapes > 0 {
         runs.push(
-            live(&project, &mysql, &url, "very many shapes", (options.shapes, options.shapes), 10_000, options.seconds)
-                .await?,
+            live(
+                &project,
+                &mysql,
+                &url,
+                "very many shapes",
+                (options.shapes, options.shapes),
+                10_000,
+                options.seconds,
+            )
+            .await?,
         );
     }
     let idle = match options.idle {
@@ -238,7 +241,8 @@ async fn live(
         shape.table = "bench.live".into();
         all.spawn(follow(Subscription::new(node.clone(), shape, Vec::new()), Arc::clone(&count), Some(2)));
     }
-    until("all clients are up to date", || count.up_to_date.load(Ordering::Relaxed) >= clients as u64).await?;
+    until("all clients are up to date", || count.up_to_date.load(Ordering::Relaxed) >= clients as u64)
+        .await?;
     let mut conn = mysql.conn().await?;
     // In a hundred transactions a second.
     let each = rate / 100;
@@ -253,9 +257,9 @@ async fn live(
         let values: Vec<String> = (0..each)
             .map(|row| {
                 let k = (written + row) % shapes as u64;
-                wanted += (clients as u64).div_ceil(shapes as u64).min(
-                    (clients as u64 - k).div_ceil(shapes as u64),
-                );
+                wanted += (clients as u64)
+                    .div_ceil(shapes as u64)
+                    .min((clients as u64 - k).div_ceil(shapes as u64));
                 format!("({k},{at},'a row of sixty characters, more or less')")
             })
             .collect();
@@ -293,10 +297,12 @@ async fn idle(project: &Tidemill, url: &str, clients: usize) -> Result<Value> {
         let node = Node::new(url, None, None)?;
         all.spawn(follow(Subscription::new(node, shape, Vec::new()), Arc::clone(&count), None));
         if client % 100 == 99 {
-            until("clients are up to date", || count.up_to_date.load(Ordering::Relaxed) > client as u64).await?;
+            until("clients are up to date", || count.up_to_date.load(Ordering::Relaxed) > client as u64)
+                .await?;
         }
     }
-    until("all clients are up to date", || count.up_to_date.load(Ordering::Relaxed) >= clients as u64).await?;
+    until("all clients are up to date", || count.up_to_date.load(Ordering::Relaxed) >= clients as u64)
+        .await?;
     // Freed memory is given back every two seconds.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let cpu = project.usage()?.cpu;
@@ -308,5 +314,5 @@ async fn idle(project: &Tidemill, url: &str, clients: usize) -> Result<Value> {
     let cpu = after.cpu.saturating_sub(cpu).as_secs_f64() * 100.0;
     Ok(json!({"clients": clients, "bytes_each": each, "rss_mb": after.rss_bytes / 1_000_000,
         "cpu_ms_per_second": cpu.round()}))
-        .context("idle")
+    .context("idle")
 }

@@ -13,6 +13,7 @@ pub use proto::v1;
 use proto::v1::subscriptions_client::SubscriptionsClient;
 use proto::v1::{AcknowledgeRequest, MarkRequest, Shape, SubscribeRequest, SubscribeResponse};
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
@@ -95,6 +96,8 @@ pub struct Subscription {
     /// What the open stream is called.
     id: Option<u64>,
     wait: Duration,
+    /// When it is tried again.
+    again: Option<Instant>,
 }
 
 /// What a subscription says.
@@ -111,13 +114,17 @@ pub enum Heard {
 impl Subscription {
     /// Follows `shape` from the last stored `token`, or from nothing where that is empty.
     pub fn new(node: Node, shape: Shape, token: Vec<u8>) -> Self {
-        Self { node, shape, token, stream: None, id: None, wait: BACKOFF_MIN }
+        Self { node, shape, token, stream: None, id: None, wait: BACKOFF_MIN, again: None }
     }
 
     /// The next response. `Err` is an answer that comes again however often it is asked: the shape does not fit, or the caller has no
     /// right to it. May be dropped while it waits.
     pub async fn next(&mut self) -> Result<Heard, Status> {
         if self.stream.is_none() {
+            if let Some(again) = self.again {
+                tokio::time::sleep_until(again).await;
+                self.again = None;
+            }
             let request =
                 SubscribeRequest { shape: Some(self.shape.clone()), token: self.token.clone(), credits: 0 };
             match self.node.client().subscribe(self.node.request(request)).await {
@@ -157,6 +164,7 @@ impl Subscription {
             | Code::Aborted => {
                 let wait = self.wait;
                 self.wait = (self.wait * 2).min(BACKOFF_MAX);
+                self.again = Some(Instant::now() + wait);
                 Ok(Heard::Broken { reason: status.message().to_owned(), wait })
             }
             _ => Err(status),

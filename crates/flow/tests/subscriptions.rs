@@ -523,7 +523,7 @@ impl Stored {
         let value = |value: &client::v1::Value| match value.kind.as_ref().unwrap() {
             Kind::Null(_) => Value::Null,
             Kind::Int(v) => Value::Int(*v),
-            Kind::Text(v) => Value::Text(v.clone().into()),
+            Kind::Text(v) => Value::Text(v.clone()),
             other => panic!("a value {other:?}"),
         };
         let row = |values: &Vec<client::v1::Value>| {
@@ -575,7 +575,10 @@ struct Seed(u64);
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("it is history {}: TIDEMILL_SEED={} TIDEMILL_HISTORIES=1 TIDEMILL_TALK=1", self.0, self.0);
+            println!(
+                "it is history {}: TIDEMILL_SEED={} TIDEMILL_HISTORIES=1 TIDEMILL_TALK=1",
+                self.0, self.0
+            );
         }
     }
 }

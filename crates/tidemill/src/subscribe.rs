@@ -90,7 +90,7 @@ pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Re
         };
         let response = match heard {
             Ok(Heard::Response(response)) => response,
-            Ok(Heard::Broken { reason, wait }) => {
+            Ok(Heard::Broken { reason, .. }) => {
                 device.commit()?;
                 if args.until_up_to_date && begun.elapsed() > Duration::from_secs(10) {
                     return Err(Failure::new(3, format!("{url} does not answer: {reason}"))
@@ -99,7 +99,6 @@ pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Re
                 if !quiet {
                     eprintln!("{url} does not answer ({reason}); trying again");
                 }
-                tokio::time::sleep(wait).await;
                 continue;
             }
             Err(status) => return Err(failure(&status)),

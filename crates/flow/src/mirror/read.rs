@@ -360,7 +360,6 @@ impl MirrorReader {
 
     /// Rows that have changed behind `(lsn, key)`, in the order of their last changes, and whether each is gone; as many as
     /// [`MirrorReader::page_within`] gives, and whether there are more.
-    #[expect(clippy::type_complexity)]
     pub fn changed_within(
         &mut self,
         table: &Mirrored,

@@ -575,7 +575,9 @@ impl CatchUp {
                         self.moved(version, before);
                         return Err(self.ended(ending));
                     }
-                    _ if body.len() >= BATCH_BYTES => self.flush(follower.version(), &mut body, last, ends)?,
+                    _ if body.len() >= BATCH_BYTES => {
+                        self.flush(follower.version(), &mut body, last, ends)?
+                    }
                     _ => {}
                 }
             }

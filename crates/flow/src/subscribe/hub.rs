@@ -297,6 +297,7 @@ impl Hub {
             hub: Arc::clone(&self),
             tracked: HashMap::new(),
             tables: HashMap::new(),
+            versions: HashMap::new(),
             recent: VecDeque::new(),
             bytes: 0,
         };
@@ -377,17 +378,22 @@ struct Tracked {
     checked: u64,
 }
 
+/// Shapes by the key of the value that they ask for.
+type ByKey = HashMap<Vec<u8>, Vec<u64>>;
+
 /// The shapes of one table, by what they ask for.
 #[derive(Default)]
 struct Index {
     all: Vec<u64>,
-    equal: Vec<(usize, EqualityBy, HashMap<Vec<u8>, Vec<u64>>)>,
+    equal: Vec<(usize, EqualityBy, ByKey)>,
 }
 
 struct Work {
     hub: Arc<Hub>,
     tracked: HashMap<u64, Tracked>,
     tables: HashMap<u32, Index>,
+    /// The definition that a table's last change had.
+    versions: HashMap<u32, u32>,
     /// Rings in the order in which they got frames, for the bound of all.
     recent: VecDeque<u64>,
     bytes: isize,
@@ -507,7 +513,12 @@ impl Work {
         for change in chunk.changes() {
             let change = change?;
             wanted.clear();
-            self.wanted(&change, &mut wanted);
+            let is_other =
+                self.versions.get(&change.table.id).is_some_and(|own| *own != change.table.version);
+            self.wanted(&change, is_other, &mut wanted);
+            if is_other || !wanted.is_empty() {
+                self.versions.insert(change.table.id, change.table.version);
+            }
             for hash in &wanted {
                 if self.take_one(*hash, &change) {
                     touched.push(*hash);
@@ -525,14 +536,15 @@ impl Work {
     }
 
     /// The shapes that a change may matter to.
-    fn wanted(&self, change: &Change<'_>, wanted: &mut Vec<u64>) {
+    fn wanted(&self, change: &Change<'_>, is_other: bool, wanted: &mut Vec<u64>) {
         let table = match change.op {
             Op::Ddl => change.ddl.as_ref().and_then(|ddl| ddl.before.as_ref()).map(|table| table.id),
             _ => Some(change.table.id),
         };
         let Some(index) = table.and_then(|table| self.tables.get(&table)) else { return };
         wanted.extend_from_slice(&index.all);
-        if matches!(change.op, Op::Ddl | Op::Truncate) {
+        // Columns may have other places in another definition: all shapes look at it.
+        if is_other || matches!(change.op, Op::Ddl | Op::Truncate) {
             wanted.extend(index.equal.iter().flat_map(|(_, _, keys)| keys.values().flatten()));
             return;
         }
@@ -566,47 +578,55 @@ impl Work {
         let Some(tracked) = self.tracked.get_mut(&hash) else { return false };
         // What was gathered is of the definition before.
         let version = tracked.follower.version();
-        loop {
-            let taken = tracked.follower.take(change, &mut tracked.body);
-            match taken {
-                Ok(Taken::Nothing) => return !tracked.body.is_empty(),
-                Ok(Taken::Rows(effect)) => {
-                    tracked.effect = joined(tracked.effect, effect);
-                    if tracked.body.len() >= BATCH_BYTES {
-                        let ends = change.txn.as_ref().is_none_or(|txn| txn.last);
-                        let version = tracked.follower.version();
-                        self.flush(hash, change.lsn, version, ends);
-                        return false;
-                    }
-                    return true;
-                }
-                Ok(Taken::Schema(schema)) => {
-                    let before = change.lsn - 1;
-                    self.flush(hash, before, version, true);
+        match tracked.follower.take(change, &mut tracked.body) {
+            Ok(Taken::Nothing) => {
+                let gathered = !tracked.body.is_empty();
+                if tracked.follower.version() != version {
                     self.unindex(hash);
                     self.index(hash);
-                    let Some(now) = self.tracked.get_mut(&hash) else { return false };
-                    let lsn = if change.op == Op::Ddl { change.lsn } else { before };
-                    let token = self.hub.token(&now.follower, now.follower.version(), lsn);
-                    let bytes = wire::response(&token, lsn, &Event::Schema(&schema));
-                    // Sums are of other columns now.
-                    let effect = Some(Effect::Unknown);
-                    let schema = now.follower.version();
-                    self.bytes += now.live.push(Framed { bytes, lsn, is_batch: false, schema, effect });
-                    if change.op == Op::Ddl {
-                        return false;
-                    }
-                    return self.take_one(hash, change);
                 }
-                Ok(Taken::End(end)) => {
-                    self.flush(hash, change.lsn - 1, version, true);
-                    self.forget(hash, end);
+                gathered
+            }
+            Ok(Taken::Rows(effect)) => {
+                tracked.effect = joined(tracked.effect, effect);
+                if tracked.body.len() >= BATCH_BYTES {
+                    let ends = change.txn.as_ref().is_none_or(|txn| txn.last);
+                    let version = tracked.follower.version();
+                    self.flush(hash, change.lsn, version, ends);
                     return false;
                 }
-                Err(_) => {
-                    self.forget(hash, End::Again);
+                if tracked.follower.version() != version {
+                    self.unindex(hash);
+                    self.index(hash);
+                }
+                true
+            }
+            Ok(Taken::Schema(schema)) => {
+                let before = change.lsn - 1;
+                self.flush(hash, before, version, true);
+                self.unindex(hash);
+                self.index(hash);
+                let Some(now) = self.tracked.get_mut(&hash) else { return false };
+                let lsn = if change.op == Op::Ddl { change.lsn } else { before };
+                let token = self.hub.token(&now.follower, now.follower.version(), lsn);
+                let bytes = wire::response(&token, lsn, &Event::Schema(&schema));
+                // Sums are of other columns now.
+                let effect = Some(Effect::Unknown);
+                let schema = now.follower.version();
+                self.bytes += now.live.push(Framed { bytes, lsn, is_batch: false, schema, effect });
+                if change.op == Op::Ddl {
                     return false;
                 }
+                self.take_one(hash, change)
+            }
+            Ok(Taken::End(end)) => {
+                self.flush(hash, change.lsn - 1, version, true);
+                self.forget(hash, end);
+                false
+            }
+            Err(_) => {
+                self.forget(hash, End::Again);
+                false
             }
         }
     }

@@ -216,11 +216,14 @@ pub struct Stream {
     _registered: Registered,
 }
 
+/// Why a copy begins anew.
+type Again = (ResetReason, String);
+
 enum Stage {
     CatchUp {
         receiver: mpsc::Receiver<Item>,
         /// What is to be begun, or gone on with.
-        work: Option<(Box<CatchUp>, Option<(ResetReason, String)>)>,
+        work: Option<(Box<CatchUp>, Option<Again>)>,
         /// Where the mirror has to move first: when it is looked at whether it has or not.
         waits: Option<Instant>,
     },

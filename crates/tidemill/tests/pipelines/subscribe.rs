@@ -72,10 +72,7 @@ impl Device {
                 self.heard.push(*response);
                 event
             }
-            Heard::Broken { wait, .. } => {
-                tokio::time::sleep(wait).await;
-                None
-            }
+            Heard::Broken { .. } => None,
         }
     }
 
