@@ -57,6 +57,7 @@ pub const NODE_REPORTS_LOST: &str = "tidemill_node_reports_lost_total";
 pub const NODE_CONNECTIONS: &str = "tidemill_node_connections";
 pub const NODE_REFUSED: &str = "tidemill_node_refused_requests_total";
 pub const DELIVERED_CHANGES: &str = "tidemill_flow_delivered_changes_total";
+pub const LEFT_OUT_ROWS: &str = "tidemill_flow_left_out_rows_total";
 pub const DELIVERY_LAG: &str = "tidemill_flow_delivery_lag_changes";
 pub const DELIVERY_ERRORS: &str = "tidemill_flow_delivery_errors_total";
 pub const DEAD_LETTERS: &str = "tidemill_flow_dead_letters";
@@ -110,6 +111,9 @@ const fn gauge(name: &'static str, label: &'static str, unit: &'static str, help
 /// What a flow is known by: its name, and the kind of its sink.
 const FLOW: &str = "flow, kind";
 
+/// Why rows of a flow were left out.
+const LEFT_OUT: &str = "flow, kind, reason";
+
 /// What a server behind the mesh is known by.
 const BACKEND: &str = "group, backend";
 
@@ -117,7 +121,7 @@ const BACKEND: &str = "group, backend";
 const PIN: &str = "group, reason";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 66] = [
+pub const METRICS: [Metric; 67] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -196,6 +200,12 @@ pub const METRICS: [Metric; 66] = [
         "Bytes of the delivered rows in the journal's encoding, before the flow's rules",
     ),
     counter(DELIVERED_BATCHES, FLOW, "batches", "Batches that are durable in the sink"),
+    counter(
+        LEFT_OUT_ROWS,
+        LEFT_OUT,
+        "rows",
+        "Rows that `dedup` left out, since this process began: `repeat`, or `change` for updates and deletes",
+    ),
     gauge(DELIVERY_LAG, FLOW, "changes", "Changes in the journal that the sink lacks"),
     gauge(
         DELIVERY_LAG_SECONDS,

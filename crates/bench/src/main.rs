@@ -16,6 +16,7 @@ mod report;
 mod sinks;
 mod subscribe;
 mod tidemill;
+mod topics;
 mod transaction;
 mod usage;
 
@@ -39,6 +40,10 @@ usage: cargo xtask bench NAME [ARGS]
     --rows N           rows of the backlog (1000000)
     --runs N           how often each program does it (2)
     --no-peers         without Debezium
+    --no-save          without a file in bench/results
+  topics             full topics of a real Kafka, in several formats, read into a durable journal
+    --rows N           messages of each topic (500000)
+    --runs N           how often each is read (2)
     --no-save          without a file in bench/results
   elasticsearch      the same backlog, and a topic, into an index of OpenSearch, beside a bare _bulk loader
     --rows N           rows of the backlog (300000)
@@ -119,6 +124,15 @@ async fn run(words: &[String]) -> Result<()> {
             };
             flags.end()?;
             kafka::run(&options).await
+        }
+        "topics" => {
+            let options = topics::Options {
+                rows: flags.value("--rows", 500_000)?,
+                runs: flags.value("--runs", 2)?,
+                save: !flags.has("--no-save"),
+            };
+            flags.end()?;
+            topics::run(&options).await
         }
         "elasticsearch" => {
             let options = elasticsearch::Options {

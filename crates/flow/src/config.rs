@@ -4,6 +4,7 @@
 use crate::formats::Format;
 use crate::formats::decode::MessageFormat;
 use crate::schedule::Schedule;
+use crate::tls::Files;
 use crate::transform::DedupStep;
 use crate::transform::process::config::{
     DateStep, DissectStep, GeoPointStep, GrokStep, JsonStep, LookupStep, SplitStep, UserAgentStep,
@@ -183,10 +184,22 @@ pub struct SourceOptions {
     /// For `tls: verify`, and for `kafka` with `kafkas://` or a registry by `https://`: a PEM file with the only authorities that
     /// are trusted, relative to the project; the public ones by default.
     pub tls_ca: Option<PathBuf>,
+    /// For `kafka` with `kafkas://` or a registry by `https://`: a PEM file with the certificate that is shown to servers that ask
+    /// for one, and those between it and its authority; relative to the project. None by default.
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the key of `tls_cert`, without a password; relative to the project.
+    pub tls_key: Option<PathBuf>,
     /// `kafka` and `http`: the shape of the messages; `avro` for `kafka` only.
     pub format: MessageFormat,
     /// `mysql`: leave out what a flow with `mark: true` wrote into this server, so that two servers can feed each other.
     pub skip_marked: bool,
+}
+
+impl SourceOptions {
+    pub fn tls_files(&self) -> Files {
+        let (certificate, key) = (self.tls_cert.clone(), self.tls_key.clone());
+        Files { authorities: self.tls_ca.clone(), certificate, key }
+    }
 }
 
 /// TLS to a server.
@@ -229,6 +242,13 @@ pub struct SinkConfig {
     /// the project. By default those of the system, or of the file that `SSL_CERT_FILE` names.
     #[serde(default)]
     pub tls_ca: Option<PathBuf>,
+    /// For `kafka`, like `tls_ca`: a PEM file with the certificate that is shown to servers that ask for one, and those between it
+    /// and its authority. None by default.
+    #[serde(default)]
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the key of `tls_cert`, without a password.
+    #[serde(default)]
+    pub tls_key: Option<PathBuf>,
     /// For `sqlite` the database file, for `files` the folder; relative to the project.
     #[serde(default)]
     pub path: Option<PathBuf>,
@@ -249,6 +269,13 @@ pub struct SinkConfig {
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("default" = Span(crate::sinks::http::TIMEOUT_DEFAULT).to_string()))]
     pub timeout: Option<Span>,
+}
+
+impl SinkConfig {
+    pub fn tls_files(&self) -> Files {
+        let (certificate, key) = (self.tls_cert.clone(), self.tls_key.clone());
+        Files { authorities: self.tls_ca.clone(), certificate, key }
+    }
 }
 
 /// The method of a request.

@@ -14,7 +14,6 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -62,15 +61,11 @@ impl Endpoint {
     /// a request names, with its query; it may be a secret, as that of many webhooks is. `Err` says what is wrong, and never
     /// holds the password or the path.
     pub fn parse(url: &Secret, port: Option<u16>) -> Result<(Self, Secret), String> {
-        Self::parse_trusting(url, port, None)
+        Self::parse_with(url, port, &tls::Files::default())
     }
 
-    /// The same, where `https` trusts the authorities in a PEM file and no others.
-    pub fn parse_trusting(
-        url: &Secret,
-        port: Option<u16>,
-        authorities: Option<&Path>,
-    ) -> Result<(Self, Secret), String> {
+    /// The same, with files for `https`.
+    pub fn parse_with(url: &Secret, port: Option<u16>, files: &tls::Files) -> Result<(Self, Secret), String> {
         let (tls, rest) = match url.expose().split_once("://") {
             Some(("http", rest)) => (false, rest),
             Some(("https", rest)) => (true, rest),
@@ -103,7 +98,7 @@ impl Endpoint {
                 Some(Secret::new(format!("Basic {}", BASE64.encode(plain))))
             }
         };
-        let tls = if tls { Some(tls::connector(authorities)?) } else { None };
+        let tls = if tls { Some(tls::connector(files)?) } else { None };
         Ok((Self { host: host.to_owned(), port, tls, login }, Secret::new(path)))
     }
 
@@ -215,7 +210,10 @@ async fn exchange(
     request: Request<Full<Bytes>>,
     bytes_max: usize,
 ) -> Result<(Answer, bool), ClientError> {
-    let away = |error: hyper::Error| ClientError::Away(base::error::chain(&error));
+    let away = |error: hyper::Error| match tls::late_hint(&error) {
+        Some(hint) => ClientError::Misfit(format!("TLS: {}: {hint}", base::error::chain(&error))),
+        None => ClientError::Away(base::error::chain(&error)),
+    };
     sender.ready().await.map_err(away)?;
     let response = sender.send_request(request).await.map_err(away)?;
     let (head, mut body) = response.into_parts();

@@ -38,6 +38,12 @@ fn split(patterns: &[String]) -> Result<Vec<(String, String)>, BadPattern> {
 
 /// Glob match over characters, in time linear in both for each `*`.
 pub fn wildcard(pattern: &str, text: &str) -> bool {
+    if pattern == "*" || pattern == text {
+        return true;
+    }
+    if !pattern.contains(['*', '?']) {
+        return false;
+    }
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {

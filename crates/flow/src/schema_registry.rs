@@ -3,12 +3,12 @@
 //! What it said is kept: a number's schema never changes, so that a registry that is away delays only what is new.
 
 use crate::http_client::{Client, ClientError, Endpoint, Patience, escaped};
+use crate::tls;
 use base::Secret;
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,10 +42,10 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// From `http://[user:password@]host[:port][/path]`; `https` trusts the authorities in a PEM file and no others, where one
-    /// is named. `Err` says what is wrong, and never holds the password.
-    pub fn new(url: &Secret, authorities: Option<&Path>) -> Result<Self, String> {
-        let (endpoint, path) = Endpoint::parse_trusting(url, None, authorities)?;
+    /// From `http://[user:password@]host[:port][/path]`; `files` are for
+    /// `https`. `Err` says what is wrong, and never holds the password.
+    pub fn new(url: &Secret, files: &tls::Files) -> Result<Self, String> {
+        let (endpoint, path) = Endpoint::parse_with(url, None, files)?;
         if path.expose().contains('?') {
             return Err("the url of the schema registry has a query".to_owned());
         }

@@ -282,10 +282,16 @@ impl Project {
         }
         for (name, source) in &mut self.sources {
             let path = format!("sources/{name}.yaml");
-            if let Err((message, hint)) =
-                authorities(&self.dir, &mut source.options.tls_ca, source.kind == SourceKind::Kafka)
+            let options = &mut source.options;
+            for file in
+                [&mut options.tls_ca, &mut options.tls_cert, &mut options.tls_key].into_iter().flatten()
             {
-                add(path.clone(), message, hint);
+                *file = below(&self.dir, file);
+            }
+            if source.kind == SourceKind::Kafka
+                && let Err(message) = flow::tls::connector(&source.options.tls_files())
+            {
+                add(path.clone(), message, TLS_HINT.to_owned());
             }
             for list in [&source.tables, &source.exclude] {
                 if let Err(error) = Patterns::new(list, &[]) {
@@ -356,8 +362,11 @@ impl Project {
         }
         for (name, sink) in &mut self.sinks {
             let path = format!("sinks/{name}.yaml");
-            if let Err((message, hint)) = authorities(&self.dir, &mut sink.tls_ca, true) {
-                add(path.clone(), message, hint);
+            for file in [&mut sink.tls_ca, &mut sink.tls_cert, &mut sink.tls_key].into_iter().flatten() {
+                *file = below(&self.dir, file);
+            }
+            if let Err(message) = flow::tls::connector(&sink.tls_files()) {
+                add(path.clone(), message, TLS_HINT.to_owned());
             }
             for key in idle_keys(sink) {
                 let message = format!("`{key}` means nothing to this kind of sink");
@@ -592,6 +601,8 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
         ("skip_marked", options.skip_marked, source.kind == SourceKind::Mysql),
         ("tls", !is_database && options.tls.is_some(), false),
         ("tls_ca", !is_database && options.tls_ca.is_some(), is_kafka),
+        ("tls_cert", options.tls_cert.is_some(), is_kafka),
+        ("tls_key", options.tls_key.is_some(), is_kafka),
     ];
     for (name, ..) in given.into_iter().filter(|(_, given, known)| *given && !known) {
         let hint = "remove it, or see docs/reference/config.md for whose it is".to_owned();
@@ -652,6 +663,8 @@ fn idle_keys(sink: &SinkConfig) -> Vec<&'static str> {
         ("timeout", sink.timeout.is_some(), is_http),
         ("schema_registry", sink.schema_registry.is_some(), sink.kind == SinkKind::Kafka),
         ("tls_ca", sink.tls_ca.is_some(), sink.kind == SinkKind::Kafka),
+        ("tls_cert", sink.tls_cert.is_some(), sink.kind == SinkKind::Kafka),
+        ("tls_key", sink.tls_key.is_some(), sink.kind == SinkKind::Kafka),
     ];
     given.into_iter().filter(|(_, given, known)| *given && !known).map(|(name, ..)| name).collect()
 }
@@ -861,21 +874,15 @@ fn registry(url: &mut Option<Secret>, references: References) -> Result<(), (Str
     if references == References::Leave {
         return Ok(());
     }
-    let read = url.as_ref().map(|url| flow::schema_registry::Registry::new(url, None)).transpose();
+    let read = url
+        .as_ref()
+        .map(|url| flow::schema_registry::Registry::new(url, &flow::tls::Files::default()))
+        .transpose();
     read.map(|_| ()).map_err(|message| (format!("`schema_registry`: {message}"), hint.to_owned()))
 }
 
-/// Finds the file of `tls_ca`; reads it where our own client does.
-fn authorities(dir: &Path, file: &mut Option<PathBuf>, ours: bool) -> Result<(), (String, String)> {
-    let Some(file) = file else { return Ok(()) };
-    *file = below(dir, file);
-    if !ours {
-        return Ok(());
-    }
-    let hint =
-        "name a PEM file with the certificates of the authorities, relative to the project: tls_ca: ./ca.pem";
-    flow::tls::connector(Some(file)).map(|_| ()).map_err(|why| (format!("`tls_ca`: {why}"), hint.to_owned()))
-}
+const TLS_HINT: &str = "name PEM files, relative to the project: tls_ca: ./ca.pem for the authorities that are trusted, tls_cert: \
+                        ./client.pem and tls_key: ./client-key.pem for servers that ask for a certificate";
 
 pub const SECRETS_HINT: &str = "write ${env:NAME} or ${file:PATH}";
 

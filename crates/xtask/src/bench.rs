@@ -10,9 +10,10 @@ use crate::servers;
 use crate::step::{cargo, loud, step};
 
 /// What each benchmark needs, and the peers that it measures when they can be had.
-const NEEDS: [(&str, &[&str], &[&str]); 12] = [
+const NEEDS: [(&str, &[&str], &[&str]); 13] = [
     ("capture", &["mysql"], &["kafka", "debezium"]),
     ("kafka", &["mysql", "kafka"], &["debezium"]),
+    ("topics", &["kafka"], &[]),
     ("elasticsearch", &["mysql", "kafka", "opensearch"], &[]),
     ("apply", &["mysql"], &["kafka", "debezium"]),
     ("sinks", &["mysql", "kafka", "redis", "opensearch"], &[]),

@@ -2,16 +2,16 @@
 //! like, as one definition each that only ever widens. See `docs/decisions/0007-kafka-source.md`.
 
 use crate::config::DeclaredTable;
-use crate::formats::decode::cells::{Cells, is_null};
+use crate::formats::decode::cells::{Cells, Raw, is_null, string};
 use crate::formats::decode::connect::{ToldColumn, columns, mysql_columns};
 use crate::formats::decode::types::{inferred, join, parse, sql_type};
 use crate::formats::decode::value::{Wire, decode};
 use crate::formats::decode::{Decoded, MessageFormat, Told};
 use crate::patterns::wildcard;
 use base::row::RowWriter;
-use base::{Column, ColumnType, Ddl, Generated, Op, RowBuf, Table, TableName, Value};
+use base::{Column, ColumnType, Ddl, Generated, Op, RowBuf, Table, TableName, Value, ValueRef};
 use journal::Batch;
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ use std::sync::Arc;
 const TOLD_MAX: usize = 4;
 /// MySQL's limit on a table.
 const COLUMNS_MAX: usize = 4096;
+/// What a column may take in a row beside its text.
+const COLUMN_BYTES: usize = 12;
 const TEXT: ColumnType = ColumnType::Text { chars_max: u32::MAX as u64 };
 
 /// All tables of a source.
@@ -35,7 +37,7 @@ pub struct Tables {
 
 /// What messages tell of a table: as they write it, and as it was read.
 type Definition = (String, Arc<[ToldColumn]>);
-type ReadColumns = fn(&RawValue) -> Option<Vec<ToldColumn>>;
+type ReadColumns = fn(Raw<'_>) -> Option<Vec<ToldColumn>>;
 
 /// A change as the journal takes it.
 pub struct Prepared {
@@ -59,9 +61,8 @@ impl Prepared {
                 batch.ddl(&Ddl { sql, before, after, column_renames: Vec::new() });
             }
         }
-        let image = |row: &Option<RowBuf>| row.as_ref().map(|row| row.0.clone());
-        let (before, after) = (image(&self.before), image(&self.after));
-        batch.change(self.op, table, before.as_deref(), after.as_deref());
+        let [before, after] = [&self.before, &self.after].map(|row| row.as_ref().map(|row| row.0.as_slice()));
+        batch.change(self.op, table, before, after);
     }
 }
 
@@ -106,7 +107,7 @@ struct Reader {
 /// Why a row does not fit a definition.
 enum Misfit<'a> {
     Unknown,
-    Value(usize, &'a RawValue),
+    Value(usize, Raw<'a>),
     NullKey(usize),
 }
 
@@ -193,6 +194,9 @@ impl Tables {
     }
 
     fn declaration(&self, name: &TableName) -> Option<&DeclaredTable> {
+        if self.declared.is_empty() {
+            return None;
+        }
         let full = name.to_string();
         self.declared.get(&full).or_else(|| {
             let matching = self.declared.iter().find(|(pattern, _)| {
@@ -224,17 +228,20 @@ impl Tables {
     }
 
     /// The names of the key: as declared, or as the message tells; `None` when neither says.
-    fn key_names<'a>(&'a self, change: &'a Decoded<'_>) -> Option<&'a [String]> {
-        let declared = self.declaration(&change.name).map(|d| &d.key[..]).filter(|key| !key.is_empty());
-        declared.or(change.key.as_deref()).filter(|key| !key.is_empty())
+    fn key_names(&self, change: &Decoded<'_>) -> Option<Vec<String>> {
+        let declared = self.declaration(&change.name).map(|d| d.key.clone()).filter(|key| !key.is_empty());
+        let told = || change.key.as_ref().map(|key| key.iter().map(|name| name.to_string()).collect());
+        declared.or_else(told).filter(|key: &Vec<String>| !key.is_empty())
     }
 
     fn key_is(&self, known: &Known, change: &Decoded<'_>) -> bool {
-        self.key_names(change).is_none_or(|names| {
-            let table = &known.table;
-            let own = table.key.iter().map(|index| &table.columns[*index].name);
-            own.eq(names.iter())
-        })
+        let table = &known.table;
+        let own = || table.key.iter().map(|index| table.columns[*index].name.as_str());
+        if let Some(declared) = self.declaration(&change.name).filter(|declared| !declared.key.is_empty()) {
+            return own().eq(declared.key.iter().map(String::as_str));
+        }
+        let told = change.key.as_ref().filter(|key| !key.is_empty());
+        told.is_none_or(|key| own().eq(key.iter().map(|name| &**name)))
     }
 
     /// The definition that has room for the change: the known one and more.
@@ -255,7 +262,7 @@ impl Tables {
             unique_keys: Vec::new(),
         });
         let declared = self.declaration(&change.name).cloned().unwrap_or_default();
-        let key = self.key_names(change).map(<[String]>::to_vec);
+        let key = self.key_names(change);
         add_columns(&mut table, &declared, told.as_deref(), [after, before]);
         if let Some(names) = key {
             let find = |name: &String| {
@@ -362,7 +369,7 @@ fn add_columns(
     }
     for (name, raw) in images.into_iter().flatten().flat_map(|cells| &cells.0) {
         if table.columns.iter().all(|own| own.name != *name)
-            && let Some(ty) = declared_type(declared, name).or_else(|| inferred(raw))
+            && let Some(ty) = declared_type(declared, name).or_else(|| inferred(*raw))
         {
             table.columns.push(blank(name, ty, String::new()));
         }
@@ -395,17 +402,17 @@ fn widen_by_values(
         let Some(column) = table.columns.iter_mut().find(|own| own.name == *name) else { continue };
         if let Some(told) = told.into_iter().flatten().find(|told| told.name == *name) {
             // A type without its parameters has no fraction digits, and its values may.
-            let value = decode(raw, &told_column(told), told.wire);
+            let value = decode(*raw, &told_column(told), told.wire);
             if value.is_some_and(|value| !has_room(&column.ty, &value)) {
                 column.ty = with_six_digits(&column.ty);
             }
             continue;
         }
-        let fits = |column: &Column| decode(raw, column, open_wire(format, &column.ty)).is_some();
+        let fits = |column: &Column| decode(*raw, column, open_wire(format, &column.ty)).is_some();
         if fits(column) {
             continue;
         }
-        if let Some(ty) = inferred(raw) {
+        if let Some(ty) = inferred(*raw) {
             column.ty = join(&column.ty, &ty);
         }
         if !fits(column) {
@@ -467,43 +474,72 @@ fn finish(table: &mut Table, declared: &DeclaredTable, told: Option<&[ToldColumn
 fn image<'a>(known: &Known, cells: Option<&Cells<'a>>, whole: bool) -> Result<Option<RowBuf>, Misfit<'a>> {
     let Some(cells) = cells else { return Ok(None) };
     let columns = &known.table.columns;
-    let mut values: Vec<Option<Value>> = vec![whole.then_some(Value::Null); columns.len()];
-    for (name, raw) in &cells.0 {
-        let Some(&at) = known.index.get(&**name) else {
-            if is_null(raw) {
-                continue;
-            }
-            return Err(Misfit::Unknown);
+    let mut values: Vec<Option<Read<'a>>> = Vec::with_capacity(columns.len());
+    values.resize_with(columns.len(), || whole.then_some(Read::Other(Value::Null)));
+    let mut bytes = 0;
+    for (place, &(ref name, raw)) in cells.0.iter().enumerate() {
+        // Messages have the columns in the same order, mostly.
+        let at = match columns.get(place) {
+            Some(column) if column.name == **name => place,
+            _ => match known.index.get(&**name) {
+                Some(at) => *at,
+                None if is_null(raw) => continue,
+                None => return Err(Misfit::Unknown),
+            },
         };
-        let value = read(&known.readers[at], raw, &columns[at]);
-        let value = value.filter(|value| has_room(&columns[at].ty, value)).ok_or(Misfit::Value(at, raw))?;
-        values[at] = Some(value);
+        bytes += raw.get().len();
+        values[at] = Some(read(&known.readers[at], raw, &columns[at]).ok_or(Misfit::Value(at, raw))?);
     }
     for &at in &known.table.key {
-        if values[at].as_ref().is_none_or(Value::is_null) {
+        if values[at].as_ref().is_none_or(Read::is_null) {
             return Err(Misfit::NullKey(at));
         }
     }
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(bytes + columns.len() * COLUMN_BYTES);
     let mut writer = RowWriter::new(&mut out);
     for value in &values {
         match value {
-            Some(value) => writer.put(value.as_ref()),
+            Some(Read::Text(text)) => writer.put(ValueRef::Text(text)),
+            Some(Read::Other(value)) => writer.put(value.as_ref()),
             None => writer.put_absent(),
         }
     }
     Ok(Some(RowBuf(out)))
 }
 
-fn read(reader: &Reader, raw: &RawValue, column: &Column) -> Option<Value> {
+/// A value on its way into a row.
+enum Read<'a> {
+    /// As the message has it.
+    Text(Cow<'a, str>),
+    Other(Value),
+}
+
+impl Read<'_> {
+    fn is_null(&self) -> bool {
+        matches!(self, Self::Other(Value::Null))
+    }
+}
+
+/// `None` when it is no value of the column, or has no room in it.
+fn read<'a>(reader: &Reader, raw: Raw<'a>, column: &Column) -> Option<Read<'a>> {
+    if reader.told.is_none()
+        && reader.wire == Wire::Json
+        && matches!(column.ty, ColumnType::Text { .. })
+        && let Some(text) = string(raw)
+    {
+        return Some(Read::Text(text));
+    }
+    read_other(reader, raw, column).filter(|value| has_room(&column.ty, value)).map(Read::Other)
+}
+
+fn read_other(reader: &Reader, raw: Raw<'_>, column: &Column) -> Option<Value> {
     let Some(told) = &reader.told else { return decode(raw, column, reader.wire) };
     let value = decode(raw, told, reader.wire)?;
     if value.is_null() {
         return Some(value);
     }
     // By its text in our own format, which every wider type reads.
-    let text = RawValue::from_string(base::json::value_text(&value, told)).ok()?;
-    decode(&text, column, Wire::Json)
+    decode(Raw::of(&base::json::value_text(&value, told))?, column, Wire::Json)
 }
 
 /// Says no value: rows may hold what no log should.

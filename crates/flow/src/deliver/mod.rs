@@ -11,10 +11,11 @@ pub mod sink;
 pub mod status;
 
 use crate::capture::status::ErrorStatus;
-use crate::config::{FlowConfig, SinkConfig};
+use crate::config::{FlowConfig, SinkConfig, TransformStep};
 use crate::mirror::Mirror;
 use crate::nest::NestError;
 use crate::sinks;
+use crate::transform::LeftOut;
 use catalog::{Catalog, CatalogError, FlowProgress};
 use journal::Journal;
 use parked::{Parked, Reread};
@@ -124,6 +125,9 @@ enum End {
 pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutdown: watch::Receiver<bool>) {
     let mut backoff = BACKOFF_MIN;
     let mut asked = None;
+    if flow.config.transform.iter().any(|step| matches!(step, TransformStep::Dedup(_))) {
+        flow.status.update(|s| s.left_out = Some(LeftOut::default()));
+    }
     loop {
         if *shutdown.borrow() {
             return;
@@ -494,7 +498,8 @@ impl Delivery<'_> {
     }
 
     async fn deliver(&mut self, produced: Produced) -> Result<(), FlowError> {
-        let Produced { changes, failed, up_to, ends_txn, tables, first_ts_ms, ts_ms, bytes } = produced;
+        let Produced { changes, failed, up_to, ends_txn, tables, first_ts_ms, ts_ms, bytes, left_out } =
+            produced;
         if first_ts_ms > 0 {
             self.flow.status.lacks_since(first_ts_ms);
         }
@@ -511,6 +516,7 @@ impl Delivery<'_> {
             // A sink may hold a transaction open until it is given its end.
             let ends_part = self.in_part && ends_txn;
             if up_to.lsn == 0 || soon && !ends_part {
+                self.count_left_out(left_out);
                 self.passed = Some(up_to).filter(|_| up_to.lsn > 0 && ends_txn).or(self.passed);
                 self.show(up_to.lsn, ts_ms);
                 return Ok(());
@@ -530,9 +536,26 @@ impl Delivery<'_> {
         metrics::counter!(base::metrics::DELIVERED_BYTES, &labels).increment(bytes);
         metrics::counter!(base::metrics::DELIVERED_BATCHES, &labels).increment(1);
         self.flow.status.update(|s| s.delivered += count);
+        self.count_left_out(left_out);
         self.show(up_to.lsn, ts_ms);
         self.reached = up_to.lsn;
         self.tell_filled().await
+    }
+
+    /// Of a batch that is through.
+    fn count_left_out(&self, left_out: LeftOut) {
+        let [flow, kind] = self.flow.status.labels();
+        for (reason, rows) in [("repeat", left_out.repeats), ("change", left_out.changes)] {
+            if rows > 0 {
+                let labels = [flow.clone(), kind.clone(), ("reason", reason.to_owned())];
+                metrics::counter!(base::metrics::LEFT_OUT_ROWS, &labels).increment(rows);
+            }
+        }
+        self.flow.status.update(|s| {
+            if let Some(all) = &mut s.left_out {
+                *all += left_out;
+            }
+        });
     }
 
     /// Tells a sink that fills something aside which tables are whole by what it was given.

@@ -8,7 +8,7 @@ use crate::mirror::Mirror;
 use crate::mirror::read::ReadError;
 use crate::nest::{NestError, Touched};
 use crate::patterns::Patterns;
-use crate::transform::{EvalError, OutRow, TablePlan, Transform, dedup};
+use crate::transform::{EvalError, LeftOut, OutRow, TablePlan, Transform, dedup};
 use base::{Change, Ddl, Op, Table, TableName};
 use journal::{Journal, JournalError, Reader};
 use std::collections::{HashMap, HashSet};
@@ -59,6 +59,8 @@ pub struct Produced {
     pub ts_ms: i64,
     /// Bytes of the rows that became `changes`, in the journal's encoding.
     pub bytes: u64,
+    /// What `dedup` left out.
+    pub left_out: LeftOut,
 }
 
 impl Produced {
@@ -73,6 +75,7 @@ impl Produced {
             first_ts_ms: 0,
             ts_ms: 0,
             bytes: 0,
+            left_out: LeftOut::default(),
         }
     }
 }
@@ -237,6 +240,8 @@ impl Producer {
             }
         }
         self.owners = owners;
+        // These were counted when they came.
+        dedup.take_left_out();
         Ok(())
     }
 
@@ -310,6 +315,9 @@ impl Producer {
     ) -> Result<bool, ProduceError> {
         if self.renders.is_some() {
             return self.hand_on_rendered(batch, out);
+        }
+        if let Some(dedup) = self.transform.dedup() {
+            batch.left_out = dedup.take_left_out();
         }
         let (next, lsn) = (Produced::empty(batch.up_to.epoch), batch.up_to.lsn);
         self.end_look()?;
@@ -407,7 +415,10 @@ impl Producer {
         if let Some(dedup) = self.transform.dedup() {
             dedup.at(change.lsn, change.ts_ms);
             match change.op {
-                Op::Update | Op::Delete => return Ok(Converted::LeftOut),
+                Op::Update | Op::Delete => {
+                    dedup.leave_out();
+                    return Ok(Converted::LeftOut);
+                }
                 Op::Truncate => dedup.emptied(&made.table.name),
                 Op::Insert | Op::Read | Op::Ddl => {}
             }

@@ -4,6 +4,7 @@ use super::now_ms;
 use crate::capture::status::ErrorStatus;
 use crate::config::SinkKind;
 use crate::interruptions::Interruptions;
+use crate::transform::LeftOut;
 use journal::Sealed;
 use serde::Serialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,9 @@ pub struct FlowStatus {
     pub dead_letters: u64,
     /// Changes delivered since this process began.
     pub delivered: u64,
+    /// Rows that `dedup` left out since this process began; those that are read again, after an interruption or a rewind, count again.
+    /// `null` for a flow without it.
+    pub left_out: Option<LeftOut>,
     /// Whether the journal is past its retention and kept for this flow alone.
     pub holds_journal: bool,
     /// How the last comparison by schedule ended, since this process began.
@@ -77,6 +81,7 @@ impl FlowStatusCell {
             error: None,
             dead_letters: 0,
             delivered: 0,
+            left_out: None,
             holds_journal: false,
             verify: None,
         };

@@ -13,7 +13,6 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
 use rustls::pki_types::ServerName;
-use std::path::Path;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -55,8 +54,8 @@ struct User {
 }
 
 /// Where a cluster is and how to get in, from `kafka://[user:password@]host[:port][,…][?sasl=MECHANISM]`; `kafkas` is TLS.
-/// `authorities` is a PEM file of those that alone are trusted. `Err` says what is wrong, and never holds the password.
-pub fn parse_url(url: &Secret, authorities: Option<&Path>) -> Result<(Vec<(String, u16)>, Security), String> {
+/// `Err` says what is wrong, and never holds the password.
+pub fn parse_url(url: &Secret, files: &tls::Files) -> Result<(Vec<(String, u16)>, Security), String> {
     let text = url.expose();
     let (tls, rest) = match text.split_once("://") {
         Some(("kafka", rest)) => (false, rest),
@@ -106,7 +105,7 @@ pub fn parse_url(url: &Secret, authorities: Option<&Path>) -> Result<(Vec<(Strin
             Some(User { name: decoded(name)?, password: Secret::new(decoded(password)?), mechanism })
         }
     };
-    let tls = if tls { Some(tls::connector(authorities)?) } else { None };
+    let tls = if tls { Some(tls::connector(files)?) } else { None };
     Ok((seeds, Security { tls, user }))
 }
 
@@ -238,7 +237,7 @@ mod tests {
 
     #[test]
     fn urls_name_brokers_and_logins() {
-        let parse = |url: &str| parse_url(&Secret::new(url.to_owned()), None);
+        let parse = |url: &str| parse_url(&Secret::new(url.to_owned()), &tls::Files::default());
         let (seeds, security) = parse("kafka://a,b:9093,[::1]:9094/").unwrap();
         let seeds: Vec<_> = seeds.iter().map(|(host, port)| (host.as_str(), *port)).collect();
         assert_eq!(seeds, [("a", 9092), ("b", 9093), ("::1", 9094)]);

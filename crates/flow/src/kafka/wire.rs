@@ -3,6 +3,7 @@
 //! Each request has one version, old enough for every broker that is still maintained and new enough for Kafka 4.
 
 use super::login::{self, Security};
+use crate::tls;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -148,7 +149,10 @@ impl Broker {
             Ok::<_, std::io::Error>(Bytes::from(answer))
         };
         let mut answer = match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
-            Ok(answer) => answer.map_err(WireError::broken)?,
+            Ok(answer) => answer.map_err(|error| match tls::late_hint(&error) {
+                Some(hint) => WireError::Tls { message: format!("TLS: {error}"), hint },
+                None => WireError::broken(error),
+            })?,
             Err(_) => return Err(WireError::Broken("no answer to a request".to_owned())),
         };
         let header = ResponseHeader::decode(&mut answer, R::Response::header_version(version))

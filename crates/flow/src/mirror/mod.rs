@@ -96,6 +96,12 @@ pub fn is_read_by(flow: &FlowConfig) -> bool {
     !joins_of(flow).is_empty()
 }
 
+/// Whether a flow looks rows up in other tables.
+pub fn is_looked_up_by(flow: &FlowConfig) -> bool {
+    let looks = |step: &TransformStep| matches!(step, TransformStep::Lookup(step) if step.table.is_some());
+    flow.transform.iter().any(looks)
+}
+
 /// How far a mirror is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reached {

@@ -13,7 +13,11 @@
 //! more, with the lsn of that change. While a table is read anew the mirror keeps its old rows, and nobody is
 //! shown them: the flow waits until it is whole.
 
-use crate::config::{FlowConfig, NestAs};
+mod expected;
+
+pub use expected::{Expected, Join};
+
+use crate::config::FlowConfig;
 use crate::mirror::Mirror;
 use crate::mirror::read::{Access, MirrorReader, MirrorRow, Mirrored, ReadError, joined, key_of, lacks};
 use crate::sinks::elasticsearch::plan::put_document;
@@ -148,22 +152,7 @@ impl Nester {
         let name = |text: &str| text.split_once('.').map(|(db, table)| TableName::new(db, table));
         let no_table = || plan("`nest` needs tables as db.table", "run `tidemill check`");
         let parent = config.tables.first().and_then(|text| name(text)).ok_or_else(no_table)?;
-        let mut nests = Vec::new();
-        for (field, nest) in &config.options.nest {
-            nests.push(Nest {
-                name: field.clone(),
-                from: name(&nest.from).ok_or_else(no_table)?,
-                columns: nest.on.keys().cloned().collect(),
-                equal: nest.on.values().cloned().collect(),
-                chosen: nest.columns.clone(),
-                is_list: nest.r#as == NestAs::Nested,
-                rows_max: if nest.r#as == NestAs::Nested {
-                    nest.max.unwrap_or(ROWS_DEFAULT) as usize
-                } else {
-                    1
-                },
-            });
-        }
+        let nests = expected::nests_of(config);
         let tables = nests.iter().map(|nest| nest.from.clone()).chain([parent.clone()]).collect();
         let reader = MirrorReader::new(mirror.clone());
         Ok(Some(Self { reader, parent, nests, tables, projections: HashMap::new() }))

@@ -38,8 +38,8 @@ pub fn build(
         }
         SinkKind::Kafka => {
             let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
-            let (schema_registry, tls_ca) = (sink.schema_registry.as_ref(), sink.tls_ca.as_deref());
-            let target = kafka::Target { url, schema_registry, tls_ca };
+            let (schema_registry, files) = (sink.schema_registry.as_ref(), &sink.tls_files());
+            let target = kafka::Target { url, schema_registry, files };
             Box::new(kafka::KafkaSink::new(flow_name, source, target, flow)?)
         }
         SinkKind::Nats => {

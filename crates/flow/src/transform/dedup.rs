@@ -10,7 +10,7 @@
 
 use base::{RowBuf, Span, TableName, ValueRef};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -49,6 +49,22 @@ pub struct DedupStep {
 /// A key and the table of the sink that it is of, in few bytes.
 type Print = [u8; 16];
 
+/// Rows that a `dedup` step left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Inserted or read, and repeating one that came shortly before.
+    pub repeats: u64,
+    /// Updates and deletes.
+    pub changes: u64,
+}
+
+impl std::ops::AddAssign for LeftOut {
+    fn add_assign(&mut self, other: Self) {
+        self.repeats += other.repeats;
+        self.changes += other.changes;
+    }
+}
+
 /// A `dedup` step of a flow.
 #[derive(Debug)]
 pub struct Dedup {
@@ -67,6 +83,8 @@ struct Memory {
     order: VecDeque<(u64, Print)>,
     /// What came before these changes is gone from its table.
     emptied: HashMap<TableName, u64>,
+    /// Since it was taken last.
+    left_out: LeftOut,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,6 +118,22 @@ impl Dedup {
                 memory.now = Seen { lsn, ts_ms };
             }
         });
+    }
+
+    /// The change at hand is an update or a delete, which never goes on.
+    pub fn leave_out(&self) {
+        self.with(|memory| {
+            if let Some(memory) = memory {
+                memory.left_out.changes += 1;
+            }
+        });
+    }
+
+    /// What was left out since this was asked last.
+    pub fn take_left_out(&self) -> LeftOut {
+        self.with(|memory| {
+            memory.as_mut().map(|memory| std::mem::take(&mut memory.left_out)).unwrap_or_default()
+        })
     }
 
     /// The change at hand leaves nothing of a table of the sink.
@@ -140,7 +174,9 @@ impl Memory {
         self.order.push_back((now.lsn, print));
         let Some(seen) = self.last.insert(print, now) else { return true };
         let is_gone = self.emptied.get(table).is_some_and(|emptied| seen.lsn <= *emptied);
-        is_gone || now.ts_ms.saturating_sub(seen.ts_ms) >= window_ms
+        let passes = is_gone || now.ts_ms.saturating_sub(seen.ts_ms) >= window_ms;
+        self.left_out.repeats += u64::from(!passes);
+        passes
     }
 }
 
@@ -185,6 +221,9 @@ mod tests {
         assert!(!passes(&dedup, 3, 18, "a"), "nine seconds behind the repeat");
         assert!(passes(&dedup, 4, 18, "b"));
         assert!(passes(&dedup, 5, 28, "a"), "ten are the window");
+        dedup.leave_out();
+        assert_eq!(dedup.take_left_out(), LeftOut { repeats: 2, changes: 1 });
+        assert_eq!(dedup.take_left_out(), LeftOut::default());
         assert!(!passes(&dedup, 6, 1, "a"), "a time that goes back is within it");
         dedup.at(7, 0);
         assert!(dedup.passes(&table(), [ValueRef::Null].into_iter()));

@@ -8,7 +8,7 @@ mod mask;
 mod plan;
 pub mod process;
 
-pub use dedup::{Dedup, DedupStep};
+pub use dedup::{Dedup, DedupStep, LeftOut};
 pub use expr::function_names;
 pub use plan::{OutRow, TablePlan};
 

@@ -6,12 +6,14 @@
 //! then, the sink's row, then the source's row once more. When the source's row was the same both times, the sink's must
 //! equal it; a difference that is seen twice so is one.
 
+mod carried;
 pub(crate) mod copy;
 pub(crate) mod origin;
 mod repair;
 
 use crate::capture::mysql::window;
 use crate::config::{FlowConfig, SinkConfig, SourceConfig, TransformStep};
+use crate::nest::Expected;
 use crate::patterns::Patterns;
 use crate::transform::{TablePlan, Transform};
 use async_trait::async_trait;
@@ -218,6 +220,9 @@ impl Key {
 pub struct Pair {
     source: Arc<Table>,
     plan: TablePlan,
+    /// The flow's table, with what is nested in it.
+    target: Arc<Table>,
+    nested: Option<Expected>,
     /// The flow's table as the sink declares it, column by column; `None` where it lacks one.
     declared: Vec<Option<Column>>,
     keyed: bool,
@@ -225,14 +230,29 @@ pub struct Pair {
 
 impl Pair {
     fn target(&self) -> &Arc<Table> {
-        self.plan.table()
+        &self.target
     }
 
-    /// The key as the source has it: a flow keeps its columns in their order and may rename them, and the column of `origin` is
-    /// not of the source.
+    /// The key as the source has it: a flow keeps its columns in their order and may rename them, and the column of `origin` and
+    /// the place among the elements of a list are not of the source.
     fn source_key<'a>(&self, key: &'a Key) -> &'a [Value] {
         let whose = usize::from(self.plan.origin().is_some()).min(key.values.len());
-        &key.values[whose..]
+        let end = key.values.len() - usize::from(self.plan.splits()).min(key.values.len() - whose);
+        &key.values[whose..end]
+    }
+
+    /// The columns of the flow's key that the source's key has, in its order.
+    fn source_columns(&self) -> &[usize] {
+        let whose = usize::from(self.plan.origin().is_some());
+        &self.target.key[whose..self.target.key.len() - usize::from(self.plan.splits())]
+    }
+
+    /// A key as a parked change of its whole row has it, where a row becomes several.
+    fn whole_json(&self, key: &Json) -> Option<Json> {
+        let place = self.target.key.last().filter(|_| self.plan.splits())?;
+        let mut whole = key.as_object()?.clone();
+        whole.remove(&self.target.columns[*place].name);
+        Some(Json::Object(whole))
     }
 
     /// As our change format has it.
@@ -314,6 +334,8 @@ pub struct Ends {
     pairs: Vec<Pair>,
     /// Tables that cannot be compared: their names here and there, and why.
     unfit: Vec<(String, String, String)>,
+    /// Whether rows are left out by what came before them.
+    dedups: bool,
 }
 
 impl Ends {
@@ -327,23 +349,7 @@ impl Ends {
         watch: &dyn Watch,
     ) -> Result<Self, VerifyError> {
         let SourceEnd { name: source_name, config: source, known } = source;
-        if flow.transform.iter().any(|step| matches!(step, TransformStep::Split(_))) {
-            return Err(unsupported(
-                "`split` makes several rows of one, which are not compared yet".to_owned(),
-            ));
-        }
-        if flow.transform.iter().any(|step| matches!(step, TransformStep::Dedup(_))) {
-            return Err(unsupported(
-                "`dedup` leaves rows out by what came before them, which the source cannot be asked"
-                    .to_owned(),
-            ));
-        }
-        if !flow.options.nest.is_empty() {
-            return Err(unsupported(
-                "`nest` puts rows of several tables into a document, which are not compared yet".to_owned(),
-            ));
-        }
-        if crate::mirror::is_read_by(flow) {
+        if crate::mirror::is_looked_up_by(flow) {
             return Err(unsupported(
                 "a `lookup` in a table answers by the time of delivery, which cannot be asked again"
                     .to_owned(),
@@ -369,6 +375,18 @@ impl Ends {
         let mut copy = copy::connect(source_name, flow_name, sink, flow).await?;
         let mut origin =
             origin::connect(source_name, source, known, Box::new(carried.clone()), watch).await?;
+        let nested: Vec<String> = flow.options.nest.values().map(|nest| nest.from.clone()).collect();
+        let mut nested_tables = Vec::new();
+        if !nested.is_empty() {
+            let is_nested = |name: &base::TableName| nested.contains(&name.to_string());
+            let found = origin.tables(&is_nested, &is_nested).await?;
+            nested_tables = found.into_iter().map(Arc::new).collect::<Vec<Arc<Table>>>();
+        }
+        let nested_of = || {
+            let find =
+                |name: &base::TableName| nested_tables.iter().find(|table| table.name == *name).cloned();
+            Expected::new(flow, find).map_err(carried::of_nest)
+        };
         let (mut pairs, mut unfit) = (Vec::new(), Vec::new());
         let mut chosen = Vec::new();
         for table in origin.tables(&carried, &|name| only.matches(name)).await? {
@@ -386,7 +404,15 @@ impl Ends {
                 message: format!("table `{}`: {error}", table.name),
                 hint: error.hint.clone(),
             })?;
-            let target = Arc::clone(plan.table());
+            let nested = nested_of()?;
+            let target = match &nested {
+                Some(nested) => nested.shaped(plan.table()).map_err(carried::of_nest)?,
+                None => Arc::clone(plan.table()),
+            };
+            if let Some(why) = nested.as_ref().and_then(|nested| nested.unfit(&table)) {
+                unfit.push((table.name.to_string(), target.name.to_string(), why));
+                continue;
+            }
             if table.key.is_empty() && plan.origin().is_some() {
                 let why = "rows without a key that share a table with others cannot be told apart".to_owned();
                 unfit.push((table.name.to_string(), target.name.to_string(), why));
@@ -399,11 +425,12 @@ impl Ends {
             match copy.describe(&target).await? {
                 Described::Unfit(why) => unfit.push((table.name.to_string(), target.name.to_string(), why)),
                 Described::Table { declared, keyed } => {
-                    pairs.push(Pair { source: table, plan, declared, keyed });
+                    pairs.push(Pair { source: table, plan, target, nested, declared, keyed });
                 }
             }
         }
-        Ok(Self { origin, copy, pairs, unfit })
+        let dedups = flow.transform.iter().any(|step| matches!(step, TransformStep::Dedup(_)));
+        Ok(Self { origin, copy, pairs, unfit, dedups })
     }
 
     /// Compares every table, and mends what differs where that is asked for.
@@ -426,6 +453,7 @@ impl Ends {
                 pair,
                 watch,
                 report,
+                dedups: self.dedups,
                 doubts: BTreeMap::new(),
                 mend,
                 found: Vec::new(),
@@ -460,6 +488,7 @@ struct OneTable<'a> {
     pair: &'a Pair,
     watch: &'a dyn Watch,
     report: TableReport,
+    dedups: bool,
     /// Rows that differ, and may.
     doubts: BTreeMap<Doubt, u64>,
     mend: &'a Mend,
@@ -502,8 +531,8 @@ impl OneTable<'_> {
             read += chunk.len() as u64;
             self.watch.progress(&self.report.table, read, estimate.max(read));
             let mut expected = Vec::with_capacity(chunk.len());
-            for row in &chunk {
-                if let Some(row) = self.carried(row)? {
+            for carried in self.carried(&chunk).await? {
+                for row in carried {
                     let key = self.copy.key(self.pair, &row);
                     expected.push((key, self.copy.expected(self.pair, &row)));
                 }
@@ -540,21 +569,13 @@ impl OneTable<'_> {
         }
     }
 
-    /// A row of the source as the flow carries it.
-    fn carried(&self, row: &base::RowBuf) -> Result<Option<Vec<Value>>, VerifyError> {
-        // A row that no expression can be evaluated for is parked: it has no row in the sink.
-        Ok(self.pair.plan.apply(row.view()).unwrap_or(None))
-    }
-
     async fn source_rows(&mut self, keys: &[&Key]) -> Result<HashMap<String, Cells>, VerifyError> {
         let named = keys.iter().filter(|key| !key.values.is_empty());
         let values: Vec<&[Value]> = named.map(|key| self.pair.source_key(key)).collect();
         let rows = self.origin.rows(&self.pair.source, &values).await?;
         let mut out = HashMap::with_capacity(rows.len());
-        for row in rows {
-            if let Some(row) = self.carried(&row)? {
-                out.insert(self.copy.key(self.pair, &row).text, self.copy.expected(self.pair, &row));
-            }
+        for row in self.carried(&rows).await?.into_iter().flatten() {
+            out.insert(self.copy.key(self.pair, &row).text, self.copy.expected(self.pair, &row));
         }
         Ok(out)
     }
@@ -605,14 +626,15 @@ impl OneTable<'_> {
         parked: &HashSet<(String, String)>,
     ) -> Result<(), VerifyError> {
         let json = self.pair.key_json(key);
-        if parked.contains(&(self.report.copy.clone(), json.to_string())) {
+        let is_parked = |key: &Json| parked.contains(&(self.report.copy.clone(), key.to_string()));
+        if is_parked(&json) || self.pair.whole_json(&json).is_some_and(|whole| is_parked(&whole)) {
             self.report.parked += 1;
             return Ok(());
         }
         let (missing, extra) = (sink.is_none(), source.is_none());
-        if let Some(doubt) =
-            self.origin.doubt(&self.pair.source, self.pair.source_key(key), missing, extra)?
-        {
+        let of_origin = self.origin.doubt(&self.pair.source, self.pair.source_key(key), missing, extra)?;
+        let of_dedup = self.dedups.then_some(if missing { Doubt::Repeat } else { Doubt::Changed });
+        if let Some(doubt) = of_origin.or(of_dedup) {
             *self.doubts.entry(doubt).or_default() += 1;
             return Ok(());
         }
@@ -668,7 +690,7 @@ impl OneTable<'_> {
         let mut sum = Sum::default();
         let (pair, copy, total) = (self.pair, &mut *self.copy, &mut sum);
         let mut take = move |row: base::RowBuf| {
-            if let Ok(Some(row)) = pair.plan.apply(row.view()) {
+            for row in pair.made_of(&row) {
                 total.add(&copy.expected(pair, &row));
             }
         };

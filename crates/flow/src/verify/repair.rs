@@ -48,7 +48,7 @@ fn alone(flow: &FlowConfig, sink: &SinkConfig) -> Option<&'static str> {
     };
     let steps = |step: &TransformStep| matches!(step, TransformStep::Filter(_) | TransformStep::Split(_));
     if flow.transform.iter().any(steps) {
-        Some("the flow has a `filter`, so the source may have them")
+        Some("the flow has a `filter` or a `split`, so the source may have them")
     } else if !keeps_apart(&flow.route) {
         Some("the flow's `route` may bring several tables into one")
     } else if !by_key {
@@ -149,8 +149,8 @@ impl OneTable<'_> {
         for part in named.chunks(super::KEYS_PER_QUERY) {
             let values: Vec<&[Value]> = part.iter().map(|found| self.pair.source_key(&found.key)).collect();
             for row in self.origin.rows(source, &values).await? {
-                if let Ok(Some(carried)) = self.pair.plan.apply(row.view()) {
-                    have.insert(self.copy.key(self.pair, &carried).text, row);
+                for carried in self.pair.made_of(&row) {
+                    have.insert(self.copy.key(self.pair, &carried).text, row.clone());
                 }
             }
         }
@@ -161,12 +161,7 @@ impl OneTable<'_> {
                 None if *extra => {
                     let values = self.pair.source_key(key);
                     if self.origin.rows(source, &[values]).await?.is_empty() {
-                        gone.extend(key_of(
-                            source,
-                            &target.key[target.key.len() - values.len()..],
-                            target,
-                            values,
-                        ));
+                        gone.extend(key_of(source, self.pair.source_columns(), target, values));
                     } else {
                         self.left_out += 1;
                     }
@@ -174,6 +169,9 @@ impl OneTable<'_> {
                 None => {}
             }
         }
+        // A row that became several is journaled once.
+        let mut seen = HashSet::new();
+        keys.retain(|key: &Json| seen.insert(key.to_string()));
         Ok((keys, gone))
     }
 }

@@ -79,7 +79,7 @@ A pattern without a year is refused: a guess would be another on replay.
 const SPLIT: &str = "
 Updates stay right: elements that went are deleted, those that came are inserted, and of the others the ones that differ
 are updated. All of one change go into the sink together. The table needs a key; its other unique keys are not kept. The
-sinks `nats` and `files`, `redis` streams and `history` take no split rows, and `flow verify` does not compare them.
+sinks `nats` and `files`, `redis` streams and `history` take no split rows.
 ";
 
 fn put_example(out: &mut String, example: &Example) {

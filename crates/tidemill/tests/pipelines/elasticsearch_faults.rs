@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use testkit::{Fault, FaultProxy, MySql, MySqlOptions, OpenSearch, OpenSearchOptions};
@@ -155,16 +156,28 @@ async fn a_server_that_does_not_let_us_in_stops_the_flow_with_a_hint() {
 }
 
 /// Ends TLS before a plain address, with this certificate and key.
-pub async fn tls_before(upstream: String, cert: &std::path::Path, key: &std::path::Path) -> u16 {
+pub async fn tls_before(upstream: String, cert: &Path, key: &Path) -> u16 {
+    tls_for(upstream, (cert, key), None).await
+}
+
+/// The same; where `clients` is the file of an authority, only for those who have a certificate of it.
+pub async fn tls_for(upstream: String, (cert, key): (&Path, &Path), clients: Option<&Path>) -> u16 {
     use tokio_rustls::rustls::pki_types::pem::PemObject;
     use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    use tokio_rustls::rustls::{ServerConfig, crypto::ring};
+    use tokio_rustls::rustls::server::WebPkiClientVerifier;
+    use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto::ring};
+    let provider = Arc::new(ring::default_provider());
+    let verifier = clients.map(|file| {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(file).unwrap()).unwrap();
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap()
+    });
     let certificate = CertificateDer::from_pem_file(cert).unwrap();
     let key = PrivateKeyDer::from_pem_file(key).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
         .with_single_cert(vec![certificate], key)
         .unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));

@@ -298,3 +298,39 @@ fn mistakes_in_the_file_are_told_with_their_place_and_without_secrets() {
     let (code, _, err) = node.run(&["check"]);
     assert!(code == 2 && err.contains("`method` means nothing"), "{err}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_behind_tls_is_verified() {
+    let hook = Webhook::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, cert, key) = crate::access::make_certificate(folder.path(), "localhost");
+    let port = crate::elasticsearch_faults::tls_before(hook.addr().to_string(), &cert, &key).await;
+    let mut node = project(hook.addr(), "", "");
+    let url = |host: &str| format!("kind: http\nurl: https://{host}:{port}/in/${{env:HOOK_TOKEN}}\n");
+    node.write("sinks/hook.yaml", &url("localhost"));
+    shop(&node).execute_batch("INSERT INTO orders VALUES (1, 'a')").unwrap();
+    let told = |node: &Node| {
+        let (code, out, err) = node.run(&["check", "--connect"]);
+        (code, out + &err)
+    };
+    let (code, text) = told(&node);
+    assert!(code != 0 && text.contains("TLS with localhost") && text.contains("SSL_CERT_FILE"), "{text}");
+    node.start();
+    let status = node.wait("it is told", |s| s["flows"][0]["state"] == "failed").await;
+    let error = &status["flows"][0]["error"];
+    assert!(error["message"].as_str().unwrap().contains("certificate"), "{error}");
+    assert!(hook.requests().is_empty());
+    node.stop();
+    node.env(&[("SSL_CERT_FILE", &ca.display().to_string())]);
+    node.write("sinks/hook.yaml", &url("127.0.0.1"));
+    let (code, text) = told(&node);
+    assert!(code != 0 && text.contains("as the certificate names it"), "{text}");
+    node.write("sinks/hook.yaml", &url("localhost"));
+    let (code, text) = told(&node);
+    assert_eq!(code, 0, "{text}");
+    node.start();
+    delivered(&node, 1).await;
+    assert_eq!(accepted(&hook.requests()), [1]);
+    let log = node.log() + &node.status().to_string() + &status.to_string() + &text;
+    assert!(!log.contains("to/ken"), "{log}");
+}

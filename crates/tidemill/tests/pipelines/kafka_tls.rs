@@ -1,7 +1,7 @@
 //! Kafka and a schema registry over TLS, with certificates of a private authority: what is trusted, what is told, and what
 //! mends itself.
 
-use crate::elasticsearch_faults::tls_before;
+use crate::elasticsearch_faults::{tls_before, tls_for};
 use crate::node::{Node, PATIENCE, sqlite_rows};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use std::path::Path;
@@ -182,4 +182,102 @@ async fn a_schema_registry_is_verified_as_its_brokers_are() {
     arrives(&node, &[["1", "a"], ["2", "b"]]).await;
     let (code, out, err) = node.run(&["check", "--connect"]);
     assert_eq!(code, 0, "{out}{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_and_a_registry_that_want_certificates_get_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, clients, other) = (authority(), authority(), authority());
+    let (cert, key) = certificate(&ours, 4000);
+    let [store, trusted, cert_file, key_file] =
+        ["store.pem", "clients.pem", "cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    std::fs::write(&cert_file, &cert).unwrap();
+    std::fs::write(&key_file, &key).unwrap();
+    std::fs::write(&trusted, clients.pem()).unwrap();
+    write_store(&store, (cert, key), &ours);
+    let listener = "listener.name.client.ssl";
+    let settings = vec![
+        format!("{listener}.client.auth=required"),
+        format!("{listener}.truststore.type=PEM"),
+        format!("{listener}.truststore.location={}", trusted.display()),
+    ];
+    let options = KafkaOptions { tls: Some(store), settings, ..Default::default() };
+    let (kafka, registry) = tokio::join!(Kafka::start(options), Registry::start(RegistryOptions::default()));
+    let (kafka, registry) = (kafka.unwrap(), registry.unwrap());
+    let port = tls_for(registry.addr().to_string(), (&cert_file, &key_file), Some(&trusted)).await;
+    let registry = registry
+        .url()
+        .replace(&format!("http://127.0.0.1:{}", registry.port()), &format!("https://127.0.0.1:{port}"));
+    let broker = format!("kind: kafka\nurl: kafkas://127.0.0.1:{}\n", kafka.port());
+    let named = "tls_ca: ./ca.pem, tls_cert: ./client.pem, tls_key: ./client-key.pem";
+    let read = format!("{broker}schema_registry: {registry}\ntopics: [\"rows.*\"]\n");
+    let source = |files: &str| format!("{read}options: {{format: avro, {files}}}\n");
+    let sink = |files: &str| format!("{broker}schema_registry: {registry}\n{}\n", files.replace(", ", "\n"));
+    let mut node = project(&sink("tls_ca: ./ca.pem"), &source("tls_ca: ./ca.pem"));
+    node.write("flows/to.yaml", "from: shop\nto: broker\noptions: {topic: \"rows.{table}\", format: avro}\n");
+    node.write("ca.pem", &ours.pem());
+    let own = |node: &Node, authority: &Authority, until| {
+        let (cert, key) = certificate(authority, until);
+        node.write("client.pem", &cert);
+        node.write("client-key.pem", &key);
+        key
+    };
+    let told = |node: &Node, args: &[&str]| {
+        let (code, out, err) = node.run(args);
+        assert_ne!(code, 0, "{out}{err}");
+        out + &err
+    };
+
+    // What is wrong with the files is told before anything is connected.
+    node.write("sinks/broker.yaml", &sink("tls_cert: ./client.pem"));
+    let text = told(&node, &["check"]);
+    assert!(text.contains("`tls_cert` needs its key: `tls_key`"), "{text}");
+    node.write("sinks/broker.yaml", &sink(named));
+    let text = told(&node, &["check"]);
+    assert!(text.contains("`tls_cert`: no certificates can be read from"), "{text}");
+    own(&node, &clients, 4000);
+    node.write("client-key.pem", &certificate(&clients, 4000).1);
+    let text = told(&node, &["check"]);
+    assert!(text.contains("(`tls_cert`) and the key of"), "{text}");
+    node.write("client-key.pem", "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n");
+    let text = told(&node, &["check"]);
+    assert!(text.contains("`tls_key`") && !text.contains("c2VjcmV0") && !text.contains("secret"), "{text}");
+
+    // What the servers say to none, another authority's, and one that has expired.
+    for (files, authority, until) in
+        [("tls_ca: ./ca.pem", &clients, 4000), (named, &other, 4000), (named, &clients, 2020)]
+    {
+        own(&node, authority, until);
+        node.write("sinks/broker.yaml", &sink(files));
+        node.write("sources/through.yaml", &source(files));
+        let text = told(&node, &["check", "--connect"]);
+        assert_eq!(text.matches("Kafka: TLS: received fatal alert").count(), 2, "{text}");
+        assert_eq!(text.matches("`tls_cert` and").count(), 2, "{text}");
+    }
+    node.start();
+    let status = node
+        .wait("both tell that their certificate is not taken", |s| {
+            [&s["flows"][1], &s["sources"][1]].iter().all(|it| it["state"] == "failed")
+        })
+        .await;
+    for error in [&status["flows"][1]["error"], &status["sources"][1]["error"]] {
+        assert!(error["message"].as_str().unwrap().contains("received fatal alert"), "{error}");
+        assert!(error["hint"].as_str().unwrap().contains("`tls_key` must name one that is valid"), "{error}");
+    }
+    // A new certificate is read when the connection is tried again.
+    let key = own(&node, &clients, 4000);
+    arrives(&node, &[["1", "a"]]).await;
+    let (code, out, err) = node.run(&["check", "--connect"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let (code, out, err) = node.run(&["flow", "verify", "from"]);
+    assert_eq!(code, 0, "{out}{err}");
+
+    // The registry by itself.
+    let plain = Kafka::start(KafkaOptions::default()).await.unwrap();
+    let text = sink("tls_ca: ./ca.pem").replace(&broker, &format!("kind: kafka\nurl: {}\n", plain.url()));
+    node.write("sinks/broker.yaml", &text);
+    let text = told(&node, &["check", "--connect"]);
+    assert!(text.contains("the schema registry: TLS: ") && text.contains("by `tls_cert` and"), "{text}");
+    let log = node.log() + &node.status().to_string();
+    assert!(key.lines().all(|line| line.starts_with("---") || !log.contains(line)), "{log}");
 }

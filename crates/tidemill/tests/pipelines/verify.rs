@@ -516,3 +516,59 @@ async fn a_node_compares_by_schedule_and_shows_how_it_ended() {
         "{told}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_were_split_are_compared_each_for_itself() {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    run_all(
+        &server,
+        &[
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.carts (id INT PRIMARY KEY, items JSON, note VARCHAR(20))",
+            "INSERT INTO shop.carts VALUES (1, '[\"tea\", \"cup\", \"pot\"]', 'a'), (2, '[]', 'b'), (3, NULL, 'c'), (4, '[\"rice\"]', 'd')",
+        ],
+    )
+    .await;
+    let copy = MySql::start(MySqlOptions::default()).await.unwrap();
+    let flow = "from: shop\nto: copy\noptions: {ddl: hold}\ntransform:\n  - split: {column: items, type: text, index: place}\n";
+    copy.exec("CREATE DATABASE shop").await.unwrap();
+    copy.exec("CREATE TABLE shop.carts (id INT, items VARCHAR(40), note VARCHAR(20), place INT, PRIMARY KEY (id, place))")
+        .await
+        .unwrap();
+    let node = start(vec![
+        ("sources/shop.yaml".into(), mysql_source(&server.url(), "shop.*")),
+        ("sinks/copy.yaml".into(), format!("kind: mysql\nurl: {}\n", copy.url())),
+        ("flows/rows.yaml".into(), flow.into()),
+    ])
+    .await;
+    let counts = |report: &Value| {
+        let table = &report["tables"][0];
+        ["rows", "missing", "extra", "different", "parked"].map(|kind| table[kind].as_u64().unwrap_or(99))
+    };
+    let (code, report) = verify(&node, "rows");
+    assert_eq!(code, 0, "{report:#}");
+    let rows: u64 = copy.query("SELECT COUNT(*) FROM shop.carts").await.unwrap().remove(0);
+    assert_eq!(counts(&report), [rows, 0, 0, 0, 0], "{report:#}");
+    assert!(rows >= 4, "{report:#}");
+    run_all(
+        &copy,
+        &[
+            "DELETE FROM shop.carts WHERE items = 'cup'",
+            "UPDATE shop.carts SET items = 'pan' WHERE items = 'pot'",
+            "INSERT INTO shop.carts VALUES (4, 'more', 'd', 7), (9, 'nobody', 'x', 0)",
+        ],
+    )
+    .await;
+    let (code, report) = verify(&node, "rows");
+    assert_eq!((code, counts(&report)), (4, [rows, 1, 2, 1, 0]), "{report:#}");
+    // What the source has is written once more. What is too much is left.
+    let (_, out, err) = node.run(&["flow", "verify", "rows", "--repair", "--json"]);
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
+    assert_eq!(counts(&report), [rows, 0, 2, 0, 0], "{report:#}");
+    assert!(report["tables"][0]["unrepaired"].as_str().unwrap().contains("`split`"), "{report:#}");
+    // A list that no rows can be made of: parked, with what is left of the row before.
+    server.exec("UPDATE shop.carts SET items = '{\"no\": \"list\"}' WHERE id = 1").await.unwrap();
+    node.wait("it is parked", |s| s["flows"][0]["dead_letters"] == 1).await;
+    let (code, report) = verify(&node, "rows");
+    assert_eq!((code, counts(&report)[4]), (4, 3), "{report:#}");
+}

@@ -9,7 +9,7 @@ use crate::capture::CaptureError;
 use crate::capture::tables::{Prepared, Tables};
 use crate::capture::writer::JournalHandle;
 use crate::config::{OnBad, SourceConfig};
-use crate::formats::decode::{Decoded, Incoming, MessageFormat, decode};
+use crate::formats::decode::{Decoded, Incoming, MessageFormat, Schemas};
 use crate::patterns::Patterns;
 use base::{Op, Step, Table};
 use journal::Batch;
@@ -30,6 +30,7 @@ pub struct Intake {
     patterns: Arc<Patterns>,
     handle: JournalHandle,
     tables: Tables,
+    schemas: Schemas,
     /// For messages that are no text.
     unpacker: Option<Unpacker>,
     batch: Batch,
@@ -63,6 +64,7 @@ impl Intake {
             patterns: Arc::clone(&source.patterns),
             handle: source.handle.clone(),
             tables,
+            schemas: Schemas::default(),
             unpacker,
             batch: source.handle.batch(next_lsn),
             skipped,
@@ -184,8 +186,9 @@ impl Intake {
             }
         };
         let message = Incoming { source: &source, topic: &part.topic, key, value };
-        let prepared =
-            known.and_then(|()| decode(self.format, message)).and_then(|changes| self.prepare(changes));
+        let prepared = known
+            .and_then(|()| self.schemas.decode(self.format, message))
+            .and_then(|changes| self.prepare(changes));
         let changes = match prepared {
             Ok(changes) => changes,
             Err(reason) => {

@@ -114,7 +114,7 @@ pub fn wanted(config: &SourceConfig, topic: &str) -> bool {
 
 pub fn consumer(config: &SourceConfig) -> Result<Consumer, CaptureError> {
     let url = config.url.clone().unwrap_or_else(|| Secret::new(String::new()));
-    let (seeds, security) = login::parse_url(&url, config.options.tls_ca.as_deref()).map_err(|message| {
+    let (seeds, security) = login::parse_url(&url, &config.options.tls_files()).map_err(|message| {
         let hint = "write kafka://host:9092, several hosts with commas; kafkas:// for TLS, and `tls_ca` for a PEM file";
         CaptureError::fatal(message, hint)
     })?;
@@ -124,8 +124,8 @@ pub fn consumer(config: &SourceConfig) -> Result<Consumer, CaptureError> {
 /// What reads messages that are no text.
 pub fn unpacker(config: &SourceConfig) -> Result<Option<Unpacker>, CaptureError> {
     let packed = config.options.format == MessageFormat::Avro;
-    let authorities = config.options.tls_ca.as_deref();
-    packed.then(|| Unpacker::new(config.schema_registry.as_ref(), authorities, "source")).transpose()
+    let files = config.options.tls_files();
+    packed.then(|| Unpacker::new(config.schema_registry.as_ref(), &files, "source")).transpose()
 }
 
 pub fn explain(error: WireError) -> CaptureError {

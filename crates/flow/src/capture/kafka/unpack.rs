@@ -5,10 +5,10 @@
 use crate::capture::CaptureError;
 use crate::formats::avro::{self, Reader};
 use crate::schema_registry::{Registry, RegistryError};
+use crate::tls;
 use base::Secret;
 use kafka_protocol::records::Record;
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Schemas that are kept read; a topic has a few at a time. When there are more, they are read again.
@@ -36,13 +36,11 @@ pub enum NotUnpacked {
 }
 
 impl Unpacker {
-    /// Asks the registry at this URL; `place` names the file that has it. `authorities` is a PEM file of those that alone are
-    /// trusted.
-    pub fn new(url: Option<&Secret>, authorities: Option<&Path>, place: &str) -> Result<Self, CaptureError> {
+    /// Asks the registry at this URL; `place` names the file that has it, and `files` are for TLS.
+    pub fn new(url: Option<&Secret>, files: &tls::Files, place: &str) -> Result<Self, CaptureError> {
         let hint = format!("write `schema_registry: http://host:8081` into the {place}'s file");
         let url = url.ok_or_else(|| CaptureError::fatal("`format: avro` needs a schema registry", &hint))?;
-        let registry =
-            Registry::new(url, authorities).map_err(|message| CaptureError::fatal(message, hint))?;
+        let registry = Registry::new(url, files).map_err(|message| CaptureError::fatal(message, hint))?;
         Ok(Self { registry, readers: HashMap::new() })
     }
 

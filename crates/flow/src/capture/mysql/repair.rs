@@ -7,6 +7,7 @@ use super::connect::reading_session;
 use super::snapshot::{Message, Reader, is_redefined, row_key};
 use super::window::Mark;
 use crate::capture::CaptureError;
+use crate::formats::decode::cells::Raw;
 use crate::formats::decode::value::{Wire, decode};
 use base::{Position, RowBuf, Table, TableName, Value};
 use mysql_async::Conn;
@@ -146,7 +147,9 @@ fn values_of(table: &Table, key: &KeyText) -> Result<Vec<Value>, String> {
         let column = &table.columns[*index];
         let text =
             key.get(&column.name).ok_or_else(|| format!("a key lacks its column `{}`", column.name))?;
-        let value = decode(text, column, Wire::Json).filter(|value| !value.is_null());
+        let value = Raw::of(text.get())
+            .and_then(|text| decode(text, column, Wire::Json))
+            .filter(|value| !value.is_null());
         value.ok_or_else(|| format!("a key's `{}` is no {}", column.name, column.sql_type))
     };
     table.key.iter().map(column).collect()

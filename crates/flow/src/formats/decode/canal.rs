@@ -20,7 +20,7 @@ pub fn decode<'a>(message: &Cells<'a>) -> Result<Vec<Decoded<'a>>, String> {
         before: None,
         after: None,
         key: names(message, "pkNames")?,
-        told: message.get("mysqlType").filter(|raw| !is_null(raw)).map_or(Told::Nothing, Told::Mysql),
+        told: message.get("mysqlType").filter(|raw| !is_null(*raw)).map_or(Told::Nothing, Told::Mysql),
         ts_ms: number(message, "es"),
         txn: gtid,
         last: false,
@@ -47,7 +47,7 @@ pub fn decode<'a>(message: &Cells<'a>) -> Result<Vec<Decoded<'a>>, String> {
 }
 
 fn rows<'a>(message: &Cells<'a>, name: &str) -> Result<Option<Vec<Cells<'a>>>, String> {
-    match message.get(name).filter(|raw| !is_null(raw)) {
+    match message.get(name).filter(|raw| !is_null(*raw)) {
         None => Ok(None),
         Some(raw) => {
             serde_json::from_str(raw.get()).map(Some).map_err(|_| format!("`{name}` is not a list of rows"))

@@ -1,10 +1,9 @@
 //! Schemas of Kafka Connect's JSON converter, as Debezium's connectors write them.
 
-use super::cells::{Cells, is_null, string, text};
+use super::cells::{Cells, Raw, is_null, string, text};
 use super::types::{parse, told_by_mysql, unsigned};
 use super::value::Wire;
 use base::ColumnType;
-use serde_json::value::RawValue;
 
 /// A column as a message describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +19,7 @@ const TEXT: ColumnType = ColumnType::Text { chars_max: u32::MAX as u64 };
 const BYTES: ColumnType = ColumnType::VarBinary { bytes_max: u32::MAX as u64 };
 
 /// The schema of a row within that of an envelope.
-pub fn row_schema(envelope: &RawValue) -> Option<&RawValue> {
+pub fn row_schema(envelope: Raw<'_>) -> Option<Raw<'_>> {
     let side = |wanted: &str| {
         fields(envelope)?.into_iter().find(|field| {
             let parsed: Result<Cells<'_>, _> = serde_json::from_str(field.get());
@@ -31,18 +30,18 @@ pub fn row_schema(envelope: &RawValue) -> Option<&RawValue> {
 }
 
 /// The columns of a struct's schema; `None` when it is not one.
-pub fn columns(schema: &RawValue) -> Option<Vec<ToldColumn>> {
+pub fn columns(schema: Raw<'_>) -> Option<Vec<ToldColumn>> {
     fields(schema)?.into_iter().map(column).collect()
 }
 
-fn fields(schema: &RawValue) -> Option<Vec<&RawValue>> {
+fn fields(schema: Raw<'_>) -> Option<Vec<Raw<'_>>> {
     let schema: Cells<'_> = serde_json::from_str(schema.get()).ok()?;
-    serde_json::from_str(schema.get("fields").filter(|raw| !is_null(raw))?.get()).ok()
+    serde_json::from_str(schema.get("fields").filter(|raw| !is_null(*raw))?.get()).ok()
 }
 
-fn column(field: &RawValue) -> Option<ToldColumn> {
+fn column(field: Raw<'_>) -> Option<ToldColumn> {
     let field: Cells<'_> = serde_json::from_str(field.get()).ok()?;
-    let parameters = field.get("parameters").filter(|raw| !is_null(raw));
+    let parameters = field.get("parameters").filter(|raw| !is_null(*raw));
     let parameters: Cells<'_> =
         parameters.map(|raw| serde_json::from_str(raw.get())).transpose().ok()?.unwrap_or_default();
     let named = text(&field, "name").unwrap_or_default();
@@ -144,10 +143,10 @@ fn source_type(parameters: &Cells<'_>, ty: &ColumnType) -> Option<ColumnType> {
 }
 
 /// The columns of an object of MySQL's type texts; what is no type we know is left to the values.
-pub fn mysql_columns(types: &RawValue) -> Option<Vec<ToldColumn>> {
+pub fn mysql_columns(types: Raw<'_>) -> Option<Vec<ToldColumn>> {
     let types: Cells<'_> = serde_json::from_str(types.get()).ok()?;
     let told = types.0.iter().filter_map(|(name, raw)| {
-        let told = string(raw)?;
+        let told = string(*raw)?;
         let ty = told_by_mysql(&told)?;
         let exact = parse(&told).is_ok_and(|parsed| parsed == ty);
         let sql_type = exact.then(|| told.into_owned());

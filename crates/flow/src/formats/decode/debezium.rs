@@ -1,11 +1,14 @@
 //! Debezium's envelope, with its schema or without. Heartbeats, schema changes and transaction metadata hold no row.
 
 use super::cells::{self, Cells, number, object, text, unwrapped};
-use super::connect::row_schema;
-use super::{Decoded, Told};
+use super::{Decoded, Schemas, Told};
 use base::{Op, TableName};
 
-pub fn decode<'a>(key: Option<&'a [u8]>, value: Cells<'a>) -> Result<Option<Decoded<'a>>, String> {
+pub fn decode<'a>(
+    key: Option<&'a [u8]>,
+    value: Cells<'a>,
+    schemas: &mut Schemas,
+) -> Result<Option<Decoded<'a>>, String> {
     let (schema, payload) = unwrapped(value)?;
     let Some(payload) = payload else { return Ok(None) };
     let Some(op) = text(&payload, "op") else {
@@ -24,8 +27,11 @@ pub fn decode<'a>(key: Option<&'a [u8]>, value: Cells<'a>) -> Result<Option<Deco
         other => return Err(format!("its `op` is `{other}`, which Debezium does not have")),
     };
     let source = object(&payload, "source")?.ok_or("it has no `source`")?;
-    let key = key.map(|key| cells::parse(key, "key")).transpose()?;
-    let key = key.map(unwrapped).transpose()?.and_then(|(_, key)| key);
+    let key = key.map(|key| cells::parse_knowing(key, "key", &schemas.0)).transpose()?;
+    let (key_schema, key) = key.map(unwrapped).transpose()?.unwrap_or_default();
+    if let Some(schema) = key_schema {
+        schemas.note(schema);
+    }
     let (mut before, after) = (object(&payload, "before")?, object(&payload, "after")?);
     if op == Op::Delete && before.is_none() {
         // The key is all that is known of the row.
@@ -37,7 +43,7 @@ pub fn decode<'a>(key: Option<&'a [u8]>, value: Cells<'a>) -> Result<Option<Deco
         before,
         after,
         key: key.map(|key| key.names()),
-        told: schema.and_then(row_schema).map_or(Told::Nothing, Told::Connect),
+        told: schema.and_then(|schema| schemas.row_of(schema)).map_or(Told::Nothing, Told::Connect),
         ts_ms: number(&source, "ts_ms").filter(|ts| *ts > 0).or_else(|| number(&payload, "ts_ms")),
         txn: transaction(&source),
         last: false,
@@ -53,5 +59,5 @@ fn name(source: &Cells<'_>) -> Result<TableName, String> {
 
 fn transaction(source: &Cells<'_>) -> Option<String> {
     let gtid = text(source, "gtid").filter(|text| !text.is_empty()).map(|text| text.into_owned());
-    gtid.or_else(|| source.get("txId").filter(|raw| !cells::is_null(raw)).map(|raw| raw.get().to_owned()))
+    gtid.or_else(|| source.get("txId").filter(|raw| !cells::is_null(*raw)).map(|raw| raw.get().to_owned()))
 }

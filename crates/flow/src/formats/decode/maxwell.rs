@@ -3,6 +3,7 @@
 use super::cells::{self, Cells, names, number, object, text};
 use super::{Decoded, Told, table_name};
 use base::Op;
+use std::borrow::Cow;
 
 pub fn decode<'a>(key: Option<&'a [u8]>, message: &Cells<'a>) -> Result<Option<Decoded<'a>>, String> {
     let op = match text(message, "type").as_deref() {
@@ -35,14 +36,14 @@ pub fn decode<'a>(key: Option<&'a [u8]>, message: &Cells<'a>) -> Result<Option<D
 }
 
 /// By the message, or by the `pk.…` of its key.
-fn key_names(key: Option<&[u8]>, message: &Cells<'_>) -> Result<Option<Vec<String>>, String> {
+fn key_names<'a>(key: Option<&'a [u8]>, message: &Cells<'a>) -> Result<Option<Vec<Cow<'a, str>>>, String> {
     if let Some(names) = names(message, "primary_key_columns")? {
         return Ok(Some(names));
     }
     let Some(key) = key else { return Ok(None) };
     // Its other form of a key is a list, or the key is by a template: then it tells nothing.
     let Ok(key) = cells::parse(key, "key") else { return Ok(None) };
-    let of_key = key.0.iter().filter_map(|(name, _)| name.strip_prefix("pk.")).map(str::to_owned);
-    let names: Vec<String> = of_key.collect();
+    let of_key = key.0.iter().filter_map(|(name, _)| name.strip_prefix("pk."));
+    let names: Vec<Cow<'a, str>> = of_key.map(|name| Cow::Owned(name.to_owned())).collect();
     Ok((!names.is_empty()).then_some(names))
 }

@@ -11,15 +11,17 @@ mod debezium;
 mod maxwell;
 mod own;
 mod plain;
+mod scan;
 mod text;
 pub mod types;
 pub mod value;
 
 use base::{Op, TableName};
-use cells::Cells;
+use cells::{Cells, Raw};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::ops::Range;
 use value::Wire;
 
 /// The shape of the messages that are read.
@@ -82,7 +84,7 @@ pub struct Decoded<'a> {
     pub before: Option<Cells<'a>>,
     pub after: Option<Cells<'a>>,
     /// The names of the key's columns; `None` when the message does not tell.
-    pub key: Option<Vec<String>>,
+    pub key: Option<Vec<Cow<'a, str>>>,
     pub told: Told<'a>,
     /// Commit time in milliseconds since 1970, where the message knows it.
     pub ts_ms: Option<i64>,
@@ -97,23 +99,100 @@ pub struct Decoded<'a> {
 pub enum Told<'a> {
     Nothing,
     /// An object of MySQL's type texts.
-    Mysql(&'a RawValue),
+    Mysql(Raw<'a>),
     /// A struct's schema of Kafka Connect.
-    Connect(&'a RawValue),
+    Connect(Raw<'a>),
 }
 
 /// The changes of one message: none for what holds no row, such as a tombstone. `Err` says what is wrong with it. One in
 /// `avro` comes as [`super::avro::decode`] tells it.
 pub fn decode<'a>(format: MessageFormat, message: Incoming<'a>) -> Result<Vec<Decoded<'a>>, String> {
-    if format == MessageFormat::Plain {
-        return plain::decode(message).map(|decoded| decoded.into_iter().collect());
+    Schemas::default().decode(format, message)
+}
+
+/// Schemas that messages had lately: each message repeats its own, and most of it is that.
+#[derive(Debug, Default)]
+pub struct Schemas(Vec<Schema>);
+
+/// Schemas that are kept: of the keys and values of a few tables.
+const SCHEMAS_MAX: usize = 16;
+/// A schema that is longer is not kept.
+const SCHEMA_BYTES_MAX: usize = 64 << 10;
+
+#[derive(Debug)]
+struct Schema {
+    /// A whole JSON object.
+    text: String,
+    /// Where in it the schema of a row is, if it is one of an envelope.
+    row: Option<Range<usize>>,
+}
+
+impl AsRef<str> for Schema {
+    fn as_ref(&self) -> &str {
+        &self.text
     }
-    let Some(value) = message.value else { return Ok(Vec::new()) };
-    let value = cells::parse(value, "value")?;
+}
+
+impl Schemas {
+    /// As [`decode`], for who reads many messages.
+    pub fn decode<'a>(
+        &mut self,
+        format: MessageFormat,
+        message: Incoming<'a>,
+    ) -> Result<Vec<Decoded<'a>>, String> {
+        if format == MessageFormat::Plain {
+            return plain::decode(message, self).map(|decoded| decoded.into_iter().collect());
+        }
+        let Some(value) = message.value else { return Ok(Vec::new()) };
+        let value = cells::parse_knowing(value, "value", &self.0)?;
+        decode_cells(format, message, value, self)
+    }
+
+    /// The schema of a row in that of an envelope.
+    fn row_of<'a>(&mut self, envelope: Raw<'a>) -> Option<Raw<'a>> {
+        let text = envelope.get();
+        let row = match self.0.iter().find(|known| known.text == text) {
+            Some(known) => known.row.clone(),
+            None => {
+                let row = connect::row_schema(envelope).map(|row| row.get());
+                let row =
+                    row.map(|row| row.as_ptr() as usize - text.as_ptr() as usize).zip(row.map(str::len));
+                let row = row.map(|(from, length)| from..from + length);
+                self.keep(envelope, row.clone());
+                row
+            }
+        };
+        row.and_then(|row| text.get(row)).map(Raw::trusted)
+    }
+
+    /// One that messages will have again.
+    fn note(&mut self, schema: Raw<'_>) {
+        if self.0.iter().all(|known| known.text != schema.get()) {
+            self.keep(schema, None);
+        }
+    }
+
+    fn keep(&mut self, schema: Raw<'_>, row: Option<Range<usize>>) {
+        let text = schema.get();
+        if text.starts_with('{') && text.len() <= SCHEMA_BYTES_MAX {
+            if self.0.len() == SCHEMAS_MAX {
+                self.0.remove(0);
+            }
+            self.0.push(Schema { text: text.to_owned(), row });
+        }
+    }
+}
+
+fn decode_cells<'a>(
+    format: MessageFormat,
+    message: Incoming<'a>,
+    value: Cells<'a>,
+    schemas: &mut Schemas,
+) -> Result<Vec<Decoded<'a>>, String> {
     match format {
         MessageFormat::Json => own::decode(&value).map(|decoded| decoded.into_iter().collect()),
         MessageFormat::Debezium | MessageFormat::Avro => {
-            debezium::decode(message.key, value).map(|one| one.into_iter().collect())
+            debezium::decode(message.key, value, schemas).map(|one| one.into_iter().collect())
         }
         MessageFormat::Maxwell => maxwell::decode(message.key, &value).map(|one| one.into_iter().collect()),
         MessageFormat::Canal => canal::decode(&value),

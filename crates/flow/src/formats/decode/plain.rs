@@ -2,14 +2,17 @@
 //! beside them or without.
 
 use super::cells::{self, Cells, unwrapped};
-use super::{Decoded, Incoming, Told};
+use super::{Decoded, Incoming, Schemas, Told};
 use base::{Op, TableName};
 
-pub fn decode(message: Incoming<'_>) -> Result<Option<Decoded<'_>>, String> {
-    let key = message.key.and_then(|key| cells::parse(key, "key").ok());
-    let key = key.map(unwrapped).transpose()?.and_then(|(_, key)| key);
-    let value = message.value.map(|value| cells::parse(value, "value")).transpose()?;
+pub fn decode<'a>(message: Incoming<'a>, schemas: &mut Schemas) -> Result<Option<Decoded<'a>>, String> {
+    let key = message.key.and_then(|key| cells::parse_knowing(key, "key", &schemas.0).ok());
+    let (key_schema, key) = key.map(unwrapped).transpose()?.unwrap_or_default();
+    let value = message.value.map(|value| cells::parse_knowing(value, "value", &schemas.0)).transpose()?;
     let (schema, row) = value.map(unwrapped).transpose()?.unwrap_or((None, None));
+    for schema in [key_schema, schema].into_iter().flatten() {
+        schemas.note(schema);
+    }
     let (op, before, after) = match row {
         Some(row) => (Op::Insert, None, Some(row)),
         // Without a key that names columns, nobody can say which row is gone.

@@ -1,14 +1,13 @@
 //! What each encoder prints reads back as it was, and what foreign systems print reads as they mean it.
 
-use super::cells::Cells;
+use super::cells::{Cells, Raw};
 use super::connect::{columns, mysql_columns};
 use super::types::{parse, sql_type};
 use super::value::{self, Wire};
-use super::{Decoded, Incoming, MessageFormat, Told, decode};
+use super::{Decoded, Incoming, MessageFormat, Schemas, Told, decode};
 use crate::formats::{Encoder, Format, Record};
 use base::value::timestamp_to_datetime;
 use base::{Column, ColumnType, Date, Generated, Op, Table, TableName, Txn, Value};
-use serde_json::value::RawValue;
 
 const DEBEZIUM: &str = include_str!("../../../tests/corpus/debezium-3.6.jsonl");
 const DEBEZIUM_SCHEMAS: &str = include_str!("../../../tests/corpus/debezium-schemas-3.6.jsonl");
@@ -141,7 +140,7 @@ fn every_format_reads_back_what_its_encoder_prints() {
             let decoded = decode(read, incoming).unwrap();
             let [change] = &decoded[..] else { panic!("{read:?} {op:?}: {decoded:?}") };
             assert_eq!((&change.name, change.op), (&table.name, op), "{read:?}");
-            assert_eq!(change.key.as_deref(), Some(&["c0".to_owned()][..]), "{read:?}");
+            assert_eq!(change.key.as_deref(), Some(&["c0".into()][..]), "{read:?}");
             assert_eq!(change.ts_ms.map(|ts| ts / 1000), Some(1_767_323_045), "{read:?}");
             assert!(change.txn.is_some(), "{read:?}");
             let side = |cells: &Option<Cells<'_>>| cells.as_ref().map(|cells| row(&table, read, cells));
@@ -185,7 +184,7 @@ fn a_debezium_schema_tells_types_and_canal_tells_mysqls() {
     let (key, value) = (all[0].key.as_deref(), all[0].value.as_deref());
     let decoded = decode(MessageFormat::Debezium, Incoming { source: "s", topic: "t", key, value }).unwrap();
     let Told::Connect(raw) = decoded[0].told else { panic!("{:?}", decoded[0].told) };
-    assert_eq!(decoded[0].key.as_deref(), Some(&["c0".to_owned()][..]));
+    assert_eq!(decoded[0].key.as_deref(), Some(&["c0".into()][..]));
     let told = columns(raw).unwrap();
     let cells = decoded[0].after.as_ref().unwrap();
     for ((told, (text, wanted)), index) in told.iter().zip(samples()).zip(0..) {
@@ -212,26 +211,26 @@ fn a_debezium_schema_tells_types_and_canal_tells_mysqls() {
 }
 
 /// A record of the corpus: topic, key, value.
-fn corpus(lines: &str) -> Vec<(String, Box<RawValue>, Box<RawValue>)> {
-    let record = |line: &str| {
+fn corpus(lines: &str) -> Vec<(String, Raw<'_>, Raw<'_>)> {
+    fn record(line: &str) -> (String, Raw<'_>, Raw<'_>) {
         let cells: Cells<'_> = serde_json::from_str(line).unwrap();
-        let part = |name: &str| cells.get(name).unwrap().to_owned();
-        (super::cells::string(&part("topic")).unwrap().into_owned(), part("key"), part("value"))
-    };
+        let part = |name: &str| cells.get(name).unwrap();
+        (super::cells::string(part("topic")).unwrap().into_owned(), part("key"), part("value"))
+    }
     lines.lines().map(record).collect()
 }
 
-fn read_corpus<'a>(topic: &'a str, key: &'a RawValue, value: &'a RawValue) -> Vec<Decoded<'a>> {
-    let bytes = |raw: &'a RawValue| (raw.get() != "null").then(|| raw.get().as_bytes());
+fn read_corpus<'a>(topic: &'a str, key: Raw<'a>, value: Raw<'a>) -> Vec<Decoded<'a>> {
+    let bytes = |raw: Raw<'a>| (raw.get() != "null").then(|| raw.get().as_bytes());
     let incoming = Incoming { source: "s", topic, key: bytes(key), value: bytes(value) };
-    decode(MessageFormat::Debezium, incoming).unwrap_or_else(|why| panic!("{topic}: {why}\n{value}"))
+    decode(MessageFormat::Debezium, incoming).unwrap_or_else(|why| panic!("{topic}: {why}\n{value:?}"))
 }
 
 #[test]
 fn what_the_real_debezium_wrote_is_read() {
     let (mut rows, mut ops) = (0, std::collections::BTreeSet::new());
     for (topic, key, value) in corpus(DEBEZIUM) {
-        for change in read_corpus(&topic, &key, &value) {
+        for change in read_corpus(&topic, key, value) {
             assert_eq!(topic, format!("peer.{}", change.name));
             ops.insert(change.op.name());
             rows += 1;
@@ -242,18 +241,40 @@ fn what_the_real_debezium_wrote_is_read() {
 }
 
 #[test]
+fn whoever_reads_many_messages_reads_each_as_who_reads_it_alone() {
+    let mut schemas = Schemas::default();
+    let mut changes = 0;
+    for (topic, key, value) in [DEBEZIUM, DEBEZIUM_SCHEMAS, DEBEZIUM_SCHEMAS].into_iter().flat_map(corpus) {
+        let general: Result<Cells<'_>, _> = serde_json::from_str(value.get());
+        let fast = super::scan::object(value.get(), &schemas.0);
+        assert_eq!(fast.map(|cells| cells.0), general.ok().map(|cells| cells.0), "{topic}");
+        let bytes = |raw: Raw<'_>| (raw.get() != "null").then(|| raw.get().as_bytes().to_vec());
+        let (key, value) = (bytes(key), bytes(value));
+        for format in [MessageFormat::Debezium, MessageFormat::Plain] {
+            let incoming =
+                || Incoming { source: "s", topic: &topic, key: key.as_deref(), value: value.as_deref() };
+            let many = format!("{:?}", schemas.decode(format, incoming()));
+            assert_eq!(many, format!("{:?}", decode(format, incoming())), "{topic}");
+            changes += 1;
+        }
+    }
+    assert!(changes > 250 && !schemas.0.is_empty(), "{changes}");
+    assert!(schemas.0.len() <= super::SCHEMAS_MAX);
+}
+
+#[test]
 fn the_real_debeziums_schemas_tell_every_type_and_every_value_fits() {
     let mut seen = 0;
     for (topic, key, value) in corpus(DEBEZIUM_SCHEMAS) {
-        for change in read_corpus(&topic, &key, &value) {
+        for change in read_corpus(&topic, key, value) {
             let Told::Connect(raw) = change.told else { panic!("{topic}: {:?}", change.told) };
             let told = columns(raw).unwrap();
             for cells in [&change.before, &change.after].into_iter().flatten() {
                 for (name, raw) in &cells.0 {
                     let one = told.iter().find(|told| told.name == *name).unwrap();
                     let own = Column { ty: one.ty.clone(), ..column(name, "int") };
-                    let read = value::decode(raw, &own, one.wire);
-                    assert!(read.is_some(), "{topic} {name} {} {raw}", sql_type(&one.ty, false));
+                    let read = value::decode(*raw, &own, one.wire);
+                    assert!(read.is_some(), "{topic} {name} {} {raw:?}", sql_type(&one.ty, false));
                     seen += 1;
                 }
             }
@@ -281,7 +302,7 @@ fn one(format: MessageFormat, topic: &str, key: Option<&str>, value: Option<&str
         Incoming { source: "src", topic, key: key.map(str::as_bytes), value: value.map(str::as_bytes) };
     let text = |cells: &Option<Cells<'_>>| {
         let cells = cells.as_ref().map(|cells| {
-            cells.0.iter().map(|(name, raw)| format!("{name}={raw}")).collect::<Vec<_>>().join(" ")
+            cells.0.iter().map(|(name, raw)| format!("{name}={}", raw.get())).collect::<Vec<_>>().join(" ")
         });
         cells.unwrap_or_else(|| "-".to_owned())
     };
@@ -362,8 +383,7 @@ fn what_is_no_message_of_the_format_says_why() {
 #[test]
 fn values_that_do_not_fit_are_refused() {
     let fits = |json: &str, text: &str, wire: Wire| {
-        let raw = RawValue::from_string(json.to_owned()).unwrap();
-        value::decode(&raw, &column("c", text), wire).is_some()
+        value::decode(Raw::of(json).unwrap(), &column("c", text), wire).is_some()
     };
     for (json, text, wire) in [
         ("300", "tinyint", Wire::Json),

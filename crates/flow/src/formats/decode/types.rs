@@ -3,11 +3,10 @@
 //! Types only ever widen. Messages of several partitions mix old and new definitions, and [`join`] gives the same type in
 //! whatever order they come: it is associative and commutative, and what cannot be compared becomes text.
 
-use super::cells::{is_null, string};
+use super::cells::{Raw, is_null, string};
 use base::ColumnType;
 use mysql::Flavor;
 use mysql::schema::{BadColumnType, column_type};
-use serde_json::value::RawValue;
 
 /// MySQL's limits on a DECIMAL.
 const DECIMAL_DIGITS_MAX: u8 = 65;
@@ -45,7 +44,7 @@ pub fn told_by_mysql(text: &str) -> Option<ColumnType> {
 }
 
 /// The type that a value looks like; `None` for null, which says nothing.
-pub fn inferred(raw: &RawValue) -> Option<ColumnType> {
+pub fn inferred(raw: Raw<'_>) -> Option<ColumnType> {
     let text = raw.get();
     Some(match text.as_bytes().first()? {
         b'n' if is_null(raw) => return None,
@@ -250,7 +249,7 @@ fn quoted(labels: &[String]) -> String {
 }
 
 /// Whether a string stands for a document: `None` for another kind of value.
-pub fn document_text(raw: &RawValue) -> Option<String> {
+pub fn document_text(raw: Raw<'_>) -> Option<String> {
     let text = string(raw)?;
     serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok().then(|| text.into_owned())
 }
@@ -260,7 +259,7 @@ mod tests {
     use super::*;
 
     fn of(json: &str) -> Option<ColumnType> {
-        inferred(&RawValue::from_string(json.to_owned()).unwrap())
+        inferred(Raw::of(json).unwrap())
     }
 
     #[test]

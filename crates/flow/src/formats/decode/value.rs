@@ -1,6 +1,6 @@
 //! One value from JSON, by its column: the inverse of what each format's encoder prints.
 
-use super::cells::{Cells, is_null, string};
+use super::cells::{Cells, Raw, is_null, string};
 use super::text;
 use super::types::{document_text, holds, unsigned};
 use base::json::{enum_label, set_labels};
@@ -9,7 +9,6 @@ use base::{Column, ColumnType, Date, DateTime, Value};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use num_bigint::BigInt;
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -54,7 +53,7 @@ impl Wire {
 }
 
 /// The value; `None` when it is not one of the column's.
-pub fn decode(raw: &RawValue, column: &Column, wire: Wire) -> Option<Value> {
+pub fn decode(raw: Raw<'_>, column: &Column, wire: Wire) -> Option<Value> {
     if is_null(raw) {
         return Some(Value::Null);
     }
@@ -83,12 +82,12 @@ pub fn decode(raw: &RawValue, column: &Column, wire: Wire) -> Option<Value> {
     }
 }
 
-fn base64(raw: &RawValue) -> Option<Vec<u8>> {
+fn base64(raw: Raw<'_>) -> Option<Vec<u8>> {
     BASE64.decode(string(raw)?.as_bytes()).ok()
 }
 
 /// The text of a string, or a number as it stands.
-fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
+fn scalar(raw: Raw<'_>) -> Option<Cow<'_, str>> {
     match raw.get().as_bytes().first()? {
         b'"' => string(raw),
         b't' => Some(Cow::Borrowed("1")),
@@ -98,7 +97,7 @@ fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
-fn plain(raw: &RawValue, column: &Column) -> Option<Value> {
+fn plain(raw: Raw<'_>, column: &Column) -> Option<Value> {
     match &column.ty {
         ColumnType::Text { .. } | ColumnType::Uuid | ColumnType::Inet4 | ColumnType::Inet6 => {
             Some(Value::Text(string(raw).map_or_else(|| raw.get().to_owned(), Cow::into_owned)))
@@ -222,10 +221,10 @@ fn set(members: &[Cow<'_, str>], labels: &[String]) -> Option<Value> {
 }
 
 /// `{"srid","wkb"}`, or the WKB alone, in base64.
-fn geometry(raw: &RawValue) -> Option<Value> {
+fn geometry(raw: Raw<'_>) -> Option<Value> {
     let (srid, wkb) = if raw.get().starts_with('{') {
         let cells: Cells<'_> = serde_json::from_str(raw.get()).ok()?;
-        let srid = cells.get("srid").filter(|raw| !is_null(raw));
+        let srid = cells.get("srid").filter(|raw| !is_null(*raw));
         let srid = srid.map_or(Some(0), |raw| raw.get().parse::<u32>().ok())?;
         (srid, base64(cells.get("wkb")?)?)
     } else {

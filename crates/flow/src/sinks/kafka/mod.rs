@@ -17,6 +17,7 @@ use crate::kafka::login;
 use crate::kafka::wire::{Cluster, WireError};
 use crate::schema_registry::{Registry, RegistryError};
 use crate::sinks::json::reference;
+use crate::tls;
 use async_trait::async_trait;
 use base::{Op, Secret, Table, TableName, Value};
 use batch::{Batch, Codec, partition_of};
@@ -24,7 +25,6 @@ use boundaries::{Boundaries, TABLES_MAX, TooManyTables};
 use kafka_protocol::ResponseError;
 use producer::{Ending, Failed, Place, Publisher, TopicSettings};
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,15 +56,15 @@ const OF_NO_CHANGE: usize = usize::MAX;
 pub struct Target<'a> {
     pub url: &'a Secret,
     pub schema_registry: Option<&'a Secret>,
-    /// A PEM file of the authorities that alone are trusted, by both.
-    pub tls_ca: Option<&'a Path>,
+    /// For TLS to both.
+    pub files: &'a tls::Files,
 }
 
 pub struct KafkaSink {
     flow: String,
     source: String,
     url: Secret,
-    tls_ca: Option<PathBuf>,
+    files: tls::Files,
     encoder: Encoder,
     topic: String,
     key: Option<KeyTemplate>,
@@ -184,8 +184,8 @@ impl KafkaSink {
     /// `Err` says what is wrong with the registry's URL.
     pub fn new(flow: &str, source: &str, target: Target<'_>, config: &FlowConfig) -> Result<Self, SinkError> {
         let options = &config.options;
-        let Target { url, schema_registry, tls_ca } = target;
-        let registry = schema_registry.map(|url| Registry::new(url, tls_ca)).transpose();
+        let Target { url, schema_registry, files } = target;
+        let registry = schema_registry.map(|url| Registry::new(url, files)).transpose();
         let registry = registry.map_err(|message| SinkError::Blocked {
             message,
             hint: "write schema_registry: http://host:8081, or https:// for TLS, and `tls_ca` for a PEM file"
@@ -195,7 +195,7 @@ impl KafkaSink {
             flow: flow.to_owned(),
             source: source.to_owned(),
             url: url.clone(),
-            tls_ca: tls_ca.map(Path::to_owned),
+            files: files.clone(),
             encoder: Encoder::new(options.format, source, options.schemas),
             topic: options.topic.clone().unwrap_or_else(|| TOPIC_DEFAULT.to_owned()),
             key: options.key.clone().map(KeyTemplate),
@@ -224,7 +224,7 @@ impl KafkaSink {
     }
 
     fn cluster(&self) -> Result<Cluster, SinkError> {
-        let parsed = login::parse_url(&self.url, self.tls_ca.as_deref());
+        let parsed = login::parse_url(&self.url, &self.files);
         let (seeds, security) = parsed.map_err(|message| SinkError::Blocked {
             message,
             hint: "write kafka://host:9092, several hosts with commas; kafkas:// for TLS, and `tls_ca` for a PEM file"
@@ -818,7 +818,7 @@ mod tests {
             "{from: shop, to: broker, options: {exactly_once: true, partitions: 1, transactions: ends}}";
         let config = serde_saphyr::from_str(text).unwrap();
         let url = &Secret::new(url.to_owned());
-        let target = Target { url, schema_registry: None, tls_ca: None };
+        let target = Target { url, schema_registry: None, files: &tls::Files::default() };
         KafkaSink::new("copy", "shop", target, &config).unwrap()
     }
 

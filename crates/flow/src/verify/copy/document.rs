@@ -1,10 +1,10 @@
 //! Rows that a sink keeps as texts: how they are compared, and which row of the source they say they are.
 
 use super::Described;
+use crate::formats::decode::cells::Raw;
 use crate::formats::decode::value::{Wire, decode};
 use crate::verify::Cells;
 use base::{Column, ColumnType, Table, Value};
-use serde_json::value::to_raw_value;
 use serde_json::{Map, Value as Json};
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub fn key_values(table: &Table, object: &Map<String, Json>) -> Vec<Value> {
 
 /// A member as the value of its column.
 pub fn value(column: &Column, object: &Map<String, Json>, wire: Wire) -> Option<Value> {
-    decode(&to_raw_value(object.get(&column.name)?).ok()?, column, wire)
+    decode(Raw::of(&object.get(&column.name)?.to_string())?, column, wire)
 }
 
 /// The same of texts as Redis has them.
@@ -63,8 +63,8 @@ pub fn key_values_of_texts(table: &Table, text: impl Fn(&str) -> Option<Vec<u8>>
         if matches!(column.ty, ColumnType::Binary { .. } | ColumnType::VarBinary { .. }) {
             return Some(Value::Bytes(bytes));
         }
-        let raw = to_raw_value(std::str::from_utf8(&bytes).ok()?).ok()?;
-        decode(&raw, column, Wire::Json)
+        let text = serde_json::to_string(std::str::from_utf8(&bytes).ok()?).ok()?;
+        decode(Raw::of(&text)?, column, Wire::Json)
     })
 }
 

@@ -8,7 +8,8 @@ use super::{Copy, Cursor, Described, of_sink, placeless};
 use crate::capture::kafka::consumer::Consumer;
 use crate::capture::kafka::unpack::{NotUnpacked, Unpacker};
 use crate::config::{FlowConfig, SinkConfig};
-use crate::formats::decode::{Incoming, MessageFormat, cells::Cells as Members, decode};
+use crate::formats::decode::cells::{Cells as Members, Raw};
+use crate::formats::decode::{Incoming, MessageFormat, decode};
 use crate::formats::{Format, avro};
 use crate::kafka::wire::WireError;
 use crate::sinks::kafka::{KafkaSink, Target};
@@ -112,8 +113,8 @@ impl Replay {
         };
         let packed = flow.options.format == Format::Avro;
         let registry = sink.schema_registry.as_ref();
-        let tls_ca = sink.tls_ca.as_deref();
-        let unpacker = packed.then(|| Unpacker::new(registry, tls_ca, "sink")).transpose();
+        let files = &sink.tls_files();
+        let unpacker = packed.then(|| Unpacker::new(registry, files, "sink")).transpose();
         let unpacker = unpacker.map_err(|error| sink_error(&error))?;
         let mut told = flow.clone();
         if packed {
@@ -121,7 +122,7 @@ impl Replay {
         }
         let flow = &told;
         let url = sink.url.as_ref().ok_or_else(placeless)?;
-        let target = Target { url, schema_registry: None, tls_ca };
+        let target = Target { url, schema_registry: None, files };
         let sink = KafkaSink::new(flow_name, source, target, flow).map_err(of_sink)?;
         let consumer = sink.consumer().map_err(of_sink)?;
         let named = flow.options.key.is_some();
@@ -509,7 +510,7 @@ fn gone(topic: &str) -> VerifyError {
 }
 
 fn object(members: &Members<'_>) -> Map<String, Json> {
-    let value = |raw: &serde_json::value::RawValue| serde_json::from_str(raw.get()).unwrap_or(Json::Null);
+    let value = |raw: &Raw<'_>| serde_json::from_str(raw.get()).unwrap_or(Json::Null);
     members.0.iter().map(|(name, raw)| (name.to_string(), value(raw))).collect()
 }
 

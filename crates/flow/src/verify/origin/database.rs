@@ -133,6 +133,23 @@ impl Origin for Database {
         self.select(table, &sql, params).await
     }
 
+    async fn linked(
+        &mut self,
+        table: &Table,
+        columns: &[usize],
+        values: &[&[Value]],
+        limit: usize,
+    ) -> Result<Vec<RowBuf>, VerifyError> {
+        if values.is_empty() {
+            return Ok(Vec::new());
+        }
+        let columns: Vec<&Column> = columns.iter().map(|index| &table.columns[*index]).collect();
+        let (condition, params) = keys_condition(&columns, values).ok_or_else(|| uncomparable(table))?;
+        let list = select_list(table, self.server.flavor());
+        let sql = format!("SELECT {list} FROM {} WHERE {condition} LIMIT {limit}", quoted(&table.name));
+        self.select(table, &sql, params).await
+    }
+
     async fn each(
         &mut self,
         table: &Table,

@@ -31,6 +31,10 @@ pub enum Doubt {
     Gone,
     /// The source began at the ends of its topics.
     Late,
+    /// `dedup` may have left them out.
+    Repeat,
+    /// `dedup` passes no updates and deletes on.
+    Changed,
 }
 
 impl Doubt {
@@ -45,6 +49,12 @@ impl Doubt {
             }
             Self::Late => {
                 "are not in the sink: with `start: latest` the source passed over what the topics had"
+            }
+            Self::Repeat => {
+                "are not in the sink: whether `dedup` left them out depends on what came before them, which the source cannot be asked"
+            }
+            Self::Changed => {
+                "of the sink are otherwise in the source, or are not there: `dedup` leaves updates and deletes out"
             }
         }
     }
@@ -77,6 +87,17 @@ pub trait Origin: Send {
 
     /// The rows of these keys, whose values are in the order of the table's key.
     async fn rows(&mut self, table: &Table, keys: &[&[Value]]) -> Result<Vec<RowBuf>, VerifyError>;
+
+    /// The first `limit` rows whose `columns` have these values, and perhaps others that the server takes for equal.
+    async fn linked(
+        &mut self,
+        table: &Table,
+        _columns: &[usize],
+        _values: &[&[Value]],
+        _limit: usize,
+    ) -> Result<Vec<RowBuf>, VerifyError> {
+        Err(super::unsupported(format!("rows of `{}` cannot be found by their columns", table.name)))
+    }
 
     /// Every row once, in any order, of one moment.
     async fn each(&mut self, table: &Table, take: &mut (dyn FnMut(RowBuf) + Send))

@@ -12,6 +12,7 @@ use crate::capture::kafka::unpack::{NotUnpacked, Unpacker};
 use crate::capture::kafka::{consumer, explain, unpacker, wanted};
 use crate::capture::tables::{Prepared, Tables};
 use crate::config::{KafkaStart, SourceConfig};
+use crate::formats::decode::cells::Raw;
 use crate::formats::decode::value::{Wire, decode as decode_value};
 use crate::formats::decode::{Incoming, MessageFormat, decode};
 use crate::kafka::wire::WireError;
@@ -19,7 +20,6 @@ use crate::patterns::Patterns;
 use crate::verify::{Mark, SILENCE_MAX, VerifyError, Watch, decisive};
 use async_trait::async_trait;
 use base::{Op, RowBuf, Table, TableName, Value};
-use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -287,9 +287,8 @@ impl Topics {
                 None => Value::Null,
                 Some((own, value)) if own.ty == column.ty || value.is_null() => value.clone(),
                 // As capture does: by its text, which every wider type reads.
-                Some((own, value)) => RawValue::from_string(base::json::value_text(value, own))
-                    .ok()
-                    .and_then(|text| decode_value(&text, column, Wire::Json))
+                Some((own, value)) => Raw::of(&base::json::value_text(value, own))
+                    .and_then(|text| decode_value(text, column, Wire::Json))
                     .ok_or_else(changed)?,
             });
         }
