@@ -40,6 +40,9 @@ pub const CAPTURE_ERRORS: &str = "tidemill_flow_capture_errors_total";
 pub const CAPTURE_GAPS: &str = "tidemill_flow_capture_gaps_total";
 pub const SKIPPED_MESSAGES: &str = "tidemill_flow_skipped_messages_total";
 pub const CAPTURE_LAG_MESSAGES: &str = "tidemill_flow_capture_lag_messages";
+pub const REPEATED_MESSAGES: &str = "tidemill_flow_repeated_messages_total";
+pub const WATERMARK_LAG: &str = "tidemill_flow_capture_watermark_lag_seconds";
+pub const WATERMARK_STALLED: &str = "tidemill_flow_capture_watermark_stalled";
 pub const JOURNAL_BYTES: &str = "tidemill_flow_journal_bytes";
 pub const CAPTURE_FAILED: &str = "tidemill_flow_capture_failed";
 pub const CAPTURE_INTERRUPTED: &str = "tidemill_flow_capture_interrupted";
@@ -121,7 +124,7 @@ const BACKEND: &str = "group, backend";
 const PIN: &str = "group, reason";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 67] = [
+pub const METRICS: [Metric; 70] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -164,6 +167,24 @@ pub const METRICS: [Metric; 67] = [
         "source",
         "messages",
         "Messages that the topics of a Kafka source have and the journal lacks",
+    ),
+    counter(
+        REPEATED_MESSAGES,
+        "source",
+        "messages",
+        "Events of TiCDC that were dropped because their commit is in the journal already: repeats, or too late",
+    ),
+    gauge(
+        WATERMARK_LAG,
+        "source",
+        "seconds",
+        "Age of the least watermark of the partitions that TiCDC writes; what was committed since is not in the journal",
+    ),
+    gauge(
+        WATERMARK_STALLED,
+        "source",
+        "0 or 1",
+        "1 while the least watermark of the partitions has stood still for longer than `watermark_timeout`",
     ),
     gauge(CAPTURE_FAILED, "source", "0 or 1", "1 while the source has failed: someone must act"),
     gauge(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use client::v1::Shape;
 use client::v1::subscribe_response::Event;
 use client::v1::value::Kind;
@@ -314,5 +314,4 @@ async fn idle(project: &Tidemill, url: &str, clients: usize) -> Result<Value> {
     let cpu = after.cpu.saturating_sub(cpu).as_secs_f64() * 100.0;
     Ok(json!({"clients": clients, "bytes_each": each, "rss_mb": after.rss_bytes / 1_000_000,
         "cpu_ms_per_second": cpu.round()}))
-    .context("idle")
 }

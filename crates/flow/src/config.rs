@@ -33,6 +33,16 @@ pub struct SourceConfig {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub schema_registry: Option<Secret>,
+    /// For `kafka` with a `ticdc-…` format: the TiDB that the topics' changefeed reads, `mysql://user:password@host:4000`. With it
+    /// a new source reads the tables whole before their changes (`snapshot`), rows are read that were too large for a message,
+    /// and tables anew whose rows a statement changed.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub tidb: Option<Secret>,
+    /// For `kafka` with a `ticdc-…` format: the folder that the changefeed's `claim-check-storage-uri` names, relative to the
+    /// project. Only files in it are read, by the last part of what messages name.
+    #[serde(default)]
+    pub claim_check: Option<PathBuf>,
     /// For `sqlite`: the database file, relative to the project. Its tables go by the file's name without its ending:
     /// `shop.db` has `shop.orders`. For `capture`: the folder that a mesh captures into, `capture.dir` of its `mesh.yaml`; by
     /// default that of this project's mesh.
@@ -189,8 +199,16 @@ pub struct SourceOptions {
     pub tls_cert: Option<PathBuf>,
     /// A PEM file with the key of `tls_cert`, without a password; relative to the project.
     pub tls_key: Option<PathBuf>,
-    /// `kafka` and `http`: the shape of the messages; `avro` for `kafka` only.
+    /// `kafka` and `http`: the shape of the messages; `avro` and TiCDC's for `kafka` only.
     pub format: MessageFormat,
+    /// `kafka` with a `ticdc-…` format: bytes of messages that may wait for the watermark. When they are more, only the
+    /// partitions that hold the others up are read; a transaction that alone is twice as large stops the source.
+    #[schemars(with = "Option<String>", extend("default" = ByteSize(crate::capture::kafka::ticdc::BUFFER_DEFAULT).to_string()))]
+    pub buffer: Option<ByteSize>,
+    /// `kafka` with a `ticdc-…` format: how long the watermark may stand still before `status` and
+    /// `tidemill_flow_capture_watermark_stalled` say so.
+    #[schemars(with = "Option<String>", extend("default" = Span(crate::capture::kafka::ticdc::STALL_DEFAULT).to_string()))]
+    pub watermark_timeout: Option<Span>,
     /// `mysql`: leave out what a flow with `mark: true` wrote into this server, so that two servers can feed each other.
     pub skip_marked: bool,
 }

@@ -27,6 +27,8 @@ fn config() -> SourceConfig {
         kind: SourceKind::Sqlite,
         url: None,
         schema_registry: None,
+        tidb: None,
+        claim_check: None,
         path: None,
         topics: vec![],
         tables: vec!["shop.*".into()],

@@ -110,6 +110,27 @@ impl Kafka {
         self.produce_compressed(topic, partition, messages, Compression::None).await
     }
 
+    /// Writes keys and values that are no text.
+    pub async fn produce_bytes(
+        &self,
+        topic: &str,
+        partition: i32,
+        messages: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<()> {
+        let mut records = records(
+            &vec![(None, None); messages.len()],
+            NO_PRODUCER_ID,
+            NO_PRODUCER_EPOCH,
+            NO_SEQUENCE,
+            false,
+        );
+        for (record, (key, value)) in records.iter_mut().zip(messages) {
+            record.key = Some(Bytes::copy_from_slice(key)).filter(|key| !key.is_empty());
+            record.value = Some(Bytes::copy_from_slice(value));
+        }
+        self.store(topic, partition, &records, None, Compression::None).await
+    }
+
     pub async fn produce_compressed(
         &self,
         topic: &str,

@@ -231,6 +231,7 @@ pub fn print_status(status: &Value) {
         let rows_text = format!("{} ({} rows)", text(&snapshot["state"]), text(&snapshot["rows"]));
         let p = &s["position"];
         let position = match (&p["gtid"], &p["file"]) {
+            _ if p["commit_ts"].is_string() => format!("{} of TiDB", text(&p["commit_ts"])),
             _ if p["offsets"].is_object() => topic_offsets(&p["offsets"]),
             (Value::String(gtid), _) => gtid.clone(),
             (_, Value::String(file)) => format!("{file}:{}", text(&p["pos"])),
@@ -287,6 +288,22 @@ pub fn print_status(status: &Value) {
             if let Some(table) = item["snapshot"]["holds_stream"].as_str() {
                 println!(
                     "\n{}: table {table} has no key and is being read whole; other changes wait until it is done",
+                    text(&item["name"])
+                );
+            }
+            if item["watermark"]["stalled"] == true {
+                println!(
+                    "\n{}: no watermark comes by {}: nothing is captured until one does",
+                    text(&item["name"]),
+                    text(&item["watermark"]["slowest"])
+                );
+                println!(
+                    "  hint: is the changefeed paused, or has it failed? `cdc cli changefeed query` says"
+                );
+            }
+            if let Some(table) = item["watermark"]["waits_for"].as_str() {
+                println!(
+                    "\n{}: rows of `{table}` wait for its definition, which TiCDC sends every two minutes",
                     text(&item["name"])
                 );
             }

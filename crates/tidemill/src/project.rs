@@ -320,7 +320,16 @@ impl Project {
                         );
                     }
                     if let Err((message, hint)) = registry(&mut source.schema_registry, references) {
-                        add(path, message, hint);
+                        add(path.clone(), message, hint);
+                    }
+                    if let Some(folder) = &mut source.claim_check {
+                        *folder = self.dir.join(&folder);
+                    }
+                    if source.tidb.is_some()
+                        && let Err((reason, hint)) = resolve(&mut source.tidb, &["mysql://"], references)
+                    {
+                        let reason = format!("`tidb`: {reason}");
+                        add(path, reason, hint.unwrap_or_else(|| "tidb: mysql://127.0.0.1:4000".into()));
                     }
                 }
                 SourceKind::Http => {
@@ -575,6 +584,7 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
     let is_http = source.kind == SourceKind::Http;
     let is_capture = source.kind == SourceKind::Capture;
     let is_database = !is_kafka && !is_http && !is_capture;
+    let is_ticdc = is_kafka && source.options.format.ticdc().is_some();
     if is_kafka && source.topics.is_empty() {
         out.push(("a kafka source needs `topics`".to_owned(), "topics: [\"shop.*\"]".to_owned()));
     }
@@ -590,16 +600,20 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
         ("format", options.format != MessageFormat::default(), is_kafka || is_http),
         ("secrets", !source.secrets.is_empty(), is_http),
         ("schema_registry", source.schema_registry.is_some(), is_kafka),
+        ("tidb", source.tidb.is_some(), is_ticdc),
+        ("claim_check", source.claim_check.is_some(), is_ticdc),
+        ("buffer", options.buffer.is_some(), is_ticdc),
+        ("watermark_timeout", options.watermark_timeout.is_some(), is_ticdc),
         ("url", (is_http || is_capture) && source.url.is_some(), false),
         ("on_gap", (is_http || is_capture) && source.on_gap != OnGap::default(), false),
         ("path", source.path.is_some(), is_database || is_capture),
-        ("snapshot", !is_database && source.snapshot != SnapshotMode::default(), false),
+        ("snapshot", !is_database && source.snapshot != SnapshotMode::default(), is_ticdc),
         ("server_id", !is_database && options.server_id.is_some(), false),
-        ("snapshot_chunk_rows", !is_database && options.snapshot_chunk_rows.is_some(), false),
+        ("snapshot_chunk_rows", !is_database && options.snapshot_chunk_rows.is_some(), is_ticdc),
         ("snapshot_parallel", !is_database && options.snapshot_parallel.is_some(), false),
         ("snapshot_rows_per_second", !is_database && options.snapshot_rows_per_second.is_some(), false),
         ("skip_marked", options.skip_marked, source.kind == SourceKind::Mysql),
-        ("tls", !is_database && options.tls.is_some(), false),
+        ("tls", !is_database && options.tls.is_some(), is_ticdc && source.tidb.is_some()),
         ("tls_ca", !is_database && options.tls_ca.is_some(), is_kafka),
         ("tls_cert", options.tls_cert.is_some(), is_kafka),
         ("tls_key", options.tls_key.is_some(), is_kafka),
@@ -611,6 +625,10 @@ fn source_problems(source: &SourceConfig) -> Vec<(String, String)> {
     if source.options.format == MessageFormat::Avro && is_http {
         let message = "`format: avro` is for sources of kafka only".to_owned();
         out.push((message, "push JSON: `format: debezium` has the same members".to_owned()));
+    }
+    if source.options.format.ticdc().is_some() && is_http {
+        let message = "TiCDC's formats are for sources of kafka only".to_owned();
+        out.push((message, "set `kind: kafka`".to_owned()));
     }
     if source.options.format == MessageFormat::Avro && is_kafka && source.schema_registry.is_none() {
         let message = "`format: avro` needs a schema registry".to_owned();

@@ -1,6 +1,7 @@
 //! What `status` shows of a source, kept current by its capture.
 
 use super::{CaptureError, CaptureErrorKind};
+use crate::capture::kafka::ticdc::order;
 use crate::config::SnapshotMode;
 use crate::interruptions::Interruptions;
 use crate::mirror::MirrorStatus;
@@ -24,12 +25,17 @@ pub struct PositionStatus {
     /// Of a Kafka source: the offset of the next record, by topic and partition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offsets: Option<BTreeMap<String, Vec<i64>>>,
+    /// Of topics that TiCDC fills: everything that was committed before this timestamp (TSO) is in the journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit_ts: Option<String>,
 }
 
 impl PositionStatus {
     pub fn of_topics(topics: &BTreeMap<String, TopicPosition>) -> Self {
-        let offsets = topics.iter().map(|(name, topic)| (name.clone(), topic.next.clone())).collect();
-        Self { offsets: Some(offsets), ..Self::default() }
+        let named = topics.iter().filter(|(name, _)| order::is_topic(name));
+        let offsets = named.map(|(name, topic)| (name.clone(), topic.next.clone())).collect();
+        let commit_ts = Some(order::sealed_before(topics)).filter(|ts| *ts > 0).map(|ts| ts.to_string());
+        Self { offsets: Some(offsets), commit_ts, ..Self::default() }
     }
 
     /// The newest file that was begun.
@@ -57,7 +63,7 @@ impl PositionStatus {
             return Self::of_capture(files);
         }
         let (file, pos) = position.file_pos().map_or((None, None), |(f, p)| (Some(f.to_owned()), Some(p)));
-        Self { gtid: position.gtid_text(), file, pos, offsets: None }
+        Self { gtid: position.gtid_text(), file, pos, ..Self::default() }
     }
 }
 
@@ -109,6 +115,25 @@ pub struct QuarantineStatus {
     pub reason: String,
 }
 
+#[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
+pub struct WatermarkStatus {
+    /// The least one of all partitions; `None` until each has told one.
+    pub commit_ts: Option<String>,
+    /// Its age.
+    pub lag_ms: u64,
+    /// Whether it has stood still for longer than `watermark_timeout`.
+    pub stalled: bool,
+    /// The partition that is behind the others: `topic-partition`.
+    pub slowest: Option<String>,
+    /// Bytes of messages that wait for it.
+    pub held_bytes: u64,
+    /// Events that were dropped because their commit is in the journal already, since this process began.
+    pub repeated: u64,
+    /// The table whose definition is waited for: with the simple protocol, for the next bootstrap message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+}
+
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct SourceStatus {
     pub name: String,
@@ -126,6 +151,9 @@ pub struct SourceStatus {
     /// Of a Kafka source: messages that could not be read and were passed over, since this process began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped_messages: Option<u64>,
+    /// Of topics that TiCDC fills: how far their watermarks are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<WatermarkStatus>,
     /// Of a source of captured statements: times that some were gone before they were read, since this process began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gaps: Option<u64>,
@@ -162,6 +190,7 @@ impl StatusCell {
             lag_ms: 0,
             lag_messages: None,
             skipped_messages: None,
+            watermark: None,
             gaps: None,
             snapshot: SnapshotStatus::done(0, 0),
             quarantined: Vec::new(),

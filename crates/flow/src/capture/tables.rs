@@ -67,7 +67,7 @@ impl Prepared {
 }
 
 /// The statement that would have made the new definition of the old one.
-fn statement(before: Option<&Table>, after: &Table) -> String {
+pub(super) fn statement(before: Option<&Table>, after: &Table) -> String {
     let quote = |name: &str| format!("`{}`", name.replace('`', "``"));
     let mut parts = Vec::new();
     for column in &after.columns {

@@ -562,6 +562,7 @@ impl CatchUp {
                     let at = if change.op == base::Op::Ddl { change.lsn } else { before };
                     self.flush(version, &mut body, before, true)?;
                     self.moved(follower.version(), at);
+                    self.told_by(follower);
                     let token = self.token();
                     self.send(wire::response(&token, at, &Event::Schema(schema)), false)?;
                     if change.op == base::Op::Ddl {
@@ -588,7 +589,17 @@ impl CatchUp {
         }
         self.flush(follower.version(), &mut body, end, ends)?;
         self.moved(follower.version(), end);
+        self.told_by(follower);
         Ok(())
+    }
+
+    /// What follows is by the columns that the follower has told.
+    fn told_by(&mut self, follower: &Follower) {
+        if let Some(place) = &mut self.place
+            && let Some(plan) = follower.plan().filter(|plan| plan.table.version == place.schema)
+        {
+            place.plan = Some(Arc::clone(plan));
+        }
     }
 
     fn flush(&mut self, schema: u32, body: &mut Vec<u8>, lsn: u64, ends: bool) -> Result<(), Stop> {
@@ -605,6 +616,10 @@ impl CatchUp {
     /// The copy has all changes up to `lsn`, by the definition `schema`.
     fn moved(&mut self, schema: u32, lsn: u64) {
         if let Some(place) = &mut self.place {
+            // The columns of another definition are told when it is met.
+            if place.schema != schema {
+                place.plan = None;
+            }
             (place.lsn, place.schema) = (lsn, schema);
             place.until = place.until.max(lsn);
         }

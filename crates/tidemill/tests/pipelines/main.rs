@@ -52,6 +52,7 @@ mod sqlite_source;
 mod statements;
 mod subscribe;
 mod targets;
+mod ticdc;
 mod tokens;
 mod two_way;
 mod types;

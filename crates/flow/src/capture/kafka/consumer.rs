@@ -145,6 +145,15 @@ impl Consumer {
 
     /// Asks each leader once for what follows `position`; waits a moment when there is nothing.
     pub async fn round(&mut self, position: &BTreeMap<String, TopicPosition>) -> Result<Round, WireError> {
+        self.round_of(position, |_, _| true).await
+    }
+
+    /// The same of the partitions that are wanted.
+    pub async fn round_of(
+        &mut self,
+        position: &BTreeMap<String, TopicPosition>,
+        wanted: impl Fn(&str, u32) -> bool,
+    ) -> Result<Round, WireError> {
         let mut places: Vec<(Place, i64)> = Vec::new();
         for (name, topic) in position.iter().filter(|(name, _)| self.cluster.topic(name).is_some()) {
             let name: Arc<str> = name.as_str().into();
@@ -152,6 +161,7 @@ impl Consumer {
                 topic.next.iter().enumerate().map(|(p, next)| ((Arc::clone(&name), p as u32), *next)),
             );
         }
+        places.retain(|((topic, partition), _)| wanted(topic, *partition));
         if places.is_empty() {
             return Ok(Round::default());
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bytes of one batch for the journal.
-const BATCH_BYTES: usize = 512 << 10;
+pub(super) const BATCH_BYTES: usize = 512 << 10;
 /// Changes of one transaction of the journal, at most, when messages name the same one.
 const TRANSACTION_CHANGES_MAX: u64 = 10_000;
 

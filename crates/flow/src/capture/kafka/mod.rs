@@ -7,6 +7,7 @@
 pub mod consumer;
 mod intake;
 pub mod plan;
+pub mod ticdc;
 pub mod unpack;
 
 use super::mysql::{Anew, Control};
@@ -19,7 +20,7 @@ use crate::formats::decode::MessageFormat;
 use crate::kafka::login;
 use crate::kafka::wire::{Cluster, WireError};
 use crate::patterns::{Patterns, wildcard};
-use base::{Position, Secret, Step, Table};
+use base::{Position, Secret, Step, Table, TableName};
 use consumer::{Consumer, Live};
 use intake::{Intake, now_ms};
 use journal::{Batch, State};
@@ -60,10 +61,18 @@ pub async fn run(
 ) {
     let mut backoff = BACKOFF_MIN;
     let mut skipped = 0;
+    let mut counts = ticdc::Counts::default();
     let mut idle = BTreeSet::new();
     while !*shutdown.borrow() {
         let started = Instant::now();
-        let ended = session(&source, &mut control, &mut shutdown, &mut skipped, &mut idle).await;
+        let ended = match source.config.options.format.ticdc() {
+            None => session(&source, &mut control, &mut shutdown, &mut skipped, &mut idle).await,
+            Some(protocol) => {
+                let session =
+                    ticdc::session(&source, protocol, &mut control, &mut shutdown, &mut counts, &mut idle);
+                session.await
+            }
+        };
         let Err(error) = ended else { continue };
         if started.elapsed() > BACKOFF_MAX {
             backoff = BACKOFF_MIN;
@@ -96,6 +105,7 @@ pub async fn list_topics(config: &SourceConfig) -> Result<Vec<(String, usize)>, 
     if let Some(mut unpacker) = unpacker(config)? {
         unpacker.probe().await?;
     }
+    ticdc::probe(config).await?;
     Ok(live.into_iter().map(|(name, now)| (name, now.earliest.len())).collect())
 }
 
@@ -170,7 +180,8 @@ async fn session(
             _ = shutdown.changed() => return Ok(()),
             command = control.recv() => {
                 let Some(Control::Resnapshot { tables, reply }) = command else { return Ok(()) };
-                let answer = resnapshot(source, &mut consumer, &intake, &tables).await;
+                let known: Vec<_> = intake.tables().iter().map(|table| table.name.clone()).collect();
+                let answer = resnapshot(source, &mut consumer, &known, &tables).await;
                 let _ = reply.send(answer.map_err(|error| base::error::chain(&error)));
                 return Ok(());
             }
@@ -336,12 +347,12 @@ async fn begin_at(
 async fn resnapshot(
     source: &KafkaSource,
     consumer: &mut Consumer,
-    intake: &Intake,
+    known: &[TableName],
     tables: &[String],
 ) -> Result<Anew, CaptureError> {
     let none = || CaptureError::gap(format!("no captured table matches {}", tables.join(", ")));
     let patterns = Patterns::new(tables, &[]).map_err(|_| none())?;
-    if !intake.tables().iter().any(|table| patterns.matches(&table.name)) {
+    if !known.iter().any(|name| patterns.matches(name)) {
         return Err(none());
     }
     source.handle.flush().await?;

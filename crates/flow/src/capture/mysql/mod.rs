@@ -2,7 +2,7 @@
 
 pub mod check;
 pub mod connect;
-mod model;
+pub(crate) mod model;
 pub mod repair;
 pub mod schema;
 mod session;

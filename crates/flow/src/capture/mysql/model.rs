@@ -363,7 +363,7 @@ fn with_keys(name: TableName, columns: Vec<base::Column>, like: &Table, key: &[&
 }
 
 /// Whether rows that are there now have values that no row event tells of: a new column's default, another type.
-fn changes_rows(before: &Table, after: &Table, live: &Live, renames: &[(String, String)]) -> bool {
+pub(crate) fn changes_rows(before: &Table, after: &Table, live: &Live, renames: &[(String, String)]) -> bool {
     after.columns.iter().any(|column| {
         let old = renames.iter().find(|(_, to)| *to == column.name).map_or(&column.name, |(from, _)| from);
         match before.column_index(old) {

@@ -453,7 +453,7 @@ impl Reader {
 }
 
 /// Whether a statement failed because the table or a column is no more, or is another, or is in long use.
-pub(super) fn is_redefined(error: &CaptureError) -> bool {
+pub(crate) fn is_redefined(error: &CaptureError) -> bool {
     let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<mysql_async::Error>());
     matches!(cause, Some(mysql_async::Error::Server(e)) if matches!(e.code, 1049 | 1054 | 1146 | 1205 | 1412))
 }
@@ -565,11 +565,11 @@ pub fn row_key(table: &Table, row: RowView<'_>) -> Vec<u8> {
     out
 }
 
-fn cursor_text(table: &Table, row: RowView<'_>) -> String {
+pub(crate) fn cursor_text(table: &Table, row: RowView<'_>) -> String {
     BASE64.encode(row_key(table, row))
 }
 
-fn parse_cursor(text: &str) -> Option<RowBuf> {
+pub(crate) fn parse_cursor(text: &str) -> Option<RowBuf> {
     BASE64.decode(text).ok().map(RowBuf)
 }
 

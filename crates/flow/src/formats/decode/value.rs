@@ -142,12 +142,13 @@ fn canal(value: &str, column: &Column) -> Option<Value> {
     }
 }
 
-fn bytes(value: &str) -> Option<Vec<u8>> {
+/// Bytes that are written as one character each.
+pub(super) fn bytes(value: &str) -> Option<Vec<u8>> {
     value.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
 }
 
 /// A value that has one text, whoever writes it.
-fn of_text(value: &str, column: &Column) -> Option<Value> {
+pub(super) fn of_text(value: &str, column: &Column) -> Option<Value> {
     match &column.ty {
         ColumnType::TinyInt { .. }
         | ColumnType::SmallInt { .. }

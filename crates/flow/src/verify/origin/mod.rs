@@ -135,6 +135,9 @@ pub async fn connect(
 ) -> Result<Box<dyn Origin>, VerifyError> {
     match config.kind {
         SourceKind::Mysql => Ok(Box::new(database::Database::connect(config).await?)),
+        SourceKind::Kafka if config.options.format.ticdc().is_some() => {
+            Err(super::unsupported(format!("the source `{name}` of TiCDC's messages cannot be compared yet")))
+        }
         SourceKind::Kafka => Ok(Box::new(topics::Topics::read(name, config, known, carried, watch).await?)),
         SourceKind::Sqlite | SourceKind::Http | SourceKind::Capture => {
             Err(super::unsupported(format!("the source `{name}` cannot be compared yet")))
