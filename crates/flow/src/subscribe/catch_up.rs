@@ -234,7 +234,7 @@ impl CatchUp {
             Some(place) => match place.phase {
                 Phase::Snapshot { .. } => self.page().map(|()| None),
                 Phase::NetChanges => self.net_changes().map(|()| None),
-                Phase::Tail => self.tail(),
+                Phase::Tail { .. } => self.tail(),
             },
         }
     }
@@ -353,15 +353,9 @@ impl CatchUp {
         place.until = place.until.max(lsn);
         place.phase = match rows.last() {
             Some(last) if more => Phase::Snapshot { cursor: last.key.clone() },
-            _ => Phase::Tail,
+            _ => Phase::Tail { owes_end: true },
         };
         let at = place.lsn;
-        // The table's last rows may have come by the pages alone: then the end of the snapshot has still to be said.
-        if place.phase == Phase::Tail && place.until == place.lsn {
-            let token = self.token();
-            self.send(wire::batch(&token, at, &body, false), true)?;
-            return self.send(wire::response(&token, at, &Event::SnapshotEnd), false);
-        }
         let token = self.token();
         self.send(wire::batch(&token, at, &body, false), true)
     }
@@ -403,13 +397,13 @@ impl CatchUp {
                     // Rows that ended together have one lsn: those behind the last one come again.
                     (place.lsn, place.until) = (at - 1, lsn);
                 }
-                _ => (place.lsn, place.until, place.phase) = (lsn, lsn, Phase::Tail),
+                _ => (place.lsn, place.until, place.phase) = (lsn, lsn, Phase::Tail { owes_end: true }),
             }
             let (token, is_last) = (self.token(), !more);
             let at = self.place.as_ref().map_or(0, |place| place.lsn);
             self.send(wire::batch(&token, at, &body, is_last), true)?;
             if is_last {
-                return self.send(wire::response(&token, at, &Event::SnapshotEnd), false);
+                return Ok(());
             }
         }
     }
@@ -418,7 +412,7 @@ impl CatchUp {
     fn tail(&mut self) -> Result<Option<Attached>, Stop> {
         let Some(place) = &self.place else { return Ok(None) };
         let (table, until) = (place.table, place.until);
-        let unfinished = until > place.lsn;
+        let owes_end = place.phase == Phase::Tail { owes_end: true };
         let state = self.hub.journal.state();
         let Some(now) = state.tables.get(&table).cloned() else {
             let name = &self.shape.spec.table;
@@ -462,6 +456,11 @@ impl CatchUp {
             Follower::new(Arc::clone(&self.shape), (place.table, place.schema), place.epoch, known);
         loop {
             self.read_to(&mut follower, attached.lsn)?;
+            // The thread may be in the midst of the chunk that ends there: what it puts into the ring of it has been sent.
+            if !self.wait_for_ring(&mut attached)? {
+                return Ok(None);
+            }
+            attached.settle();
             if attached.live.evicted() <= attached.lsn {
                 break;
             }
@@ -470,9 +469,9 @@ impl CatchUp {
         }
         let lsn = attached.lsn;
         let Some(place) = &mut self.place else { return Ok(None) };
-        place.until = lsn;
+        (place.until, place.phase) = (lsn, Phase::Tail { owes_end: false });
         let token = self.token();
-        if unfinished {
+        if owes_end {
             self.send(wire::response(&token, lsn, &Event::SnapshotEnd), false)?;
         }
         if let Some((rows, checksum)) = self.audit(&attached, &follower)? {
@@ -486,7 +485,11 @@ impl CatchUp {
     fn prefers_net_changes(&mut self, now: &Table) -> Result<bool, Stop> {
         let Some(place) = &self.place else { return Ok(false) };
         let (lsn, gap) = (place.lsn, self.hub.journal.sealed().lsn.saturating_sub(place.lsn));
-        if gap < NET_FROM || place.until > lsn || self.shape.is_enforced() || now.version != place.schema {
+        if gap < NET_FROM
+            || place.phase != (Phase::Tail { owes_end: false })
+            || self.shape.is_enforced()
+            || now.version != place.schema
+        {
             return Ok(false);
         }
         let name = self.shape.spec.table.clone();
@@ -515,6 +518,20 @@ impl CatchUp {
                 () = self.sender.closed() => Err(Stop::Gone),
             }
         })
+    }
+
+    /// Waits until all changes up to the place of `attached` are in its ring; false when nothing comes by that any more.
+    fn wait_for_ring(&self, attached: &mut Attached) -> Result<bool, Stop> {
+        let position = self.hub.position();
+        loop {
+            if *position.borrow() >= attached.lsn {
+                return Ok(true);
+            }
+            if attached.has_ended() {
+                return Ok(false);
+            }
+            self.wait_for(attached.lsn, attached)?;
+        }
     }
 
     /// Sends the changes behind the copy's place up to `end`.

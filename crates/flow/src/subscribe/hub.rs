@@ -149,7 +149,7 @@ impl Live {
         self.lock().evicted
     }
 
-    /// Rows of the shape and the sum of their hashes at `lsn`, where that is known.
+    /// Rows of the shape and the sum of their hashes at `lsn`, which the thread has passed, where that is known.
     pub fn audit(&self, lsn: u64) -> Option<(u64, u64)> {
         let ring = self.lock();
         let (mut rows, mut sum) = ring.audit?;
@@ -157,7 +157,8 @@ impl Live {
             return None;
         }
         for framed in ring.frames.iter().rev().take_while(|framed| framed.lsn > lsn) {
-            match framed.effect? {
+            let Some(effect) = framed.effect else { continue };
+            match effect {
                 Effect::By { rows: by, sum: by_sum } => (rows, sum) = (rows - by, sum.wrapping_sub(by_sum)),
                 Effect::Emptied | Effect::Unknown | Effect::Unproven => return None,
             }
@@ -165,7 +166,7 @@ impl Live {
         Some((u64::try_from(rows).ok()?, sum))
     }
 
-    /// Tells what the shape was at `lsn`.
+    /// Tells what the shape was at `lsn`, which the thread has passed.
     pub fn set_audit(&self, lsn: u64, rows: u64, sum: u64) {
         let mut ring = self.lock();
         if ring.evicted > lsn {
@@ -201,6 +202,18 @@ fn joined(first: Option<Effect>, second: Effect) -> Option<Effect> {
 }
 
 impl Attached {
+    /// Skips what was put into the ring for changes up to `lsn` since: to be called when the thread has come there.
+    pub fn settle(&mut self) {
+        let ring = self.live.lock();
+        let behind = ring.frames.iter().take_while(|framed| framed.lsn <= self.lsn).count();
+        self.next = ring.first + behind as u64;
+    }
+
+    /// Whether nothing comes by the ring any more.
+    pub fn has_ended(&self) -> bool {
+        self.live.lock().end.is_some()
+    }
+
     pub fn next(&self) -> Next {
         let ring = self.live.lock();
         if self.next < ring.first {
@@ -324,12 +337,9 @@ impl Hub {
 
 fn attached(live: Arc<Live>, cursor: u64) -> Attached {
     let count = live.count.subscribe();
-    let next = {
-        let ring = live.lock();
-        let behind = ring.frames.iter().take_while(|framed| framed.lsn <= cursor).count();
-        ring.first + behind as u64
-    };
-    Attached { live, next, lsn: cursor, schema: 0, count }
+    let mut own = Attached { live, next: 0, lsn: cursor, schema: 0, count };
+    own.settle();
+    own
 }
 
 impl Live {
@@ -469,6 +479,8 @@ impl Work {
     fn index(&mut self, hash: u64) {
         let Some(tracked) = self.tracked.get_mut(&hash) else { return };
         let index = self.tables.entry(tracked.follower.table).or_default();
+        // A change by another definition is looked at by all.
+        self.versions.insert(tracked.follower.table, tracked.follower.version());
         let wanted = tracked.follower.plan().and_then(|plan| plan.equality());
         let Some(wanted) = wanted else {
             index.all.push(hash);
@@ -727,7 +739,7 @@ impl Hub {
             schema,
             lsn,
             until: lsn,
-            phase: Phase::Tail,
+            phase: Phase::Tail { owes_end: false },
         }
         .encode()
     }

@@ -323,7 +323,7 @@ impl Stream {
                 return Ok(Some(Sent { bytes: framed.bytes, is_batch: framed.is_batch }));
             }
             Next::Wait => {}
-            Next::Behind => return self.again(Phase::Tail).map(|()| None),
+            Next::Behind => return self.again(Phase::Tail { owes_end: false }).map(|()| None),
             Next::End(End::Anew) => return self.again(Phase::NetChanges).map(|()| None),
             Next::End(End::Again) => {
                 return self.reset(ResetReason::Schema, "what rows were cannot be told from the changes");

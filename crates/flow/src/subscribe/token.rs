@@ -33,8 +33,8 @@ pub struct Token {
 /// What is on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Changes one by one.
-    Tail,
+    /// Changes one by one. `owes_end`: a snapshot or net changes came before, and the client was not told yet that they have ended.
+    Tail { owes_end: bool },
     /// The latest images of what changed up to `until`.
     NetChanges,
     /// A snapshot: its rows up to this key are in the copy.
@@ -53,7 +53,7 @@ impl Token {
         out.extend_from_slice(&self.lsn.to_le_bytes());
         out.extend_from_slice(&self.until.to_le_bytes());
         match &self.phase {
-            Phase::Tail => out.push(0),
+            Phase::Tail { owes_end } => out.push(if *owes_end { 3 } else { 0 }),
             Phase::NetChanges => out.push(1),
             Phase::Snapshot { cursor } => {
                 out.push(2);
@@ -80,7 +80,8 @@ impl Token {
         let lsn = u64::from_le_bytes(take(&mut rest)?);
         let until = u64::from_le_bytes(take(&mut rest)?);
         let phase = match rest {
-            [0] => Phase::Tail,
+            [0] => Phase::Tail { owes_end: false },
+            [3] => Phase::Tail { owes_end: true },
             [1] => Phase::NetChanges,
             [2, cursor @ ..] if cursor.len() <= CURSOR_BYTES_MAX => {
                 Phase::Snapshot { cursor: cursor.to_vec() }
@@ -108,7 +109,12 @@ mod tests {
 
     #[test]
     fn tokens_come_back_as_they_were() {
-        for phase in [Phase::Tail, Phase::NetChanges, Phase::Snapshot { cursor: b"\x40abc\0\0".to_vec() }] {
+        for phase in [
+            Phase::Tail { owes_end: false },
+            Phase::Tail { owes_end: true },
+            Phase::NetChanges,
+            Phase::Snapshot { cursor: b"\x40abc\0\0".to_vec() },
+        ] {
             let token = token(phase);
             assert_eq!(Token::decode(&token.encode()), Some(token));
         }
@@ -117,7 +123,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_damaged_token_is_none(at in 0usize..50, bit in 0u8..8) {
-            let mut bytes = token(Phase::Tail).encode();
+            let mut bytes = token(Phase::Tail { owes_end: false }).encode();
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
             prop_assert_eq!(Token::decode(&bytes), None);
