@@ -342,15 +342,16 @@ impl Copy {
                 )));
             }
         };
-        let held: Option<(i64, i64)> = self
+        let held: Option<(i64, i64, i64)> = self
             .connection
-            .prepare_cached(&format!("SELECT lsn, hash FROM {keys} WHERE key = ?1"))?
-            .query_row([&key], |r| Ok((r.get(0)?, r.get(1)?)))
+            .prepare_cached(&format!("SELECT lsn, hash, generation FROM {keys} WHERE key = ?1"))?
+            .query_row([&key], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
             .optional()?;
-        if held.is_some_and(|(own, _)| own > lsn) {
+        // A row from before a reset gives way whatever its number: the source's history may have begun anew.
+        if held.is_some_and(|(own, _, generation)| own > lsn && generation == self.generation) {
             return Ok(());
         }
-        if let Some((_, hash)) = held {
+        if let Some((_, hash, _)) = held {
             self.totals.rows -= 1;
             self.totals.checksum = self.totals.checksum.wrapping_sub(hash as u64);
         }

@@ -8,17 +8,19 @@ use anyhow::{Result, bail};
 use crate::step::{find, loud, quiet, step};
 
 /// A program or file, the Debian package that brings it, and what needs it.
-const NEEDED: [(&str, &str, &str); 10] = [
+const NEEDED: [(&str, &str, &str); 12] = [
     ("cc", "build-essential", "the C parts of SQLite, zstd and ring"),
     ("git", "git", "everything"),
-    ("apt-get", "apt", "servers: mysql, mariadb, redis"),
-    ("dpkg-deb", "dpkg", "servers: mysql, mariadb, redis"),
+    ("apt-get", "apt", "servers: mysql, mariadb, redis, chromium"),
+    ("dpkg-deb", "dpkg", "servers: mysql, mariadb, redis, chromium"),
     (
         "/usr/share/keyrings/debian-archive-keyring.gpg",
         "debian-archive-keyring",
-        "servers: mysql, mariadb, redis",
+        "servers: mysql, mariadb, redis, chromium",
     ),
     ("pip", "python3-pip", "servers: nats"),
+    ("node", "nodejs", "servers: typescript (Node 20 or newer)"),
+    ("npm", "npm", "servers: typescript"),
     ("java", "openjdk-17-jre-headless", "servers: kafka, opensearch, registry (Java 17 or newer)"),
     ("javac", "openjdk-17-jdk-headless", "servers: opensearch"),
     ("mvn", "maven", "servers: kafka, opensearch, registry"),

@@ -12,7 +12,7 @@ use crate::servers;
 use crate::step::{cargo, loud, step, workspace};
 
 /// What a test that starts a server has in its source, and the server's name.
-const STARTS: [(&str, &str); 9] = [
+const STARTS: [(&str, &str); 11] = [
     ("MySql::start", "mysql"),
     ("MySqlGroup::start", "mysql"),
     ("MariaDb::start", "mariadb"),
@@ -22,6 +22,8 @@ const STARTS: [(&str, &str); 9] = [
     ("Redis::start", "redis"),
     ("OpenSearch::start", "opensearch"),
     ("Registry::start", "registry"),
+    ("Browser::start", "chromium"),
+    ("TypeScript::build", "typescript"),
 ];
 
 /// The crate with the test that loads and runs each folder of `examples/`, and that test's file.

@@ -29,6 +29,7 @@ mod kafka_tls;
 mod kill;
 mod large;
 mod listener;
+mod live;
 mod merge;
 mod mesh;
 mod mesh_admin;

@@ -9,15 +9,16 @@
 //!   NAME/template/   mysql, mariadb: an initialised data folder to copy
 //!   NAME/lib/        kafka, opensearch, debezium: jars, which the machine's own Java runs
 //!   NAME/classes/    opensearch: our program that starts the node
-//!   NAME/            registry: the application as its archive has it
+//!   NAME/            registry: the application as its archive has it; typescript: node_modules
 //!   driver-NAME/     a driver of MySQL and its test-suite; only `cargo xtask drivers` reads it
 //!   NAME.work/       downloads and build caches, removed after a success
 //!   NAME.lock        held while NAME is installed
 //! ```
 //!
 //! Never touches the system: no package is installed, no service started, nothing written outside the folder (apart from
-//! the download caches of Go, pip and Maven). A finished install appears by one rename, so that a reader sees all of it or none.
+//! the download caches of Go, pip, npm and Maven). A finished install appears by one rename, so that a reader sees all of it or none.
 
+mod chromium;
 mod debezium;
 pub(crate) mod debian;
 mod kafka;
@@ -31,6 +32,7 @@ mod peers;
 mod redis;
 mod registry;
 mod tidb;
+mod typescript;
 
 use std::env;
 use std::fs::{self, File, TryLockError};
@@ -51,7 +53,7 @@ pub(crate) struct Recipe {
     pub(crate) peer: bool,
 }
 
-const RECIPES: [Recipe; 13] = [
+const RECIPES: [Recipe; 15] = [
     Recipe { name: "mysql", version: mysql::VERSION, install: mysql::install, peer: false },
     Recipe { name: "mariadb", version: mariadb::VERSION, install: mariadb::install, peer: false },
     Recipe { name: "nats", version: nats::VERSION, install: nats::install, peer: false },
@@ -61,6 +63,8 @@ const RECIPES: [Recipe; 13] = [
     Recipe { name: "kafka", version: kafka::VERSION, install: kafka::install, peer: false },
     Recipe { name: "opensearch", version: opensearch::VERSION, install: opensearch::install, peer: false },
     Recipe { name: "registry", version: registry::VERSION, install: registry::install, peer: false },
+    Recipe { name: "chromium", version: chromium::VERSION, install: chromium::install, peer: false },
+    Recipe { name: "typescript", version: typescript::VERSION, install: typescript::install, peer: false },
     Recipe { name: "debezium", version: debezium::VERSION, install: debezium::install, peer: true },
     Recipe { name: "haproxy", version: peers::HAPROXY, install: peers::haproxy, peer: true },
     Recipe { name: "router", version: peers::ROUTER, install: peers::router, peer: true },
