@@ -284,19 +284,23 @@ impl Copy {
         self.connection
             .execute("UPDATE tidemill_copies SET columns = ?2 WHERE name = ?1", params![self.name, text])?;
         if !before.is_empty() {
-            self.count_again()?;
+            self.count_again(&before)?;
         }
         Ok(())
     }
 
-    /// Hashes are of other columns now.
-    fn count_again(&mut self) -> Result<(), CopyError> {
+    /// Hashes are of other columns now, and keys may be of other types.
+    fn count_again(&mut self, before: &[Column]) -> Result<(), CopyError> {
         let (table, keys) = (quoted(&self.name), self.keys());
         let names: Vec<String> = self.columns.iter().map(|column| quoted(&column.name)).collect();
+        let key = key_columns(&self.columns);
+        let types: Vec<String> =
+            key_columns(before).iter().map(|index| before[*index].r#type.clone()).collect();
         let mut totals = Totals::default();
         {
             let mut all = self.connection.prepare(&format!("SELECT {} FROM {table}", names.join(", ")))?;
-            let mut note = self.connection.prepare(&format!("UPDATE {keys} SET hash = ?2 WHERE key = ?1"))?;
+            let mut note =
+                self.connection.prepare(&format!("UPDATE {keys} SET key = ?2, hash = ?3 WHERE key = ?1"))?;
             let mut rows = all.query([])?;
             while let Some(row) = rows.next()? {
                 let values = self
@@ -305,8 +309,13 @@ impl Copy {
                     .enumerate()
                     .map(|(index, column)| Ok(value_of(row.get_ref(index)?, &column.r#type)))
                     .collect::<Result<Vec<Value>, rusqlite::Error>>()?;
+                let was = key
+                    .iter()
+                    .zip(&types)
+                    .map(|(index, ty)| Ok(value_of(row.get_ref(*index)?, ty)))
+                    .collect::<Result<Vec<Value>, rusqlite::Error>>()?;
                 let hash = row_hash(&values);
-                note.execute(params![self.key_of(&values), hash as i64])?;
+                note.execute(params![key_bytes(&was), self.key_of(&values), hash as i64])?;
                 totals.rows += 1;
                 totals.checksum = totals.checksum.wrapping_add(hash);
             }
