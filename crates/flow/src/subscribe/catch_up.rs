@@ -2,7 +2,7 @@
 //! changes themselves. Runs on a thread that may block, a few at once; what is sent waits for the client.
 
 use super::follow::{End, Follower, Taken};
-use super::hub::{Attached, BATCH_BYTES, Hub};
+use super::hub::{Attached, Hub};
 use super::shape::{Effect, Shape, ShapeError, ShapePlan, values_of};
 use super::token::{Phase, Token};
 use super::wire::{self, Event, Mode, Op, ResetReason};
@@ -13,8 +13,16 @@ use bytes::Bytes;
 use journal::JournalError;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+/// Responses that wait for a client while it catches up.
+const SENT_MAX: usize = 2;
+/// Bytes of changes in one of them, about.
+const BATCH_BYTES: usize = 64 << 10;
+/// A client that takes nothing for so long lets others catch up meanwhile.
+const SLOW_AFTER: Duration = Duration::from_millis(100);
+/// Sorts behind every key: these begin with smaller bytes.
+const BEHIND_ALL_KEYS: [u8; 1] = [0xff];
 /// Rows of one page of a snapshot or of net changes.
 const PAGE_ROWS: usize = 2000;
 /// Bytes asked of the journal at once.
@@ -28,6 +36,15 @@ const MIRROR_WAIT_MAX: Duration = Duration::from_secs(2);
 pub struct Sent {
     pub bytes: Bytes,
     pub is_batch: bool,
+    /// Given back when the transport has taken it.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Sent {
+    /// One that waits for nobody.
+    pub fn at_once(bytes: Bytes, is_batch: bool) -> Self {
+        Self { bytes, is_batch, _room: None }
+    }
 }
 
 /// What the thread hands over, in order.
@@ -43,6 +60,8 @@ pub enum Outcome {
     Attached(Attached),
     /// The mirror is not as far; to be gone on with when it has moved.
     Wait(Box<CatchUp>),
+    /// The client does not read: to be gone on with when it has.
+    Slow(Box<CatchUp>),
     /// The client went away, or the node ends.
     Gone,
     Refused(Refusal),
@@ -68,12 +87,18 @@ pub struct CatchUp {
     hub: Arc<Hub>,
     shape: Arc<Shape>,
     mirror: MirrorReader,
-    sender: mpsc::Sender<Item>,
+    /// Bounded by `room`, but for what follows the first response that finds none.
+    sender: mpsc::UnboundedSender<Item>,
+    room: Arc<Semaphore>,
+    /// Somebody else may go on here: the client has not taken anything for a while.
+    slow: bool,
     subscription: u64,
     /// Where the copy stands; `None` before a snapshot has begun.
     place: Option<Place>,
     /// The first response, once.
     ready: bool,
+    /// Where net changes are gone on with, behind a row that has its lsn in common with others.
+    net: Option<(u64, Vec<u8>)>,
     /// The mirror as it was before the last look.
     seen: watch::Receiver<Reached>,
 }
@@ -93,6 +118,7 @@ struct Place {
 enum Stop {
     Gone,
     Wait,
+    Slow,
     Refused(Refusal),
     Again(ResetReason, String),
 }
@@ -134,7 +160,7 @@ impl CatchUp {
         shape: Arc<Shape>,
         token: &[u8],
         subscription: u64,
-        sender: mpsc::Sender<Item>,
+        sender: mpsc::UnboundedSender<Item>,
     ) -> Result<(Self, Option<(ResetReason, String)>), Refusal> {
         let Some(mirror) = hub.mirror.clone() else {
             return Err(Refusal::Precondition(ShapeError {
@@ -148,9 +174,12 @@ impl CatchUp {
             hub,
             shape,
             sender,
+            room: Arc::new(Semaphore::new(SENT_MAX)),
+            slow: false,
             subscription,
             place: None,
             ready: false,
+            net: None,
         };
         let reset = if token.is_empty() { None } else { own.place_of(token).err() };
         Ok((own, reset))
@@ -171,7 +200,7 @@ impl CatchUp {
         let sender = self.sender.clone();
         let outcome = self.run(reset);
         drop(permit);
-        let _ = sender.blocking_send(Item::Came(outcome));
+        let _ = sender.send(Item::Came(outcome));
     }
 
     fn place_of(&mut self, bytes: &[u8]) -> Result<(), (ResetReason, String)> {
@@ -200,9 +229,10 @@ impl CatchUp {
 
     fn run(mut self, reset: Option<(ResetReason, String)>) -> Outcome {
         let mut reset = reset;
+        self.slow = false;
         loop {
             if let Some((reason, detail)) = reset.take() {
-                self.place = None;
+                (self.place, self.net) = (None, None);
                 let lsn = self.hub.journal.sealed().lsn;
                 if self.ready(Mode::Snapshot, 0).is_err()
                     || self
@@ -214,6 +244,7 @@ impl CatchUp {
             }
             let stop = match self.step() {
                 Ok(Some(attached)) => return Outcome::Attached(attached),
+                Ok(None) if self.slow => Stop::Slow,
                 Ok(None) => continue,
                 Err(stop) => stop,
             };
@@ -222,6 +253,7 @@ impl CatchUp {
             match stop {
                 Stop::Gone => return Outcome::Gone,
                 Stop::Wait => return Outcome::Wait(Box::new(self)),
+                Stop::Slow => return Outcome::Slow(Box::new(self)),
                 Stop::Refused(refusal) => return Outcome::Refused(refusal),
                 Stop::Again(reason, detail) => reset = Some((reason, detail)),
             }
@@ -239,11 +271,30 @@ impl CatchUp {
         }
     }
 
-    fn send(&self, bytes: Bytes, is_batch: bool) -> Result<(), Stop> {
+    fn send(&mut self, bytes: Bytes, is_batch: bool) -> Result<(), Stop> {
         if *self.hub.shutdown().borrow() {
             return Err(Stop::Gone);
         }
-        self.sender.blocking_send(Item::Sent(Sent { bytes, is_batch })).map_err(|_| Stop::Gone)
+        let room = match Arc::clone(&self.room).try_acquire_owned() {
+            Ok(room) => Some(room),
+            Err(_) => self.wait_for_room(),
+        };
+        // Without room it is sent nevertheless, and is the last but for what belongs to it: the work stops at its next step.
+        self.slow |= room.is_none();
+        self.sender.send(Item::Sent(Sent { bytes, is_batch, _room: room })).map_err(|_| Stop::Gone)
+    }
+
+    /// Room for a response, if the client takes one soon.
+    fn wait_for_room(&self) -> Option<OwnedSemaphorePermit> {
+        let mut shutdown = self.hub.shutdown();
+        tokio::runtime::Handle::current().block_on(async {
+            tokio::select! {
+                room = Arc::clone(&self.room).acquire_owned() => room.ok(),
+                () = self.sender.closed() => None,
+                _ = shutdown.wait_for(|stop| *stop) => None,
+                () = tokio::time::sleep(SLOW_AFTER) => None,
+            }
+        })
     }
 
     fn ready(&mut self, mode: Mode, rows: u64) -> Result<(), Stop> {
@@ -368,7 +419,7 @@ impl CatchUp {
             let detail = "what left the shape meanwhile may not be told".to_owned();
             return Err(Stop::Again(ResetReason::Compacted, detail));
         }
-        let (mut at, mut key) = (first, vec![0xff; 16]);
+        let (mut at, mut key) = self.net.take().unwrap_or((first, BEHIND_ALL_KEYS.to_vec()));
         let mut is_first = true;
         loop {
             let table = self.same_table(first)?;
@@ -400,9 +451,13 @@ impl CatchUp {
                 _ => (place.lsn, place.until, place.phase) = (lsn, lsn, Phase::Tail { owes_end: true }),
             }
             let (token, is_last) = (self.token(), !more);
-            let at = self.place.as_ref().map_or(0, |place| place.lsn);
-            self.send(wire::batch(&token, at, &body, is_last), true)?;
+            let stands = self.place.as_ref().map_or(0, |place| place.lsn);
+            self.send(wire::batch(&token, stands, &body, is_last), true)?;
             if is_last {
+                return Ok(());
+            }
+            if self.slow {
+                self.net = Some((at, key));
                 return Ok(());
             }
         }
@@ -627,7 +682,7 @@ impl CatchUp {
         let token = self.token();
         self.send(wire::batch(&token, lsn, body, ends), true)?;
         body.clear();
-        Ok(())
+        if self.slow { Err(Stop::Slow) } else { Ok(()) }
     }
 
     /// The copy has all changes up to `lsn`, by the definition `schema`.

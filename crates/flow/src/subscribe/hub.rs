@@ -27,7 +27,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 /// Bytes asked of the journal at once.
 const READ_BYTES: usize = 1 << 20;
 /// Bytes of changes in one response, about.
-pub const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 256 << 10;
 /// Bytes that a ring keeps for those who are a little behind.
 const RING_BYTES_MAX: usize = 1 << 20;
 /// Responses that a ring keeps.

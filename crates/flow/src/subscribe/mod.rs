@@ -27,8 +27,6 @@ use wire::{Event, ResetReason};
 
 /// Streams of a node at once.
 pub const SUBSCRIPTIONS_MAX: usize = 20_000;
-/// Responses that wait for a client while it catches up.
-const SENT_MAX: usize = 4;
 /// Marks of one stream that were not reached.
 const MARKS_MAX: usize = 1024;
 /// Who waits for the mirror looks again at this pace, whatever he heard.
@@ -156,7 +154,7 @@ impl Subscriptions {
             open.insert(id, Arc::clone(&subscription));
         }
         let registered = Registered { all: Arc::clone(self), id };
-        let (sender, receiver) = mpsc::channel(SENT_MAX);
+        let (sender, receiver) = mpsc::unbounded_channel();
         let (work, reset) = CatchUp::begin(Arc::clone(hub), Arc::clone(&shape), &request.token, id, sender)?;
         Ok(Stream {
             hub: Arc::clone(hub),
@@ -221,7 +219,7 @@ type Again = (ResetReason, String);
 
 enum Stage {
     CatchUp {
-        receiver: mpsc::Receiver<Item>,
+        receiver: mpsc::UnboundedReceiver<Item>,
         /// What is to be begun, or gone on with.
         work: Option<(Box<CatchUp>, Option<Again>)>,
         /// Where the mirror has to move first: when it is looked at whether it has or not.
@@ -304,6 +302,11 @@ impl Stream {
                 (*work, *waits) = (Some((own, None)), Some(Instant::now() + WAIT_LOOK));
                 Ok(None)
             }
+            // What was sent has been taken by now.
+            Some(Item::Came(Outcome::Slow(own))) => {
+                *work = Some((own, None));
+                Ok(None)
+            }
             Some(Item::Came(Outcome::Gone)) => Err(None),
             Some(Item::Came(Outcome::Refused(refusal))) => Err(Some(refusal)),
             None => Err(Some(Refusal::Unavailable(ShapeError {
@@ -320,7 +323,7 @@ impl Stream {
             Next::Frame(framed) => {
                 (attached.next, attached.lsn, attached.schema) =
                     (attached.next + 1, framed.lsn, framed.schema);
-                return Ok(Some(Sent { bytes: framed.bytes, is_batch: framed.is_batch }));
+                return Ok(Some(Sent::at_once(framed.bytes, framed.is_batch)));
             }
             Next::Wait => {}
             Next::Behind => return self.again(Phase::Tail { owes_end: false }).map(|()| None),
@@ -345,7 +348,7 @@ impl Stream {
                 && let Some(mark) = self.subscription.reached(at)
             {
                 let bytes = wire::response(&[], at, &Event::Reached { mark });
-                return Ok(Some(Sent { bytes, is_batch: false }));
+                return Ok(Some(Sent::at_once(bytes, false)));
             }
             tokio::select! {
                 _ = attached.count.changed() => {}
@@ -384,7 +387,7 @@ impl Stream {
     }
 
     fn restart(&mut self, token: &[u8], reset: Option<(ResetReason, String)>) -> Result<(), Option<Refusal>> {
-        let (sender, receiver) = mpsc::channel(SENT_MAX);
+        let (sender, receiver) = mpsc::unbounded_channel();
         let (hub, shape) = (Arc::clone(&self.hub), Arc::clone(&self.shape));
         let (mut work, bad) =
             CatchUp::begin(hub, shape, token, self.subscription.id, sender).map_err(Some)?;

@@ -431,3 +431,49 @@ async fn the_command_keeps_a_copy_and_says_what_is_wrong() {
     assert_eq!(code, 0, "{err}");
     assert!(out.contains(r#""op":"put""#) && out.contains(r#""name":"row 7""#), "{out}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_never_read_keep_nobody_waiting() {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    run_all(
+        &server,
+        &[
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.orders (id INT PRIMARY KEY, name VARCHAR(4000) NOT NULL, amount DECIMAL(10,2) NOT NULL)",
+            "SET cte_max_recursion_depth = 10000;
+             INSERT INTO shop.orders WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 3999)
+             SELECT i, REPEAT('x', 4000), i FROM n",
+        ],
+    )
+    .await;
+    let mut node = project(&server, "");
+    node.start();
+    node.wait("it streams", streams).await;
+    whole(&node).await;
+    // Many more than may catch up at once, each behind a connection that is full soon.
+    let mut stuck = Vec::new();
+    for _ in 0..40 {
+        let mut subscription = Subscription::new(at(&node), shape(""), Vec::new());
+        while !matches!(
+            subscription.next().await.unwrap(),
+            Heard::Response(response) if matches!(response.event, Some(Event::Batch(_)))
+        ) {}
+        stuck.push(subscription);
+    }
+    let mut device = Device::new(&node, "device.db", shape(""));
+    device.up_to_date().await;
+    assert_eq!(device.copy.totals().rows, 4000);
+    // And they go on where they were when they read again.
+    let mut first = stuck.swap_remove(0);
+    let (mut rows, mut ended) = (0, false);
+    while !ended {
+        if let Heard::Response(response) = first.next().await.unwrap() {
+            match response.event {
+                Some(Event::Batch(batch)) => rows += batch.changes.len(),
+                Some(Event::UpToDate(_)) => ended = true,
+                _ => {}
+            }
+        }
+    }
+    assert!((3900..4000).contains(&rows), "{rows} behind the first batch");
+}
