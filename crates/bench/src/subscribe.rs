@@ -80,12 +80,14 @@ fn now_micros() -> u64 {
 
 /// Follows until it is told to stop; `at` is the column that has the writer's time.
 async fn follow(mut subscription: Subscription, count: Arc<Count>, at: Option<usize>) -> Result<Vec<u8>> {
+    // Rows of the copy that is filled first are as old as they are.
+    let mut live = false;
     loop {
         match subscription.next().await {
             Ok(Heard::Response(response)) => match response.event {
                 Some(Event::Batch(batch)) => {
                     count.changes.fetch_add(batch.changes.len() as u64, Ordering::Relaxed);
-                    let Some(at) = at else { continue };
+                    let Some(at) = at.filter(|_| live) else { continue };
                     let now = now_micros();
                     for change in &batch.changes {
                         if let Some(Some(Kind::Int(sent))) = change.values.get(at).map(|value| &value.kind) {
@@ -94,6 +96,7 @@ async fn follow(mut subscription: Subscription, count: Arc<Count>, at: Option<us
                     }
                 }
                 Some(Event::UpToDate(_)) => {
+                    live = true;
                     count.up_to_date.fetch_add(1, Ordering::Relaxed);
                     if count.stop.load(Ordering::Relaxed) {
                         return Ok(response.token);
@@ -126,7 +129,6 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
 pub async fn run(options: &Options) -> Result<()> {
     let mysql = backlog::server().await?;
     let mut conn = mysql.conn().await?;
-    backlog::seed(&mut conn).await?;
     conn.query_drop("create table bench.live (id bigint not null auto_increment primary key, k int not null, at bigint not null, pad char(60) not null)")
         .await?;
     let mut project = Tidemill::new(&[(
