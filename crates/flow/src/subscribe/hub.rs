@@ -35,7 +35,7 @@ const RING_FRAMES_MAX: usize = 1024;
 /// Bytes that all rings of a source keep.
 const RINGS_BYTES_MAX: usize = 64 << 20;
 /// Shapes of one source that are followed at once.
-pub const SHAPES_MAX: usize = 100_000;
+const SHAPES_MAX: usize = 100_000;
 /// Clients that read the journal or the mirror by themselves at once; others wait for them.
 const CATCH_UPS_MAX: usize = 8;
 /// A shape that nobody follows is kept so long.
@@ -259,11 +259,6 @@ impl Hub {
         self.shutdown.clone()
     }
 
-    /// How many shapes are followed.
-    pub fn shapes(&self) -> usize {
-        self.lock().lives.len()
-    }
-
     /// Follows a shape, by the definition its table has now. All changes behind the lsn of the answer come by its ring.
     pub fn attach(self: &Arc<Self>, shape: &Arc<Shape>, plan: &Arc<ShapePlan>) -> Option<Attached> {
         let mut shared = self.lock();
@@ -300,7 +295,7 @@ impl Hub {
     }
 
     /// Where the thread is: all changes behind it come by the rings.
-    pub fn cursor(&self) -> u64 {
+    fn cursor(&self) -> u64 {
         self.lock().cursor
     }
 
@@ -315,7 +310,11 @@ impl Hub {
             bytes: 0,
         };
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.follow()));
-        if !matches!(ended, Ok(Ok(()))) {
+        if matches!(ended, Ok(Ok(Ended::Empty))) {
+            // Whoever came since has started another thread, and what there is now is that one's.
+            return;
+        }
+        if !matches!(ended, Ok(Ok(Ended::Node))) {
             let reason = match &ended {
                 Ok(Err(error)) => base::error::chain(error),
                 _ => "it panicked".to_owned(),
@@ -365,6 +364,18 @@ impl Live {
     }
 }
 
+impl Live {
+    /// Lets go of what stands before frame `kept`; answers the bytes, and the number of the next frame.
+    fn forget_before(&self, kept: u64) -> (usize, u64) {
+        let mut ring = self.lock();
+        let mut bytes = 0;
+        while ring.first < kept && !ring.frames.is_empty() {
+            bytes += ring.evict();
+        }
+        (bytes, ring.first + ring.frames.len() as u64)
+    }
+}
+
 impl Ring {
     fn evict(&mut self) -> usize {
         let Some(framed) = self.frames.pop_front() else { return 0 };
@@ -386,6 +397,8 @@ struct Tracked {
     idle: Option<Instant>,
     /// The number of frames when a checkpoint was made.
     checked: u64,
+    /// The first frame behind the last beat.
+    kept: u64,
 }
 
 /// Shapes by the key of the value that they ask for.
@@ -396,6 +409,13 @@ type ByKey = HashMap<Vec<u8>, Vec<u64>>;
 struct Index {
     all: Vec<u64>,
     equal: Vec<(usize, EqualityBy, ByKey)>,
+}
+
+/// Why the thread ends by itself.
+enum Ended {
+    /// Nothing is followed; this was said under the lock.
+    Empty,
+    Node,
 }
 
 struct Work {
@@ -410,7 +430,7 @@ struct Work {
 }
 
 impl Work {
-    fn follow(&mut self) -> Result<(), JournalError> {
+    fn follow(&mut self) -> Result<Ended, JournalError> {
         let runtime = tokio::runtime::Handle::current();
         let start = self.hub.cursor();
         let mut reader = self.hub.journal.reader(start + 1)?;
@@ -422,7 +442,7 @@ impl Work {
             seals.borrow_and_update();
             while let Some(chunk) = reader.next(READ_BYTES)? {
                 if *shutdown.borrow() {
-                    return Ok(());
+                    return Ok(Ended::Node);
                 }
                 self.take_in(Some(chunk.last_lsn()));
                 self.take(&chunk)?;
@@ -432,7 +452,7 @@ impl Work {
             if beat.elapsed() >= BEAT_INTERVAL {
                 beat = Instant::now();
                 if self.beat() {
-                    return Ok(());
+                    return Ok(Ended::Empty);
                 }
             }
             let hub = Arc::clone(&self.hub);
@@ -445,7 +465,7 @@ impl Work {
                 }
             });
             if ended {
-                return Ok(());
+                return Ok(Ended::Node);
             }
         }
     }
@@ -469,6 +489,7 @@ impl Work {
                 indexed: None,
                 idle: None,
                 checked: 0,
+                kept: 0,
             };
             self.tracked.insert(hash, tracked);
             self.index(hash);
@@ -697,6 +718,10 @@ impl Work {
                 continue;
             }
             tracked.idle = None;
+            // A client that has not taken what is older than a beat reads the journal: rings of quiet shapes stay small.
+            let (bytes, next) = tracked.live.forget_before(tracked.kept);
+            self.bytes -= bytes as isize;
+            tracked.kept = next;
             let token = self.hub.token(&tracked.follower, tracked.follower.version(), lsn);
             let frames = *tracked.live.count.borrow();
             let changed = std::mem::replace(&mut tracked.checked, frames + 1) != frames;

@@ -26,13 +26,13 @@ use tokio::time::Instant;
 use wire::{Event, ResetReason};
 
 /// Streams of a node at once.
-pub const SUBSCRIPTIONS_MAX: usize = 20_000;
+const SUBSCRIPTIONS_MAX: usize = 20_000;
 /// Marks of one stream that were not reached.
 const MARKS_MAX: usize = 1024;
 /// Who waits for the mirror looks again at this pace, whatever he heard.
 const WAIT_LOOK: Duration = Duration::from_secs(2);
 /// Credits of one stream.
-pub const CREDITS_MAX: u32 = 1024;
+const CREDITS_MAX: u32 = 1024;
 
 /// The streams of a node.
 #[derive(Default)]
@@ -116,14 +116,6 @@ impl Subscription {
 impl Subscriptions {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Subscription>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     pub fn find(&self, id: u64) -> Option<Arc<Subscription>> {
