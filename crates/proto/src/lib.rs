@@ -5,13 +5,12 @@ mod frame;
 pub use frame::Frame;
 
 /// Messages, and clients.
-#[allow(missing_docs, clippy::allow_attributes)]
 pub mod v1 {
     tonic::include_proto!("tidemill.v1");
 }
 
 /// The traits of the servers; what they stream is a [`Frame`].
-#[allow(missing_docs, clippy::allow_attributes)]
+#[expect(clippy::allow_attributes, reason = "generated")]
 pub mod server {
     include!(concat!(env!("OUT_DIR"), "/server/tidemill.v1.rs"));
 }

@@ -18,6 +18,8 @@ use tonic::{Code, Status};
 
 /// Changes that are stored together while more are there already.
 const TOGETHER_MAX: usize = 20_000;
+/// How long a node may be silent where the command is to end by itself.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 pub struct SubscribeArgs {
@@ -88,11 +90,11 @@ pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Re
                 return Err(Failure::new(130, ""));
             }
         };
-        let response = match heard {
+        let mut response = match heard {
             Ok(Heard::Response(response)) => response,
             Ok(Heard::Broken { reason, .. }) => {
                 device.commit()?;
-                if args.until_up_to_date && begun.elapsed() > Duration::from_secs(10) {
+                if args.until_up_to_date && begun.elapsed() > ANSWER_WAIT {
                     return Err(Failure::new(3, format!("{url} does not answer: {reason}"))
                         .hint("start it with `tidemill up`"));
                 }
@@ -103,66 +105,44 @@ pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Re
             }
             Err(status) => return Err(failure(&status)),
         };
-        let up_to_date = matches!(response.event, Some(Event::UpToDate(_)));
-        match device.take(&response) {
-            Ok(()) => {}
-            Err(CopyError::Differs { own, wanted }) => {
-                eprintln!(
-                    "the copy had {} rows and the source {}, or other contents: it is filled anew",
-                    own.rows, wanted.rows
-                );
-                subscription.rewind(Vec::new());
-                continue;
-            }
-            Err(error) => return Err(Failure::new(1, error_text(&error))),
-        }
         // What has come already is stored with it.
-        let mut taken = 1;
-        while !up_to_date
-            && taken < TOGETHER_MAX
-            && let Some(Ok(Heard::Response(more))) = subscription.next().now_or_never()
-        {
-            let changes = match &more.event {
+        let mut taken = 0;
+        loop {
+            taken += match &response.event {
                 Some(Event::Batch(batch)) => batch.changes.len(),
                 _ => 1,
             };
-            taken += changes;
-            let ends = matches!(more.event, Some(Event::UpToDate(_)));
-            match device.take(&more) {
+            let up_to_date = matches!(response.event, Some(Event::UpToDate(_)));
+            match device.take(&response) {
                 Ok(()) => {}
-                Err(CopyError::Differs { .. }) => {
+                Err(CopyError::Differs { own, wanted }) => {
+                    eprintln!(
+                        "the copy had {} rows and the source {}, or other contents: it is filled anew",
+                        own.rows, wanted.rows
+                    );
                     subscription.rewind(Vec::new());
                     break;
                 }
-                Err(error) => return Err(Failure::new(1, error_text(&error))),
+                Err(error) => return Err(Failure::new(1, base::error::chain(&error))),
             }
-            if ends {
+            if up_to_date && args.until_up_to_date {
                 device.commit()?;
-                if args.until_up_to_date {
-                    return device.finish(begun, json, quiet);
-                }
+                return device.finish(begun, json, quiet);
             }
+            if up_to_date || taken >= TOGETHER_MAX {
+                break;
+            }
+            // What else may be said, is said again.
+            let Some(Ok(Heard::Response(more))) = subscription.next().now_or_never() else { break };
+            response = more;
         }
         device.commit()?;
-        if up_to_date && args.until_up_to_date {
-            return device.finish(begun, json, quiet);
-        }
     }
-}
-
-fn error_text(error: &CopyError) -> String {
-    use std::error::Error as _;
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 fn refused(path: &Path, error: &CopyError) -> Failure {
-    let failure = Failure::new(1, format!("failed to open {}: {}", path.display(), error_text(error)));
+    let failure =
+        Failure::new(1, format!("failed to open {}: {}", path.display(), base::error::chain(error)));
     match error {
         CopyError::OtherShape(_) => Failure { status: 2, ..failure }
             .hint("a copy is of one shape: ask for the same, or name another file"),
@@ -221,7 +201,7 @@ impl Device {
 
     fn commit(&mut self) -> Result<(), Failure> {
         match self {
-            Self::Copy(copy, _) => copy.commit().map_err(|error| Failure::new(1, error_text(&error))),
+            Self::Copy(copy, _) => copy.commit().map_err(|error| Failure::new(1, base::error::chain(&error))),
             Self::Lines(_) => Ok(()),
         }
     }

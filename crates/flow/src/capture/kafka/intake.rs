@@ -1,10 +1,10 @@
 //! From fetched records to the journal: decoded, put under their tables' definitions, and committed with the offset behind
 //! each transaction.
 
-use super::KafkaSource;
 use super::consumer::{Fetched, Live};
 use super::plan::Topics;
 use super::unpack::{NotUnpacked, Unpacked, Unpacker};
+use super::{KafkaSource, hand_over};
 use crate::capture::CaptureError;
 use crate::capture::tables::{Prepared, Tables};
 use crate::capture::writer::JournalHandle;
@@ -280,16 +280,7 @@ impl Intake {
     }
 
     async fn flush(&mut self) -> Result<(), CaptureError> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let next = self.handle.batch(self.batch.next_lsn());
-        let full = std::mem::replace(&mut self.batch, next);
-        let source = self.source.to_string();
-        metrics::counter!(base::metrics::CAPTURED_ROWS, "source" => source.clone()).increment(full.changes());
-        metrics::counter!(base::metrics::CAPTURED_BYTES, "source" => source)
-            .increment(full.len_bytes() as u64);
-        self.handle.append(full).await
+        hand_over(&self.handle, &self.source, &mut self.batch).await
     }
 }
 

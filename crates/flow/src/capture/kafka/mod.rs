@@ -172,7 +172,7 @@ async fn session(
     let mut intake = Intake::new(source, tables, unpacker, state.next_lsn, *skipped);
     intake.note_ends(&live);
     warn_idle(source, &topics, idle);
-    let (mut discovered, mut stale_since) = (Instant::now(), None);
+    let mut rounds = Rounds::new();
     loop {
         source.handle.check()?;
         let round = tokio::select! {
@@ -195,35 +195,76 @@ async fn session(
         }
         taken?;
         show(source, &intake, &topics);
-        if round.lost {
-            if is_gap(source, &mut consumer, &topics).await? {
-                // The next session begins as the policy says.
-                return Ok(());
+        let (lost, stale) = (round.lost, round.stale);
+        if rounds.ends(source, &mut consumer, &topics, (lost, stale, brought), shutdown).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// What goes on over the rounds of one session, whatever their messages are.
+struct Rounds {
+    /// When it was last looked for topics and partitions that are new.
+    discovered: Instant,
+    /// Since when the brokers answer that they must be asked anew.
+    stale_since: Option<Instant>,
+}
+
+impl Rounds {
+    fn new() -> Self {
+        Self { discovered: Instant::now(), stale_since: None }
+    }
+
+    /// Behind a round that was taken: deals with what the brokers said besides messages, and rests where there were none. Answers
+    /// whether the session ends, so that the next one begins as the policy says, or with other partitions.
+    async fn ends(
+        &mut self,
+        source: &KafkaSource,
+        consumer: &mut Consumer,
+        topics: &Topics,
+        (lost, stale, brought): (bool, Option<WireError>, bool),
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<bool, CaptureError> {
+        if lost {
+            if is_gap(source, consumer, topics).await? {
+                return Ok(true);
             }
             // The answer was of a moment in between.
             pause(STALE_PAUSE, shutdown).await;
         }
-        match round.stale {
-            None => stale_since = None,
+        match stale {
+            None => self.stale_since = None,
             Some(error) => {
-                let since = *stale_since.get_or_insert_with(Instant::now);
+                let since = *self.stale_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > STALE_MAX {
                     return Err(explain(error));
                 }
                 pause(STALE_PAUSE, shutdown).await;
             }
         }
-        if stale_since.is_some() || discovered.elapsed() > DISCOVER_INTERVAL {
-            discovered = Instant::now();
+        if self.stale_since.is_some() || self.discovered.elapsed() > DISCOVER_INTERVAL {
+            self.discovered = Instant::now();
             let names = consumer.discover(|topic| wanted(&source.config, topic)).await.map_err(explain)?;
-            if changed(&consumer, &names, &topics) {
-                // A new session begins with them.
-                return Ok(());
-            }
-        } else if !brought {
+            return Ok(changed(consumer, &names, topics));
+        }
+        if !brought {
             pause(IDLE_PAUSE, shutdown).await;
         }
+        Ok(false)
     }
+}
+
+/// Gives what was encoded to the journal, and counts it.
+async fn hand_over(handle: &JournalHandle, source: &str, batch: &mut Batch) -> Result<(), CaptureError> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let next = handle.batch(batch.next_lsn());
+    let full = std::mem::replace(batch, next);
+    metrics::counter!(base::metrics::CAPTURED_ROWS, "source" => source.to_owned()).increment(full.changes());
+    metrics::counter!(base::metrics::CAPTURED_BYTES, "source" => source.to_owned())
+        .increment(full.len_bytes() as u64);
+    handle.append(full).await
 }
 
 async fn pause(span: Duration, shutdown: &mut watch::Receiver<bool>) {

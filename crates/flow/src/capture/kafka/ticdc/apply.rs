@@ -5,6 +5,7 @@ use super::catalog::{Catalog, Evolved, Undefined, keeping_hidden};
 use super::claim;
 use super::database::{Database, after_millis, is_collected, millis_of};
 use super::order::{Held, sealed_step};
+use crate::capture::kafka::hand_over;
 use crate::capture::kafka::intake::BATCH_BYTES;
 use crate::capture::mysql::model::changes_rows;
 use crate::capture::mysql::schema::Live;
@@ -604,15 +605,6 @@ impl Applier {
     }
 
     pub async fn flush(&mut self) -> Result<(), CaptureError> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let next = self.handle.batch(self.batch.next_lsn());
-        let full = std::mem::replace(&mut self.batch, next);
-        let source = self.source.to_string();
-        metrics::counter!(base::metrics::CAPTURED_ROWS, "source" => source.clone()).increment(full.changes());
-        metrics::counter!(base::metrics::CAPTURED_BYTES, "source" => source)
-            .increment(full.len_bytes() as u64);
-        self.handle.append(full).await
+        hand_over(&self.handle, &self.source, &mut self.batch).await
     }
 }

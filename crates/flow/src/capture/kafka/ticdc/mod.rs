@@ -19,10 +19,7 @@ mod snapshot;
 
 use super::consumer::{Fetched, Live};
 use super::plan::Topics;
-use super::{
-    DISCOVER_INTERVAL, IDLE_PAUSE, KafkaSource, STALE_MAX, STALE_PAUSE, changed, explain, full, is_gap, look,
-    pause, resnapshot, settle, wanted, warn_idle,
-};
+use super::{KafkaSource, Rounds, explain, full, look, resnapshot, settle, warn_idle};
 use crate::capture::CaptureError;
 use crate::capture::mysql::Control;
 use crate::capture::status::{PositionStatus, SnapshotStatus, WatermarkStatus};
@@ -117,7 +114,7 @@ pub async fn session(
     };
     let mut reading = Reading::new(source, applier, &topics, &live);
     warn_idle(source, &topics, idle);
-    let (mut discovered, mut stale_since) = (Instant::now(), None);
+    let mut rounds = Rounds::new();
     loop {
         source.handle.check()?;
         let crowded = reading.is_crowded()?;
@@ -145,30 +142,9 @@ pub async fn session(
         }
         taken?;
         show(source, &reading, &topics, counts);
-        if round.lost {
-            if is_gap(source, &mut consumer, &topics).await? {
-                return Ok(());
-            }
-            pause(STALE_PAUSE, shutdown).await;
-        }
-        match round.stale {
-            None => stale_since = None,
-            Some(error) => {
-                let since = *stale_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > STALE_MAX {
-                    return Err(explain(error));
-                }
-                pause(STALE_PAUSE, shutdown).await;
-            }
-        }
-        if stale_since.is_some() || discovered.elapsed() > DISCOVER_INTERVAL {
-            discovered = Instant::now();
-            let names = consumer.discover(|topic| wanted(&source.config, topic)).await.map_err(explain)?;
-            if changed(&consumer, &names, &topics) {
-                return Ok(());
-            }
-        } else if !brought {
-            pause(IDLE_PAUSE, shutdown).await;
+        let (lost, stale) = (round.lost, round.stale);
+        if rounds.ends(source, &mut consumer, &topics, (lost, stale, brought), shutdown).await? {
+            return Ok(());
         }
     }
 }
