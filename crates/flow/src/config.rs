@@ -21,7 +21,8 @@ use std::path::PathBuf;
 pub struct SourceConfig {
     /// What kind of system it is.
     pub kind: SourceKind,
-    /// For `mysql`: `mysql://user:password@host:3306`. Several hosts are separated by commas and tried in order. The
+    /// For `mysql`: `mysql://user:password@host:3306`. Several hosts are separated by commas: the first that can
+    /// continue the journal is read. The
     /// password is a reference, `${env:NAME}` or `${file:PATH}`; what the URL's grammar would misread in it is escaped.
     /// For `kafka`: `kafka://[user:password@]host:9092[,host:9092]`, or `kafkas://` for TLS, with `?sasl=plain`,
     /// `scram-sha-256` or `scram-sha-512` at the end.

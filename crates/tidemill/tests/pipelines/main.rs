@@ -15,6 +15,7 @@ mod dedup;
 mod elasticsearch;
 mod elasticsearch_faults;
 mod examples;
+mod failover;
 mod faults;
 mod first_steps;
 mod formats;

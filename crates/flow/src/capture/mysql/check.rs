@@ -21,6 +21,8 @@ pub struct Server {
     /// The user we are, as `'user'@'host'`.
     pub user: String,
     pub lower_case_table_names: u8,
+    /// As a replica is, and a server that was not promoted yet.
+    pub read_only: bool,
 }
 
 impl Server {
@@ -48,7 +50,7 @@ pub async fn inspect_for(conn: &mut Conn, tables: &[String]) -> Result<(Server, 
         .query(
             "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version','version_comment','server_uuid','server_id',\
              'log_bin','binlog_format','binlog_row_image','binlog_row_metadata','gtid_mode','binlog_row_value_options',\
-             'lower_case_table_names','log_bin_compress','binlog_gtid_simple_recovery','binlog_transaction_compression')",
+             'lower_case_table_names','read_only','log_bin_compress','binlog_gtid_simple_recovery','binlog_transaction_compression')",
         )
         .await
         .map_err(|e| statement_error("read the server's settings", e))?;
@@ -72,6 +74,8 @@ pub async fn inspect_for(conn: &mut Conn, tables: &[String]) -> Result<(Server, 
         gtids: mariadb || get("gtid_mode") == "ON",
         user: format!("'{name}'@'{host}'"),
         lower_case_table_names: get("lower_case_table_names").parse().unwrap_or(0),
+        // MariaDB 11 and later have words beside ON.
+        read_only: !matches!(get("read_only"), "OFF" | "0" | ""),
     };
     let mut findings = Vec::new();
     let mut need = |ok: bool, message: String, hint: &str| {

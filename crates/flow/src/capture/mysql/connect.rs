@@ -1,5 +1,6 @@
 //! One connection to the source: options from the URL, TLS, the session that both sides of capture need.
 
+use super::check::Server;
 use crate::capture::CaptureError;
 use crate::config::{SourceConfig, TlsMode};
 use mysql_async::prelude::Queryable;
@@ -17,6 +18,8 @@ const PACKET_BYTES_MAX: usize = 1 << 30;
 pub struct Address {
     hosts: Vec<Opts>,
     tls: Option<TlsMode>,
+    /// The only server that will do.
+    expected: Option<Server>,
 }
 
 impl Address {
@@ -48,7 +51,7 @@ impl Address {
             }
             out.push(builder.into());
         }
-        Ok(Self { hosts: out, tls: config.options.tls })
+        Ok(Self { hosts: out, tls: config.options.tls, expected: None })
     }
 
     /// `host:port`, for messages.
@@ -58,16 +61,42 @@ impl Address {
         names.join(",")
     }
 
+    /// Each host by itself, in the order of the URL.
+    pub fn hosts(&self) -> impl Iterator<Item = Self> {
+        self.hosts.iter().map(|host| Self { hosts: vec![host.clone()], ..self.clone() })
+    }
+
+    /// Takes connections to this server alone from now on. Behind a name that moves to another server, or a list of several, a row
+    /// that is read must come from the server whose binlog says how old it is.
+    pub fn only(self, server: &Server) -> Self {
+        Self { expected: Some(server.clone()), ..self }
+    }
+
     /// Connects to the first host that answers.
     pub async fn connect(&self) -> Result<Conn, CaptureError> {
         let mut last = None;
         for opts in &self.hosts {
-            match self.connect_one(opts).await {
+            match self.connect_expected(opts).await {
                 Ok(conn) => return Ok(conn),
                 Err(error) => last = Some(error),
             }
         }
         Err(last.expect("a URL names at least one host"))
+    }
+
+    async fn connect_expected(&self, opts: &Opts) -> Result<Conn, CaptureError> {
+        let mut conn = self.connect_one(opts).await?;
+        let Some(expected) = &self.expected else { return Ok(conn) };
+        let found = identity(&mut conn, expected.mariadb).await?;
+        if found == expected.identity {
+            return Ok(conn);
+        }
+        Err(CaptureError::unavailable(format!(
+            "{}:{} is now server {found}, and not {} as before",
+            opts.ip_or_hostname(),
+            opts.tcp_port(),
+            expected.identity
+        )))
     }
 
     async fn connect_one(&self, opts: &Opts) -> Result<Conn, CaptureError> {
@@ -87,6 +116,14 @@ impl Address {
         }
         .map_err(|refusal| refusal.into_error(opts))
     }
+}
+
+/// What tells one server from another: see [`Server::identity`].
+async fn identity(conn: &mut Conn, mariadb: bool) -> Result<String, CaptureError> {
+    let sql = if mariadb { "SELECT CAST(@@server_id AS CHAR)" } else { "SELECT @@server_uuid" };
+    let found: Option<String> =
+        conn.query_first(sql).await.map_err(|e| statement_error("read which server this is", e))?;
+    Ok(found.unwrap_or_default())
 }
 
 fn ssl_opts(config: &SourceConfig) -> Option<SslOpts> {

@@ -131,11 +131,7 @@ async fn begin_again(
 ) -> Result<Anew, CaptureError> {
     let state = source.handle.reset().await?;
     let from_lsn = state.next_lsn;
-    let mut conn = address.connect().await?;
-    let (server, findings) = inspect_for(&mut conn, &source.config.tables).await?;
-    if !findings.is_empty() {
-        return Err(refuse(&findings));
-    }
+    let Chosen { address, mut conn, server, .. } = choose(source, address, state.position.as_ref()).await?;
     let mut lookup = address.connect().await?;
     let reason = format!("a resnapshot was asked for, past: {}", base::error::chain(obstacle));
     let state = restart(source, &server, &mut conn, &mut lookup, state, Some(reason), true).await?;
@@ -152,13 +148,10 @@ async fn session(
     told: &mut Told,
 ) -> Result<(), CaptureError> {
     let state = source.handle.reset().await?;
-    let mut conn = address.connect().await?;
-    let (server, findings) = inspect_for(&mut conn, &source.config.tables).await?;
-    if !findings.is_empty() {
-        return Err(refuse(&findings));
-    }
+    let Chosen { address, mut conn, server, gap } = choose(source, address, state.position.as_ref()).await?;
+    let address = &address;
     let mut lookup = address.connect().await?;
-    let state = begin(source, &server, &mut conn, &mut lookup, state).await?;
+    let state = begin(source, &server, &mut conn, &mut lookup, state, gap).await?;
     if !told.reach || !told.patterns {
         let names = list_tables(&mut lookup).await?;
         if !std::mem::replace(&mut told.reach, true) {
@@ -217,6 +210,77 @@ async fn session(
     Ok(())
 }
 
+/// The server that is read, until it is lost.
+struct Chosen {
+    /// Of this server alone.
+    address: Address,
+    conn: Conn,
+    server: Server,
+    gap: Option<Gap>,
+}
+
+/// Why a server cannot continue the journal.
+struct Gap {
+    reason: String,
+    /// It lacks what we have: a replica may still get it.
+    behind: bool,
+}
+
+impl Gap {
+    fn lost(reason: String) -> Self {
+        Self { reason, behind: false }
+    }
+
+    fn behind(reason: String) -> Self {
+        Self { reason, behind: true }
+    }
+}
+
+/// The first host of the URL that can continue the journal. When none can, the first of those that cannot, but a replica
+/// that lacks what we have is waited for.
+async fn choose(
+    source: &MySqlSource,
+    address: &Address,
+    position: Option<&Position>,
+) -> Result<Chosen, CaptureError> {
+    let (mut broken, mut last) = (None, None);
+    for host in address.hosts() {
+        match look_at(source, host, position).await {
+            Ok(chosen) if chosen.gap.is_none() => return Ok(chosen),
+            Ok(chosen) => broken = broken.or(Some(chosen)),
+            Err(error) => last = Some(error),
+        }
+    }
+    match (broken, last) {
+        (Some(chosen), _) => Ok(chosen),
+        (None, Some(error)) => Err(error),
+        (None, None) => unreachable!("a URL names at least one host"),
+    }
+}
+
+async fn look_at(
+    source: &MySqlSource,
+    host: Address,
+    position: Option<&Position>,
+) -> Result<Chosen, CaptureError> {
+    let mut conn = host.connect().await?;
+    let (server, findings) = inspect_for(&mut conn, &source.config.tables).await?;
+    if !findings.is_empty() {
+        return Err(refuse(&findings));
+    }
+    let gap = match position {
+        Some(position) => continuity(&mut conn, &server, position).await?,
+        None => None,
+    };
+    if let Some(gap) = gap.as_ref().filter(|gap| gap.behind && server.read_only) {
+        let message = format!("{} is read-only and behind: {}", host.text(), gap.reason);
+        return Err(CaptureError::unavailable(message).with_hint(
+            "capture goes on when this replica has caught up, or another host of the url has all",
+        ));
+    }
+    Ok(Chosen { address: host.only(&server), conn, server, gap })
+}
+
 /// Waits for a reader that failed; for ever when none does.
 async fn reader_failure(readers: &mut JoinSet<Result<(), CaptureError>>) -> CaptureError {
     while let Some(result) = readers.join_next().await {
@@ -267,22 +331,20 @@ fn start_readers(source: &MySqlSource, reader: &Reader) -> JoinSet<Result<(), Ca
     readers
 }
 
-/// Makes the journal's beginning, or proves that the server still has what follows the journal's end.
+/// Makes the journal's beginning, or a new epoch where the server cannot continue it.
 async fn begin(
     source: &MySqlSource,
     server: &Server,
     conn: &mut Conn,
     lookup: &mut Conn,
     state: State,
+    gap: Option<Gap>,
 ) -> Result<State, CaptureError> {
-    let gap = match &state.position {
-        None => {
-            let reread = source.config.snapshot == SnapshotMode::Initial;
-            return restart(source, server, conn, lookup, state, None, reread).await;
-        }
-        Some(position) => continuity(conn, server, position).await?,
-    };
-    let Some(gap) = gap else {
+    if state.position.is_none() {
+        let reread = source.config.snapshot == SnapshotMode::Initial;
+        return restart(source, server, conn, lookup, state, None, reread).await;
+    }
+    let Some(Gap { reason: gap, .. }) = gap else {
         return Ok(state);
     };
     match source.config.on_gap {
@@ -442,18 +504,18 @@ async fn continuity(
     conn: &mut Conn,
     server: &Server,
     stored: &Position,
-) -> Result<Option<String>, CaptureError> {
+) -> Result<Option<Gap>, CaptureError> {
     match stored {
         Position::MySql { gtids: Some(stored), .. } => {
             if !server.gtids {
-                return Ok(Some(
-                    "the journal is positioned by GTID, but the server has gtid_mode off".into(),
-                ));
+                let reason = "the journal is positioned by GTID, but the server has gtid_mode off";
+                return Ok(Some(Gap::lost(reason.into())));
             }
             let executed = executed(conn).await?;
             if !stored.is_subset_of(&executed) {
                 let missing = stored.minus(&executed);
-                return Ok(Some(format!("the server never had transactions that we captured: {missing}")));
+                let reason = format!("the server never had transactions that we captured: {missing}");
+                return Ok(Some(Gap::behind(reason)));
             }
             let text: Option<String> = conn
                 .query_first("SELECT @@GLOBAL.gtid_purged")
@@ -462,14 +524,14 @@ async fn continuity(
             let purged: GtidSet = parse_gtids(&text.unwrap_or_default())?;
             let lost = purged.minus(stored);
             Ok((!lost.is_empty())
-                .then(|| format!("the server purged transactions we have not captured: {lost}")))
+                .then(|| Gap::lost(format!("the server purged transactions we have not captured: {lost}"))))
         }
         Position::MySql { server: uuid, gtids: None, file, pos } => {
             if *uuid != server.identity {
-                return Ok(Some(format!(
+                return Ok(Some(Gap::lost(format!(
                     "the journal is positioned by file on server {uuid}, but this is server {}",
                     server.identity
-                )));
+                ))));
             }
             file_continuity(conn, file, *pos).await
         }
@@ -480,25 +542,29 @@ async fn continuity(
                 .map_err(|e| statement_error("read gtid_binlog_pos", e))?;
             let now: MariaGtidSet = parse_gtids(&text.unwrap_or_default())?;
             if !gtids.is_subset_of(&now) {
-                return Ok(Some(format!("the server is at {now}, before what we captured: {gtids}")));
+                let reason = format!("the server is at {now}, before what we captured: {gtids}");
+                return Ok(Some(Gap::behind(reason)));
             }
             if *id == server.identity { file_continuity(conn, file, *pos).await } else { Ok(None) }
         }
-        Position::Sqlite { .. } => Ok(Some("the journal belongs to a SQLite source".into())),
-        Position::Kafka { .. } => Ok(Some("the journal belongs to a Kafka source".into())),
-        Position::Push { .. } => Ok(Some("the journal belongs to an HTTP source".into())),
-        Position::Capture { .. } => Ok(Some("the journal belongs to a source of captured statements".into())),
+        Position::Sqlite { .. } => Ok(Some(Gap::lost("the journal belongs to a SQLite source".into()))),
+        Position::Kafka { .. } => Ok(Some(Gap::lost("the journal belongs to a Kafka source".into()))),
+        Position::Push { .. } => Ok(Some(Gap::lost("the journal belongs to an HTTP source".into()))),
+        Position::Capture { .. } => {
+            Ok(Some(Gap::lost("the journal belongs to a source of captured statements".into())))
+        }
     }
 }
 
-async fn file_continuity(conn: &mut Conn, file: &str, pos: u64) -> Result<Option<String>, CaptureError> {
+async fn file_continuity(conn: &mut Conn, file: &str, pos: u64) -> Result<Option<Gap>, CaptureError> {
     let rows: Vec<mysql_async::Row> =
         conn.query("SHOW BINARY LOGS").await.map_err(|e| statement_error("list the binlogs", e))?;
     let found = rows.iter().find(|row| row.get::<String, _>(0).as_deref() == Some(file));
     Ok(match found {
-        None => Some(format!("the server no longer has binlog {file}, which we stand in")),
+        None => Some(Gap::lost(format!("the server no longer has binlog {file}, which we stand in"))),
         Some(row) if row.get::<u64, _>(1).unwrap_or(0) < pos => {
-            Some(format!("binlog {file} is shorter than our position {pos}: the binlogs were reset"))
+            let reason = format!("binlog {file} is shorter than our position {pos}: the binlogs were reset");
+            Some(Gap::lost(reason))
         }
         Some(_) => None,
     })

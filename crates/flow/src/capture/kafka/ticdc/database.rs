@@ -105,6 +105,7 @@ impl Database {
             gtids: false,
             user: String::new(),
             lower_case_table_names: 2,
+            read_only: false,
         };
         let conn = self.at(Some(ts)).await?;
         let tables = read_tables(conn, &server, wanted).await;
