@@ -91,6 +91,34 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     found.cloned().ok_or_else(|| Status::unauthenticated("a token is needed"))
 }
 
+/// Why a caller is not given a shape.
+pub enum Denied {
+    Caller(String),
+    NoTable(String),
+}
+
+/// What a caller asks for, within what it may see: by every protocol the same.
+pub fn spec(
+    caller: &Caller,
+    source: &str,
+    name: &str,
+    columns: Vec<String>,
+    filter: String,
+) -> Result<ShapeSpec, Denied> {
+    if !caller.may_on(Scope::Subscribe, source) || !caller.may_see(name) {
+        let message = format!("the token may not subscribe to `{name}` of source `{source}`");
+        return Err(Denied::Caller(message));
+    }
+    let (db, table) = name.split_once('.').ok_or_else(|| Denied::NoTable(format!("`{name}` is no table")))?;
+    Ok(ShapeSpec {
+        table: TableName::new(db, table),
+        columns,
+        filter: Some(filter).filter(|text| !text.trim().is_empty()),
+        enforced: caller.row_rule(name).map(str::to_owned),
+        visible: caller.column_list(name).map(<[String]>::to_vec),
+    })
+}
+
 impl SubscriptionsService {
     fn find(&self, id: u64, caller: &str) -> Result<Arc<Subscription>, Status> {
         let found = self.app.node.subscriptions.find(id).filter(|found| found.caller == caller);
@@ -117,23 +145,12 @@ impl server::subscriptions_server::Subscriptions for SubscriptionsService {
         let request = request.into_inner();
         let shape =
             request.shape.ok_or_else(|| invalid("the request has no shape", "say source and table"))?;
-        if !caller.may_on(Scope::Subscribe, &shape.source) || !caller.may_see(&shape.table) {
-            let message =
-                format!("the token may not subscribe to `{}` of source `{}`", shape.table, shape.source);
-            return Err(Status::permission_denied(message));
-        }
+        let spec = spec(&caller, &shape.source, &shape.table, shape.columns, shape.r#where);
+        let spec = spec.map_err(|denied| match denied {
+            Denied::Caller(message) => Status::permission_denied(message),
+            Denied::NoTable(message) => invalid(message, "write it as `db.table`"),
+        })?;
         let source = source(&self.app, &shape.source)?;
-        let (db, table) = shape
-            .table
-            .split_once('.')
-            .ok_or_else(|| invalid(format!("`{}` is no table", shape.table), "write it as `db.table`"))?;
-        let spec = ShapeSpec {
-            table: TableName::new(db, table),
-            columns: shape.columns,
-            filter: Some(shape.r#where).filter(|text| !text.trim().is_empty()),
-            enforced: caller.row_rule(&shape.table).map(str::to_owned),
-            visible: caller.column_list(&shape.table).map(<[String]>::to_vec),
-        };
         let wanted =
             Wanted { spec, token: request.token, credits: request.credits, caller: caller.identity() };
         let stream = self

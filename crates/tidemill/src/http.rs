@@ -116,6 +116,11 @@ pub async fn page() -> Response {
 /// An RFC 9457 problem.
 pub fn problem(code: Code, detail: impl Into<String>, hint: &str) -> Response {
     let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    problem_as(status, code, detail, hint)
+}
+
+/// The same where a protocol of others says what the status is.
+pub fn problem_as(status: StatusCode, code: Code, detail: impl Into<String>, hint: &str) -> Response {
     let body = json!({
         "type": "about:blank",
         "title": status.canonical_reason(),

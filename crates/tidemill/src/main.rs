@@ -8,6 +8,7 @@ mod commands;
 mod daemon;
 mod demo;
 mod doctor;
+mod durable;
 mod failure;
 mod files;
 mod gauges;

@@ -1,6 +1,7 @@
 //! A project folder, read whole and checked before anything starts.
 
 use crate::auth;
+use crate::durable::streams::StreamsConfig;
 use crate::files::{self, Folder, read_folder};
 use crate::listener::{Tls, TlsConfig};
 use crate::pushed::{ReportConfig, Reporter};
@@ -70,6 +71,9 @@ pub struct NodeConfig {
     /// The business's time zone, as in the IANA database, that `verify:` of flows goes by. UTC by default.
     #[serde(default)]
     pub timezone: Option<String>,
+    /// Streams of the Durable Streams protocol that clients make themselves, under `/api/v1/streams/`; `streams: {}` turns them on.
+    #[serde(default)]
+    pub streams: Option<StreamsConfig>,
     /// Where the node reports by itself what it does, for places that nobody can scrape.
     #[serde(default)]
     pub report: Option<ReportConfig>,
@@ -206,6 +210,7 @@ impl Project {
                 journal: JournalConfig::default(),
                 catalog: None,
                 timezone: None,
+                streams: None,
                 report: None,
                 engine: None,
             },

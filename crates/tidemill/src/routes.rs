@@ -21,7 +21,7 @@ pub struct Route {
     pub handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 36] = [
+pub const ROUTES: [Route; 41] = [
     Route {
         method: "GET",
         path: "/",
@@ -299,6 +299,56 @@ pub const ROUTES: [Route; 36] = [
                another request of the same name, and nothing was taken; 429 when too much waits; 503 when the journal takes \
                nothing.",
         handler: || post(crate::push::push),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/shapes/{source}/{table}",
+        need: Need::Scope(Scope::Subscribe),
+        shown: "/api/v1/shapes/{source}/{db.table}",
+        what: "A shape of a mirrored table as a Durable Stream of JSON: rows, then changes ([devices](../guides/devices.md)). Query: `offset` \
+               = `-1` (default), `now` or the `Stream-Next-Offset` of the last answer; `where` = a condition in MySQL's syntax; \
+               `columns` = names with commas between; `live` = `long-poll` (204 after 15 s without a change) or `sse`; `cursor` = the \
+               `Stream-Cursor` of the last answer. 410 with `Tidemill-Reset` where an offset cannot be gone on from: begin anew; 503 \
+               while the mirror is not whole.",
+        handler: || get(crate::durable::shape::get),
+    },
+    Route {
+        method: "PUT",
+        path: "/api/v1/streams/{*path}",
+        need: Need::Scope(Scope::Streams),
+        shown: "/api/v1/streams/{path}",
+        what: "Makes a Durable Stream of the body's `Content-Type`, where tidemill.yaml has `streams`. Headers: `Stream-TTL` or \
+               `Stream-Expires-At`, `Stream-Closed`, `Stream-Forked-From` with `Stream-Fork-Offset` and `Stream-Fork-Sub-Offset`. Body: \
+               its first bytes, or none; at most 4 MiB. 201, or 200 where it is there already; 409 where it is there and another.",
+        handler: || put(crate::durable::streams::put),
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/streams/{*path}",
+        need: Need::Scope(Scope::Streams),
+        shown: "/api/v1/streams/{path}",
+        what: "Appends the body to a stream, durably; with `Stream-Closed: true` as the last of it. In JSON a list is its elements. \
+               Headers: `Stream-Seq` (of one stream), `Producer-Id` with `Producer-Epoch` and `Producer-Seq`. 204, or 200 for a producer's \
+               new request; 403 for an old epoch, 409 for a gap, another content type or a closed stream, 413, 429 at a bound.",
+        handler: || post(crate::durable::streams::post),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/streams/{*path}",
+        need: Need::Scope(Scope::Streams),
+        shown: "/api/v1/streams/{path}",
+        what: "Reads a stream from an offset, about 1 MiB. Query: `offset`, `live` and `cursor` as for shapes. `Stream-Next-Offset` is where \
+               it goes on, `Stream-Up-To-Date` says that this was all, `Stream-Closed` that no more will come. HEAD tells what the \
+               stream is. 404, or 410 where it was deleted and has forks.",
+        handler: || get(crate::durable::streams::get),
+    },
+    Route {
+        method: "DELETE",
+        path: "/api/v1/streams/{*path}",
+        need: Need::Scope(Scope::Streams),
+        shown: "/api/v1/streams/{path}",
+        what: "Deletes a stream. Its forks keep what they have of it. 204.",
+        handler: || delete(crate::durable::streams::delete),
     },
     Route {
         method: "GET",

@@ -2,6 +2,7 @@
 
 use crate::auth::{Access, Origins};
 use crate::client::NodeClient;
+use crate::durable::streams::Streams;
 use crate::failure::Failure;
 use crate::http;
 use crate::listener::{self, Tls};
@@ -109,6 +110,8 @@ pub struct Node {
     pub mesh_file: Option<Arc<MeshFile>>,
     /// The streams that are open.
     pub subscriptions: Arc<Subscriptions>,
+    /// Those that clients make, if the project has any.
+    pub streams: Option<Arc<Streams>>,
 }
 
 /// Where a node comes from.
@@ -173,6 +176,7 @@ pub async fn run(
     let tls = project.node.tls.as_ref().map(Tls::read).transpose();
     let tls =
         tls.map_err(|message| Failure::new(2, format!("failed to read `tls`: {message}")))?.map(Arc::new);
+    let streams = open_streams(project)?;
     let Origin { program, taken } = origin;
     let (taken_mesh, taken_http, taken_admin) =
         taken.map_or((None, None, None), |taken| (Some(taken.mesh), taken.http, taken.admin));
@@ -234,6 +238,7 @@ pub async fn run(
         mesh: mesh.clone(),
         mesh_file,
         subscriptions: Arc::default(),
+        streams,
     };
     if let Some(report) = &project.node.report {
         let reporter =
@@ -280,6 +285,17 @@ pub async fn run(
     // What the capture holds is written.
     let _ = tokio::task::spawn_blocking(move || mesh.stop_capture()).await;
     Ok(())
+}
+
+/// Streams that clients make, where the project has them: in a file beside the catalog.
+fn open_streams(project: &Project) -> Result<Option<Arc<Streams>>, Failure> {
+    let Some(config) = &project.node.streams else { return Ok(None) };
+    let path = project.node.data_dir.join("streams.db");
+    let opened = Streams::open(&path, config, project.node.tls.is_some()).map_err(|message| {
+        Failure::new(1, format!("failed to open {}: {message}", path.display()))
+            .hint("check that the folder is writable and has space")
+    });
+    opened.map(|streams| Some(Arc::new(streams)))
 }
 
 /// Waits until no client of the mesh is in the midst of a transaction.

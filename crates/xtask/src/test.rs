@@ -12,7 +12,7 @@ use crate::servers;
 use crate::step::{cargo, loud, step, workspace};
 
 /// What a test that starts a server has in its source, and the server's name.
-const STARTS: [(&str, &str); 11] = [
+const STARTS: [(&str, &str); 12] = [
     ("MySql::start", "mysql"),
     ("MySqlGroup::start", "mysql"),
     ("MariaDb::start", "mariadb"),
@@ -24,6 +24,7 @@ const STARTS: [(&str, &str); 11] = [
     ("Registry::start", "registry"),
     ("Browser::start", "chromium"),
     ("TypeScript::build", "typescript"),
+    ("Suite::run", "durable-streams"),
 ];
 
 /// The crate with the test that loads and runs each folder of `examples/`, and that test's file.

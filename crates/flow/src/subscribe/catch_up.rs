@@ -204,7 +204,10 @@ impl CatchUp {
     }
 
     fn place_of(&mut self, bytes: &[u8]) -> Result<(), (ResetReason, String)> {
+        // A device may come with what it was given over HTTP.
+        let offset = || std::str::from_utf8(bytes).ok().and_then(Token::from_offset);
         let token = Token::decode(bytes)
+            .or_else(offset)
             .ok_or((ResetReason::Token, "the token is damaged, or of another version".to_owned()))?;
         let sealed = self.hub.journal.sealed();
         if token.shape != self.shape.hash {

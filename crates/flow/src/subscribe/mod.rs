@@ -159,12 +159,30 @@ impl Subscriptions {
     }
 }
 
-/// Whether the shape fits the table now, where there is one.
-fn check(hub: &Hub, shape: &Shape) -> Result<(), Refusal> {
+/// The token of who has nothing and wants only what is yet to come.
+pub fn token_of_now(hub: &Hub, spec: ShapeSpec) -> Result<Token, Refusal> {
+    let shape = Shape::compile(&hub.source, spec).map_err(Refusal::Invalid)?;
+    // What is sealed by now may be of an older definition, never of a newer one.
+    let sealed = hub.journal.sealed();
+    let (table, schema) = check(hub, &shape)?;
+    Ok(Token {
+        journal: hub.journal.identity(),
+        epoch: sealed.epoch,
+        shape: shape.hash,
+        table,
+        schema,
+        lsn: sealed.lsn,
+        until: sealed.lsn,
+        phase: Phase::Tail { owes_end: false },
+    })
+}
+
+/// Whether the shape fits the table now, where there is one: its id and version.
+fn check(hub: &Hub, shape: &Shape) -> Result<(u32, u32), Refusal> {
     let name = &shape.spec.table;
     let state = hub.journal.state();
     match state.tables.values().find(|table| table.name == *name) {
-        Some(table) => shape.plan(table).map(|_| ()).map_err(Refusal::Precondition),
+        Some(table) => shape.plan(table).map(|_| (table.id, table.version)).map_err(Refusal::Precondition),
         None => Err(Refusal::NotFound(ShapeError {
             message: format!("source `{}` has no table `{name}`", hub.source),
             hint: "name a table that `tables` of the source takes in, as `db.table`".into(),
@@ -222,6 +240,11 @@ enum Stage {
 }
 
 impl Stream {
+    /// Whether it has come to the end of the journal, and takes changes as they come.
+    pub fn is_live(&self) -> bool {
+        matches!(self.stage, Stage::Live(_))
+    }
+
     /// The next response; `None` when the node ends.
     pub async fn next(&mut self) -> Option<Result<Bytes, Refusal>> {
         loop {

@@ -16,6 +16,7 @@ pub enum Scope {
     Read,
     Subscribe,
     Push,
+    Streams,
     Cache,
     Search,
     Operate,
@@ -24,7 +25,7 @@ pub enum Scope {
 
 impl Scope {
     /// Name and meaning, in the order of the reference page.
-    pub const ALL: [(Self, &'static str, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str, &'static str); 8] = [
         (
             Self::Read,
             "read",
@@ -36,6 +37,11 @@ impl Scope {
             "subscriptions: rows of tables as they are and as they change, within the token's `rows` and `columns`",
         ),
         (Self::Push, "push", "pushes changes into sources of `kind: http`"),
+        (
+            Self::Streams,
+            "streams",
+            "makes, appends to, reads and deletes streams; `streams:devices/u1` those of that path and below it",
+        ),
         (Self::Cache, "cache", "rows of flows to Redis, by their key"),
         (Self::Search, "search", "documents of flows to a search server, by words"),
         (
@@ -50,9 +56,9 @@ impl Scope {
         Self::ALL.iter().find(|(scope, ..)| *scope == self).map_or("", |(_, name, _)| name)
     }
 
-    /// Whether `SCOPE:SOURCE` means something: where requests name the source.
+    /// Whether `SCOPE:SOURCE` means something: where requests name the source, or the path of a stream.
     fn can_name_a_source(self) -> bool {
-        matches!(self, Self::Subscribe | Self::Push)
+        matches!(self, Self::Subscribe | Self::Push | Self::Streams)
     }
 }
 
@@ -77,7 +83,7 @@ impl FromStr for Grant {
             *found.ok_or_else(|| format!("there is no scope `{name}`: there are {}", known()))?;
         match source {
             Some(_) if !scope.can_name_a_source() => {
-                Err(format!("`{name}` is not for one source: only subscribe and push can be"))
+                Err(format!("`{name}` is not for one source: only subscribe, push and streams can be"))
             }
             Some("") => Err(format!("`{text}` names no source")),
             source => Ok(Self { scope, source: source.map(str::to_owned) }),
@@ -166,6 +172,18 @@ impl Caller {
         self.token.is_none() || self.scopes.iter().any(covers)
     }
 
+    /// Whether it has the scope for this path: for all, or for one that is its beginning, in whole parts.
+    pub fn may_below(&self, scope: Scope, path: &str) -> bool {
+        let covers = |grant: &Grant| {
+            let below = |only: &String| {
+                let rest = path.strip_prefix(only.trim_end_matches('/'));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            grant.scope == Scope::Admin || grant.scope == scope && grant.source.as_ref().is_none_or(below)
+        };
+        self.token.is_none() || self.scopes.iter().any(covers)
+    }
+
     /// Whether it may see anything of `db.table`. A token with `rows` or `columns` sees the tables that these name, and no
     /// others.
     pub fn may_see(&self, table: &str) -> bool {
@@ -238,6 +256,18 @@ mod tests {
         }
         assert!("subscribe:".parse::<Grant>().is_err());
         assert_eq!("subscribe:shop".parse::<Grant>().unwrap().to_string(), "subscribe:shop");
+    }
+
+    #[test]
+    fn a_scope_of_streams_is_of_a_path_and_what_is_below() {
+        let one = caller(&["streams:devices/u1"]);
+        assert!(one.may(Scope::Streams) && one.may_below(Scope::Streams, "devices/u1"));
+        assert!(
+            one.may_below(Scope::Streams, "devices/u1/sent") && !one.may_below(Scope::Streams, "devices/u10")
+        );
+        assert!(!one.may_below(Scope::Streams, "devices") && !one.may_below(Scope::Streams, "other"));
+        assert!(caller(&["streams"]).may_below(Scope::Streams, "other"));
+        assert!(!caller(&["subscribe"]).may_below(Scope::Streams, "other"));
     }
 
     #[test]

@@ -9,13 +9,17 @@ use std::sync::Arc;
 const ORIGINS_MAX: usize = 100;
 /// How long a browser may remember the answer to its question, in seconds.
 const REMEMBER_SECONDS: &str = "600";
-const METHODS: &str = "GET, POST, PUT, DELETE";
-/// What pages send: our own headers, and those of gRPC-Web.
+const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
+/// What pages send: our own headers, those of gRPC-Web, and those of Durable Streams.
 const REQUEST_HEADERS: &str = "authorization, content-type, idempotency-key, webhook-id, webhook-timestamp, webhook-signature, \
-                               grpc-timeout, x-grpc-web, x-user-agent";
+                               grpc-timeout, x-grpc-web, x-user-agent, if-none-match, stream-closed, stream-expires-at, \
+                               stream-fork-offset, stream-fork-sub-offset, stream-forked-from, stream-seq, stream-ttl, producer-epoch, \
+                               producer-id, producer-seq";
 /// What pages may read besides what every page may.
-const ANSWER_HEADERS: &str =
-    "grpc-status, grpc-message, grpc-status-details-bin, retry-after, tidemill-from, www-authenticate";
+const ANSWER_HEADERS: &str = "grpc-status, grpc-message, grpc-status-details-bin, retry-after, tidemill-from, tidemill-reset, \
+                              www-authenticate, etag, location, producer-epoch, producer-expected-seq, producer-received-seq, \
+                              producer-seq, stream-closed, stream-cursor, stream-expires-at, stream-next-offset, \
+                              stream-sse-data-encoding, stream-ttl, stream-up-to-date";
 
 const ASK_LOCAL: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_LOCAL: HeaderName = HeaderName::from_static("access-control-allow-private-network");

@@ -369,8 +369,9 @@ fn check(request: &TokenRequest) -> Result<(), Refusal> {
         );
     }
     let restricted = !request.rows.is_empty() || !request.columns.is_empty();
-    if let Some(wide) =
-        grants.iter().find(|grant| restricted && !matches!(grant.scope, Scope::Subscribe | Scope::Push))
+    if let Some(wide) = grants
+        .iter()
+        .find(|grant| restricted && !matches!(grant.scope, Scope::Subscribe | Scope::Push | Scope::Streams))
     {
         let message =
             format!("`rows` and `columns` are rules for subscriptions, and `{wide}` goes past them");

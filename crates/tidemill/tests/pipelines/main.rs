@@ -12,6 +12,7 @@ mod cache;
 mod continuity;
 mod daemon;
 mod dedup;
+mod durable;
 mod elasticsearch;
 mod elasticsearch_faults;
 mod examples;

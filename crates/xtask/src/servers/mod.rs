@@ -9,7 +9,7 @@
 //!   NAME/template/   mysql, mariadb: an initialised data folder to copy
 //!   NAME/lib/        kafka, opensearch, debezium: jars, which the machine's own Java runs
 //!   NAME/classes/    opensearch: our program that starts the node
-//!   NAME/            registry: the application as its archive has it; typescript: node_modules
+//!   NAME/            registry: the application as its archive has it; typescript, durable-streams: node_modules
 //!   driver-NAME/     a driver of MySQL and its test-suite; only `cargo xtask drivers` reads it
 //!   NAME.work/       downloads and build caches, removed after a success
 //!   NAME.lock        held while NAME is installed
@@ -21,6 +21,7 @@
 mod chromium;
 mod debezium;
 pub(crate) mod debian;
+mod durable_streams;
 mod kafka;
 mod mariadb;
 pub(crate) mod maven;
@@ -53,7 +54,7 @@ pub(crate) struct Recipe {
     pub(crate) peer: bool,
 }
 
-const RECIPES: [Recipe; 15] = [
+const RECIPES: [Recipe; 16] = [
     Recipe { name: "mysql", version: mysql::VERSION, install: mysql::install, peer: false },
     Recipe { name: "mariadb", version: mariadb::VERSION, install: mariadb::install, peer: false },
     Recipe { name: "nats", version: nats::VERSION, install: nats::install, peer: false },
@@ -65,6 +66,12 @@ const RECIPES: [Recipe; 15] = [
     Recipe { name: "registry", version: registry::VERSION, install: registry::install, peer: false },
     Recipe { name: "chromium", version: chromium::VERSION, install: chromium::install, peer: false },
     Recipe { name: "typescript", version: typescript::VERSION, install: typescript::install, peer: false },
+    Recipe {
+        name: "durable-streams",
+        version: durable_streams::VERSION,
+        install: durable_streams::install,
+        peer: false,
+    },
     Recipe { name: "debezium", version: debezium::VERSION, install: debezium::install, peer: true },
     Recipe { name: "haproxy", version: peers::HAPROXY, install: peers::haproxy, peer: true },
     Recipe { name: "router", version: peers::ROUTER, install: peers::router, peer: true },
