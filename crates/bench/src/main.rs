@@ -15,6 +15,7 @@ mod mesh_memory;
 mod report;
 mod sinks;
 mod subscribe;
+mod subscribe_nats;
 mod tidemill;
 mod topics;
 mod transaction;
@@ -68,6 +69,7 @@ usage: cargo xtask bench NAME [ARGS]
     --shapes N         shapes with a client each (10000; 0 leaves it out)
     --idle N           idle clients, each with a connection (5000; 0 leaves it out)
     --seconds N        of each measurement with a writer (10)
+    --no-peers         without NATS JetStream, which has as many consumers on ten subjects
     --no-save          without a file in bench/results
   mesh               point selects of sysbench: direct, through HAProxy, and through the SQL proxy with and without digests
     --seconds N        of each measurement (8)
@@ -178,6 +180,7 @@ async fn run(words: &[String]) -> Result<()> {
                 shapes: flags.value("--shapes", 10_000)?,
                 idle: flags.value("--idle", 5000)?,
                 seconds: flags.value("--seconds", 10)?,
+                peers: !flags.has("--no-peers"),
                 save: !flags.has("--no-save"),
             };
             flags.end()?;

@@ -1,5 +1,5 @@
 //! Subscriptions of a real table: filling a copy from nothing, a tail of changes, many clients on few shapes, many shapes with one client each,
-//! idle clients. Clients are this process, on the same two cores; they read whole messages and count.
+//! idle clients; beside, JetStream with as many consumers. Clients are this process, on the same two cores; they read whole messages and count.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,12 +17,13 @@ use tokio::task::JoinSet;
 
 use crate::backlog::{self, SEED_ROWS};
 use crate::report::{self, Run};
+use crate::subscribe_nats;
 use crate::tidemill::Tidemill;
 
 /// Longest that clients may take to come to where they are waited for.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 /// Streams on one connection.
-const STREAMS: usize = 50;
+pub const STREAMS: usize = 50;
 
 pub struct Options {
     pub rows: u64,
@@ -30,6 +31,8 @@ pub struct Options {
     pub shapes: usize,
     pub idle: usize,
     pub seconds: u64,
+    /// Whether NATS is measured beside.
+    pub peers: bool,
     pub save: bool,
 }
 
@@ -39,8 +42,8 @@ fn shape(filter: &str) -> Shape {
 
 /// What one client counts.
 #[derive(Default)]
-struct Count {
-    changes: AtomicU64,
+pub struct Count {
+    pub changes: AtomicU64,
     up_to_date: AtomicU64,
     stop: AtomicBool,
     /// Micros from the writer's clock to the client's, in buckets of 2^(1/8).
@@ -50,17 +53,17 @@ struct Count {
 const BUCKETS: usize = 256;
 
 impl Count {
-    fn new() -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         Arc::new(Self { waits: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), ..Self::default() })
     }
 
-    fn note(&self, micros: u64) {
+    pub fn note(&self, micros: u64) {
         let bucket = ((micros.max(1) as f64).log2() * 8.0) as usize;
         self.waits[bucket.min(BUCKETS - 1)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The wait below which this share of changes came, in milliseconds: the upper end of its bucket.
-    fn share(&self, share: f64) -> f64 {
+    pub fn share(&self, share: f64) -> f64 {
         let counts: Vec<u64> = self.waits.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
         let wanted = (counts.iter().sum::<u64>() as f64 * share).ceil() as u64;
         let mut seen = 0;
@@ -74,7 +77,7 @@ impl Count {
     }
 }
 
-fn now_micros() -> u64 {
+pub fn now_micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
@@ -115,7 +118,7 @@ async fn follow(mut subscription: Subscription, count: Arc<Count>, at: Option<us
     }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
     let begun = Instant::now();
     while !holds() {
         if begun.elapsed() > WAIT_MAX {
@@ -135,6 +138,10 @@ pub async fn run(options: &Options) -> Result<()> {
         "sources/bench.yaml",
         format!("kind: mysql\nurl: {}\ntables: [\"bench.*\"]\nmirror: [\"bench.*\"]\n", mysql.url()),
     )])?;
+    let nats = if options.peers { Some(subscribe_nats::server().await?) } else { None };
+    if let Some(nats) = &nats {
+        subscribe_nats::prepare(&mysql, &project, nats).await?;
+    }
     project.start()?;
     project.wait("it streams", |status| status["sources"][0]["state"] == "stream").await?;
     let url = format!("http://127.0.0.1:{}", project.port());
@@ -163,7 +170,22 @@ pub async fn run(options: &Options) -> Result<()> {
     }
     // Some clients on few shapes.
     let (clients, rate) = (options.clients, 2_000);
-    runs.push(live(&project, &mysql, &url, "few shapes", (clients, 10), rate, options.seconds).await?);
+    runs.push(
+        live(
+            &project,
+            &mysql,
+            &url,
+            "few shapes",
+            (clients, subscribe_nats::SUBJECTS),
+            rate,
+            options.seconds,
+        )
+        .await?,
+    );
+    if let Some(nats) = &nats {
+        let same = subscribe_nats::Options { clients, rate, seconds: options.seconds };
+        runs.extend(subscribe_nats::run(&project, &mysql, nats, &same).await?);
+    }
     // Each client with a shape of its own.
     runs.push(live(&project, &mysql, &url, "own shapes", (100, 100), 10_000, options.seconds).await?);
     if options.shapes > 0 {
@@ -201,7 +223,7 @@ fn mirrored(status: &Value, rows: u64) -> bool {
     mirror["lag_changes"] == 0 && mirror["rows"].as_u64() >= Some(rows) && mirror["state"] == "following"
 }
 
-fn of(
+pub fn of(
     scenario: &str,
     program: &str,
     rows: u64,

@@ -242,7 +242,8 @@ pub struct SinkConfig {
     /// What kind of system it is.
     pub kind: SinkKind,
     /// For `mysql` and `tidb`: `mysql://user:password@host:3306[/database]`, where the database keeps Tidemill's own
-    /// tables (`tidemill` by default). For `nats`: `nats://[user:password@]host:4222`, or `tls://` for TLS. For `redis`:
+    /// tables (`tidemill` by default). For `nats`: `nats://[user:password@]host:4222[,host:4222]`, with servers of one
+    /// cluster, or `tls://` for TLS; what stands alone before `@` is a token. For `redis`:
     /// `redis://[user:password@]host:6379[/database]`, `redis-sentinel://host:26379,host:26379#master` or
     /// `redis-cluster://host:6379,host:6379`, or each with `rediss` for TLS. For `kafka`:
     /// `kafka://[user:password@]host:9092[,host:9092]`, or `kafkas://` for TLS, with `?sasl=plain`, `scram-sha-256` or
@@ -257,17 +258,25 @@ pub struct SinkConfig {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub schema_registry: Option<Secret>,
-    /// For `kafka` with `kafkas://` or a registry by `https://`: a PEM file with the only authorities that are trusted, relative to
-    /// the project. By default those of the system, or of the file that `SSL_CERT_FILE` names.
+    /// For `kafka` with `kafkas://` or a registry by `https://`, and for `nats`: a PEM file with the only authorities that are
+    /// trusted, relative to the project; with it `nats://` is TLS too. By default those of the system, or of the file that `SSL_CERT_FILE` names.
     #[serde(default)]
     pub tls_ca: Option<PathBuf>,
-    /// For `kafka`, like `tls_ca`: a PEM file with the certificate that is shown to servers that ask for one, and those between it
+    /// Like `tls_ca`: a PEM file with the certificate that is shown to servers that ask for one, and those between it
     /// and its authority. None by default.
     #[serde(default)]
     pub tls_cert: Option<PathBuf>,
     /// A PEM file with the key of `tls_cert`, without a password.
     #[serde(default)]
     pub tls_key: Option<PathBuf>,
+    /// For `nats`: a credentials file, with the JWT of a user and the seed of its key, as `nsc` writes it; relative to the
+    /// project, and read anew with each connection.
+    #[serde(default)]
+    pub credentials: Option<PathBuf>,
+    /// For `nats`: the seed of a user's key, `SU…`, as a reference: `${env:NATS_NKEY}`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub nkey: Option<Secret>,
     /// For `sqlite` the database file, for `files` the folder; relative to the project.
     #[serde(default)]
     pub path: Option<PathBuf>,
@@ -318,7 +327,8 @@ pub enum SinkKind {
     Sqlite,
     /// Topics of a Kafka cluster. At least once; with `exactly_once`, rows and progress in one transaction.
     Kafka,
-    /// A JetStream stream. Resumes behind the stream's last message: each change is stored once.
+    /// A JetStream stream. Resumes behind the stream's last message: each change is stored once. With `core`, subjects without a
+    /// stream.
     Nats,
     /// JSON lines in a folder, synced and rotated. Resumes behind the last whole line: each change is written once.
     Files,
@@ -478,13 +488,20 @@ pub struct FlowOptions {
     /// `nats`: the stream, made when it is missing. `TIDEMILL_<FLOW>`, in capitals, by default. No one else may publish
     /// to it.
     pub stream: Option<String>,
+    /// `nats`: subjects of core NATS, without a stream: for whoever listens at the moment. A consumer gets a change at most once
+    /// from the server, and never one that came while it was away; after a fault between us and the server we send the last batch
+    /// again. The tokens in the headers are for what a consumer missed.
+    pub core: bool,
+    /// `http`: one request a batch that says which tables changed, how often and from which lsn to which, with tokens to catch up
+    /// with, and without rows.
+    pub notify: bool,
     /// `files`: the size after which a new file begins.
     #[schemars(with = "Option<String>", extend("default" = ByteSize(crate::sinks::files::ROTATE_BYTES_DEFAULT).to_string()))]
     pub rotate_bytes: Option<ByteSize>,
     /// `stdout`, `files`, `nats`, `kafka`, `http`, and streams and channels of `redis`: the shape of a message; see
     /// change-format.md. `files` finds its progress in its last
     /// line, and takes those that name the lsn: `json` and `cloudevents`. `nats` and `redis` need one message a change, and take all but
-    /// `debezium`. `avro` is for `kafka` only, with a `schema_registry` in the sink's file.
+    /// `debezium`. `s3event` is for `http`, `nats`, `kafka` and `stdout`. `avro` is for `kafka` only, with a `schema_registry` in the sink's file.
     pub format: Format,
     /// `stdout`, `kafka` with `format: debezium`: put the schema beside each key and value.
     pub schemas: bool,
@@ -514,7 +531,8 @@ pub struct FlowOptions {
     pub topic: Option<String>,
     /// `kafka`: partitions of topics that are made. By default what the broker says.
     pub partitions: Option<u32>,
-    /// `kafka`: copies of topics that are made. By default what the broker says.
+    /// `kafka`: copies of topics that are made. By default what the broker says. `nats`: copies of the stream, where it is made:
+    /// 1 by default, 3 or 5 in a cluster that shall do without a server.
     pub replication: Option<u32>,
     /// `kafka`: settings of topics that are made: `{cleanup.policy: compact}`.
     #[schemars(extend("default" = {}))]

@@ -19,8 +19,19 @@ pub struct Files {
     pub key: Option<PathBuf>,
 }
 
+impl Files {
+    pub const fn is_empty(&self) -> bool {
+        self.authorities.is_none() && self.certificate.is_none() && self.key.is_none()
+    }
+}
+
 /// `Err` says which file is wrong, and nothing of what a key's file holds.
 pub fn connector(files: &Files) -> Result<TlsConnector, String> {
+    Ok(TlsConnector::from(Arc::new(client_config(files)?)))
+}
+
+/// The same for clients that make the connection themselves.
+pub fn client_config(files: &Files) -> Result<rustls::ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     match &files.authorities {
         None => {
@@ -37,7 +48,7 @@ pub fn connector(files: &Files) -> Result<TlsConnector, String> {
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots);
-    let config = match (&files.certificate, &files.key) {
+    Ok(match (&files.certificate, &files.key) {
         (None, None) => config.with_no_client_auth(),
         (Some(certificate), Some(key)) => {
             let chain = certificates("tls_cert", certificate)?;
@@ -54,8 +65,7 @@ pub fn connector(files: &Files) -> Result<TlsConnector, String> {
         }
         (Some(_), None) => return Err("`tls_cert` needs its key: `tls_key`".to_owned()),
         (None, Some(_)) => return Err("`tls_key` needs its certificate: `tls_cert`".to_owned()),
-    };
-    Ok(TlsConnector::from(Arc::new(config)))
+    })
 }
 
 /// At least one.

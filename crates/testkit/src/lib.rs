@@ -53,7 +53,7 @@ pub use kafka_write::KafkaMessage;
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use mysql::{MySql, MySqlOptions};
 pub use mysql_group::{MySqlGroup, MySqlGroupOptions};
-pub use nats::{Nats, NatsOptions};
+pub use nats::{Nats, NatsCluster, NatsOptions};
 pub use open_search::{OpenSearch, OpenSearchOptions};
 pub use pd::{Lease, Pd};
 pub use port::Port;

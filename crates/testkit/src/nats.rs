@@ -16,6 +16,43 @@ pub struct NatsOptions {
     pub args: Vec<String>,
 }
 
+/// Three servers that are one cluster, each with JetStream; servers know each other before the first client comes.
+#[derive(Debug)]
+pub struct NatsCluster {
+    nodes: Vec<Nats>,
+    _routes: Vec<Port>,
+}
+
+impl NatsCluster {
+    /// Starts three servers, and waits until each answers.
+    pub async fn start() -> Result<NatsCluster> {
+        let routes = [Port::reserve()?, Port::reserve()?, Port::reserve()?];
+        let all: Vec<String> =
+            routes.iter().map(|port| format!("nats://127.0.0.1:{}", port.number())).collect();
+        let node = |number: usize| {
+            let args = vec![
+                format!("--name=node{number}"),
+                "--cluster_name=testkit".to_owned(),
+                format!("--cluster={}", all[number]),
+                format!("--routes={}", all.join(",")),
+            ];
+            Nats::start(NatsOptions { args })
+        };
+        let (a, b, c) = tokio::try_join!(node(0), node(1), node(2))?;
+        Ok(NatsCluster { nodes: vec![a, b, c], _routes: routes.into() })
+    }
+
+    /// `nats://…` with all three hosts.
+    pub fn url(&self) -> String {
+        let hosts: Vec<String> = self.nodes.iter().map(|node| node.addr().to_string()).collect();
+        format!("nats://{}", hosts.join(","))
+    }
+
+    pub fn nodes(&self) -> &[Nats] {
+        &self.nodes
+    }
+}
+
 /// A NATS server with JetStream on disk.
 #[derive(Debug)]
 pub struct Nats {

@@ -376,7 +376,8 @@ impl Project {
         }
         for (name, sink) in &mut self.sinks {
             let path = format!("sinks/{name}.yaml");
-            for file in [&mut sink.tls_ca, &mut sink.tls_cert, &mut sink.tls_key].into_iter().flatten() {
+            let files = [&mut sink.tls_ca, &mut sink.tls_cert, &mut sink.tls_key, &mut sink.credentials];
+            for file in files.into_iter().flatten() {
                 *file = below(&self.dir, file);
             }
             if let Err(message) = flow::tls::connector(&sink.tls_files()) {
@@ -415,6 +416,16 @@ impl Project {
             }
             if let Err((message, hint)) = registry(&mut sink.schema_registry, references) {
                 add(path.clone(), message, hint);
+            }
+            if sink.credentials.is_some() && sink.nkey.is_some() {
+                let message = "`credentials` and `nkey` are two ways to log in".into();
+                add(path.clone(), message, "remove one of them".into());
+            }
+            if references == References::Resolve
+                && let Err((message, hint)) = resolve_all(sink.nkey.iter_mut())
+            {
+                let hint = hint.unwrap_or_else(|| "nkey: ${env:NATS_NKEY}".to_owned());
+                add(path.clone(), format!("`nkey`: {message}"), hint);
             }
             if sink.kind == SinkKind::Http && references == References::Resolve {
                 let found = resolve_all(sink.headers.values_mut().chain(&mut sink.secrets))
@@ -679,15 +690,18 @@ fn mirror_problems(
 /// Keys of a sink's file that its kind does not know.
 fn idle_keys(sink: &SinkConfig) -> Vec<&'static str> {
     let is_http = sink.kind == SinkKind::Http;
+    let has_files = matches!(sink.kind, SinkKind::Kafka | SinkKind::Nats);
     let given = [
         ("method", sink.method != HttpMethod::default(), is_http),
         ("headers", !sink.headers.is_empty(), is_http),
         ("secrets", !sink.secrets.is_empty(), is_http),
         ("timeout", sink.timeout.is_some(), is_http),
         ("schema_registry", sink.schema_registry.is_some(), sink.kind == SinkKind::Kafka),
-        ("tls_ca", sink.tls_ca.is_some(), sink.kind == SinkKind::Kafka),
-        ("tls_cert", sink.tls_cert.is_some(), sink.kind == SinkKind::Kafka),
-        ("tls_key", sink.tls_key.is_some(), sink.kind == SinkKind::Kafka),
+        ("tls_ca", sink.tls_ca.is_some(), has_files),
+        ("tls_cert", sink.tls_cert.is_some(), has_files),
+        ("tls_key", sink.tls_key.is_some(), has_files),
+        ("credentials", sink.credentials.is_some(), sink.kind == SinkKind::Nats),
+        ("nkey", sink.nkey.is_some(), sink.kind == SinkKind::Nats),
     ];
     given.into_iter().filter(|(_, given, known)| *given && !known).map(|(name, ..)| name).collect()
 }
@@ -704,9 +718,15 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
         ("ddl", options.ddl != DdlPolicy::default(), is_sql),
         ("history", options.history, is_sql),
         ("subject", options.subject.is_some(), kind == SinkKind::Nats),
-        ("stream", options.stream.is_some(), kind == SinkKind::Nats),
+        ("stream", options.stream.is_some(), kind == SinkKind::Nats && !options.core),
+        ("core", options.core, kind == SinkKind::Nats),
+        ("notify", options.notify, kind == SinkKind::Http),
         ("rotate_bytes", options.rotate_bytes.is_some(), kind == SinkKind::Files),
-        ("format", options.format != Format::default(), !is_sql && !is_search && (!is_redis || is_log)),
+        (
+            "format",
+            options.format != Format::default(),
+            !options.notify && !is_sql && !is_search && (!is_redis || is_log),
+        ),
         ("type", options.r#type.is_some(), is_redis),
         ("member", options.member.is_some(), is_redis),
         ("score", options.score.is_some(), is_redis),
@@ -721,7 +741,7 @@ fn idle_options(flow: &FlowConfig, kind: SinkKind) -> Vec<&'static str> {
         ("topic", options.topic.is_some(), is_kafka),
         ("key", options.key.is_some(), is_kafka || is_redis),
         ("partitions", options.partitions.is_some(), is_kafka),
-        ("replication", options.replication.is_some(), is_kafka),
+        ("replication", options.replication.is_some(), is_kafka || kind == SinkKind::Nats && !options.core),
         ("topic_config", !options.topic_config.is_empty(), is_kafka),
         ("tombstones", options.tombstones, is_kafka),
         ("exactly_once", options.exactly_once, is_kafka),
@@ -761,6 +781,9 @@ fn format_refusal(flow: &FlowConfig, kind: SinkKind) -> Option<&'static str> {
         _ if format == Format::Avro => Some("it is for topics of Kafka, whose schemas are in a registry"),
         SinkKind::Files if !format.tells_lsn() => {
             Some("it finds its progress in its last line, and this format does not name the lsn")
+        }
+        SinkKind::Redis if format == Format::S3Event => {
+            Some("an entry has the op and key of one change, and this format tells of objects")
         }
         SinkKind::Nats | SinkKind::Redis if format == Format::Debezium => {
             Some("it needs one message a change, and in this format a delete is two")

@@ -4,6 +4,8 @@ use crate::client::{bearer, node_url};
 use crate::commands::load_node;
 use crate::failure::Failure;
 use base::Secret;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use client::v1::subscribe_response::Event;
 use client::v1::value::Kind;
 use client::v1::{Column, Op, ResetReason, Shape, SubscribeResponse, Value};
@@ -40,6 +42,9 @@ pub struct SubscribeArgs {
     /// Keep the place in this file, and go on from there the next time.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Begin behind this place where the file has none: a token in base64, as `Tidemill-Token` of a message that a broker has.
+    #[arg(long, value_name = "BASE64", conflicts_with = "into")]
+    token: Option<String>,
     /// End when all has come that there is.
     #[arg(long)]
     until_up_to_date: bool,
@@ -79,7 +84,14 @@ pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Re
         ),
         None => Device::Lines(Lines { columns: Vec::new(), token_file: args.token_file.clone() }),
     };
-    let token = device.token()?;
+    let mut token = device.token()?;
+    if token.is_empty()
+        && let Some(text) = &args.token
+    {
+        token = BASE64_STANDARD.decode(text.trim()).map_err(|_| {
+            Failure::new(2, "`--token` is no base64").hint("give it as it stands in `Tidemill-Token`")
+        })?;
+    }
     let mut subscription = Subscription::new(node, shape, token);
     let begun = Instant::now();
     loop {

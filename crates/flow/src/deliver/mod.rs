@@ -240,6 +240,7 @@ async fn drive(
         .batch_rows
         .unwrap_or_else(|| sinks::batch_rows_default(flow.sink_config.kind, exactly_once));
     let mut sink = sinks::build(&flow.name, &config.from, &config.to, &flow.sink_config, config)?;
+    sink.attach(flow.mirror.as_ref());
     let (from, given) = starting_point(flow, sink.as_mut()).await?;
     let mut delivery = Delivery {
         flow,

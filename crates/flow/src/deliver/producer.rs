@@ -473,6 +473,7 @@ impl Producer {
                 after,
                 column_renames: ddl.column_renames.clone(),
             })),
+            of: ddl.after.clone(),
             ..OutChange::of(change, table)
         });
         Ok(())

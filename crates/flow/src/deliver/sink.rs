@@ -1,5 +1,6 @@
 //! What a sink is. A sink is told whole batches in order and answers only when they are durable on its side.
 
+use crate::mirror::Mirror;
 use async_trait::async_trait;
 use base::{Change, Ddl, Op, Table, Txn, Value};
 use std::collections::BTreeSet;
@@ -30,6 +31,8 @@ pub struct OutChange {
     pub op: Op,
     /// Routed name, chosen and computed columns; `key` still names the row.
     pub table: Arc<Table>,
+    /// The table as the source has it, from this change on; `None` where it has it no longer.
+    pub of: Option<Arc<Table>>,
     pub ts_ms: i64,
     pub txn: Option<Txn>,
     /// One value a column of `table`. Where tables are merged into one (`origin`), a truncation and a statement have here a
@@ -61,6 +64,7 @@ impl OutChange {
             lsn: change.lsn,
             op: change.op,
             table,
+            of: Some(Arc::clone(&change.table)),
             ts_ms: change.ts_ms,
             txn: change.txn.clone(),
             before: None,
@@ -124,6 +128,10 @@ pub enum Memory {
 /// A place that changes are written to. `apply` is at most once in flight.
 #[async_trait]
 pub trait Sink: Send {
+    /// Told before the first `open`: the mirror of the flow's source, where there is one. For sinks that tell their readers how
+    /// to go on through us.
+    fn attach(&mut self, _mirror: Option<&Mirror>) {}
+
     /// Connects and makes Tidemill's own tables or streams. Answers how far this flow is as the sink itself knows it,
     /// `None` when it has nothing of this flow or cannot know. Called again after `Unavailable`; it must then drop
     /// whatever was half done.

@@ -13,6 +13,7 @@ pub mod decode;
 pub mod json;
 mod maxwell;
 mod record;
+pub mod s3event;
 
 pub use record::{EventPlace, Record};
 
@@ -35,12 +36,14 @@ pub enum Format {
     Canal,
     /// CloudEvents 1.0, structured, around our own.
     CloudEvents,
+    /// Bucket notifications, as object stores send them: a row is an object. Without the row's values.
+    S3Event,
     /// Debezium's envelope in Avro, with its schemas in a registry. For topics of Kafka only.
     Avro,
 }
 
 impl Format {
-    /// Those that are text.
+    /// Those that are text, and hold rows.
     pub const TEXTS: [Self; 5] = [Self::Json, Self::Debezium, Self::Maxwell, Self::Canal, Self::CloudEvents];
 
     pub const fn name(self) -> &'static str {
@@ -50,6 +53,7 @@ impl Format {
             Self::Maxwell => "maxwell",
             Self::Canal => "canal",
             Self::CloudEvents => "cloudevents",
+            Self::S3Event => "s3event",
             Self::Avro => "avro",
         }
     }
@@ -100,6 +104,10 @@ impl Encoder {
         Self { format, source: source.to_owned(), schemas }
     }
 
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The messages of a change, in order. None when the format has no word for it.
     pub fn messages(&self, record: &Record<'_>) -> Vec<Message> {
         if self.format == Format::Debezium {
@@ -119,6 +127,7 @@ impl Encoder {
             Format::Maxwell => return maxwell::put(out, record),
             Format::Canal => canal::put(out, record),
             Format::CloudEvents => cloudevents::put(out, &self.source, record),
+            Format::S3Event => return s3event::put(out, &self.source, record),
             Format::Debezium => unreachable!("a change in `debezium` is several messages"),
             Format::Avro => unreachable!("a message in `avro` has the ids of its schemas"),
         }

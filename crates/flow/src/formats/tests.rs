@@ -123,6 +123,23 @@ fn a_cloud_event_holds_our_own_format() {
 }
 
 #[test]
+fn a_row_is_an_object_of_a_bucket() {
+    let event: serde_json::Value = serde_json::from_str(&print(Format::S3Event, Op::Insert)).unwrap();
+    let record = &event["Records"][0];
+    assert_eq!(record["eventName"], "ObjectCreated:Put");
+    assert_eq!(record["eventTime"], "2026-01-02T03:04:05.120Z");
+    assert_eq!(record["s3"]["bucket"]["name"], "src");
+    let object = &record["s3"]["object"];
+    assert_eq!(object["key"], "shop/orders/18446744073709551615");
+    assert_eq!(object["sequencer"], "000000010000000000000007");
+    assert!(object["size"].as_u64() > Some(50) && object["eTag"].as_str().unwrap().len() == 8, "{object}");
+    let gone: serde_json::Value = serde_json::from_str(&print(Format::S3Event, Op::Delete)).unwrap();
+    assert_eq!(gone["Records"][0]["eventName"], "ObjectRemoved:Delete");
+    assert_eq!(gone["Records"][0]["s3"]["object"]["size"], serde_json::Value::Null);
+    assert_eq!(print(Format::S3Event, Op::Truncate), "");
+}
+
+#[test]
 fn a_delete_in_debezium_is_followed_by_a_tombstone() {
     let lines = print(Format::Debezium, Op::Delete);
     let lines: Vec<serde_json::Value> =

@@ -150,6 +150,8 @@ pub struct Mirror(Arc<Shared>);
 struct Shared {
     source: String,
     path: PathBuf,
+    /// The tables that it has.
+    patterns: Patterns,
     journal: Journal,
     reached: watch::Sender<Reached>,
     status: Mutex<MirrorStatus>,
@@ -166,6 +168,11 @@ impl Mirror {
 
     pub fn source(&self) -> &str {
         &self.0.source
+    }
+
+    /// Whether it keeps the rows of a table of this name.
+    pub fn takes(&self, name: &TableName) -> bool {
+        self.0.patterns.matches(name)
     }
 
     fn path(&self) -> &Path {
@@ -264,6 +271,7 @@ pub fn prepare(parts: MirrorParts, shutdown: watch::Receiver<bool>) -> (Mirror, 
     let mirror = Mirror(Arc::new(Shared {
         source,
         path,
+        patterns: config.patterns.clone(),
         journal: journal.clone(),
         reached,
         status: Mutex::new(status),

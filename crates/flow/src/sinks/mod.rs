@@ -43,8 +43,12 @@ pub fn build(
             Box::new(kafka::KafkaSink::new(flow_name, source, target, flow)?)
         }
         SinkKind::Nats => {
-            let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
-            Box::new(nats::NatsSink::new(flow_name, source, url, flow))
+            sink.url.as_ref().ok_or_else(|| missing("url"))?;
+            if flow.options.core {
+                Box::new(nats::CoreSink::new(source, sink, flow)?)
+            } else {
+                Box::new(nats::NatsSink::new(flow_name, source, sink, flow)?)
+            }
         }
         SinkKind::Files => {
             let path = sink.path.as_ref().ok_or_else(|| missing("path"))?;
@@ -58,7 +62,7 @@ pub fn build(
             let url = sink.url.as_ref().ok_or_else(|| missing("url"))?;
             Box::new(elasticsearch::ElasticsearchSink::new(flow_name, source, url, flow)?)
         }
-        SinkKind::Http => Box::new(http::HttpSink::new(sink_name, source, sink, flow)?),
+        SinkKind::Http => Box::new(http::HttpSink::new(flow_name, sink_name, source, sink, flow)?),
         SinkKind::Stdout => Box::new(stdout::StdoutSink::new(source, flow)),
     })
 }

@@ -4,6 +4,7 @@
 //! ring of its shape in the [`hub`] goes on; from there on the copy costs a place in that ring. Who is too slow for the ring, and whose table is read
 //! anew, is caught up again. What is sent is bytes of `proto/tidemill/v1`, made by [`wire`].
 
+pub mod broker;
 pub mod catch_up;
 pub mod follow;
 pub mod hub;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 /// What the page's words hold in place of an example.
 const EXAMPLE_MARK: &str = "{{examples}}";
 /// The same in another format: `{{debezium}}`.
-const OTHERS: [Format; 4] = [Format::Debezium, Format::Maxwell, Format::Canal, Format::CloudEvents];
+const OTHERS: [Format; 5] =
+    [Format::Debezium, Format::Maxwell, Format::Canal, Format::CloudEvents, Format::S3Event];
 
 pub fn page() -> String {
     let words = include_str!("change_format.md");

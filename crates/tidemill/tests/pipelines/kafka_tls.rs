@@ -7,16 +7,16 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use std::path::Path;
 use testkit::{Kafka, KafkaOptions, Registry, RegistryOptions};
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+pub fn authority() -> Authority {
     let mut authority = CertificateParams::new([]).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap()
 }
 
 /// A certificate for 127.0.0.1 and its key, as PEM; valid until that year begins.
-fn certificate(authority: &Authority, until: i32) -> (String, String) {
+pub fn certificate(authority: &Authority, until: i32) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut wanted = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
     (wanted.not_before, wanted.not_after) = (date_time_ymd(2019, 1, 1), date_time_ymd(until, 1, 1));

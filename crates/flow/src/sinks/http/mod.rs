@@ -8,17 +8,22 @@
 //! webhook-timestamp, webhook-signature     with a secret: see crate::webhook
 //! [CHANGE,…]
 //! ```
+//! With `notify` the body is one object that says what changed, without rows: see [`notify`].
+//!
 //! One request at a time, in order. A receiver cannot be asked what it has, so the catalog keeps progress; what may have
 //! arrived is sent again as it was, with the same id. A body that is refused is halved until the change that is at fault is
 //! alone.
 
+mod notify;
 mod request;
 mod verdict;
 
 use crate::config::{FlowConfig, HttpMethod, SinkConfig};
 use crate::deliver::sink::{Memory, Sink, SinkBatch, SinkError, Standing};
-use crate::formats::Encoder;
+use crate::formats::{Encoder, Format};
 use crate::http_client::{self, Client, Endpoint, Patience};
+use crate::mirror::Mirror;
+use crate::subscribe::broker::Tokens;
 use crate::webhook::{self, Key};
 use async_trait::async_trait;
 use base::{Secret, Table};
@@ -76,12 +81,22 @@ pub struct HttpSink {
     encoder: Encoder,
     rows_max: usize,
     client: Client,
+    /// For a flow that tells only what changed.
+    notify: Option<Tokens>,
+    flow: String,
+    journal: u64,
     /// The last change that the receiver took since the last `open`, in a batch that came back for the one behind it.
     taken: u64,
 }
 
 impl HttpSink {
-    pub fn new(name: &str, source: &str, sink: &SinkConfig, flow: &FlowConfig) -> Result<Self, SinkError> {
+    pub fn new(
+        flow_name: &str,
+        name: &str,
+        source: &str,
+        sink: &SinkConfig,
+        flow: &FlowConfig,
+    ) -> Result<Self, SinkError> {
         let receiver = Receiver::read(sink).map_err(|(message, hint)| SinkError::Blocked {
             message: format!("sink `{name}`: {message}"),
             hint,
@@ -93,6 +108,9 @@ impl HttpSink {
             source: source.to_owned(),
             encoder: Encoder::new(flow.options.format, source, flow.options.schemas),
             rows_max: flow.options.batch_rows.unwrap_or(BATCH_ROWS_DEFAULT).max(1) as usize,
+            notify: flow.options.notify.then(|| Tokens::new(source, flow)),
+            flow: flow_name.to_owned(),
+            journal: 0,
             taken: 0,
         })
     }
@@ -130,9 +148,35 @@ impl HttpSink {
 
     /// One request; the reason when its body is refused.
     async fn post(&mut self, parts: &[Part]) -> Result<Option<String>, SinkError> {
-        let Some(body) = body(parts) else { return Ok(None) };
-        let headers = self.headers(&id(&self.source, parts, &body), &body);
-        let kind = content_type(self.encoder.format);
+        let Some(body) = body(self.encoder.format, parts) else { return Ok(None) };
+        let id = id(&self.source, parts, &body);
+        self.request(&id, body, content_type(self.encoder.format)).await
+    }
+
+    /// One request for a batch, without its rows.
+    async fn notify(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
+        let Some(tokens) = &mut self.notify else { return Ok(()) };
+        let said =
+            notify::body(&self.source, &self.flow, tokens, self.journal, &batch.changes, batch.redrive);
+        let Some((id, body)) = said else { return Ok(()) };
+        match self.request(&id, body, content_type(Format::Json)).await? {
+            None => Ok(()),
+            // It is of no single change.
+            Some(reason) => Err(SinkError::Blocked {
+                message: format!("the receiver refuses a notification: {reason}"),
+                hint: "a notification says what changed and holds no rows: does the receiver expect changes?"
+                    .into(),
+            }),
+        }
+    }
+
+    async fn request(
+        &mut self,
+        id: &str,
+        body: Bytes,
+        kind: &'static str,
+    ) -> Result<Option<String>, SinkError> {
+        let headers = self.headers(id, &body);
         let Receiver { method, path, .. } = &self.receiver;
         let answer = self.client.call(method.clone(), path.expose(), headers, Some((kind, body))).await;
         match judge(&answer.map_err(of_client)?, now_s()) {
@@ -176,7 +220,15 @@ impl Sink for HttpSink {
         true
     }
 
-    fn follow(&mut self, _standing: Standing) {}
+    fn attach(&mut self, mirror: Option<&Mirror>) {
+        if let Some(tokens) = &mut self.notify {
+            tokens.attach(mirror);
+        }
+    }
+
+    fn follow(&mut self, standing: Standing) {
+        self.journal = standing.journal;
+    }
 
     async fn rewind(&mut self) -> Result<(), SinkError> {
         Ok(())
@@ -192,6 +244,9 @@ impl Sink for HttpSink {
     }
 
     async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
+        if self.notify.is_some() {
+            return self.notify(batch).await;
+        }
         // A batch that comes back without a refused change was taken up to there.
         let fresh = |lsn: u64| batch.redrive || lsn > self.taken;
         let from = batch.changes.iter().position(|change| fresh(change.lsn)).unwrap_or(batch.changes.len());

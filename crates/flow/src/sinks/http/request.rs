@@ -1,7 +1,7 @@
 //! What is sent: the changes of a batch as JSON lists of bounded size. Pure, so that a repeat is the same bytes.
 
 use crate::deliver::sink::OutChange;
-use crate::formats::{Encoder, Format, Record};
+use crate::formats::{Encoder, Format, Record, s3event};
 use bytes::Bytes;
 
 /// Bytes of one request's body, unless a single change is larger: what receivers commonly take.
@@ -36,6 +36,15 @@ pub fn parts(encoder: &Encoder, changes: &[OutChange]) -> Vec<Part> {
 /// The messages of a change. A tombstone says something of a topic, and here is none.
 fn items(encoder: &Encoder, change: &OutChange) -> Vec<Vec<u8>> {
     let record = Record::of_out(change);
+    if encoder.format == Format::S3Event {
+        // All records of a request stand in one list.
+        let mut out = Vec::new();
+        return if s3event::put_records(&mut out, encoder.source(), &record) {
+            vec![out]
+        } else {
+            Vec::new()
+        };
+    }
     encoder.messages(&record).into_iter().filter_map(|message| message.value).collect()
 }
 
@@ -50,12 +59,13 @@ pub fn first_request(parts: &[Part], rows_max: usize) -> usize {
 }
 
 /// The body of a request; `None` when there is nothing to say.
-pub fn body(parts: &[Part]) -> Option<Bytes> {
+pub fn body(format: Format, parts: &[Part]) -> Option<Bytes> {
     let texts: Vec<&[u8]> = parts.iter().map(|part| &part.text[..]).filter(|text| !text.is_empty()).collect();
     if texts.is_empty() {
         return None;
     }
-    Some([&b"["[..], &texts.join(&b","[..]), b"]"].concat().into())
+    let (begin, end) = if format == Format::S3Event { s3event::BODY } else { (&b"["[..], &b"]"[..]) };
+    Some([begin, &texts.join(&b","[..]), end].concat().into())
 }
 
 /// `SOURCE:EPOCH:FIRST-LAST:CRC`: the same for the same changes of a journal in the same words, and for nothing else.
@@ -91,9 +101,11 @@ mod tests {
 
     #[test]
     fn a_body_is_a_list_of_what_the_format_has_words_for_and_its_id_tells_it() {
-        assert_eq!(body(&[part(1, ""), part(2, "")]), None);
+        assert_eq!(body(Format::Json, &[part(1, ""), part(2, "")]), None);
         let parts = [part(7, "{}"), part(8, ""), part(9, "1,2")];
-        let body = body(&parts).unwrap();
+        let s3 = body(Format::S3Event, &parts).unwrap();
+        assert_eq!(&s3[..], b"{\"Records\":[{},1,2]}");
+        let body = body(Format::Json, &parts).unwrap();
         assert_eq!(&body[..], b"[{},1,2]");
         let own = id("shop", &parts, &body);
         assert!(own.starts_with("shop:1:7-9:"), "{own}");

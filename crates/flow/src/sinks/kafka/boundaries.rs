@@ -185,6 +185,7 @@ mod tests {
             lsn,
             op: Op::Insert,
             table: Arc::new(table),
+            of: None,
             ts_ms: 5,
             txn: txn.map(|(id, index)| Txn { id: id.into(), index, last: false }),
             before: None,

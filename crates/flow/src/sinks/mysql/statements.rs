@@ -311,6 +311,7 @@ pub(super) mod tests {
             lsn,
             op,
             table: Arc::clone(table),
+            of: None,
             ts_ms: 0,
             txn: None,
             before,

@@ -2,15 +2,23 @@
 //! flow is; the expected last sequence fences a second publisher. Consumers may take that message away (a work queue, an
 //! age, a purge): then the catalog knows where the flow is, and what it noted late is published again under the same ids.
 
-use crate::config::FlowConfig;
-use crate::deliver::sink::{Memory, OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
-use crate::formats::{Encoder, Record};
-use crate::sinks::json::reference;
+mod connect;
+mod core;
+mod message;
+
+pub use core::CoreSink;
+pub use message::SUBJECT_DEFAULT;
+
+use crate::config::{FlowConfig, SinkConfig};
+use crate::deliver::sink::{Memory, Progress, Sink, SinkBatch, SinkError, Standing};
+use crate::mirror::Mirror;
+use async_nats::HeaderMap;
 use async_nats::jetstream::context::{AccountErrorKind, PublishErrorKind};
 use async_nats::jetstream::{self, ErrorCode, stream};
-use async_nats::{ConnectErrorKind, ConnectOptions, HeaderMap, ServerAddr};
 use async_trait::async_trait;
-use base::{Secret, Table};
+use base::Table;
+use connect::{Server, away};
+use message::Messages;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,25 +26,19 @@ use std::time::Duration;
 const OUTSTANDING_MAX: usize = 256;
 /// Longer than any retry: the server drops a repeat of an id within this window.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// Room for headers within the server's largest message.
-const HEADER_ROOM: usize = 1024;
 /// Why JetStream makes no stream, until someone acts.
 const NO_STREAM: [ErrorCode; 3] =
     [ErrorCode::STREAM_SUBJECT_OVERLAP, ErrorCode::STREAM_INVALID_CONFIG, ErrorCode::MAXIMUM_STREAMS_LIMIT];
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What it answers where JetStream is off, for all or for the account.
 const NO_JETSTREAM: [ErrorCode; 2] =
     [ErrorCode::JETSTREAM_NOT_ENABLED, ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT];
 
-/// The subject unless the flow's options say otherwise.
-pub const SUBJECT_DEFAULT: &str = "tidemill.{source}.{db}.{table}";
-
 pub struct NatsSink {
-    source: String,
-    encoder: Encoder,
-    url: Secret,
+    server: Server,
+    messages: Messages,
     stream_name: String,
-    subject: String,
+    /// Copies of the stream, where it is made.
+    replicas: Option<usize>,
     open: Option<Open>,
 }
 
@@ -54,62 +56,27 @@ struct Open {
 }
 
 impl NatsSink {
-    pub fn new(flow: &str, source: &str, url: &Secret, config: &FlowConfig) -> Self {
+    pub fn new(flow: &str, source: &str, sink: &SinkConfig, config: &FlowConfig) -> Result<Self, SinkError> {
         let stream =
             config.options.stream.clone().unwrap_or_else(|| format!("TIDEMILL_{}", flow.to_uppercase()));
-        let subject = config.options.subject.clone().unwrap_or_else(|| SUBJECT_DEFAULT.into());
-        let encoder = Encoder::new(config.options.format, source, false);
-        Self {
-            source: source.to_owned(),
-            encoder,
-            url: url.clone(),
+        Ok(Self {
+            server: Server::new(sink)?,
+            messages: Messages::new(source, config),
             stream_name: stream,
-            subject,
+            replicas: config.options.replication.map(|copies| copies as usize),
             open: None,
-        }
-    }
-
-    /// The login stands in the URL, where the client itself does not look for it: user and password, or a token alone.
-    fn options(&self) -> ConnectOptions {
-        let options = ConnectOptions::new().connection_timeout(CONNECT_TIMEOUT);
-        let first = self.url.expose().split(',').next().unwrap_or_default();
-        let Ok(address) = first.parse::<ServerAddr>() else { return options };
-        let decoded =
-            |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-        match (address.username().map(decoded), address.password().map(decoded)) {
-            (Some(user), Some(password)) => options.user_and_password(user, password),
-            (Some(token), None) => options.token(token),
-            (None, _) => options,
-        }
-    }
-
-    /// The stream's subject filter: the template with every name a wildcard.
-    fn filter(&self) -> String {
-        let source = token(&self.source);
-        self.subject
-            .replace("{source}", &source)
-            .split('.')
-            .map(|part| if part.contains('{') { "*" } else { part })
-            .collect::<Vec<_>>()
-            .join(".")
-    }
-
-    fn subject_of(&self, change: &OutChange) -> String {
-        self.subject
-            .replace("{source}", &token(&self.source))
-            .replace("{db}", &token(&change.table.name.db))
-            .replace("{table}", &token(&change.table.name.table))
+        })
     }
 
     /// Answers where the stream ends: sequence, and the change in its last message.
     async fn connect(&mut self) -> Result<Option<Standing>, SinkError> {
-        let away =
-            |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
-        let client = self.options().connect(self.url.expose()).await.map_err(unconnected)?;
+        let client = self.server.connect().await?;
         let context = jetstream::new(client.clone());
+        let filter = self.messages.filter();
         let wanted = stream::Config {
             name: self.stream_name.clone(),
-            subjects: vec![self.filter()],
+            subjects: vec![filter.clone()],
+            num_replicas: self.replicas.unwrap_or(1),
             storage: stream::StorageType::File,
             duplicate_window: DUPLICATE_WINDOW,
             ..stream::Config::default()
@@ -131,19 +98,16 @@ impl NatsSink {
             _ => away(&error),
         })?;
         let info = stream.get_info().await.map_err(|e| away(&e))?;
-        if !info.config.subjects.iter().any(|subject| covers(subject, &self.filter())) {
-            return Err(self.foreign_stream(&format!(
-                "takes {}, not `{}`",
-                info.config.subjects.join(", "),
-                self.filter()
-            )));
+        if !info.config.subjects.iter().any(|subject| covers(subject, &filter)) {
+            return Err(
+                self.foreign_stream(&format!("takes {}, not `{filter}`", info.config.subjects.join(", ")))
+            );
         }
         let last_sequence = info.state.last_sequence;
         let mut found = last_sequence;
         let mut told = None;
         if info.state.messages > 0 {
             // The last that is there: the very last sequence may have been deleted.
-            let filter = self.filter();
             let message = stream.get_last_raw_message_by_subject(&filter).await.map_err(|error| {
                 if error.kind() == stream::LastRawMessageErrorKind::NoMessageFound {
                     return self.foreign_stream(&format!("has messages, none of them on `{filter}`"));
@@ -176,37 +140,7 @@ impl NatsSink {
         }
     }
 
-    /// Never the same for two changes, also of two journals of one source.
-    fn message_id(&self, change: &OutChange, journal: u64) -> String {
-        format!("{}:{journal:016x}:{}:{}", self.source, change.epoch, change.lsn)
-    }
-
-    /// `None` when the flow's format has no word for the change.
-    fn message(
-        &self,
-        change: &OutChange,
-        journal: u64,
-        payload_max: usize,
-    ) -> Option<(String, HeaderMap, Vec<u8>)> {
-        let mut payload = Vec::with_capacity(256);
-        if !self.encoder.encode(&Record::of_out(change), &mut payload) {
-            return None;
-        }
-        if payload.len() + HEADER_ROOM > payload_max {
-            payload = reference(&self.source, change, payload.len());
-        }
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", self.message_id(change, journal).as_str());
-        headers.insert("Tidemill-Journal", format!("{journal:016x}").as_str());
-        headers.insert("Tidemill-Epoch", change.epoch.to_string().as_str());
-        headers.insert("Tidemill-Lsn", change.lsn.to_string().as_str());
-        headers.insert("Tidemill-Op", change.op.name());
-        Some((self.subject_of(change), headers, payload))
-    }
-
     async fn publish(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
-        let away =
-            |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
         let open = self.open.as_ref().ok_or_else(|| away(&"not connected"))?;
         let (journal, done, mut sequence) = (open.journal, open.progress.lsn, open.last_sequence);
         let (payload_max, mut end_is_gone) = (open.payload_max, open.end_is_gone);
@@ -220,9 +154,8 @@ impl NatsSink {
             let mut acks = Vec::with_capacity(part.len());
             let before = sequence;
             for change in part {
-                let Some((subject, mut headers, payload)) = self.message(change, journal, payload_max) else {
-                    continue;
-                };
+                let made = self.messages.of(change, journal, payload_max, batch.redrive);
+                let Some((subject, mut headers, payload)) = made else { continue };
                 headers.insert("Nats-Expected-Last-Sequence", sequence.to_string().as_str());
                 if batch.redrive {
                     headers.insert("Tidemill-Progress-Epoch", open.progress.epoch.to_string().as_str());
@@ -304,17 +237,6 @@ fn covers(subject: &str, filter: &str) -> bool {
     }
 }
 
-/// A login that is refused stays so; everything else may pass.
-fn unconnected(error: async_nats::ConnectError) -> SinkError {
-    let message = format!("NATS: {error}");
-    match error.kind() {
-        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-            SinkError::Blocked { message, hint: "check the URL's user, password or token".into() }
-        }
-        _ => SinkError::Unavailable { message },
-    }
-}
-
 fn no_jetstream(error: &dyn std::fmt::Display) -> SinkError {
     SinkError::Blocked {
         message: format!("NATS: {error}"),
@@ -323,15 +245,12 @@ fn no_jetstream(error: &dyn std::fmt::Display) -> SinkError {
     }
 }
 
-/// A name as one subject token: what NATS reads as structure becomes `_`.
-fn token(name: &str) -> String {
-    name.chars()
-        .map(|c| if c.is_whitespace() || ".*>".contains(c) || c.is_control() { '_' } else { c })
-        .collect()
-}
-
 #[async_trait]
 impl Sink for NatsSink {
+    fn attach(&mut self, mirror: Option<&Mirror>) {
+        self.messages.tokens.attach(mirror);
+    }
+
     async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         self.open = None;
         self.connect().await
@@ -363,9 +282,7 @@ impl Sink for NatsSink {
     }
 
     async fn probe(&mut self) -> Result<(), SinkError> {
-        let away =
-            |error: &dyn std::fmt::Display| SinkError::Unavailable { message: format!("NATS: {error}") };
-        let client = self.options().connect(self.url.expose()).await.map_err(unconnected)?;
+        let client = self.server.connect().await?;
         let asked = jetstream::new(client).query_account().await;
         asked.map(|_| ()).map_err(|error| match error.kind() {
             AccountErrorKind::JetStreamUnavailable => no_jetstream(&error),
@@ -393,6 +310,7 @@ impl Sink for NatsSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base::Secret;
     use testkit::{Nats, NatsOptions};
 
     #[tokio::test]
@@ -402,7 +320,9 @@ mod tests {
         let config = serde_saphyr::from_str("{from: shop, to: bus}").unwrap();
         let sink = |password: &str| {
             let url = nats.url().replace("nats://", &format!("nats://alice:{password}@"));
-            NatsSink::new("copy", "shop", &Secret::new(url), &config)
+            let mut sink: SinkConfig = serde_saphyr::from_str("kind: nats").unwrap();
+            sink.url = Some(Secret::new(url));
+            NatsSink::new("copy", "shop", &sink, &config).unwrap()
         };
         sink("r%3Aght").open().await.unwrap();
         for error in [sink("wrong").open().await.unwrap_err(), sink("wrong").probe().await.unwrap_err()] {

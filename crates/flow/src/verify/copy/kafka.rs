@@ -108,6 +108,10 @@ impl Replay {
                 let why = "messages in cloudevents are not compared yet";
                 return Err(unsupported(format!("the sink `{}`: {why}", flow.to)));
             }
+            Format::S3Event => {
+                let why = "messages in s3event do not hold rows";
+                return Err(unsupported(format!("the sink `{}`: {why}", flow.to)));
+            }
             // Told in the words of `debezium`, without schemas.
             Format::Avro => MessageFormat::Debezium,
         };
