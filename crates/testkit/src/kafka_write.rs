@@ -1,5 +1,6 @@
 //! Writing to a Kafka, and making and deleting its topics, by plain requests: what a test's own producer does.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -8,11 +9,14 @@ use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnT
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
-    DeleteTopicsRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    InitProducerIdResponse, ProduceRequest, ProducerId, TopicName, TransactionalId,
+    DeleteTopicsRequest, DescribeConfigsRequest, EndTxnRequest, FindCoordinatorRequest,
+    InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, ProduceRequest, ProducerId, TopicName,
+    TransactionalId,
 };
 use kafka_protocol::protocol::{Decodable, Request, StrBytes};
 use kafka_protocol::records::{
@@ -23,6 +27,8 @@ use kafka_protocol::records::{
 use crate::kafka::{Kafka, request};
 
 const TIMEOUT_MS: i32 = 20_000;
+/// A topic, among what has settings.
+const TOPIC_RESOURCE: i8 = 2;
 /// Until a topic's new leader, or the coordinator of transactions, is there.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
@@ -56,6 +62,27 @@ impl Kafka {
             bail!("topic {topic} cannot be made: error {}", told.error_code);
         }
         Ok(())
+    }
+
+    /// How many partitions a topic has, and all its settings.
+    pub async fn topic_settings(&self, topic: &str) -> Result<(usize, BTreeMap<String, String>)> {
+        let wanted = MetadataRequestTopic::default().with_name(Some(name(topic)));
+        let ask =
+            MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(false);
+        let told = self.answered(8, &ask).await?;
+        let partitions = told.topics.first().context("an answer without the topic")?.partitions.len();
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(TOPIC_RESOURCE)
+            .with_resource_name(StrBytes::from_string(topic.to_owned()))
+            .with_configuration_keys(None);
+        let ask = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let told = self.answered(1, &ask).await?.results.pop().context("an answer without the topic")?;
+        if told.error_code != 0 {
+            bail!("topic {topic} cannot be described: error {}", told.error_code);
+        }
+        let text = |value: Option<StrBytes>| value.map(|value| value.to_string()).unwrap_or_default();
+        let configs = told.configs.into_iter().map(|config| (config.name.to_string(), text(config.value)));
+        Ok((partitions, configs.collect()))
     }
 
     pub async fn delete_topic(&self, topic: &str) -> Result<()> {

@@ -379,6 +379,7 @@ pub const ROUTES: [Route; 41] = [
                Query: `table` = the source's `db.table`, if the flow does not name exactly one. `{\"key\", \"row\", \"from\", \
                \"version\"}`, where `from`, also in the header `tidemill-from`, is `cache`, `source` or `negative`. 400 for what is no key, \
                404 where the flow has no such row, which is remembered for 30 seconds or until it comes, 412 for a flow that cannot be \
+               asked, and for a row that Redis lacks where the source is not MySQL or MariaDB and cannot be \
                asked, 503 with `Retry-After` when Redis, or the source that is needed, is away.",
         handler: || get(crate::cache::row),
     },

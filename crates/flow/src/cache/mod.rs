@@ -131,7 +131,8 @@ pub struct CacheParts<'a> {
 }
 
 impl Cache {
-    /// For a flow of which it can be: rows of MySQL or MariaDB that become hashes or JSON strings.
+    /// For a flow of which it can be: rows that become hashes or JSON strings. Those that Redis lacks are read from MySQL and
+    /// MariaDB only; other sources cannot be asked.
     pub fn of(parts: CacheParts<'_>) -> Result<Self, CacheError> {
         let CacheParts { flow, config, source, sink, journal } = parts;
         let unfit = |message: String, hint: &str| CacheError::Unfit { message, hint: hint.to_owned() };
@@ -141,10 +142,6 @@ impl Cache {
             let message = format!("flow `{flow}` does not write rows to Redis");
             return Err(unfit(message, "name a flow to a sink of kind redis, of type hash or json"));
         };
-        if source.kind != SourceKind::Mysql {
-            let message = format!("the source `{}` cannot be asked for a row", config.from);
-            return Err(unfit(message, "rows are read through from MySQL and MariaDB"));
-        }
         let wrong = |message: String| unfit(message, "run `tidemill check`");
         let options = Options::compile(&config.options).map_err(|(message, _)| wrong(message))?;
         if options.key.text().matches("{key}").count() != 1 {
@@ -165,7 +162,8 @@ impl Cache {
             return Err(unfit("`split` makes several rows of one".into(), "name a flow without `split`"));
         }
         let all = ["*.*".to_owned()];
-        let tables = if config.tables.is_empty() { &all[..] } else { &config.tables };
+        let or_all = |tables: &[String]| if tables.is_empty() { all.to_vec() } else { tables.to_vec() };
+        let tables = &or_all(&config.tables)[..];
         let patterns = |tables, exclude| Patterns::new(tables, exclude).map_err(|e| wrong(e.to_string()));
         Ok(Self {
             flow: flow.to_owned(),
@@ -174,7 +172,7 @@ impl Cache {
             url: url.clone(),
             options,
             transform,
-            captured: patterns(&source.tables, &source.exclude)?,
+            captured: patterns(&or_all(&source.tables)[..], &source.exclude)?,
             carried: patterns(tables, &[])?,
             only: match tables {
                 [only] if !only.contains(['*', '!']) => Some(only.clone()),
@@ -273,6 +271,20 @@ impl Cache {
             Found::Leased => None,
             Found::Lease(lease) => Some(lease),
         };
+        if self.config.kind != SourceKind::Mysql {
+            if let Some(lease) = &lease {
+                let ended = aside::end(&mut redis, place, lease, Outcome::Nothing).await;
+                ended.map_err(|error| self.redis_gone(error))?;
+            }
+            return Err(CacheError::Unfit {
+                message: format!(
+                    "Redis has no row `{key}`, and the source `{}` cannot be asked for one",
+                    self.source
+                ),
+                hint: "ask where the rows are kept: misses are read through from MySQL and MariaDB only"
+                    .into(),
+            });
+        }
         // A reading that begins later empties the table first, and so ends the lease.
         let calm = self.is_calm();
         let read = match timeout(READ_WAIT, self.read(name, place, key)).await {

@@ -3,6 +3,7 @@
 //! A flow never loses a change: it waits for a sink that is away, parks what a sink refuses with the reason, holds later
 //! changes of the same row behind it, and carries everything else on.
 
+mod gone;
 mod nested;
 mod parked;
 pub mod producer;
@@ -16,6 +17,7 @@ use crate::mirror::Mirror;
 use crate::nest::NestError;
 use crate::sinks;
 use crate::transform::LeftOut;
+use base::TableName;
 use catalog::{Catalog, CatalogError, FlowProgress};
 use journal::Journal;
 use parked::{Parked, Reread};
@@ -98,6 +100,9 @@ impl FlowError {
             Self::Sink(SinkError::Unavailable { .. } | SinkError::Later { .. }) => Some(
                 "delivery goes on by itself once the sink answers: is it up, and the url right?".to_owned(),
             ),
+            Self::Sink(SinkError::Gone { .. }) => {
+                Some("`tidemill flow resnapshot` makes the tables again and fills them".to_owned())
+            }
             Self::Sink(SinkError::Row { .. }) | Self::Produce(ProduceError::Malformed(_)) => None,
         }
     }
@@ -125,6 +130,7 @@ enum End {
 pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutdown: watch::Receiver<bool>) {
     let mut backoff = BACKOFF_MIN;
     let mut asked = None;
+    let mut gone = Vec::new();
     if flow.config.transform.iter().any(|step| matches!(step, TransformStep::Dedup(_))) {
         flow.status.update(|s| s.left_out = Some(LeftOut::default()));
     }
@@ -149,7 +155,7 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
         }
         // Whether it may run is for the catalog to say: one that cannot be read stops the flow.
         let end = match paused {
-            Ok(_) => drive(&flow, &mut control, &mut shutdown, &mut asked).await,
+            Ok(_) => drive(&flow, &mut control, &mut shutdown, &mut asked, std::mem::take(&mut gone)).await,
             Err(error) => Err(error.into()),
         };
         let error = match end {
@@ -157,8 +163,22 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
             Ok(End::Anew) => continue,
             Err(error) => error,
         };
-        let passes = error.passes();
-        let told = ErrorStatus { message: base::error::chain(&error), hint: error.hint() };
+        let (passes, asked_wait) = (error.passes(), error.asked_wait());
+        let mut told = ErrorStatus { message: base::error::chain(&error), hint: error.hint() };
+        let mut comes_again = false;
+        if let FlowError::Sink(SinkError::Gone { tables, .. }) = error {
+            let from = flow.status.get().lsn + 1;
+            match tokio::task::block_in_place(|| gone::look(&flow, &tables, from)) {
+                Ok(found) => {
+                    comes_again = !found.again.is_empty();
+                    told.hint = Some(found.hint);
+                }
+                Err(error) => {
+                    tracing::debug!(flow = %flow.name, %error, "not known whether the rows come again")
+                }
+            }
+            gone = tables;
+        }
         if let Some(reply) = asked.take() {
             let _ = reply.send(Err(told.message.clone()));
         }
@@ -166,7 +186,7 @@ pub async fn run(flow: Flow, mut control: mpsc::Receiver<FlowControl>, mut shutd
         if started.elapsed() > BACKOFF_MAX || flow.status.get().delivered > delivered {
             backoff = BACKOFF_MIN;
         }
-        let pause = if passes { backoff.max(error.asked_wait()) } else { BACKOFF_BLOCKED };
+        let pause = if passes || comes_again { backoff.max(asked_wait) } else { BACKOFF_BLOCKED };
         backoff = (backoff * 2).min(BACKOFF_MAX);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -232,6 +252,7 @@ async fn drive(
     control: &mut mpsc::Receiver<FlowControl>,
     shutdown: &mut watch::Receiver<bool>,
     asked: &mut Option<RetryReply>,
+    gone: Vec<TableName>,
 ) -> Result<End, FlowError> {
     let config = &flow.config;
     let exactly_once = config.options.exactly_once;
@@ -242,6 +263,10 @@ async fn drive(
     let mut sink = sinks::build(&flow.name, &config.from, &config.to, &flow.sink_config, config)?;
     sink.attach(flow.mirror.as_ref());
     let (from, given) = starting_point(flow, sink.as_mut()).await?;
+    if !gone.is_empty() {
+        let found = tokio::task::block_in_place(|| gone::look(flow, &gone, from))?;
+        sink.forget(&found.again).await?;
+    }
     let mut delivery = Delivery {
         flow,
         sink,

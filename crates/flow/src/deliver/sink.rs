@@ -2,7 +2,7 @@
 
 use crate::mirror::Mirror;
 use async_trait::async_trait;
-use base::{Change, Ddl, Op, Table, Txn, Value};
+use base::{Change, Ddl, Op, Table, TableName, Txn, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,6 +106,31 @@ pub enum SinkError {
     /// The sink's state or our rights forbid it: the flow stops until someone acts.
     #[error("{message}")]
     Blocked { message: String, hint: String },
+    /// What the sink had of these tables is gone, and it was not the flow that took it away: it stops until all their rows
+    /// come again, or someone puts back what is gone.
+    #[error("{message}")]
+    Gone { message: String, tables: Vec<TableName> },
+}
+
+impl SinkError {
+    /// Tables of a database or file.
+    pub fn gone(tables: Vec<TableName>) -> Self {
+        let was = if tables.len() == 1 { "it" } else { "them" };
+        let message =
+            format!("{} gone from the sink, where the flow had made or found {was}", listed(&tables));
+        Self::Gone { message, tables }
+    }
+}
+
+/// Names in a message that stays readable where a whole database is gone.
+const NAMES_SHOWN: usize = 8;
+
+fn listed(tables: &[TableName]) -> String {
+    let names: Vec<_> = tables.iter().take(NAMES_SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = tables.len().saturating_sub(NAMES_SHOWN);
+    let verb = if tables.len() == 1 { "is" } else { "are" };
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more} {verb}", names.join(", "))
 }
 
 /// Whether a sink knows how far it is.
@@ -170,6 +195,11 @@ pub trait Sink: Send {
     /// Writes a batch and its progress. On success all of it is durable in the sink; where the sink has transactions,
     /// data and progress went in one. Changes at or below the sink's own progress are skipped by the sink.
     async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError>;
+
+    /// Told of tables that were [`SinkError::Gone`] when all their rows come again from here on: they may be made anew.
+    async fn forget(&mut self, _tables: &[TableName]) -> Result<(), SinkError> {
+        Ok(())
+    }
 
     /// Asked now and then, also while there is nothing to write: whether the sink still has what it was given.
     async fn still_there(&mut self) -> Result<(), SinkError> {

@@ -333,3 +333,31 @@ async fn an_emptied_redis_is_not_filled_before_the_flow_begins_anew() {
     assert_eq!(code, 0, "{err}");
     node.until("the row is back", || async { get(&node, "a/1").await.1 == "cache" }).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_cannot_be_asked_answers_what_redis_has() {
+    let redis = Redis::start(RedisOptions::default()).await.unwrap();
+    let client = client(&redis).await;
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", "kind: sqlite\npath: ./shop.db\ntables: [\"shop.*\"]\n".into()),
+        ("sinks/cache.yaml", format!("kind: redis\nurl: {}\n", redis.url())),
+        ("flows/a.yaml", "from: shop\nto: cache\ntables: [\"shop.t\"]\n".into()),
+    ]);
+    let file = rusqlite::Connection::open(node.path("shop.db")).unwrap();
+    file.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (1, 7)")
+        .unwrap();
+    node.start();
+    node.wait("delivered", |s| s["flows"][0]["lag_changes"] == 0 && s["flows"][0]["lsn"] != 0).await;
+    let (status, from, body) = get(&node, "a/1").await;
+    assert_eq!((status, &*from, &body["row"]), (200, "cache", &json!({"id": "1", "n": "7"})), "{body}");
+    // A row that Redis lost, and one that never was: neither is told as absent.
+    let _: () = ask(&client, &["DEL", "shop:t:1"]).await;
+    for id in ["1", "2", "2"] {
+        let (status, _, body) = get(&node, &format!("a/{id}")).await;
+        assert_eq!((status, &body["code"]), (412, &json!("failed_precondition")), "{body}");
+        assert!(body["detail"].as_str().unwrap().contains("the source `shop` cannot be asked"), "{body}");
+    }
+    // The next change of the row is delivered as ever.
+    file.execute_batch("UPDATE t SET n = 8").unwrap();
+    node.until("it is there again", || async { get(&node, "a/1").await.2["row"]["n"] == "8" }).await;
+}

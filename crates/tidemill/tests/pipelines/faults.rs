@@ -1,11 +1,23 @@
 //! Wrong settings, refused rows, lost history, statements that change tables: cause, hint, status, and nothing lost.
 
 use crate::node::{Node, mysql_source, sqlite_rows, streams};
-use testkit::{MySql, MySqlOptions};
+use testkit::{MySql, MySqlOptions, SqlServer, TiDb, TiDbOptions};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_that_change_tables_are_followed() {
     let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    follow_statements(&server, &server, "mysql").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_that_change_tables_are_followed_into_tidb() {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    let sink = TiDb::start(TiDbOptions::default()).await.unwrap();
+    follow_statements(&server, &sink, "tidb").await;
+}
+
+/// Runs statements and rows on the server, and compares a SQLite copy and the database `copy` of the sink after each.
+async fn follow_statements(server: &SqlServer, sink: &SqlServer, kind: &str) {
     for sql in [
         "CREATE DATABASE shop",
         "CREATE TABLE shop.a (id INT PRIMARY KEY, v VARCHAR(10))",
@@ -16,7 +28,7 @@ async fn statements_that_change_tables_are_followed() {
     let mut node = Node::new(&[
         ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
         ("sinks/file.yaml", "kind: sqlite\npath: ./copy.db\n".into()),
-        ("sinks/db.yaml", format!("kind: mysql\nurl: {}\n", server.url())),
+        ("sinks/db.yaml", format!("kind: {kind}\nurl: {}\n", sink.url())),
         ("flows/to_file.yaml", "from: shop\nto: file\n".into()),
         ("flows/to_db.yaml", "from: shop\nto: db\nroute: {\"shop.*\": \"copy.*\"}\n".into()),
     ]);
@@ -61,9 +73,14 @@ async fn statements_that_change_tables_are_followed() {
         };
         let wanted = text(server.query(&from).await.unwrap());
         node.until(ddl, || async { sqlite_rows(&file, check) == wanted }).await;
-        node.until(ddl, || async { text(server.query(&to).await.unwrap_or_default()) == wanted }).await;
+        node.until(ddl, || async { text(sink.query(&to).await.unwrap_or_default()) == wanted }).await;
     }
     assert!(sqlite_rows(&file, "SELECT name FROM sqlite_schema WHERE name = 'c'").is_empty());
+    let left: Vec<String> = sink
+        .query("SELECT table_name FROM information_schema.tables WHERE table_schema = 'copy' ORDER BY 1")
+        .await
+        .unwrap();
+    assert_eq!(left, ["b"], "a table that is dropped goes, and one that is renamed leaves nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -347,44 +347,91 @@ async fn brokers_that_allow_only_short_transactions_are_told() {
     assert!(error["hint"].as_str().unwrap().contains("transaction.max.timeout.ms to 600000"), "{error}");
 }
 
+/// Deletes a topic and makes it again with other partitions.
+async fn make_anew(node: &Node, kafka: &Kafka, topic: &str, partitions: i32) {
+    kafka.delete_topic(topic).await.unwrap();
+    node.until("the topic is gone", || async { kafka.messages(topic).await.is_ok_and(|all| all.is_empty()) })
+        .await;
+    kafka.create_topic(topic, partitions).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_that_is_made_anew_with_other_partitions_gets_what_is_written_from_then_on() {
+async fn a_topic_that_is_made_anew_is_named_and_filled_when_its_tables_are_read_again() {
     let server = shop().await;
     let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
     let flows =
         [("a", "topic: once, partitions: 3, exactly_once: true"), ("b", "topic: more, partitions: 3")];
-    let node = node(&server, &kafka.url(), &flows);
-    let mut end = 2;
-    for partitions in [1, 5] {
-        node.wait("all is delivered", |s| (0..2).all(|i| s["flows"][i]["lsn"] == end)).await;
-        for topic in ["once", "more"] {
-            kafka.delete_topic(topic).await.unwrap();
-            node.until("the topic is gone", || async {
-                kafka.messages(topic).await.is_ok_and(|all| all.is_empty())
-            })
-            .await;
-            kafka.create_topic(topic, partitions).await.unwrap();
+    let mut node = node(&server, &kafka.url(), &flows);
+    node.wait("all is delivered", |s| (0..2).all(|i| s["flows"][i]["lsn"] == 2)).await;
+    for (partitions, runs) in [(1, true), (5, false)] {
+        if !runs {
+            node.stop();
         }
-        let first = end + 1;
+        for topic in ["once", "more"] {
+            make_anew(&node, &kafka, topic, partitions).await;
+        }
+        if !runs {
+            node.start();
+        }
         let rows = crate::node::values(100..160, |id| format!("{id}, 'of {partitions}', NULL"));
         run_all(&server, &[&format!("REPLACE INTO shop.users {rows}")]).await;
-        end = node.wait("they are captured", |s| s["sources"][0]["lsn"].as_u64() >= Some(end + 60)).await["sources"][0]
-            ["lsn"]
-            .as_u64()
-            .unwrap();
-        for topic in ["once", "more"] {
-            node.until("each is there", || async {
-                let mut lsns: Vec<u64> =
-                    kafka.messages(topic).await.unwrap_or_default().iter().map(lsn).collect();
-                lsns.sort_unstable();
-                if topic == "more" {
-                    // What stands behind its last note comes again, also what the old topic had.
-                    lsns.retain(|lsn| *lsn >= first);
-                    lsns.dedup();
-                }
-                lsns == (first..=end).collect::<Vec<_>>()
+        for (index, flow) in ["a", "b"].into_iter().enumerate() {
+            node.wait(&format!("{flow} names it"), |s| {
+                let error = &s["flows"][index]["error"];
+                let has =
+                    |member: &str, part: &str| error[member].as_str().is_some_and(|text| text.contains(part));
+                has("message", "deleted and made again")
+                    && has("hint", &format!("flow resnapshot {flow} shop.users"))
             })
             .await;
         }
+        node.kill9();
+        node.start();
+        node.wait("named over a restart", |s| {
+            (0..2)
+                .all(|i| s["flows"][i]["error"]["message"].as_str().is_some_and(|m| m.contains("made again")))
+        })
+        .await;
+        let (code, out, err) = node.run(&["flow", "resnapshot", "a", "shop.users"]);
+        assert_eq!(code, 0, "{out}{err}");
+        node.kill9();
+        node.start();
+        node.wait("filled again", |s| {
+            (0..2).all(|i| s["flows"][i]["state"] == "running" && s["flows"][i]["lag_changes"] == 0)
+                && s["sources"][0]["snapshot"]["state"] == "done"
+        })
+        .await;
+        for flow in ["a", "b"] {
+            let (code, out, err) = node.run(&["flow", "verify", flow]);
+            assert_eq!(code, 0, "{flow}: {out}{err}");
+        }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_are_made_as_declared_and_take_cloud_events() {
+    let server = shop().await;
+    let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+    let declared = "format: cloudevents, topic: events, partitions: 3, \
+                    topic_config: {cleanup.policy: compact, max.message.bytes: \"2000000\"}";
+    let node = node(&server, &kafka.url(), &[("a", declared)]);
+    node.wait("the snapshot is delivered", |s| s["flows"][0]["lsn"] == 2).await;
+    let (partitions, configs) = kafka.topic_settings("events").await.unwrap();
+    assert_eq!(partitions, 3);
+    assert_eq!((&*configs["cleanup.policy"], &*configs["max.message.bytes"]), ("compact", "2000000"));
+    let (partitions, configs) = kafka.topic_settings("tidemill_progress").await.unwrap();
+    assert_eq!((partitions, &*configs["cleanup.policy"]), (1, "compact"));
+    run_all(&server, &["UPDATE shop.users SET name = 'Eve' WHERE id = 2"]).await;
+    node.wait("all is delivered", |s| s["flows"][0]["lsn"] == 3).await;
+    let all = kafka.messages("events").await.unwrap();
+    let mut events: Vec<Value> =
+        all.iter().map(|record| serde_json::from_str(record.value.as_deref().unwrap()).unwrap()).collect();
+    events.sort_by_key(|event| event["data"]["lsn"].as_u64());
+    assert_eq!(events.len(), 3);
+    assert!(
+        events.iter().all(|event| event["specversion"] == "1.0" && event["id"].is_string()),
+        "{events:#?}"
+    );
+    assert_eq!(events[2]["data"]["after"]["name"], "Eve");
+    assert!(all.iter().all(|record| record.key.as_deref().is_some_and(|key| key.contains("\"id\""))));
 }

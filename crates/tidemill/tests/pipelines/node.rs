@@ -58,12 +58,21 @@ impl Node {
     }
 
     pub fn start(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("tidemill.log")).unwrap();
+        self.start_into(Stdio::from(self.log_file()));
+    }
+
+    fn log_file(&self) -> fs::File {
+        fs::OpenOptions::new().create(true).append(true).open(self.path("tidemill.log")).unwrap()
+    }
+
+    /// Starts with this as standard output; a pipe stays open, and unread, until the node ends.
+    pub fn start_into(&mut self, out: Stdio) {
+        let log = self.log_file();
         let child = Command::new(env!("CARGO_BIN_EXE_tidemill"))
             .args(["up", "--quiet"])
             .env("TIDEMILL_PROJECT", self.dir.path())
             .envs(self.env.iter().cloned())
-            .stdout(Stdio::from(log.try_clone().unwrap()))
+            .stdout(out)
             .stderr(Stdio::from(log))
             .spawn()
             .unwrap();

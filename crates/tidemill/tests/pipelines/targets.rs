@@ -284,3 +284,29 @@ async fn a_transaction_whose_end_is_of_another_table_is_committed_in_the_target(
     conn.disconnect().await.unwrap();
     node.until("the rows are seen", || async { rows(&server, "id", "copy.a").await.len() == 8 }).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_beyond_what_tidb_takes_at_once_arrives_in_parts() {
+    let source = MySql::start(MySqlOptions::default()).await.unwrap();
+    let sink = TiDb::start(TiDbOptions::default()).await.unwrap();
+    run_all(&source, &["CREATE DATABASE shop", "CREATE TABLE shop.a (id INT PRIMARY KEY, v VARCHAR(4096))"])
+        .await;
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", mysql_source(&source.url(), "shop.*")),
+        ("sinks/db.yaml", format!("kind: tidb\nurl: {}\n", sink.url())),
+        ("flows/to_db.yaml", "from: shop\nto: db\nroute: {\"shop.*\": \"copy.*\"}\n".into()),
+    ]);
+    node.start();
+    node.wait("streaming", streams).await;
+    let mut statements = vec!["BEGIN".to_owned()];
+    for first in (0..50_000).step_by(5000) {
+        let rows = values(first..first + 5000, |id| format!("{id}, REPEAT('{}', 4096)", id % 10));
+        statements.push(format!("INSERT INTO shop.a {rows}"));
+    }
+    statements.push("COMMIT".to_owned());
+    run_all(&source, &[&statements.join("; ")]).await;
+    let status = node.wait("all is there", |s| s["flows"][0]["lsn"] == 50_000).await;
+    assert_eq!(status["flows"][0]["dead_letters"], 0, "{status:#}");
+    let (code, out, err) = node.run(&["flow", "verify", "to_db"]);
+    assert_eq!(code, 0, "{out}{err}");
+}

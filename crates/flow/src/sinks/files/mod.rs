@@ -25,6 +25,8 @@ pub struct FilesSink {
     dir: PathBuf,
     rotate_bytes: u64,
     file: Option<(File, u64)>,
+    /// Where `file` is.
+    path: Option<PathBuf>,
     /// The journal that `progress` is of.
     journal: u64,
     /// Whether `<flow>.journal` says so too.
@@ -40,6 +42,7 @@ impl FilesSink {
             dir: dir.to_owned(),
             rotate_bytes: config.options.rotate_bytes.map_or(ROTATE_BYTES_DEFAULT, |size| size.0.max(1)),
             file: None,
+            path: None,
             journal: 0,
             journal_noted: false,
             progress: Progress::default(),
@@ -79,7 +82,7 @@ impl FilesSink {
                 let progress = newest(&mut file)?;
                 file.seek(SeekFrom::End(0))?;
                 file.sync_data()?;
-                self.file = Some((file, end));
+                (self.file, self.path) = (Some((file, end)), Some(path));
                 self.progress = progress;
                 return Ok(Some(Standing { journal: noted, progress }));
             }
@@ -147,7 +150,7 @@ impl FilesSink {
             let path = self.dir.join(format!("{}-{first:020}.jsonl", self.flow));
             let file = OpenOptions::new().create_new(true).write(true).open(&path)?;
             File::open(&self.dir)?.sync_all()?;
-            self.file = Some((file, 0));
+            (self.file, self.path) = (Some((file, 0)), Some(path));
         }
         let (file, bytes) = self.file.as_mut().expect("opened above");
         let written = file.write_all(&lines).and_then(|()| file.sync_data());
@@ -235,7 +238,7 @@ fn newest(file: &mut File) -> io::Result<Progress> {
 #[async_trait]
 impl Sink for FilesSink {
     async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
-        self.recover().map_err(|error| self.failure(&error))
+        tokio::task::block_in_place(|| self.recover()).map_err(|error| self.failure(&error))
     }
 
     fn memory(&self) -> Memory {
@@ -267,7 +270,19 @@ impl Sink for FilesSink {
     }
 
     async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
-        self.write(batch).map_err(|error| self.failure(&error))
+        // The sync waits for the disk, and nothing else waits with it.
+        tokio::task::block_in_place(|| self.write(batch)).map_err(|error| self.failure(&error))
+    }
+
+    async fn still_there(&mut self) -> Result<(), SinkError> {
+        let Some(path) = self.path.as_ref().filter(|_| self.file.is_some()) else { return Ok(()) };
+        if tokio::task::block_in_place(|| path.exists()) {
+            return Ok(());
+        }
+        // What is written to a file that was removed is lost with it: what is there tells where to go on.
+        let message = format!("{} was taken away", path.display());
+        self.file = None;
+        Err(SinkError::Unavailable { message })
     }
 }
 

@@ -8,6 +8,7 @@ mod batch;
 mod boundaries;
 mod producer;
 mod progress;
+mod topics;
 
 use crate::capture::kafka::consumer::Consumer;
 use crate::config::{FlowConfig, KafkaCodec};
@@ -103,6 +104,8 @@ struct Open {
     topics: HashMap<String, (String, TableName)>,
     /// `avro`: what each table's records are called, and the table.
     records: HashMap<String, TableName>,
+    /// The topics that the flow has made or found, by their ids.
+    held: topics::Held,
 }
 
 struct Route {
@@ -267,6 +270,8 @@ impl KafkaSink {
                 hint: "give `transactions` a topic of its own".into(),
             });
         }
+        self.look_for_topic(&topic).await?;
+        let Some(open) = &mut self.open else { return Err(self.explain(WireError::broken("not connected"))) };
         let mut made = open.publisher.partitions(&topic, &self.settings).await;
         let looked_at = self.exactly_once && self.aborted && open.publisher.enlisted().is_empty();
         if let (Ok(partitions), true) = (&made, looked_at) {
@@ -282,6 +287,8 @@ impl KafkaSink {
         };
         let route = Arc::new(Route { topic, partitions, schemas });
         if let Some(open) = &mut self.open {
+            let id = open.publisher.cluster.topic(&route.topic).and_then(|topic| topic.id);
+            open.held.add(&route.topic, id, &table.name);
             open.routes.insert((table.id, table.version), Arc::clone(&route));
         }
         Ok(route)
@@ -552,6 +559,9 @@ impl KafkaSink {
     async fn note(&mut self, reached: Progress) -> Result<(), SinkError> {
         let Some(open) = &mut self.open else { return Err(self.explain(WireError::broken("not connected"))) };
         let mut batch = Batch::default();
+        if let Some(held) = open.held.unsaved() {
+            batch.push(0, Some(topics::key(&self.flow).as_bytes()), Some(&held), &[]);
+        }
         let counted = self.boundaries.as_ref().and_then(Boundaries::open);
         let value = progress::value(open.journal, reached, counted, open.publisher.enlisted().iter());
         batch.push(0, Some(self.flow.as_bytes()), Some(&value), &[]);
@@ -566,6 +576,9 @@ impl KafkaSink {
             Ok(()) if self.exactly_once => open.publisher.end(Ending::Commit).await,
             stored => stored,
         };
+        if stored.is_ok() {
+            open.held.saved();
+        }
         (open.noted, open.noted_at, open.rows, open.began_at) = (reached, Instant::now(), 0, None);
         stored.map_err(|error| self.explain(error))
     }
@@ -585,6 +598,7 @@ impl KafkaSink {
         self.send(&fresh, &mut boundaries, batch.ends_txn).await?;
         self.boundaries = boundaries.or(self.boundaries.take());
         let Some(open) = &mut self.open else { return Ok(()) };
+        open.leave_topics(&fresh);
         open.began_at = open.began_at.or(starts);
         if !batch.redrive {
             open.progress = batch.up_to;
@@ -720,9 +734,10 @@ impl Sink for KafkaSink {
             publisher.partitions(progress::TOPIC, &progress::settings(self.settings.replication)).await?;
             let told = progress::read(&mut publisher, &self.flow, self.ended).await?;
             self.ended = None;
-            Ok((publisher, told))
+            let held = progress::newest(&mut publisher, &topics::key(&self.flow)).await?;
+            Ok((publisher, told, topics::Held::parse(held.as_deref())?))
         };
-        let (publisher, told) = opened.await.map_err(|error| self.explain(error))?;
+        let (publisher, told, held) = opened.await.map_err(|error| self.explain(error))?;
         let (told, counted) = told.unzip();
         let (journal, progress) =
             told.map_or_else(Default::default, |told: Standing| (told.journal, told.progress));
@@ -740,6 +755,7 @@ impl Sink for KafkaSink {
             routes: HashMap::new(),
             topics: HashMap::new(),
             records: HashMap::new(),
+            held,
         });
         Ok(told)
     }
@@ -791,6 +807,21 @@ impl Sink for KafkaSink {
         let known = !self.exactly_once && matches!(result, Err(SinkError::Row { .. }));
         if result.is_err() && !known {
             // Only a new `open` knows what is stored.
+            self.open = None;
+        }
+        result
+    }
+
+    async fn forget(&mut self, tables: &[TableName]) -> Result<(), SinkError> {
+        if let Some(open) = &mut self.open {
+            open.held.forget(tables);
+        }
+        Ok(())
+    }
+
+    async fn still_there(&mut self) -> Result<(), SinkError> {
+        let result = self.look_for_topics().await;
+        if result.is_err() {
             self.open = None;
         }
         result

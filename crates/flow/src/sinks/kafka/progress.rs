@@ -4,6 +4,8 @@
 //! {"journal":"00a1…","epoch":1,"lsn":42}         and, in the midst of a transaction whose events are counted,
 //! {"journal":"00a1…","epoch":1,"lsn":42,"open":{"id":"<GTID>","begins":40,"ts_ms":…,"events":2,"tables":{"shop.orders":2}}}
 //! ```
+//!
+//! Under the key `<flow>/topics` it has which topics the flow writes to (`topics.rs`).
 
 use super::boundaries::Open;
 use super::producer::{Ending, Place, Publisher, TopicSettings};
@@ -190,6 +192,20 @@ pub async fn end_where_open(
         "the end of the last transaction is written anew where one is open"
     );
     publisher.end_left(left, ending).await
+}
+
+/// The last committed value of a key other than a flow's name, once what was open has ended.
+pub async fn newest(publisher: &mut Publisher, key: &str) -> Result<Option<Bytes>, WireError> {
+    let own = own_place();
+    let first = offset(publisher, &own, EARLIEST, READ_COMMITTED).await?;
+    let (mut end, mut step) = (offset(publisher, &own, LATEST, READ_COMMITTED).await?, LOOK_BACK);
+    let mut found = None;
+    while found.is_none() && end > first {
+        let from = (end - step).max(first);
+        found = last_between(publisher, key, from, end).await?;
+        (end, step) = (from, step * 4);
+    }
+    Ok(found)
 }
 
 async fn look(publisher: &mut Publisher, flow: &str) -> Result<Look, WireError> {

@@ -3,7 +3,7 @@
 
 use super::literal::{put_value, quoted_name, quoted_table};
 use super::target::Dialect;
-use super::{MySqlSink, Shape, history_name};
+use super::{MySqlSink, Shape};
 use crate::config::DdlPolicy;
 use crate::deliver::sink::{OutChange, SinkError};
 use base::{Column, ColumnType, Ddl, Op, Table, TableName, Value};
@@ -11,8 +11,23 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 impl MySqlSink {
+    /// Makes a table that the flow has not had yet, and looks at one that is there. One that it had and that is gone is
+    /// not made again: its rows would be missing.
     pub(super) async fn make_table(&mut self, table: &Table) -> Result<(), SinkError> {
-        let target = if self.history { history_name(&table.name) } else { table.name.clone() };
+        self.make(table).await?;
+        self.note_made(&table.name).await
+    }
+
+    /// The same where the table has no rows at this point, whatever it had.
+    async fn make_empty(&mut self, table: &Table) -> Result<(), SinkError> {
+        if self.columns_of(&self.held_name(&table.name)).await?.is_empty() {
+            self.note_gone(&table.name).await?;
+        }
+        self.make_table(table).await
+    }
+
+    async fn make(&mut self, table: &Table) -> Result<(), SinkError> {
+        let target = self.held_name(&table.name);
         // Looked for first: a statement, even one that would do nothing, waits for every transaction in the database,
         // and everyone else's queries wait behind it.
         let have = self.columns_of(&target).await?;
@@ -22,6 +37,9 @@ impl MySqlSink {
             } else {
                 self.note_unique_keys(table).await
             };
+        }
+        if self.open()?.made.contains(&table.name) {
+            return Err(SinkError::gone(vec![table.name.clone()]));
         }
         self.make_database(&table.name.db).await?;
         if self.history {
@@ -96,7 +114,7 @@ impl MySqlSink {
             return self.apply_merged(change).await;
         }
         if change.op == Op::Truncate {
-            self.make_table(&change.table).await?;
+            self.make_empty(&change.table).await?;
             if self.mark {
                 self.begin().await?;
                 return self.define(&format!("DELETE FROM {}", quoted_table(&change.table.name))).await;
@@ -110,9 +128,11 @@ impl MySqlSink {
         match (&ddl.before, &ddl.after) {
             (_, None) => {
                 let Some(before) = &ddl.before else { return Ok(()) };
+                // Before the table: killed in between, the statement comes again and finds it.
+                self.note_gone(&before.name).await?;
                 self.define(&format!("DROP TABLE IF EXISTS {}", quoted_table(&before.name))).await
             }
-            (None, Some(after)) => self.make_table(after).await,
+            (None, Some(after)) => self.make_empty(after).await,
             (Some(before), Some(after)) => self.alter(before, after, &ddl, change.lsn).await,
         }
     }
@@ -147,7 +167,11 @@ impl MySqlSink {
             }
             _ => String::new(),
         };
-        if !sql.is_empty() && !self.columns_of(&change.table.name).await?.is_empty() {
+        let there = sql.is_empty() || !self.columns_of(&change.table.name).await?.is_empty();
+        if !there && self.open()?.made.contains(&change.table.name) {
+            return Err(SinkError::gone(vec![change.table.name.clone()]));
+        }
+        if !sql.is_empty() && there {
             self.begin().await?;
             self.define(&sql).await?;
         }
@@ -172,6 +196,12 @@ impl MySqlSink {
             (None, None) => true,
         };
         if fits {
+            // Someone did by hand what the statement says.
+            if let Some(before) =
+                ddl.before.as_ref().filter(|before| !ddl.after.iter().any(|t| t.name == before.name))
+            {
+                self.note_gone(&before.name).await?;
+            }
             return Ok(());
         }
         Err(SinkError::Blocked {
@@ -232,6 +262,11 @@ impl MySqlSink {
         if before.name != after.name {
             let moved = !self.columns_of(&after.name).await?.is_empty();
             let there = !self.columns_of(&before.name).await?.is_empty();
+            if !there && !moved && self.open()?.made.contains(&before.name) {
+                return Err(SinkError::gone(vec![before.name.clone()]));
+            }
+            // Killed behind the rename, the statement comes again and finds the new name.
+            self.note_gone(&before.name).await?;
             if there && !moved {
                 self.make_database(&after.name.db).await?;
                 let (from, to) = (quoted_table(&before.name), quoted_table(&after.name));
@@ -265,7 +300,8 @@ impl MySqlSink {
             }
         }
         self.change_key(before, after).await?;
-        self.note_unique_keys(after).await
+        self.note_unique_keys(after).await?;
+        self.note_made(&after.name).await
     }
 
     async fn change_key(&mut self, before: &Table, after: &Table) -> Result<(), SinkError> {

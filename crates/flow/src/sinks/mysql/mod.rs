@@ -1,7 +1,8 @@
 //! MySQL and TiDB. Rows and progress go in one transaction; a change is applied once, whatever is killed when.
 //!
 //! A source transaction longer than a batch keeps the sink's transaction open, so that readers of the sink see it whole,
-//! up to `OPEN_ROWS_MAX`; past that it is committed in parts, each with its own progress.
+//! up to `OPEN_ROWS_MAX`, and on TiDB up to `OPEN_BYTES_MAX_TIDB`; past that it is committed in parts, each with its own
+//! progress.
 
 mod target;
 
@@ -9,6 +10,7 @@ mod ddl;
 mod document;
 pub(crate) mod lanes;
 mod literal;
+mod made;
 mod statements;
 
 use crate::config::{DdlPolicy, FlowConfig};
@@ -22,7 +24,7 @@ use literal::{quoted_name, quoted_table};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder};
 use statements::{STATEMENT_BYTES_MAX, Statement, statements};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use target::{Dialect, Target};
@@ -33,6 +35,9 @@ pub const BATCH_ROWS_DEFAULT: u32 = 4096;
 const PACKET_ROOM: usize = 1024;
 /// Rows of one source transaction that one transaction of the sink holds.
 const OPEN_ROWS_MAX: usize = 200_000;
+/// The same in bytes of its statements, on TiDB, which keeps a transaction in memory until it ends: together with the batch
+/// that goes over it, below the 100 MB that `txn-total-size-limit` is by default, with room for indexes.
+const OPEN_BYTES_MAX_TIDB: usize = 48 << 20;
 /// Someone may give a target a unique key while we write it: seen after this at the latest.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +52,8 @@ const STRICT: &str = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_BACKSLASH_E
 const LENIENT: &str =
     "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'";
 const TRUNCATED: u16 = 1265;
+/// One row is larger than TiDB takes.
+const ROW_TOO_LARGE_TIDB: u16 = 8025;
 /// `VALUES()` in an upsert is deprecated on MySQL, and the only form that all three servers have.
 const DEPRECATED: u16 = 1287;
 /// Where our own tables are when the URL names no database.
@@ -73,12 +80,16 @@ struct Open {
     progress: Progress,
     /// Rows in the sink's open transaction; `None` when none is open.
     txn_rows: Option<usize>,
+    /// Bytes of the statements that wrote them.
+    txn_bytes: usize,
     /// How far the open transaction has come, when a batch ended in its middle.
     reached: Option<Progress>,
     /// The largest statement the server takes.
     statement_bytes_max: usize,
     /// The target tables by name; filled by `prepare`.
     targets: HashMap<TableName, Shape>,
+    /// The tables that the flow has made or found, as `tidemill_tables` has them.
+    made: HashSet<TableName>,
 }
 
 /// What a target table is like.
@@ -212,6 +223,7 @@ impl MySqlSink {
             );
             conn.query_drop(table).await.map_err(|e| self.classify(e, None))?;
         }
+        let made = self.look_up_made(&mut conn).await.map_err(|e| self.classify(e, None))?;
         let told = row.map(|(journal, epoch, lsn)| Standing { journal, progress: Progress { epoch, lsn } });
         let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
         let packet: Option<usize> =
@@ -221,9 +233,11 @@ impl MySqlSink {
             journal,
             progress,
             txn_rows: None,
+            txn_bytes: 0,
             reached: None,
             statement_bytes_max: packet.unwrap_or(STATEMENT_BYTES_MAX).saturating_sub(PACKET_ROOM),
             targets: HashMap::new(),
+            made,
         });
         Ok(told)
     }
@@ -328,11 +342,15 @@ impl MySqlSink {
             // Duplicate, null, too long, out of range, wrong value, foreign key, check, JSON, geometry, generated, and
             // what a trigger refuses.
             1022 | 1048 | 1062 | 1264 | 1265 | 1292 | 1364 | 1366 | 1406 | 1416 | 1451 | 1452 | 1526 | 1644 | 1690 | 3105
-            | 3140..=3160 | 3616 | 3617 | 3819 | 4025 | 8025 => match lsn {
+            | 3140..=3160 | 3616 | 3617 | 3819 | 4025 => match lsn {
                 Some(lsn) => SinkError::Row { lsn, reason: format!("{} (error {})", server.message, server.code) },
                 None => SinkError::Row { lsn: 0, reason: message },
             },
-            1044 | 1045 | 1142 | 1227 => SinkError::Blocked {
+            1045 => SinkError::Blocked {
+                message,
+                hint: "check the user and the password in the sink's url; the flow then goes on by itself".into(),
+            },
+            1044 | 1142 | 1227 => SinkError::Blocked {
                 message,
                 hint: format!(
                     "GRANT CREATE, DROP, ALTER, INDEX, INSERT, UPDATE, DELETE, SELECT ON the target's databases and on \
@@ -341,9 +359,34 @@ impl MySqlSink {
                     self.opts.user().unwrap_or("user")
                 ),
             },
-            1054 | 1136 | 1146 => SinkError::Blocked {
+            ROW_TOO_LARGE_TIDB => SinkError::Row {
+                lsn: lsn.unwrap_or_default(),
+                reason: format!(
+                    "{} (error {ROW_TOO_LARGE_TIDB}): raise TiDB's txn-entry-size-limit, then `flow retry`",
+                    server.message
+                ),
+            },
+            8004 => SinkError::Blocked {
                 message,
-                hint: "the target table lacks what the source has: mend it, or drop it and use `flow resnapshot`".into(),
+                hint: "raise TiDB's txn-total-size-limit, or give the flow fewer `options.batch_rows`; the flow then goes \
+                       on by itself"
+                    .into(),
+            },
+            8175 => SinkError::Blocked {
+                message,
+                hint: "raise TiDB's tidb_mem_quota_query or its server's memory limit, or give the flow fewer \
+                       `options.batch_rows`; the flow then goes on by itself"
+                    .into(),
+            },
+            1054 | 1136 => SinkError::Blocked {
+                message,
+                hint: "the target table lacks what the source has: mend it, or drop it and use `flow resnapshot`; the flow \
+                       then goes on by itself"
+                    .into(),
+            },
+            1146 => SinkError::Blocked {
+                message,
+                hint: format!("a table of the target is gone: run `tidemill flow resnapshot {} TABLE`", self.flow),
             },
             _ => SinkError::Blocked { message, hint: "see the server's message".into() },
         }
@@ -355,7 +398,8 @@ impl MySqlSink {
             if self.mark {
                 self.run(&self.mark_statement(0)).await?;
             }
-            self.open()?.txn_rows = Some(0);
+            let open = self.open()?;
+            (open.txn_rows, open.txn_bytes) = (Some(0), 0);
         }
         Ok(())
     }
@@ -421,7 +465,9 @@ impl MySqlSink {
             self.commit((!batch.redrive).then_some(after)).await?;
             rest = tail;
         }
-        let too_long = self.open()?.txn_rows.is_some_and(|rows| rows > OPEN_ROWS_MAX);
+        let bytes_max = if self.target.dialect == Dialect::TiDb { OPEN_BYTES_MAX_TIDB } else { usize::MAX };
+        let open = self.open()?;
+        let too_long = open.txn_rows.is_some_and(|rows| rows > OPEN_ROWS_MAX || open.txn_bytes > bytes_max);
         if batch.redrive {
             self.commit(None).await
         } else if batch.ends_txn || too_long {
@@ -492,15 +538,19 @@ impl MySqlSink {
             self.run("ROLLBACK TO SAVEPOINT tidemill_batch").await?;
             return self.apply_singly(rows).await;
         }
+        let bytes = statements.iter().map(|statement| statement.sql.len()).sum::<usize>();
         let open = self.open()?;
         open.txn_rows = open.txn_rows.map(|n| n + rows.len());
+        open.txn_bytes += bytes;
         Ok(())
     }
 
     /// Applies rows one by one to find the refused one; nothing stays when there is one.
     async fn apply_singly(&mut self, rows: &[&OutChange]) -> Result<(), SinkError> {
+        let mut bytes = 0;
         for row in rows {
             for statement in self.statements(std::slice::from_ref(row))? {
+                bytes += statement.sql.len();
                 let Err(error) = self.run_statement(&statement, Some(row.lsn)).await else { continue };
                 if matches!(error, SinkError::Row { .. }) {
                     self.run("ROLLBACK TO SAVEPOINT tidemill_batch").await?;
@@ -510,6 +560,7 @@ impl MySqlSink {
         }
         let open = self.open()?;
         open.txn_rows = open.txn_rows.map(|n| n + rows.len());
+        open.txn_bytes += bytes;
         Ok(())
     }
 
@@ -604,14 +655,21 @@ impl Sink for MySqlSink {
         // Statements that make tables commit: what is open goes first.
         self.commit_part().await?;
         for table in tables {
-            self.make_table(table).await?;
+            let made = self.make_table(table).await;
+            if matches!(made, Err(SinkError::Gone { .. })) {
+                self.look_for_made().await?;
+            }
+            made?;
         }
         Ok(())
     }
 
     async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
         let result = self.apply_batch(batch).await;
-        if matches!(result, Err(SinkError::Unavailable { .. } | SinkError::Blocked { .. })) {
+        if matches!(
+            result,
+            Err(SinkError::Unavailable { .. } | SinkError::Blocked { .. } | SinkError::Gone { .. })
+        ) {
             // The end of a connection rolls back what is half done.
             self.open = None;
             self.lanes.close();
@@ -622,9 +680,16 @@ impl Sink for MySqlSink {
         result
     }
 
+    async fn forget(&mut self, tables: &[TableName]) -> Result<(), SinkError> {
+        for table in tables {
+            self.note_gone(table).await?;
+        }
+        Ok(())
+    }
+
     async fn still_there(&mut self) -> Result<(), SinkError> {
         self.lanes.close_idle();
-        Ok(())
+        self.look_for_made().await
     }
 }
 

@@ -3,12 +3,14 @@
 //!
 //! A file has no databases: a table keeps its routed table name. Two databases with one table name need a `route`.
 
+mod made;
+
 use crate::config::{DdlPolicy, FlowConfig};
 use crate::deliver::sink::{OutChange, Progress, Sink, SinkBatch, SinkError, Standing};
 use crate::sinks::json::{key_text, row_text};
 use async_trait::async_trait;
 use base::value::{format_datetime, format_time, timestamp_to_datetime};
-use base::{Column, ColumnType, Ddl, Op, Table, Value};
+use base::{Column, ColumnType, Ddl, Op, Table, TableName, Value};
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef as SqlRef};
 use rusqlite::{Connection, ErrorCode, params, params_from_iter};
 use std::collections::HashMap;
@@ -25,6 +27,10 @@ pub struct SqliteSink {
 
 struct Open {
     connection: Connection,
+    flow: String,
+    history: bool,
+    /// Which file it is, whatever is at its path meanwhile.
+    file: made::FileId,
     /// The journal that `progress` is of.
     journal: u64,
     progress: Progress,
@@ -41,6 +47,9 @@ enum Failure {
     /// A change the file refuses.
     Row(u64, String),
     Blocked(String, String),
+    Gone(Vec<TableName>),
+    /// The file is not where it was.
+    Away(String),
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -80,6 +89,14 @@ impl SqliteSink {
                 self.open = None;
                 SinkError::Blocked { message, hint }
             }
+            Failure::Away(message) => {
+                self.open = None;
+                SinkError::Unavailable { message }
+            }
+            Failure::Gone(tables) => {
+                self.open = None;
+                SinkError::gone(tables)
+            }
             Failure::Sql(error) => {
                 self.open = None;
                 let message = format!("failed to write {path}: {error}");
@@ -108,8 +125,8 @@ fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
 impl Sink for SqliteSink {
     async fn open(&mut self) -> Result<Option<Standing>, SinkError> {
         self.open = None;
-        let (path, flow) = (self.path.clone(), self.flow.clone());
-        let opened = tokio::task::spawn_blocking(move || open_file(&path, &flow))
+        let (path, flow, history) = (self.path.clone(), self.flow.clone(), self.history);
+        let opened = tokio::task::spawn_blocking(move || open_file(&path, &flow, history))
             .await
             .map_err(|e| SinkError::Unavailable { message: e.to_string() })?;
         let (open, told) = opened.map_err(|failure| self.explain(failure))?;
@@ -140,7 +157,14 @@ impl Sink for SqliteSink {
 
     async fn prepare(&mut self, tables: &[Arc<Table>]) -> Result<(), SinkError> {
         let (tables, history) = (tables.to_vec(), self.history);
-        self.with(move |open| tables.iter().try_for_each(|table| make_table(open, table, history))).await
+        self.with(move |open| {
+            let made = tables.iter().try_for_each(|table| make_table(open, table, history));
+            if matches!(made, Err(Failure::Gone(_))) {
+                made::look(open)?;
+            }
+            made
+        })
+        .await
     }
 
     async fn apply(&mut self, batch: &SinkBatch) -> Result<(), SinkError> {
@@ -149,18 +173,38 @@ impl Sink for SqliteSink {
             let result = apply(open, &batch, &flow, history, policy);
             // What is tried again stands alone: refused, it leaves nothing to wait for its end.
             let over = batch.redrive && result.is_err()
-                || matches!(result, Err(Failure::Sql(_) | Failure::Blocked(..)));
+                || matches!(
+                    result,
+                    Err(Failure::Sql(_) | Failure::Blocked(..) | Failure::Gone(_) | Failure::Away(_))
+                );
             if over && open.in_txn {
                 open.in_txn = false;
                 open.connection.execute_batch("ROLLBACK")?;
+            }
+            if matches!(result, Err(Failure::Sql(_))) {
+                made::look(open)?;
             }
             result
         })
         .await
     }
+
+    async fn forget(&mut self, tables: &[TableName]) -> Result<(), SinkError> {
+        let tables = tables.to_vec();
+        self.with(move |open| tables.iter().try_for_each(|name| made::forget(open, &name.table))).await
+    }
+
+    async fn still_there(&mut self) -> Result<(), SinkError> {
+        let path = self.path.clone();
+        self.with(move |open| {
+            made::look_for_file(open, &path)?;
+            made::look(open)
+        })
+        .await
+    }
 }
 
-fn open_file(path: &Path, flow: &str) -> Result<(Open, Option<Standing>), Failure> {
+fn open_file(path: &Path, flow: &str, history: bool) -> Result<(Open, Option<Standing>), Failure> {
     if let Some(folder) = path.parent() {
         let made = std::fs::create_dir_all(folder);
         made.map_err(|e| {
@@ -170,8 +214,10 @@ fn open_file(path: &Path, flow: &str) -> Result<(Open, Option<Standing>), Failur
     let connection = Connection::open(path)?;
     connection.execute_batch(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=10000; PRAGMA foreign_keys=OFF;
-         CREATE TABLE IF NOT EXISTS tidemill_progress (flow TEXT PRIMARY KEY, journal INTEGER NOT NULL, epoch INTEGER NOT NULL, lsn INTEGER NOT NULL);",
+         CREATE TABLE IF NOT EXISTS tidemill_progress (flow TEXT PRIMARY KEY, journal INTEGER NOT NULL, epoch INTEGER NOT NULL, lsn INTEGER NOT NULL);
+         CREATE TABLE IF NOT EXISTS tidemill_tables (flow TEXT NOT NULL, db TEXT NOT NULL, tbl TEXT NOT NULL, PRIMARY KEY (flow, tbl));",
     )?;
+    let file = made::file_id(path)?;
     let mut query =
         connection.prepare("SELECT journal, epoch, lsn FROM tidemill_progress WHERE flow = ?1")?;
     let told = query
@@ -183,7 +229,18 @@ fn open_file(path: &Path, flow: &str) -> Result<(Open, Option<Standing>), Failur
         .transpose()?;
     drop(query);
     let (journal, progress) = told.map_or_else(Default::default, |told| (told.journal, told.progress));
-    Ok((Open { connection, journal, progress, owners: HashMap::new(), in_txn: false, reached: None }, told))
+    let open = Open {
+        connection,
+        flow: flow.to_owned(),
+        history,
+        file,
+        journal,
+        progress,
+        owners: HashMap::new(),
+        in_txn: false,
+        reached: None,
+    };
+    Ok((open, told))
 }
 
 fn apply(
@@ -269,7 +326,7 @@ fn apply_change(
             return apply_ddl(open, ddl);
         }
         Op::Truncate => {
-            make_table(open, table, false)?;
+            make_empty(open, table)?;
             open.connection.execute(&format!("DELETE FROM {}", name(table)), [])?;
             return Ok(());
         }
@@ -347,6 +404,15 @@ fn append_history(open: &mut Open, change: &OutChange) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A table that has no rows at this point, whatever it had.
+fn make_empty(open: &mut Open, table: &Table) -> Result<(), Failure> {
+    if columns_of(open, &table.name.table)?.is_empty() {
+        made::forget(open, &table.name.table)?;
+    }
+    make_table(open, table, false)
+}
+
+/// One that the flow had and that is gone is not made again: its rows would be missing.
 fn make_table(open: &mut Open, table: &Table, history: bool) -> Result<(), Failure> {
     let (db, own) = (&table.name.db, &table.name.table);
     let owner = open.owners.entry(own.to_lowercase()).or_insert_with(|| db.clone());
@@ -356,8 +422,10 @@ fn make_table(open: &mut Open, table: &Table, history: bool) -> Result<(), Failu
             format!("give them names of their own: route: {{\"{db}.*\": \"{db}.{db}_*\"}}"),
         ));
     }
+    made::check(open, &table.name)?;
     if history {
-        return make_history(open, &history_name(own));
+        make_history(open, &history_name(own))?;
+        return made::note(open, &table.name);
     }
     let mut parts: Vec<String> = table.columns.iter().map(definition).collect();
     if !table.key.is_empty() {
@@ -366,7 +434,7 @@ fn make_table(open: &mut Open, table: &Table, history: bool) -> Result<(), Failu
     }
     open.connection
         .execute(&format!("CREATE TABLE IF NOT EXISTS {} ({})", name(table), parts.join(", ")), [])?;
-    Ok(())
+    made::note(open, &table.name)
 }
 
 fn history_name(table: &str) -> String {
@@ -432,7 +500,7 @@ fn columns_of(open: &Open, table: &str) -> Result<Vec<String>, Failure> {
     Ok(names.map(|name| Ok(name?.to_lowercase())).collect::<rusqlite::Result<_>>()?)
 }
 
-fn hold(open: &Open, ddl: &Ddl) -> Result<(), Failure> {
+fn hold(open: &mut Open, ddl: &Ddl) -> Result<(), Failure> {
     let fits = match (&ddl.before, &ddl.after) {
         (_, Some(after)) => {
             let have = columns_of(open, &after.name.table)?;
@@ -442,6 +510,12 @@ fn hold(open: &Open, ddl: &Ddl) -> Result<(), Failure> {
         (None, None) => true,
     };
     if fits {
+        // Someone did by hand what the statement says.
+        if let Some(before) =
+            ddl.before.as_ref().filter(|before| !ddl.after.iter().any(|t| t.name == before.name))
+        {
+            made::forget(open, &before.name.table)?;
+        }
         return Ok(());
     }
     Err(Failure::Blocked(
@@ -457,12 +531,17 @@ fn apply_ddl(open: &mut Open, ddl: &Ddl) -> Result<(), Failure> {
             if let Some(before) = &ddl.before {
                 open.connection.execute(&format!("DROP TABLE IF EXISTS {}", name(before)), [])?;
                 open.owners.remove(&before.name.table.to_lowercase());
+                made::forget(open, &before.name.table)?;
             }
             return Ok(());
         }
-        (None, Some(after)) => return make_table(open, after, false),
+        (None, Some(after)) => return make_empty(open, after),
         (Some(before), Some(after)) => (before, after),
     };
+    if before.name.table != after.name.table && columns_of(open, &after.name.table)?.is_empty() {
+        made::check(open, &before.name)?;
+        made::forget(open, &before.name.table)?;
+    }
     if before.name.table != after.name.table
         && !columns_of(open, &before.name.table)?.is_empty()
         && columns_of(open, &after.name.table)?.is_empty()
@@ -539,7 +618,7 @@ fn rebuild(open: &mut Open, after: &Table) -> Result<(), Failure> {
     for (index, column) in loose.columns.iter_mut().enumerate() {
         column.nullable |= !after.key.contains(&index);
     }
-    make_table(open, &loose, false)?;
+    make_empty(open, &loose)?;
     let target = name(after);
     open.connection
         .execute(&format!("INSERT OR REPLACE INTO {target} ({list}) SELECT {list} FROM {old}"), [])?;
