@@ -11,7 +11,7 @@ const BACKOFF_MS_MAX = 10_000;
 /** The longest wait after a copy that differed: each time all rows come anew. */
 const DIFFERED_MS_MAX = 300_000;
 /** The node beats every 15 s. */
-const QUIET_MS_MAX = 45_000;
+const QUIET_MS = 45_000;
 /** Changes that are stored together, and the largest transaction that is shown as one. */
 const TOGETHER_MAX = 20_000;
 
@@ -27,6 +27,8 @@ export interface FollowOptions<R extends Row = Row> {
   store?: Store;
   onChange?: (changes: RowChange<R>[]) => void;
   onStatus?: (status: Status) => void;
+  /** Longest silence before a connection counts as broken; 45 s by default, as the node beats every 15. */
+  quietMsMax?: number;
   fetch?: typeof globalThis.fetch;
   signal?: AbortSignal;
 }
@@ -252,7 +254,7 @@ export class Follower<R extends Row = Row> {
       body,
       bearer: right,
       signal: this.#ender.signal,
-      quietMsMax: QUIET_MS_MAX,
+      quietMsMax: this.#options.quietMsMax ?? QUIET_MS,
     });
   }
 

@@ -163,12 +163,16 @@ export async function* call(request: Call): AsyncGenerator<Uint8Array[], void, u
   } catch (error) {
     if (error instanceof CallError) throw error;
     const quiet = ender.signal.aborted && !request.signal.aborted;
-    throw new CallError(Code.unavailable, quiet ? "nothing came for too long" : reasonOf(error));
+    throw new CallError(Code.unavailable, quiet ? silent(request.quietMsMax) : reasonOf(error));
   } finally {
     clearTimeout(silence);
     request.signal.removeEventListener("abort", end);
     end();
   }
+}
+
+function silent(ms: number): string {
+  return `nothing came for ${ms / 1000} s, not even a heartbeat: does a proxy on the way hold answers back?`;
 }
 
 function reasonOf(error: unknown): string {

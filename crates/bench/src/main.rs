@@ -67,7 +67,7 @@ usage: cargo xtask bench NAME [ARGS]
     --rows N           rows of the table that is copied (1000000)
     --clients N        clients that share ten shapes (1000)
     --shapes N         shapes with a client each (10000; 0 leaves it out)
-    --idle N           idle clients, each with a connection (5000; 0 leaves it out)
+    --idle N           idle clients, each with a connection (10000; 0 leaves it out)
     --seconds N        of each measurement with a writer (10)
     --no-peers         without NATS JetStream, which has as many consumers on ten subjects
     --no-save          without a file in bench/results
@@ -178,7 +178,7 @@ async fn run(words: &[String]) -> Result<()> {
                 rows: flags.value("--rows", 1_000_000)?,
                 clients: flags.value("--clients", 1000)?,
                 shapes: flags.value("--shapes", 10_000)?,
-                idle: flags.value("--idle", 5000)?,
+                idle: flags.value("--idle", 10_000)?,
                 seconds: flags.value("--seconds", 10)?,
                 peers: !flags.has("--no-peers"),
                 save: !flags.has("--no-save"),

@@ -309,9 +309,26 @@ async fn live(
     Ok(of(name, &program, came, wall, before, after, note))
 }
 
+/// Clients have a socket each, here and at the node, which takes all that the hard limit lets it.
+fn raise_files(clients: usize) -> Result<()> {
+    let wanted = clients as u64 * 3 / 2 + 1000;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls take a pointer to a value that outlives them.
+    let raised = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0 && limit.rlim_cur >= wanted
+    };
+    if !raised {
+        bail!("{clients} clients need {wanted} files: raise `ulimit -Hn`, which is {}", limit.rlim_max);
+    }
+    Ok(())
+}
+
 /// What an idle client takes, each with a connection of its own.
 async fn idle(project: &Tidemill, url: &str, clients: usize) -> Result<Value> {
     eprintln!("{clients} idle clients");
+    raise_files(clients)?;
     let count = Count::new();
     let before = project.usage()?.rss_bytes;
     let mut all = JoinSet::new();

@@ -15,7 +15,7 @@ use proto::v1::{AcknowledgeRequest, MarkRequest, Shape, SubscribeRequest, Subscr
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status, Streaming};
 
 /// Bytes of the largest response that is taken: a row can be as large as MySQL's packets.
@@ -34,6 +34,15 @@ pub struct Node {
     bearer: Option<MetadataValue<Ascii>>,
 }
 
+/// What `https://` takes, as the texts of PEM files.
+#[derive(Clone, Copy, Default)]
+pub struct Tls<'a> {
+    /// What the server's certificate is checked by instead of the system's authorities.
+    pub authority: Option<&'a str>,
+    /// A certificate, with its chain, and its key.
+    pub identity: Option<(&'a str, &'a str)>,
+}
+
 /// Why a node cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -49,6 +58,11 @@ impl Node {
     /// `url` as `http://127.0.0.1:7070`, or `https://`; `authority` is a PEM file's text that the server's certificate is checked
     /// by instead of the system's. Connects when it is first asked.
     pub fn new(url: &str, bearer: Option<&str>, authority: Option<&str>) -> Result<Self, NodeError> {
+        Self::secured(url, bearer, Tls { authority, identity: None })
+    }
+
+    /// The same, with a certificate that is shown where the node asks for one.
+    pub fn secured(url: &str, bearer: Option<&str>, tls: Tls<'_>) -> Result<Self, NodeError> {
         let wrong = || NodeError::Address(url.to_owned());
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(wrong());
@@ -59,9 +73,15 @@ impl Node {
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        if let Some(pem) = authority {
-            let tls = ClientTlsConfig::new().ca_certificate(tonic::transport::Certificate::from_pem(pem));
-            endpoint = endpoint.tls_config(tls)?;
+        if url.starts_with("https://") {
+            let config = match tls.authority {
+                Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+                None => ClientTlsConfig::new().with_enabled_roots(),
+            };
+            endpoint = endpoint.tls_config(match tls.identity {
+                Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
+                None => config,
+            })?;
         }
         let bearer = bearer
             .map(|token| format!("Bearer {token}").parse::<MetadataValue<Ascii>>())

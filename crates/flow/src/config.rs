@@ -63,9 +63,9 @@ pub struct SourceConfig {
     /// Tables to leave out, in the same form.
     #[serde(default)]
     pub exclude: Vec<String>,
-    /// For `mysql` and `sqlite`: tables of which the node keeps the latest row of each key beside the journal, as `db.table`
-    /// with `*` and `?`. Those that flows join (`nest`, `lookup` with `table`) are kept without being named. A table
-    /// needs a key.
+    /// For `mysql`, `sqlite`, and `kafka` with `tidb`: tables of which the node keeps the latest row of each key beside the
+    /// journal, as `db.table` with `*` and `?`. Those that flows join (`nest`, `lookup` with `table`) are kept without being
+    /// named. A table needs a key.
     #[serde(default)]
     #[schemars(extend("default" = []))]
     pub mirror: Vec<String>,

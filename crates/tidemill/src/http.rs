@@ -107,7 +107,7 @@ impl App {
 /// The status page: one file, no other site's parts.
 pub async fn page() -> Response {
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
-                  frame-ancestors 'none'";
+                  form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
     let headers =
         [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)];
     (headers, include_str!("page.html")).into_response()

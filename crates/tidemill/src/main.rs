@@ -155,7 +155,7 @@ enum Command {
         /// bash, elvish, fish, powershell or zsh.
         shell: clap_complete::Shell,
     },
-    /// Run a small shop whose orders flow, in a temporary folder.
+    /// Run a small shop whose orders flow, or are on three devices, in a temporary folder.
     Demo(demo::DemoArgs),
     /// Write or check the reference pages.
     #[command(hide = true)]
@@ -254,7 +254,8 @@ async fn give_back_memory() {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if !matches!(cli.command, Command::Up { .. } | Command::Demo(_)) {
+    // One that follows writes to a node that may close the connection at any time, which is no end.
+    if !matches!(cli.command, Command::Up { .. } | Command::Demo(_) | Command::Subscribe(_)) {
         // `tidemill tail … | head` ends quietly, as every other tool does.
         // SAFETY: no other thread runs yet, and the default action is a valid one.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -293,7 +294,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
                 let node = commands::load_node(&dir)?;
                 return daemon::start(&dir, &node, &role, &log, cli.quiet).await;
             }
-            start_log(&log);
+            start_log(&log, LOG_DEFAULT);
             listener::raise_files();
             tokio::spawn(give_back_memory());
             commands::up(&dir, &role, cli.quiet, take_over, pid_file.as_deref()).await
@@ -322,17 +323,19 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             Ok(())
         }
         Command::Demo(args) => {
-            start_log("plain");
+            start_log("plain", args.log());
             demo::run(args).await
         }
         Command::Docs { write, check } => reference::run(write, check),
     }
 }
 
-fn start_log(format: &str) {
+/// What is logged where TIDEMILL_LOG does not say.
+const LOG_DEFAULT: &str = "info,async_nats=warn";
+
+fn start_log(format: &str, filter: &str) {
     use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_from_env("TIDEMILL_LOG").unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
+    let filter = EnvFilter::try_from_env("TIDEMILL_LOG").unwrap_or_else(|_| EnvFilter::new(filter));
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = if format == "json" {

@@ -671,10 +671,17 @@ fn mirror_problems(
     mirror: Result<Option<MirrorConfig>, BadPattern>,
 ) -> Vec<(String, String)> {
     let mut out = Vec::new();
+    let is_database = matches!(source.kind, SourceKind::Mysql | SourceKind::Sqlite);
     match mirror {
         Err(error) => out.push((error.to_string(), "for example: mirror: [\"shop.users\"]".to_owned())),
         Ok(None) => {}
-        Ok(Some(_)) if !matches!(source.kind, SourceKind::Mysql | SourceKind::Sqlite) => out.push((
+        Ok(Some(_)) if source.options.format.ticdc().is_some() && source.tidb.is_none() => {
+            out.push((
+                "a `mirror` of TiCDC's topics needs the TiDB: its tables are read there".to_owned(),
+                "for example: tidb: mysql://cdc:${env:TIDB_PASSWORD}@127.0.0.1:4000".to_owned(),
+            ));
+        }
+        Ok(Some(_)) if !is_database && source.tidb.is_none() => out.push((
             "this kind of source has no `mirror`: its tables cannot be read anew".to_owned(),
             "remove it, and `nest` and `lookup` with `table` from its flows".to_owned(),
         )),

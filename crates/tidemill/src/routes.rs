@@ -25,9 +25,10 @@ pub const ROUTES: [Route; 41] = [
     Route {
         method: "GET",
         path: "/",
-        need: Need::Scope(Scope::Read),
+        need: Need::Nothing,
         shown: "/",
-        what: "A page for people: sources, flows, and changes as they come.",
+        what: "A page for people: sources, flows, and changes as they come. It says nothing itself, and asks for a token where the \
+               node has some.",
         handler: || get(page),
     },
     Route {
@@ -489,7 +490,7 @@ mod tests {
         assert_eq!(needs(&Method::POST, "/tidemill.v1.Unheard/Of"), Need::Scope(Scope::Admin));
         assert_eq!(needs(&Method::GET, "/new"), Need::Scope(Scope::Admin));
         for route in &ROUTES {
-            let open = matches!(route.path, "/healthz" | "/readyz");
+            let open = matches!(route.path, "/" | "/healthz" | "/readyz");
             assert_eq!(route.need == Need::Nothing, open, "{}", route.path);
             let changes_things = route.method != "GET" && route.path != "/api/v1/mesh:explain";
             assert!(!(changes_things && route.need == Need::Scope(Scope::Read)), "{}", route.path);

@@ -406,8 +406,9 @@ fn start_source(
         }
         Err(error) => return Err(Failure::of(&format!("open the journal of source `{name}`"), &error)),
     };
-    // Topics and requests have no snapshot before them.
-    let has_snapshot = matches!(config.kind, SourceKind::Mysql | SourceKind::Sqlite);
+    // Topics and requests have no snapshot before them, but for those of a TiDB that is named.
+    let has_snapshot =
+        matches!(config.kind, SourceKind::Mysql | SourceKind::Sqlite) || kafka::ticdc::snapshots(&config);
     let snapshot = if has_snapshot { config.snapshot } else { SnapshotMode::Never };
     status.recall(&journal.state(), snapshot);
     let handle = JournalHandle::spawn(name, writer);

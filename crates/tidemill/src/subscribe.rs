@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use client::v1::subscribe_response::Event;
 use client::v1::value::Kind;
 use client::v1::{Column, Op, ResetReason, Shape, SubscribeResponse, Value};
-use client::{Copy, CopyError, Heard, Node, Subscription};
+use client::{Copy, CopyError, Heard, Node, Subscription, Tls};
 use futures_util::FutureExt as _;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value as Json, json};
@@ -54,6 +54,12 @@ pub struct SubscribeArgs {
     /// A PEM file that the node's certificate is checked by.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// A PEM file of the certificate that is shown where the node asks for one.
+    #[arg(long, value_name = "FILE", env = "TIDEMILL_CLIENT_CERT", requires = "key")]
+    cert: Option<PathBuf>,
+    /// A PEM file of that certificate's key.
+    #[arg(long, value_name = "FILE", env = "TIDEMILL_CLIENT_KEY", requires = "cert")]
+    key: Option<PathBuf>,
 }
 
 pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Result<(), Failure> {
@@ -61,16 +67,16 @@ pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Re
         Some(url) => url.clone(),
         None => node_url(&load_node(dir)?),
     };
-    let authority = args
-        .ca
-        .as_ref()
-        .map(|path| {
-            std::fs::read_to_string(path).map_err(|e| Failure::io(&format!("read {}", path.display()), &e))
-        })
-        .transpose()?;
+    let (authority, cert, key) =
+        (read(args.ca.as_deref())?, read(args.cert.as_deref())?, read(args.key.as_deref())?);
+    let key = key.map(Secret::new);
+    let tls = Tls {
+        authority: authority.as_deref(),
+        identity: cert.as_deref().zip(key.as_ref().map(Secret::expose)),
+    };
     let bearer = bearer()?;
-    let node = Node::new(&url, bearer.as_ref().map(Secret::expose), authority.as_deref())
-        .map_err(|error| Failure::new(2, error.to_string()))?;
+    let node = Node::secured(&url, bearer.as_ref().map(Secret::expose), tls)
+        .map_err(|error| Failure::new(2, base::error::chain(&error)))?;
     let shape = Shape {
         source: args.source.clone(),
         table: args.table.clone(),
@@ -82,7 +88,9 @@ pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Re
             Box::new(Copy::open(path, &shape).map_err(|error| refused(path, &error))?),
             Progress::new(json || quiet),
         ),
-        None => Device::Lines(Lines { columns: Vec::new(), token_file: args.token_file.clone() }),
+        None => {
+            Device::Lines(Lines { columns: Vec::new(), token_file: args.token_file.clone(), unread: false })
+        }
     };
     let mut token = device.token()?;
     if token.is_empty()
@@ -152,6 +160,14 @@ pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Re
     }
 }
 
+/// The text of a file that an option names.
+fn read(path: Option<&Path>) -> Result<Option<String>, Failure> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|e| Failure::io(&format!("read {}", path.display()), &e))
+    };
+    path.map(read).transpose()
+}
+
 fn refused(path: &Path, error: &CopyError) -> Failure {
     let failure =
         Failure::new(1, format!("failed to open {}: {}", path.display(), base::error::chain(error)));
@@ -214,6 +230,8 @@ impl Device {
     fn commit(&mut self) -> Result<(), Failure> {
         match self {
             Self::Copy(copy, _) => copy.commit().map_err(|error| Failure::new(1, base::error::chain(&error))),
+            // As a program ends that writes into a closed pipe.
+            Self::Lines(lines) if lines.unread => Err(Failure::new(128 + libc::SIGPIPE as u8, "")),
             Self::Lines(_) => Ok(()),
         }
     }
@@ -225,10 +243,11 @@ impl Device {
         if json {
             let line = json!({"table": copy.table(), "rows": rows, "checksum": format!("{checksum:016x}"),
                 "lsn": copy.lsn(), "changes": progress.changes, "proven": progress.proven});
-            println!("{line}");
+            let _ = writeln!(std::io::stdout(), "{line}");
         } else if !quiet {
             let proof = if progress.proven { "as the source's" } else { "not compared" };
-            println!(
+            let _ = writeln!(
+                std::io::stdout(),
                 "{}: {rows} rows, checksum {checksum:016x} ({proof}), up to change {}; {} changes came in {:.1} s",
                 copy.table(),
                 copy.lsn(),
@@ -285,6 +304,8 @@ impl Progress {
 struct Lines {
     columns: Vec<Column>,
     token_file: Option<PathBuf>,
+    /// Nobody reads what is printed any more.
+    unread: bool,
 }
 
 impl Lines {
@@ -324,10 +345,12 @@ impl Lines {
             Some(Event::Reached(reached)) => vec![json!({"event": "reached", "mark": reached.mark})],
         };
         let mut out = std::io::stdout().lock();
-        for line in lines {
-            let _ = writeln!(out, "{line}");
+        let printed = lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
+        if printed.is_err() {
+            // What was not printed comes again the next time.
+            self.unread = true;
+            return;
         }
-        let _ = out.flush();
         if let Some(path) = self.token_file.as_ref().filter(|_| !response.token.is_empty()) {
             // In one step, so that no kill leaves a part of it.
             let next = path.with_extension("next");

@@ -184,6 +184,10 @@ fn check(hub: &Hub, shape: &Shape) -> Result<(u32, u32), Refusal> {
     let state = hub.journal.state();
     match state.tables.values().find(|table| table.name == *name) {
         Some(table) => shape.plan(table).map(|_| (table.id, table.version)).map_err(Refusal::Precondition),
+        None if state.position.is_none() => Err(Refusal::Unavailable(ShapeError {
+            message: format!("source `{}` has yet to look which tables it has", hub.source),
+            hint: "come again; see `tidemill status`".into(),
+        })),
         None => Err(Refusal::NotFound(ShapeError {
             message: format!("source `{}` has no table `{name}`", hub.source),
             hint: "name a table that `tables` of the source takes in, as `db.table`".into(),

@@ -1,6 +1,8 @@
-//! `cargo xtask demo`: a small shop whose orders flow, with nothing else installed, or from a real MySQL; or, with
-//! `--mesh`, one that sells through the SQL proxy.
+//! `cargo xtask demo`: a small shop whose orders flow, with nothing else installed, or from a real MySQL; with `live`, to three
+//! devices; or, with `--mesh`, one that sells through the SQL proxy.
 
+mod device;
+mod live;
 mod mesh;
 mod mysql_server;
 mod shop;
@@ -20,6 +22,8 @@ use tokio::sync::watch;
 
 #[derive(clap::Args)]
 pub struct DemoArgs {
+    /// `live`: three devices that have the shop's orders; without it, flows.
+    what: Option<What>,
     /// Stop after this many seconds.
     #[arg(long)]
     seconds: Option<u64>,
@@ -27,14 +31,33 @@ pub struct DemoArgs {
     #[arg(long)]
     mysql: bool,
     /// Show the SQL proxy instead: `examples/mesh` before three MySQLs, and a shop that sells through it.
-    #[arg(long, conflicts_with = "mysql")]
+    #[arg(long, conflicts_with_all = ["mysql", "what"])]
     mesh: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Three devices that have the orders: one is there from the beginning, one comes late, one leaves and comes back.
+    Live,
+}
+
+impl DemoArgs {
+    /// What of the node's log is of use beside what the demo prints.
+    pub fn log(&self) -> &'static str {
+        match self.what {
+            Some(What::Live) => "warn",
+            None => crate::LOG_DEFAULT,
+        }
+    }
 }
 
 /// How long the copy may take to catch up once the shop has closed.
 const SETTLE_MAX: Duration = Duration::from_secs(20);
 
 pub async fn run(args: DemoArgs) -> Result<(), Failure> {
+    if args.what == Some(What::Live) {
+        return live::run(&args).await;
+    }
     let until = || args.seconds.map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds));
     if args.mesh {
         return mesh::run(until).await;

@@ -2,6 +2,9 @@
 
 use super::Order;
 use crate::failure::Failure;
+use client::Totals;
+use client::v1::Value;
+use client::v1::value::Kind;
 use mysql_async::prelude::Queryable;
 use rusqlite::Connection;
 use std::path::Path;
@@ -68,7 +71,7 @@ impl Shop {
         Ok(())
     }
 
-    async fn run(&mut self, sql: &str) -> Result<(), Failure> {
+    pub async fn run(&mut self, sql: &str) -> Result<(), Failure> {
         match self {
             Self::Sqlite(connection) => connection.execute_batch(sql).map_err(failed),
             Self::MySql(conn) => conn.query_drop(sql).await.map_err(failed),
@@ -86,4 +89,37 @@ impl Shop {
             }
         }
     }
+
+    /// How many orders there are, and the sum of their hashes, as a subscription's checkpoint has them.
+    pub async fn totals(&mut self) -> Result<Totals, Failure> {
+        let rows: Vec<Row> = match self {
+            Self::MySql(conn) => conn.query(ROWS).await.map_err(failed)?,
+            Self::Sqlite(connection) => rows_in_sqlite(connection).map_err(failed)?,
+        };
+        Ok(totals_of(rows))
+    }
+}
+
+/// A whole order: id, product, quantity, phone, status.
+pub type Row = (i64, i64, i64, Option<String>, String);
+
+const ROWS: &str = "SELECT id, product_id, quantity, phone, status FROM orders";
+
+pub fn rows_in_sqlite(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
+    let mut query = connection.prepare(ROWS)?;
+    let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)))?;
+    rows.collect()
+}
+
+pub fn totals_of(rows: Vec<Row>) -> Totals {
+    let mut totals = Totals::default();
+    for (id, product, quantity, phone, status) in rows {
+        let text = |text: String| Value { kind: Some(Kind::Text(text)) };
+        let int = |number: i64| Value { kind: Some(Kind::Int(number)) };
+        let phone = phone.map_or(Value { kind: None }, text);
+        let hash = client::row_hash(&[int(id), int(product), int(quantity), phone, text(status)]);
+        totals.rows += 1;
+        totals.checksum = totals.checksum.wrapping_add(hash);
+    }
+    totals
 }

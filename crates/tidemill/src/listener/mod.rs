@@ -28,10 +28,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Clients at once; more wait in the system's queue. Fewer where the process may not have so many files.
-const CONNECTIONS_MAX: usize = 8192;
-/// Of the files that the process may have, clients get one in as many: sources, sinks and journals need theirs.
-const FILES_FOR_ONE: usize = 2;
+/// Clients at once, 10,000 idle devices among them; more wait in the system's queue. Fewer where the process may not have so many
+/// files.
+const CONNECTIONS_MAX: usize = 16_384;
+/// Of the files that the process may have, one in as many is not for clients: sources, sinks and journals need theirs.
+const FILES_KEPT_OF: usize = 4;
 /// From the first byte of TLS to the last of its handshake.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// From a connection's beginning to the end of its first head, and from the first byte of a head to its last.
@@ -147,7 +148,7 @@ fn connections_max() -> usize {
     // SAFETY: the call takes a pointer to a value that outlives it.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
     let files = if known { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) } else { CONNECTIONS_MAX };
-    (files / FILES_FOR_ONE).clamp(1, CONNECTIONS_MAX)
+    (files - files / FILES_KEPT_OF).clamp(1, CONNECTIONS_MAX)
 }
 
 /// A socket on which none of this can be set serves nevertheless.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use testkit::{MySql, MySqlOptions, Nats, NatsOptions, SqlServer, TiDb, TiDbOptions};
 
+mod chat;
 mod mesh;
 mod pipeline;
 

@@ -199,3 +199,22 @@ async fn the_demos_folder_names_the_address_that_it_listens_on() {
     let text = String::from_utf8_lossy(&status.stdout);
     assert!(status.status.success() && text.contains("shop_to_copy"), "{command}\n{status:?}");
 }
+
+#[test]
+fn three_devices_of_the_live_demo_end_with_what_the_shop_has() {
+    let node = Node::new(&[]);
+    let (code, out, err) = node.run(&["demo", "live", "--seconds", "3"]);
+    assert_eq!(code, 0, "{out}{err}");
+    for told in
+        ["is switched off. Its token", "is switched on with nothing", "changes come", "All three devices"]
+    {
+        assert!(out.contains(told), "{told}\n{out}");
+    }
+    let ends: Vec<Vec<&str>> = out
+        .lines()
+        .filter(|line| line.ends_with("equal"))
+        .map(|line| line.split_whitespace().skip(2).collect())
+        .collect();
+    assert!(ends.len() == 3 && ends.iter().all(|end| *end == ends[0]), "{out}");
+    assert!(out.lines().any(|line| line.contains("the shop") && line.contains(ends[0][1])), "{out}");
+}

@@ -196,7 +196,14 @@ async fn the_port_speaks_tls_and_takes_a_renewed_certificate_into_use() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_show_a_certificate_where_the_project_asks_for_one() {
     let (ours, devices, other) = (authority(), authority(), authority());
-    let mut node = Node::new(&[]);
+    let mut node = Node::new(&[(
+        "sources/shop.yaml",
+        "kind: sqlite\npath: ./shop.db\ntables: [\"shop.*\"]\nmirror: [\"shop.*\"]\n".into(),
+    )]);
+    rusqlite::Connection::open(node.path("shop.db"))
+        .unwrap()
+        .execute_batch("CREATE TABLE orders (id INTEGER PRIMARY KEY, v TEXT); INSERT INTO orders VALUES (1, 'a'), (2, 'b')")
+        .unwrap();
     let (server, key) = certificate(&ours);
     let listen = format!("name: test\nlisten: {{http: \"{}\"}}\n", node.address());
     let tls = "tls: {cert: ./cert.pem, key: ./key.pem, client_ca: ./devices.pem}\n";
@@ -208,12 +215,29 @@ async fn clients_show_a_certificate_where_the_project_asks_for_one() {
         ("devices.pem", &devices.pem()),
         ("device.pem", &device.0),
         ("device.key", &device.1),
+        ("ours.pem", &ours.pem()),
+        ("stranger.pem", &stranger.0),
+        ("stranger.key", &stranger.1),
     ] {
         node.write(name, text);
     }
     node.start();
     node.until("the node listens", async || TcpStream::connect(node.address()).await.is_ok()).await;
     assert_eq!(node.status(), Value::Null, "a command without a certificate is not let in");
+    let file = |name: &str| node.path(name).to_str().unwrap().to_owned();
+    let (trusts, into) = (file("ours.pem"), file("copy.db"));
+    let follow = |certificate: &[&str]| {
+        let orders = ["subscribe", "shop", "--table", "shop.orders", "--into", &into, "--until-up-to-date"];
+        node.run(&[&orders[..], &["--ca", &trusts], certificate].concat())
+    };
+    let (code, _, err) = follow(&[]);
+    assert!(code == 3 && err.contains("does not answer"), "{code} {err}");
+    let (code, _, err) = follow(&["--cert", &file("stranger.pem"), "--key", &file("stranger.key")]);
+    assert!(code == 3 && err.contains("does not answer"), "{code} {err}");
+    let (code, _, err) = follow(&["--cert", &file("device.pem")]);
+    assert!(code == 2 && err.contains("--key"), "{code} {err}");
+    let (code, out, err) = follow(&["--cert", &file("device.pem"), "--key", &file("device.key")]);
+    assert!(code == 0 && out.starts_with("orders: 2 rows"), "{code} {out} {err}");
     let (cert, key) = (node.path("device.pem"), node.path("device.key"));
     node.env(&[
         ("TIDEMILL_CLIENT_CERT", cert.to_str().unwrap()),

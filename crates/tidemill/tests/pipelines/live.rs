@@ -13,14 +13,14 @@ use testkit::{MySql, MySqlOptions, Port, SqlServer, installed};
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// The client and the page, built in a folder of their own.
-struct TypeScript {
+pub struct TypeScript {
     dir: TempDir,
 }
 
 impl TypeScript {
-    fn build() -> Self {
+    pub fn build() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["clients/typescript", "examples/live"] {
+        for name in ["clients/typescript", "examples/live", "examples/chat"] {
             copy(&Path::new(ROOT).join(name), &dir.path().join(name));
         }
         let built = Self { dir };
@@ -34,7 +34,7 @@ impl TypeScript {
         built
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 }
@@ -90,7 +90,7 @@ fn serve(typescript: &TypeScript, port: &Port, node: &Node) -> Running {
 }
 
 /// A Chromium that does what it is told, a command at a time; `live/browser.mjs` describes them.
-struct Browser {
+pub struct Browser {
     driver: Child,
     into: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
@@ -98,7 +98,7 @@ struct Browser {
 }
 
 impl Browser {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pipelines/live/browser.mjs");
         let mut driver = Command::new("node")
@@ -114,7 +114,7 @@ impl Browser {
         Self { driver, into, from, _profile: profile }
     }
 
-    fn command(&mut self, command: &Value) -> Result<Value, String> {
+    pub fn command(&mut self, command: &Value) -> Result<Value, String> {
         writeln!(self.into.as_mut().unwrap(), "{command}").unwrap();
         let mut line = String::new();
         self.from.read_line(&mut line).unwrap();
@@ -125,7 +125,7 @@ impl Browser {
         }
     }
 
-    fn open(&mut self, url: &str) {
+    pub fn open(&mut self, url: &str) {
         self.command(&json!({ "open": url })).unwrap();
     }
 
@@ -133,7 +133,7 @@ impl Browser {
         self.command(&json!({ "tab": tab })).unwrap();
     }
 
-    fn ask(&mut self, expression: &str) -> Value {
+    pub fn ask(&mut self, expression: &str) -> Value {
         self.command(&json!({ "ask": expression })).unwrap_or_else(|error| panic!("{expression}: {error}"))
     }
 
@@ -165,13 +165,13 @@ impl Drop for Browser {
     }
 }
 
-async fn orders_of(server: &SqlServer) -> Value {
+pub async fn orders_of(server: &SqlServer) -> Value {
     let sql = "SELECT id, customer, product, CAST(amount AS CHAR), CAST(status AS CHAR) FROM shop.orders ORDER BY id";
     let rows: Vec<(i64, String, String, String, String)> = server.query(sql).await.unwrap();
     json!(rows)
 }
 
-async fn project(server: &MySql) -> Node {
+pub async fn project(server: &MySql) -> Node {
     let script = |name: &str| fs::read_to_string(Path::new(ROOT).join("examples/live").join(name)).unwrap();
     server.exec(&script("source.sql")).await.unwrap();
     let mut node = Node::new(&[(

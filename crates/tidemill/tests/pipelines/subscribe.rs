@@ -113,7 +113,7 @@ impl Device {
         found.unwrap()
     }
 
-    fn resets(&self) -> Vec<ResetReason> {
+    pub fn resets(&self) -> Vec<ResetReason> {
         let reasons = self.heard.iter().filter_map(|response| match &response.event {
             Some(Event::Reset(reset)) => Some(reset.reason()),
             _ => None,
@@ -121,12 +121,17 @@ impl Device {
         reasons.collect()
     }
 
-    fn checkpoints(&self) -> usize {
+    pub fn checkpoints(&self) -> usize {
         self.heard.iter().filter(|response| matches!(response.event, Some(Event::Checkpoint(_)))).count()
     }
 
     pub fn rows(&self) -> Vec<Vec<String>> {
-        sqlite_rows(&self.path, "SELECT id, name, amount FROM orders ORDER BY id")
+        self.ask("SELECT id, name, amount FROM orders ORDER BY id")
+    }
+
+    /// What the copy answers.
+    pub fn ask(&self, sql: &str) -> Vec<Vec<String>> {
+        sqlite_rows(&self.path, sql)
     }
 }
 

@@ -11,21 +11,21 @@ use serde_json::{Value, json};
 use std::path::Path;
 use testkit::{Kafka, KafkaOptions, SqlServer, TiDb, TiDbOptions};
 
-const PARTITIONS: usize = 2;
+pub const PARTITIONS: usize = 2;
 
-fn source(kafka: &Kafka, topic: &str, format: &str, rest: &str) -> String {
+pub fn source(kafka: &Kafka, topic: &str, format: &str, rest: &str) -> String {
     format!(
         "kind: kafka\nurl: {}\ntopics: [{topic}]\ntables: [\"shop.*\"]\noptions: {{format: ticdc-{format}}}\n{rest}",
         kafka.url()
     )
 }
 
-fn fixtures() -> std::path::PathBuf {
+pub fn fixtures() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../flow/tests/ticdc")
 }
 
 /// Kind, key and value of each message of a changefeed.
-fn messages(name: &str) -> Vec<(String, Vec<u8>, Vec<u8>)> {
+pub fn messages(name: &str) -> Vec<(String, Vec<u8>, Vec<u8>)> {
     let text = std::fs::read_to_string(fixtures().join(format!("{name}.jsonl"))).unwrap();
     let line = |line: &str| {
         let message: Value = serde_json::from_str(line).unwrap();
@@ -59,7 +59,7 @@ fn last_watermark(format: &str) -> (String, Vec<u8>, Vec<u8>) {
 }
 
 /// Messages by partition, as TiCDC sends them: rows to one, statements of Canal-JSON to the first, everything else to all.
-fn spread(
+pub fn spread(
     all: &[(String, Vec<u8>, Vec<u8>)],
     format: &str,
     rng: &mut Rng,
@@ -77,7 +77,7 @@ fn spread(
 }
 
 /// Sends both lists in pieces, one partition before the other and the other way round.
-async fn send(kafka: &Kafka, topic: &str, lists: &[Vec<(Vec<u8>, Vec<u8>)>; PARTITIONS], rng: &mut Rng) {
+pub async fn send(kafka: &Kafka, topic: &str, lists: &[Vec<(Vec<u8>, Vec<u8>)>; PARTITIONS], rng: &mut Rng) {
     let mut at = [0; PARTITIONS];
     while at.iter().zip(lists).any(|(at, list)| *at < list.len()) {
         let partition = rng.below(PARTITIONS as u64) as usize;
@@ -90,7 +90,7 @@ async fn send(kafka: &Kafka, topic: &str, lists: &[Vec<(Vec<u8>, Vec<u8>)>; PART
     }
 }
 
-async fn texts(server: &SqlServer, columns: &str, table: &str) -> Vec<String> {
+pub async fn texts(server: &SqlServer, columns: &str, table: &str) -> Vec<String> {
     let columns: Vec<_> =
         columns.split(", ").map(|column| format!("COALESCE(CAST({column} AS CHAR), 'NULL')")).collect();
     let sql = format!("SELECT CONCAT_WS('|', {}) FROM {table} ORDER BY 1", columns.join(", "));
@@ -98,7 +98,7 @@ async fn texts(server: &SqlServer, columns: &str, table: &str) -> Vec<String> {
 }
 
 /// What every protocol tells alike: labels and sizes are ordinals and numbers where it does not tell them.
-const TYPES: &str = "id, c_tinyint, c_tinyint_u, c_smallint_u, c_mediumint, c_int, c_int_u, c_bigint, c_bigint_u, c_float, c_double, \
+pub const TYPES: &str = "id, c_tinyint, c_tinyint_u, c_smallint_u, c_mediumint, c_int, c_int_u, c_bigint, c_bigint_u, c_float, c_double, \
     c_decimal, c_decimal_u, c_char, c_varchar, HEX(c_binary), HEX(c_varbinary), c_text, c_longtext, HEX(c_blob), HEX(c_longblob), \
     c_date, c_datetime, c_datetime6, c_timestamp, c_timestamp6, c_time, c_time6, c_year, c_enum+0, c_set+0, c_bit1+0, c_bit64+0, \
     c_json, c_gen_s";
@@ -187,8 +187,16 @@ async fn ticdcs_own_messages_make_the_rows_that_tidb_has_in_every_protocol() {
     }
 }
 
+/// The timestamp that TiCDC gives the last statement that changed definitions: shortly before TiDB shows it.
+pub async fn finished_ts(conn: &mut Conn) -> u64 {
+    let sql = "SELECT job_meta FROM mysql.tidb_ddl_history ORDER BY job_id DESC LIMIT 1";
+    let job: Option<Vec<u8>> = conn.query_first(sql).await.unwrap();
+    let job: Value = serde_json::from_slice(&job.unwrap()).unwrap();
+    job["binlog"]["FinishedTS"].as_u64().unwrap_or_else(|| panic!("{job:#}"))
+}
+
 /// A changefeed of the test's own: it writes into TiDB, and sends what TiCDC would send of it.
-struct Changefeed<'a> {
+pub struct Changefeed<'a> {
     tidb: &'a TiDb,
     kafka: &'a Kafka,
     topic: &'static str,
@@ -199,11 +207,11 @@ struct Changefeed<'a> {
     /// Everything that was sent since the last watermark that was told.
     last: Vec<(usize, String)>,
     /// Whether the table has its last column.
-    widened: bool,
+    pub widened: bool,
 }
 
 impl<'a> Changefeed<'a> {
-    async fn new(tidb: &'a TiDb, kafka: &'a Kafka, topic: &'static str, seed: u64) -> Self {
+    pub async fn new(tidb: &'a TiDb, kafka: &'a Kafka, topic: &'static str, seed: u64) -> Self {
         let conn = tidb.conn().await.unwrap();
         let (waiting, last) = (Default::default(), Vec::new());
         Self { tidb, kafka, topic, conn, rng: Rng::new(seed), waiting, last, widened: false }
@@ -215,20 +223,20 @@ impl<'a> Changefeed<'a> {
     }
 
     /// The commit timestamp of the last transaction.
-    async fn commit_ts(&mut self) -> u64 {
+    pub async fn commit_ts(&mut self) -> u64 {
         let info: Option<String> = self.conn.query_first("SELECT @@tidb_last_txn_info").await.unwrap();
         let info: Value = serde_json::from_str(&info.unwrap()).unwrap();
         info["commit_ts"].as_u64().unwrap()
     }
 
-    async fn now(&mut self) -> u64 {
+    pub async fn now(&mut self) -> u64 {
         self.conn.query_drop("BEGIN").await.unwrap();
         let now: Option<u64> = self.conn.query_first("SELECT @@tidb_current_ts").await.unwrap();
         self.conn.query_drop("ROLLBACK").await.unwrap();
         now.unwrap()
     }
 
-    async fn run(&mut self, statements: &[String]) -> u64 {
+    pub async fn run(&mut self, statements: &[String]) -> u64 {
         for sql in statements {
             self.conn.query_drop(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
@@ -256,10 +264,9 @@ impl<'a> Changefeed<'a> {
         self.push(partition, message.to_string());
     }
 
-    async fn statement(&mut self, table: &str, kind: &str, sql: &str) {
-        // TiCDC names a moment shortly before TiDB shows it.
-        let ts = self.now().await;
+    pub async fn statement(&mut self, table: &str, kind: &str, sql: &str) {
         self.conn.query_drop(sql).await.unwrap();
+        let ts = finished_ts(&mut self.conn).await;
         let message = json!({
             "id": 0, "database": "shop", "table": table, "pkNames": null, "isDdl": true, "type": kind, "es": ts >> 18,
             "ts": ts >> 18, "sql": sql, "sqlType": null, "mysqlType": null, "data": null, "old": null,
@@ -269,7 +276,7 @@ impl<'a> Changefeed<'a> {
     }
 
     /// A watermark of now to every partition.
-    async fn watermark(&mut self) {
+    pub async fn watermark(&mut self) {
         let ts = self.now().await;
         for partition in 0..PARTITIONS {
             let message = json!({
@@ -290,7 +297,7 @@ impl<'a> Changefeed<'a> {
         }
     }
 
-    async fn send_all(&mut self) {
+    pub async fn send_all(&mut self) {
         self.watermark().await;
         for partition in 0..PARTITIONS {
             self.send(partition).await;
@@ -298,7 +305,7 @@ impl<'a> Changefeed<'a> {
     }
 
     /// One transaction over two rows: what one has more, the other has less.
-    async fn transfer(&mut self, rows: u64) {
+    pub async fn transfer(&mut self, rows: u64) {
         let (from, to) = (self.rng.below(rows), self.rng.below(rows));
         if from == to {
             return;
@@ -353,7 +360,7 @@ impl<'a> Changefeed<'a> {
     }
 }
 
-const ROWS: u64 = 400;
+pub const ROWS: u64 = 400;
 
 async fn live(exact: bool, seed: u64) {
     let tidb = TiDb::start(TiDbOptions::default()).await.unwrap();

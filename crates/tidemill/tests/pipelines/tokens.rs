@@ -79,7 +79,10 @@ async fn with_a_token_every_request_needs_one_that_is_good_for_it() {
     assert!(code == 3 && err.contains("a token is needed") && err.contains("TIDEMILL_TOKEN"), "{code} {err}");
     assert_eq!(call.status(bare("/healthz")).await, 200);
     assert_eq!(call.status(bare("/readyz")).await, 200);
-    for path in ["/", "/metrics", "/api/v1/status", "/nothing", "/api/v1/tokens"] {
+    let page = bare("/").send().await.unwrap();
+    assert_eq!(page.status(), 200, "it says nothing by itself, and asks for a token");
+    assert!(page.headers()["content-security-policy"].to_str().unwrap().contains("form-action 'none'"));
+    for path in ["/metrics", "/api/v1/status", "/nothing", "/api/v1/tokens"] {
         let refused = bare(path).send().await.unwrap();
         assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{path}");
         assert_eq!(refused.headers()["www-authenticate"], "Bearer realm=\"tidemill\"");

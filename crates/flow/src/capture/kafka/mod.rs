@@ -20,7 +20,7 @@ use crate::formats::decode::MessageFormat;
 use crate::kafka::login;
 use crate::kafka::wire::{Cluster, WireError};
 use crate::patterns::{Patterns, wildcard};
-use base::{Position, Secret, Step, Table, TableName};
+use base::{Position, Secret, SnapshotProgress, Step, Table, TableName, TableSnapshot};
 use consumer::{Consumer, Live};
 use intake::{Intake, now_ms};
 use journal::{Batch, State};
@@ -378,6 +378,11 @@ async fn begin_at(
     batch.begin("", now_ms());
     for table in emptied {
         batch.truncate(table);
+    }
+    // Where a snapshot follows, nobody shall take what is empty for whole meanwhile.
+    if ticdc::snapshots(&source.config) {
+        let waiting = |table: &Arc<Table>| (table.name.to_string(), TableSnapshot::default());
+        batch.snapshot(&SnapshotProgress { tables: emptied.iter().map(waiting).collect() });
     }
     batch.commit(&full(topics));
     source.handle.append(batch).await?;

@@ -19,7 +19,7 @@ use mysql_async::{Conn, Row, Value as Param};
 use std::collections::BTreeMap;
 
 /// A timestamp's milliseconds since 1970 stand above this many bits of a counter.
-const LOGICAL_BITS: u32 = 18;
+pub const LOGICAL_BITS: u32 = 18;
 /// TiDB's errors for what is older than its garbage collection keeps: read at a snapshot, and `AS OF`.
 const COLLECTED: [u16; 2] = [9006, 8055];
 

@@ -40,8 +40,9 @@ use tokio::sync::{mpsc, watch};
 pub const BUFFER_DEFAULT: u64 = 256 << 20;
 /// A changefeed sends a watermark every second or so.
 pub const STALL_DEFAULT: Duration = Duration::from_secs(300);
-/// How often a position without changes is sealed: a restart reads so much again.
-const SEAL_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a position without changes is sealed: a restart reads so much again, and a device that asks when its own write has
+/// come waits as long.
+const SEAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What outlives a session of the source.
 #[derive(Default)]
@@ -155,6 +156,32 @@ pub async fn probe(config: &SourceConfig) -> Result<(), CaptureError> {
         Some(mut database) => database.now().await.map(|_| ()),
         None => Ok(()),
     }
+}
+
+/// Whether a source's tables are read at a TiDB before its topics are.
+pub fn snapshots(config: &SourceConfig) -> bool {
+    config.tidb.is_some() && config.snapshot == SnapshotMode::Initial
+}
+
+/// What time it is for the TiDB of a source.
+pub struct Clock(Database);
+
+impl Clock {
+    /// `None` where the source names no TiDB.
+    pub fn of(config: &SourceConfig) -> Result<Option<Self>, CaptureError> {
+        Ok(Database::of(config)?.map(Self))
+    }
+
+    /// A timestamp that is greater than that of every commit whose client was answered.
+    pub async fn now(&mut self) -> Result<u64, CaptureError> {
+        // The database's own is cut to the millisecond.
+        Ok(self.0.now().await? + (1 << database::LOGICAL_BITS))
+    }
+}
+
+/// Whether everything that was committed before a timestamp is in a journal that is at this position.
+pub fn has_all_before(position: &Position, timestamp: u64) -> bool {
+    matches!(position, Position::Kafka { topics } if sealed_before(topics) >= timestamp)
 }
 
 /// Whether nothing was captured yet; a resnapshot leaves offsets and no watermark.

@@ -14,6 +14,7 @@ use crate::capture::status::{PositionStatus, SnapshotStatus};
 use crate::capture::{CaptureError, CaptureErrorKind};
 use base::{Op, Position, SnapshotProgress, Table, TableName, TableSnapshot};
 use journal::{Batch, State};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -36,6 +37,7 @@ pub async fn begin(
         source.patterns.matches(name) && !OWN.contains(&name.db.to_ascii_lowercase().as_str())
     };
     let found = database.tables(ts, wanted).await?;
+    let found_names: BTreeSet<String> = found.keys().map(ToString::to_string).collect();
     let mut batch = Batch::new(state.next_lsn);
     let mut progress = SnapshotProgress::default();
     let mut next_id = state.tables.values().map(|table| table.id + 1).max().unwrap_or(1);
@@ -60,6 +62,10 @@ pub async fn begin(
             Err(reason) => snapshot.quarantined = Some(reason),
         }
         progress.tables.insert(name.to_string(), snapshot);
+    }
+    // A table that was there when it was last read, and is gone by now, is not waited for.
+    for name in state.snapshot.tables.keys().filter(|name| !found_names.contains(*name)) {
+        progress.tables.insert(name.clone(), TableSnapshot { done: true, ..TableSnapshot::default() });
     }
     batch.snapshot(&progress);
     set_sealed_before(&mut topics, ts + 1);
