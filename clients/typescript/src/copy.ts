@@ -77,7 +77,8 @@ export class Copy {
 
   constructor(shape: Shape, token: Uint8Array = new Uint8Array()) {
     const partial = token.length > 0;
-    const said = JSON.stringify([shape.source, shape.table, shape.columns ?? [], shape.where ?? ""]);
+    const window = shape.limit ? [shape.limit, (shape.orderBy ?? []).map((by) => [by.column, !!by.descending])] : [];
+    const said = JSON.stringify([shape.source, shape.table, shape.columns ?? [], shape.where ?? "", ...window]);
     this.#state = { shape: said, token, lsn: 0n, columns: [], generation: 1, stale: false, partial, version: 0 };
   }
 

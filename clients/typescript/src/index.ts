@@ -6,4 +6,4 @@ export { memoryStore, type Notice, type Store } from "./store.js";
 export { CallError } from "./grpcweb.js";
 export { Differs, ProtocolError, type Commit, type Held, type Row, type RowChange, type Saved, type State } from "./copy.js";
 export { rowHash } from "./hash.js";
-export type { Cell, Column, Kind, Shape, Value } from "./messages.js";
+export type { Cell, Column, Kind, OrderBy, Shape, Value } from "./messages.js";

@@ -12,6 +12,16 @@ export interface Shape {
   columns?: string[];
   /** A condition in MySQL's syntax; all rows by default. */
   where?: string;
+  /** With `limit`: the order that says which rows are the first. The table's key decides between those that are equal in it. */
+  orderBy?: OrderBy[];
+  /** Only so many rows, the first ones by `orderBy`, at most 10,000; all by default. `rows()` has them in no particular order. */
+  limit?: number;
+}
+
+export interface OrderBy {
+  column: string;
+  /** The greatest first. NULL is smaller than every value. */
+  descending?: boolean;
 }
 
 export interface Column {
@@ -63,13 +73,18 @@ export interface Response {
 }
 
 const MODES = ["unknown", "tail", "net-changes", "snapshot"] as const;
-const REASONS = ["unknown", "token", "shape", "journal", "epoch", "future", "compacted", "schema", "table"];
+const REASONS = ["unknown", "token", "shape", "journal", "epoch", "future", "compacted", "schema", "table", "window"];
 const NULL: Cell = { kind: "null", value: null };
 
 export function subscribeRequest(shape: Shape, token: Uint8Array): Uint8Array<ArrayBuffer> {
   const inner = new Writer().text(1, shape.source).text(2, shape.table);
   for (const column of shape.columns ?? []) inner.bytes(3, new TextEncoder().encode(column));
   inner.text(4, shape.where ?? "");
+  for (const { column, descending } of shape.orderBy ?? []) {
+    const by = new Writer().text(1, column);
+    inner.bytes(5, (descending ? by.uint(2, 1n) : by).finish());
+  }
+  if (shape.limit) inner.uint(6, BigInt(shape.limit));
   const request = new Writer().bytes(1, inner.finish());
   return (token.length > 0 ? request.bytes(2, token) : request).finish();
 }

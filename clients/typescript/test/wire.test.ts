@@ -93,3 +93,10 @@ test("a message cut anywhere is an error, and never an endless read", () => {
     }
   }
 });
+
+test("a window's order and limit stand in the request", () => {
+  const orderBy = [{ column: "a", descending: true }, { column: "b" }];
+  const request = subscribeRequest({ source: "s", table: "d.t", orderBy, limit: 20 }, new Uint8Array());
+  const shape = [0x0a, 1, 0x73, 0x12, 3, ...bytes("d.t"), 0x2a, 5, 0x0a, 1, 0x61, 0x10, 1, 0x2a, 3, 0x0a, 1, 0x62, 0x30, 20];
+  assert.deepEqual([...request], [0x0a, shape.length, ...shape]);
+});

@@ -69,6 +69,17 @@ pub const MIRROR_LAG: &str = "tidemill_flow_mirror_lag_changes";
 pub const MIRROR_ROWS: &str = "tidemill_flow_mirror_rows";
 pub const MIRROR_BYTES: &str = "tidemill_flow_mirror_bytes";
 pub const MIRROR_FAILED: &str = "tidemill_flow_mirror_failed";
+pub const SUBSCRIBERS: &str = "tidemill_flow_subscription_clients";
+pub const SUBSCRIBERS_CATCHING_UP: &str = "tidemill_flow_subscription_catching_up_clients";
+pub const SUBSCRIBER_LAG: &str = "tidemill_flow_subscription_lag_changes";
+pub const SHAPES: &str = "tidemill_flow_subscription_shapes";
+pub const SHAPES_KEPT: &str = "tidemill_flow_subscription_kept_shapes";
+pub const RING_BYTES: &str = "tidemill_flow_subscription_ring_bytes";
+pub const WINDOW_BYTES: &str = "tidemill_flow_subscription_window_bytes";
+pub const SUBSCRIBED_CHANGES: &str = "tidemill_flow_subscription_changes_total";
+pub const SUBSCRIPTION_RESETS: &str = "tidemill_flow_subscription_resets_total";
+pub const SUBSCRIBERS_SLOW: &str = "tidemill_flow_subscription_slow_clients_total";
+pub const WINDOW_REFILLS: &str = "tidemill_flow_subscription_window_refills_total";
 pub const VERIFY_TIME: &str = "tidemill_flow_verify_time_seconds";
 pub const VERIFY_DIFFERENCES: &str = "tidemill_flow_verify_differences";
 pub const VERIFY_FAILURES: &str = "tidemill_flow_verify_failures_total";
@@ -124,7 +135,7 @@ const BACKEND: &str = "group, backend";
 const PIN: &str = "group, reason";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 70] = [
+pub const METRICS: [Metric; 81] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -207,6 +218,42 @@ pub const METRICS: [Metric; 70] = [
         "source",
         "0 or 1",
         "1 while the source's mirror stands still: see its error in the status",
+    ),
+    gauge(SUBSCRIBERS, "source", "clients", "Streams of copies of the source's tables that are open"),
+    gauge(
+        SUBSCRIBERS_CATCHING_UP,
+        "source",
+        "clients",
+        "Those of them that read the journal or the mirror by themselves, or wait for their turn",
+    ),
+    gauge(
+        SUBSCRIBER_LAG,
+        "source",
+        "changes",
+        "Changes in the journal since what the slowest client was sent, of those that have caught up",
+    ),
+    gauge(SHAPES, "source", "shapes", "Shapes that are followed, or kept"),
+    gauge(SHAPES_KEPT, "source", "shapes", "Those of them that nobody follows"),
+    gauge(RING_BYTES, "source", "bytes", "Changes that are kept in memory for those who follow shapes"),
+    gauge(WINDOW_BYTES, "source", "bytes", "Rows of windows in memory"),
+    counter(
+        WINDOW_REFILLS,
+        "source",
+        "windows",
+        "Times that a window was read from the mirror again, since few of its spare rows were left",
+    ),
+    counter(SUBSCRIBED_CHANGES, "source", "changes", "Changes of rows sent to clients that follow shapes"),
+    counter(
+        SUBSCRIPTION_RESETS,
+        "source, reason",
+        "resets",
+        "Tokens that could not be gone on from, so that a copy was sent anew, by the reason",
+    ),
+    counter(
+        SUBSCRIBERS_SLOW,
+        "source",
+        "clients",
+        "Times that a client did not read, and gave up its place among those that catch up",
     ),
     counter(
         DELIVERED_CHANGES,

@@ -37,7 +37,7 @@ pub struct Options {
 }
 
 fn shape(filter: &str) -> Shape {
-    Shape { source: "bench".into(), table: "bench.rows".into(), columns: Vec::new(), r#where: filter.into() }
+    Shape { source: "bench".into(), table: "bench.rows".into(), r#where: filter.into(), ..Shape::default() }
 }
 
 /// What one client counts.

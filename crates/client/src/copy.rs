@@ -78,10 +78,15 @@ impl Copy {
         )?;
         connection.set_prepared_statement_cache_capacity(32);
         let name = shape.table.rsplit_once('.').map_or(shape.table.as_str(), |(_, table)| table).to_owned();
-        let said = serde_json::json!({
+        let mut said = serde_json::json!({
             "source": shape.source, "table": shape.table, "columns": shape.columns, "where": shape.r#where,
-        })
-        .to_string();
+        });
+        if shape.limit > 0 {
+            let order: Vec<_> = shape.order_by.iter().map(|by| (&by.column, by.descending)).collect();
+            said["order_by"] = serde_json::json!(order);
+            said["limit"] = shape.limit.into();
+        }
+        let said = said.to_string();
         type Kept = (String, Vec<u8>, i64, String, i64, i64, i64, bool);
         let kept: Option<Kept> = connection
             .query_row(

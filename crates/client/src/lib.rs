@@ -112,6 +112,7 @@ pub struct Subscription {
     node: Node,
     shape: Shape,
     token: Vec<u8>,
+    keep_seconds: u32,
     stream: Option<Streaming<SubscribeResponse>>,
     /// What the open stream is called.
     id: Option<u64>,
@@ -134,7 +135,13 @@ pub enum Heard {
 impl Subscription {
     /// Follows `shape` from the last stored `token`, or from nothing where that is empty.
     pub fn new(node: Node, shape: Shape, token: Vec<u8>) -> Self {
-        Self { node, shape, token, stream: None, id: None, wait: BACKOFF_MIN, again: None }
+        Self { node, shape, token, keep_seconds: 0, stream: None, id: None, wait: BACKOFF_MIN, again: None }
+    }
+
+    /// Asks the server to keep what it knows of the shape for so long after its last client has gone, as far as it lets clients say so.
+    pub fn keep(mut self, time: Duration) -> Self {
+        self.keep_seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        self
     }
 
     /// The next response. `Err` is an answer that comes again however often it is asked: the shape does not fit, or the caller has no
@@ -145,8 +152,12 @@ impl Subscription {
                 tokio::time::sleep_until(again).await;
                 self.again = None;
             }
-            let request =
-                SubscribeRequest { shape: Some(self.shape.clone()), token: self.token.clone(), credits: 0 };
+            let request = SubscribeRequest {
+                shape: Some(self.shape.clone()),
+                token: self.token.clone(),
+                credits: 0,
+                keep_seconds: self.keep_seconds,
+            };
             match self.node.client().subscribe(self.node.request(request)).await {
                 Ok(response) => self.stream = Some(response.into_inner()),
                 Err(status) => return self.broken(status),

@@ -69,6 +69,10 @@ pub struct SourceConfig {
     #[serde(default)]
     #[schemars(extend("default" = []))]
     pub mirror: Vec<String>,
+    /// How clients follow the source's tables.
+    #[serde(default)]
+    #[schemars(extend("default" = {}))]
+    pub subscriptions: SubscriptionsConfig,
     /// Whether a new source is read whole before its changes.
     #[serde(default)]
     pub snapshot: SnapshotMode,
@@ -125,6 +129,22 @@ pub enum KafkaStart {
     Earliest,
     /// With what is written from now on.
     Latest,
+}
+
+/// How the tables of a source are followed. What the node knows of a shape is its last changes, encoded, and the rows of a window: who
+/// comes again while that is kept lacks little.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SubscriptionsConfig {
+    /// How long a shape is kept that nobody follows any more, where its clients do not say. Looked at every 15 seconds.
+    #[schemars(with = "Option<String>", extend("default" = Span(crate::subscribe::hub::KEEP_DEFAULT).to_string()))]
+    pub keep: Option<Span>,
+    /// The longest time that clients may ask for.
+    #[schemars(with = "Option<String>", extend("default" = Span(crate::subscribe::hub::KEEP_MAX_DEFAULT).to_string()))]
+    pub keep_max: Option<Span>,
+    /// Shapes that are kept though nobody follows them: beyond it those go first that have been left longest.
+    #[schemars(extend("default" = crate::subscribe::hub::KEPT_SHAPES_DEFAULT))]
+    pub kept_shapes: Option<u32>,
 }
 
 /// What to do with a message that cannot be read.

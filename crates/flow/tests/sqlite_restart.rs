@@ -34,6 +34,7 @@ fn config() -> SourceConfig {
         tables: vec!["shop.*".into()],
         exclude: vec![],
         mirror: Vec::new(),
+        subscriptions: Default::default(),
         snapshot: SnapshotMode::Initial,
         on_gap: OnGap::Fail,
         start: KafkaStart::default(),

@@ -16,15 +16,18 @@ use client::v1::{Change, Op as Said, SubscribeResponse};
 use flow::capture::mysql::{Anew, Control};
 use flow::config::SourceConfig;
 use flow::mirror::{self, Mirror, MirrorConfig, MirrorParts};
-use flow::subscribe::hub::Hub;
+use flow::subscribe::hub::{Hub, Limits};
 use flow::subscribe::mark::Marker;
+use flow::subscribe::order::WindowSpec;
 use flow::subscribe::shape::ShapeSpec;
 use flow::subscribe::{Request, Stream, Subscriptions};
 use journal::sim::{Rng, SimDisk};
 use journal::{Batch, Journal, Options, Retention, Writer};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -381,7 +384,10 @@ impl World {
         let (mirror, follower) = mirror::prepare(parts, shutdown.clone());
         let follower = tokio::task::spawn_blocking(move || follower.run());
         let marker = Marker::new("shop".into(), self.config.clone());
-        let hub = Hub::new("shop".into(), self.journal.clone(), Some(mirror.clone()), marker, shutdown);
+        // So few that windows run dry.
+        let limits = Limits { spare_rows: Some(1 + self.rng.below(3) as usize), ..Limits::default() };
+        let (journal, of) = (self.journal.clone(), Some(mirror.clone()));
+        let hub = Hub::within("shop".into(), journal, of, marker, shutdown, limits);
         self.node = Some(Running { hub, subscriptions: Arc::default(), mirror, end, follower });
     }
 
@@ -406,7 +412,8 @@ impl World {
         }
     }
 
-    fn wanted(&self, asked: &Asked) -> BTreeMap<i64, Row> {
+    fn wanted(&self, device: &Device) -> BTreeMap<i64, Row> {
+        let asked = &ASKED[device.asked];
         let visible = |name: &str| asked.columns.is_empty() || name == "id" || asked.columns.contains(&name);
         let names: Vec<&str> =
             self.table.columns.iter().map(|c| c.name.as_str()).filter(|n| visible(n)).collect();
@@ -416,14 +423,51 @@ impl World {
                 .map(|name| ((*name).to_owned(), row.get(*name).cloned().unwrap_or(Value::Null)))
                 .collect()
         };
-        self.rows.iter().filter(|(_, row)| (asked.is)(row)).map(|(id, row)| (*id, seen(row))).collect()
+        let mut rows: Vec<(&i64, &Row)> = self.rows.iter().filter(|(_, row)| (asked.is)(row)).collect();
+        if let Some(window) = &device.window {
+            rows.sort_by(|(_, a), (_, b)| sorted(window, a, b));
+            rows.truncate(window.limit as usize);
+        }
+        rows.into_iter().map(|(id, row)| (*id, seen(row))).collect()
     }
+
+    fn draw_window(&mut self) -> Option<WindowSpec> {
+        if self.rng.below(2) == 0 {
+            return None;
+        }
+        let mut order = Vec::new();
+        for name in ["n", "owner", "id"] {
+            if self.rng.below(2) == 0 {
+                order.push((name.to_owned(), self.rng.below(2) == 0));
+            }
+        }
+        Some(WindowSpec { order, limit: 1 + self.rng.below(6) as u32 })
+    }
+}
+
+/// As MySQL sorts: NULL first, texts by `utf8mb4_0900_ai_ci`, the key between those that are equal.
+fn sorted(window: &WindowSpec, a: &Row, b: &Row) -> Ordering {
+    let folded = |row: &Row| text(row, "owner").map(|text| text.to_lowercase().replace('ë', "e"));
+    for (name, descends) in &window.order {
+        let by = match name.as_str() {
+            "owner" => folded(a).cmp(&folded(b)),
+            name => number(a, name).cmp(&number(b, name)),
+        };
+        let by = if *descends { by.reverse() } else { by };
+        if by.is_ne() {
+            return by;
+        }
+    }
+    number(a, "id").cmp(&number(b, "id"))
 }
 
 /// A device: what it stored, and the stream that is open.
 #[derive(Default)]
 struct Device {
     asked: usize,
+    window: Option<WindowSpec>,
+    /// The stream that is open has said that it is up to date.
+    up_to_date: bool,
     stored: Stored,
     stream: Option<Stream>,
     id: Option<u64>,
@@ -543,8 +587,11 @@ impl Device {
             filter: Some(asked.filter.to_owned()).filter(|text| !text.is_empty()),
             enforced: asked.enforced.map(str::to_owned),
             visible: None,
+            window: self.window.clone(),
         };
-        let request = Request { spec, token: self.stored.token.clone(), credits: 0, caller: String::new() };
+        self.up_to_date = false;
+        let token = self.stored.token.clone();
+        let request = Request { spec, token, credits: 0, caller: String::new(), keep: None };
         self.id = None;
         self.stream = node.subscriptions.subscribe(&node.hub, request).ok();
     }
@@ -562,9 +609,17 @@ impl Device {
             self.id = Some(ready.subscription);
         }
         if std::env::var_os("TIDEMILL_TALK").is_some() {
-            println!("  device of `{}` hears {response:?}", ASKED[self.asked].filter);
+            println!("  device of `{}` {:?} hears {response:?}", ASKED[self.asked].filter, self.window);
         }
         self.stored.apply(&response);
+        match &response.event {
+            Some(Event::UpToDate(_)) => self.up_to_date = true,
+            Some(Event::Reset(_)) => self.up_to_date = false,
+            _ => {}
+        }
+        if let Some(window) = self.window.as_ref().filter(|_| self.up_to_date) {
+            assert!(self.stored.rows.len() <= window.limit as usize, "a window of more rows than its limit");
+        }
         response.event
     }
 }
@@ -583,13 +638,15 @@ impl Drop for Seed {
     }
 }
 
-async fn history(seed: u64) -> (u64, u64) {
+async fn history(seed: u64) -> (u64, u64, u64) {
     let _seed = Seed(seed);
     let mut world = World::new(seed);
     world.start();
-    let mut devices: Vec<Device> = (0..5)
-        .map(|_| Device { asked: world.rng.below(ASKED.len() as u64) as usize, ..Device::default() })
-        .collect();
+    let mut devices: Vec<Device> = Vec::new();
+    for _ in 0..5 {
+        let (asked, window) = (world.rng.below(ASKED.len() as u64) as usize, world.draw_window());
+        devices.push(Device { asked, window, ..Device::default() });
+    }
     for _ in 0..40 {
         match world.rng.below(24) {
             0..=8 => world.transaction(),
@@ -648,16 +705,17 @@ async fn history(seed: u64) -> (u64, u64) {
         if tokio::time::timeout(PATIENCE, reached).await.is_err() {
             panic!("seed {seed}: device {number} never came to {end}; {:#?}", world.log);
         }
-        let (wanted, shown) = (world.wanted(&ASKED[device.asked]), device.stored.shown());
+        let (wanted, shown) = (world.wanted(device), device.stored.shown());
         assert_eq!(
             shown, wanted,
-            "seed {seed}: device {number}, which asks for `{}`, differs; {:#?}",
-            ASKED[device.asked].filter, world.log
+            "seed {seed}: device {number}, which asks for `{}` {:?}, differs; {:#?}",
+            ASKED[device.asked].filter, device.window, world.log
         );
     }
     let mirrored = world.node.as_ref().map_or(0, |node| node.mirror.reached().lsn);
+    let refills = world.node.as_ref().map_or(0, |node| node.hub.stats.refills.load(Relaxed));
     world.stop(false).await;
-    (end, mirrored.max(steps))
+    (end, mirrored.max(steps), refills)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -666,11 +724,12 @@ async fn devices_end_with_what_the_table_has_whatever_happens() {
         std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
     };
     let (count, first) = (read("TIDEMILL_HISTORIES", 120), read("TIDEMILL_SEED", 1));
-    let (mut changes, mut steps) = (0, 0);
+    let (mut changes, mut steps, mut refills) = (0, 0, 0);
     for seed in first..first + count {
-        let (more, took) = history(seed).await;
-        (changes, steps) = (changes + more, steps + took);
+        let (more, took, filled) = history(seed).await;
+        (changes, steps, refills) = (changes + more, steps + took, refills + filled);
     }
-    println!("{count} histories, {changes} changes, {steps} steps");
+    println!("{count} histories, {changes} changes, {steps} steps, {refills} windows filled again");
     assert!(changes > count * 20);
+    assert!(count < 100 || refills > 0, "no window ran low");
 }

@@ -1,9 +1,12 @@
 //! What is true at the moment that somebody reads `/metrics`: a flow that stands still cannot tell how old its lag has grown.
 
 use crate::start::Node;
+use flow::subscribe::hub::Hub;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Sets every gauge that is a look at the node, and not the doing of a capture or a flow.
 pub fn look(node: &Node) {
@@ -19,6 +22,7 @@ pub fn look(node: &Node) {
             metrics::gauge!(base::metrics::MIRROR_ROWS, &label).set(status.rows as f64);
             metrics::gauge!(base::metrics::MIRROR_BYTES, &label).set(status.bytes as f64);
             metrics::gauge!(base::metrics::MIRROR_FAILED, &label).set(flag(status.state == "failed"));
+            look_at_subscriptions(node, name, &open.hub);
         }
     }
     for flow in node.flows.values() {
@@ -52,6 +56,27 @@ pub fn look(node: &Node) {
     }
     if let Some(bytes) = disk_free_bytes(&node.data_dir) {
         metrics::gauge!(base::metrics::NODE_DISK_FREE).set(bytes as f64);
+    }
+}
+
+fn look_at_subscriptions(node: &Node, source: &str, hub: &Arc<Hub>) {
+    let label = [("source", source.to_owned())];
+    let (clients, stats) = (node.subscriptions.clients(hub), &hub.stats);
+    metrics::gauge!(base::metrics::SUBSCRIBERS, &label).set(clients.open as f64);
+    metrics::gauge!(base::metrics::SUBSCRIBERS_CATCHING_UP, &label).set(clients.catching_up as f64);
+    metrics::gauge!(base::metrics::SUBSCRIBER_LAG, &label).set(clients.lag_changes as f64);
+    let (shapes, kept, ring_bytes, window_bytes) = hub.shapes();
+    metrics::gauge!(base::metrics::SHAPES, &label).set(shapes as f64);
+    metrics::gauge!(base::metrics::SHAPES_KEPT, &label).set(kept as f64);
+    metrics::gauge!(base::metrics::RING_BYTES, &label).set(ring_bytes as f64);
+    metrics::gauge!(base::metrics::WINDOW_BYTES, &label).set(window_bytes as f64);
+    let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    metrics::counter!(base::metrics::SUBSCRIBED_CHANGES, &label).absolute(count(&stats.delivered));
+    metrics::counter!(base::metrics::WINDOW_REFILLS, &label).absolute(count(&stats.refills));
+    metrics::counter!(base::metrics::SUBSCRIBERS_SLOW, &label).absolute(count(&stats.gave_up));
+    for (reason, resets) in stats.resets() {
+        let labels = [("source", source.to_owned()), ("reason", reason.to_owned())];
+        metrics::counter!(base::metrics::SUBSCRIPTION_RESETS, &labels).absolute(resets);
     }
 }
 

@@ -6,16 +6,18 @@ use crate::start::OpenSource;
 use axum::Router;
 use base::TableName;
 use flow::subscribe::catch_up::Refusal;
+use flow::subscribe::order::WindowSpec;
 use flow::subscribe::shape::{ShapeError, ShapeSpec};
 use flow::subscribe::{Request as Wanted, Stream, Subscription};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use proto::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, MarkRequest, MarkResponse, SubscribeRequest, TailRequest,
-    TailResponse,
+    AcknowledgeRequest, AcknowledgeResponse, MarkRequest, MarkResponse, OrderBy, SubscribeRequest,
+    TailRequest, TailResponse,
 };
 use proto::{Frame, server};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::{Code, Request, Response, Status};
 use tonic_web::GrpcWebLayer;
@@ -85,6 +87,11 @@ fn source<'a>(app: &'a App, name: &str) -> Result<&'a OpenSource, Status> {
     })
 }
 
+fn window(order: Vec<OrderBy>, limit: u32) -> Result<Option<WindowSpec>, Status> {
+    let order = order.into_iter().map(|by| (by.column, by.descending)).collect();
+    WindowSpec::new(order, limit).map_err(|error| refused(Code::InvalidArgument, &error))
+}
+
 /// Who calls. The guard of the HTTP port has put it there; without it nobody is let in.
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let found = request.extensions().get::<Caller>();
@@ -116,6 +123,7 @@ pub fn spec(
         filter: Some(filter).filter(|text| !text.trim().is_empty()),
         enforced: caller.row_rule(name).map(str::to_owned),
         visible: caller.column_list(name).map(<[String]>::to_vec),
+        window: None,
     })
 }
 
@@ -146,13 +154,19 @@ impl server::subscriptions_server::Subscriptions for SubscriptionsService {
         let shape =
             request.shape.ok_or_else(|| invalid("the request has no shape", "say source and table"))?;
         let spec = spec(&caller, &shape.source, &shape.table, shape.columns, shape.r#where);
-        let spec = spec.map_err(|denied| match denied {
+        let mut spec = spec.map_err(|denied| match denied {
             Denied::Caller(message) => Status::permission_denied(message),
             Denied::NoTable(message) => invalid(message, "write it as `db.table`"),
         })?;
         let source = source(&self.app, &shape.source)?;
-        let wanted =
-            Wanted { spec, token: request.token, credits: request.credits, caller: caller.identity() };
+        spec.window = window(shape.order_by, shape.limit)?;
+        let wanted = Wanted {
+            spec,
+            token: request.token,
+            credits: request.credits,
+            caller: caller.identity(),
+            keep: (request.keep_seconds > 0).then(|| Duration::from_secs(request.keep_seconds.into())),
+        };
         let stream = self
             .app
             .node

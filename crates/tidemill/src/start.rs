@@ -31,7 +31,7 @@ use flow::deliver::{self, Flow, FlowControl};
 use flow::mirror::{self, Mirror, MirrorConfig, MirrorParts};
 use flow::patterns::Patterns;
 use flow::subscribe::Subscriptions;
-use flow::subscribe::hub::Hub;
+use flow::subscribe::hub::{self, Hub};
 use flow::subscribe::mark::Marker;
 use flow::webhook;
 use journal::{Journal, JournalError, RealDisk};
@@ -418,7 +418,8 @@ fn start_source(
     let reach = Reach::new(name, &config, &project.flows);
     let mirror = start_mirror(project, name, &journal, &control, tasks, shutdown)?;
     let marker = Marker::new(name.to_owned(), config.clone());
-    let hub = Hub::new(name.to_owned(), journal.clone(), mirror.clone(), marker, shutdown.clone());
+    let limits = hub::Limits::of(&config.subscriptions);
+    let hub = Hub::within(name.to_owned(), journal.clone(), mirror.clone(), marker, shutdown.clone(), limits);
     let name: Arc<str> = name.into();
     let (stop, cell) = (shutdown.clone(), status.clone());
     let (mut push, mut repairs) = (None, None);

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use client::v1::subscribe_response::Event;
 use client::v1::value::Kind;
-use client::v1::{Column, Op, ResetReason, Shape, SubscribeResponse, Value};
+use client::v1::{Column, Op, OrderBy, ResetReason, Shape, SubscribeResponse, Value};
 use client::{Copy, CopyError, Heard, Node, Subscription, Tls};
 use futures_util::FutureExt as _;
 use indicatif::ProgressBar;
@@ -36,6 +36,12 @@ pub struct SubscribeArgs {
     /// Only these columns, and the key's; all by default.
     #[arg(long, value_delimiter = ',')]
     columns: Vec<String>,
+    /// Only the first rows in this order, with `--limit`: `amount DESC,id`. The table's key decides between equal rows.
+    #[arg(long, value_name = "COLUMN [DESC]", value_delimiter = ',', requires = "limit")]
+    order_by: Vec<String>,
+    /// Only so many rows.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
     /// Keep a copy in this SQLite file: filled at first, then brought up to date from where it was.
     #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
     into: Option<PathBuf>,
@@ -82,6 +88,8 @@ pub async fn run(dir: &Path, args: SubscribeArgs, json: bool, quiet: bool) -> Re
         table: args.table.clone(),
         columns: args.columns.clone(),
         r#where: args.filter.clone(),
+        order_by: args.order_by.iter().map(|text| order_by(text)).collect::<Result<_, _>>()?,
+        limit: args.limit.unwrap_or_default(),
     };
     let mut device = match &args.into {
         Some(path) => Device::Copy(
@@ -166,6 +174,19 @@ fn read(path: Option<&Path>) -> Result<Option<String>, Failure> {
         std::fs::read_to_string(path).map_err(|e| Failure::io(&format!("read {}", path.display()), &e))
     };
     path.map(read).transpose()
+}
+
+/// `COLUMN`, `COLUMN ASC` or `COLUMN DESC`.
+fn order_by(text: &str) -> Result<OrderBy, Failure> {
+    let mut words = text.split_whitespace();
+    let (column, direction) = (words.next(), words.next().unwrap_or("ASC").to_ascii_uppercase());
+    match (column, direction.as_str(), words.next()) {
+        (Some(column), "ASC" | "DESC", None) => {
+            Ok(OrderBy { column: column.trim_matches('`').to_owned(), descending: direction == "DESC" })
+        }
+        _ => Err(Failure::new(2, format!("`{text}` is no order"))
+            .hint("name columns, each with DESC behind it or not: --order-by 'amount DESC,id'")),
+    }
 }
 
 fn refused(path: &Path, error: &CopyError) -> Failure {

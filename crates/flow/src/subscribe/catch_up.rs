@@ -5,6 +5,8 @@ use super::follow::{End, Follower, Taken};
 use super::hub::{Attached, Hub};
 use super::shape::{Effect, Shape, ShapeError, ShapePlan, values_of};
 use super::token::{Phase, Token};
+use super::window_build;
+use super::window_catch_up::Copying;
 use super::wire::{self, Event, Mode, Op, ResetReason};
 use crate::mirror::Reached;
 use crate::mirror::read::{MirrorReader, Mirrored, ReadError};
@@ -36,6 +38,8 @@ const MIRROR_WAIT_MAX: Duration = Duration::from_secs(2);
 pub struct Sent {
     pub bytes: Bytes,
     pub is_batch: bool,
+    /// Changes of rows in it.
+    pub changes: u32,
     /// Given back when the transport has taken it.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -43,7 +47,7 @@ pub struct Sent {
 impl Sent {
     /// One that waits for nobody.
     pub fn at_once(bytes: Bytes, is_batch: bool) -> Self {
-        Self { bytes, is_batch, _room: None }
+        Self { bytes, is_batch, changes: 0, _room: None }
     }
 }
 
@@ -84,38 +88,42 @@ pub enum Refusal {
 
 /// What one client still lacks.
 pub struct CatchUp {
-    hub: Arc<Hub>,
-    shape: Arc<Shape>,
-    mirror: MirrorReader,
+    pub(super) hub: Arc<Hub>,
+    pub(super) shape: Arc<Shape>,
+    pub(super) mirror: MirrorReader,
     /// Bounded by `room`, but for what follows the first response that finds none.
-    sender: mpsc::UnboundedSender<Item>,
+    pub(super) sender: mpsc::UnboundedSender<Item>,
     room: Arc<Semaphore>,
     /// Somebody else may go on here: the client has not taken anything for a while.
-    slow: bool,
+    pub(super) slow: bool,
     subscription: u64,
     /// Where the copy stands; `None` before a snapshot has begun.
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// The first response, once.
     ready: bool,
     /// Where net changes are gone on with, behind a row that has its lsn in common with others.
     net: Option<(u64, Vec<u8>)>,
     /// The mirror as it was before the last look.
-    seen: watch::Receiver<Reached>,
+    pub(super) seen: watch::Receiver<Reached>,
+    /// Changes in the batch that is sent next.
+    pub(super) changes: u32,
+    /// A window on its way.
+    pub(super) copying: Option<Copying>,
 }
 
-struct Place {
-    epoch: u32,
-    table: u32,
-    schema: u32,
-    lsn: u64,
-    until: u64,
-    phase: Phase,
+pub(super) struct Place {
+    pub epoch: u32,
+    pub table: u32,
+    pub schema: u32,
+    pub lsn: u64,
+    pub until: u64,
+    pub phase: Phase,
     /// By the definition `schema`, where it is known and was told.
-    plan: Option<Arc<ShapePlan>>,
+    pub plan: Option<Arc<ShapePlan>>,
 }
 
 /// Why the work stops.
-enum Stop {
+pub(super) enum Stop {
     Gone,
     Wait,
     Slow,
@@ -180,6 +188,8 @@ impl CatchUp {
             place: None,
             ready: false,
             net: None,
+            changes: 0,
+            copying: None,
         };
         let reset = if token.is_empty() { None } else { own.place_of(token).err() };
         Ok((own, reset))
@@ -235,7 +245,8 @@ impl CatchUp {
         self.slow = false;
         loop {
             if let Some((reason, detail)) = reset.take() {
-                (self.place, self.net) = (None, None);
+                self.hub.stats.reset(reason);
+                (self.place, self.net, self.copying) = (None, None, None);
                 let lsn = self.hub.journal.sealed().lsn;
                 if self.ready(Mode::Snapshot, 0).is_err()
                     || self
@@ -264,6 +275,9 @@ impl CatchUp {
     }
 
     fn step(&mut self) -> Result<Option<Attached>, Stop> {
+        if self.shape.spec.window.is_some() {
+            return self.window();
+        }
         match &self.place {
             None => self.begin_snapshot().map(|()| None),
             Some(place) => match place.phase {
@@ -274,7 +288,7 @@ impl CatchUp {
         }
     }
 
-    fn send(&mut self, bytes: Bytes, is_batch: bool) -> Result<(), Stop> {
+    pub(super) fn send(&mut self, bytes: Bytes, is_batch: bool) -> Result<(), Stop> {
         if *self.hub.shutdown().borrow() {
             return Err(Stop::Gone);
         }
@@ -284,7 +298,8 @@ impl CatchUp {
         };
         // Without room it is sent nevertheless, and is the last but for what belongs to it: the work stops at its next step.
         self.slow |= room.is_none();
-        self.sender.send(Item::Sent(Sent { bytes, is_batch, _room: room })).map_err(|_| Stop::Gone)
+        let changes = if is_batch { std::mem::take(&mut self.changes) } else { 0 };
+        self.sender.send(Item::Sent(Sent { bytes, is_batch, changes, _room: room })).map_err(|_| Stop::Gone)
     }
 
     /// Room for a response, if the client takes one soon.
@@ -300,7 +315,7 @@ impl CatchUp {
         })
     }
 
-    fn ready(&mut self, mode: Mode, rows: u64) -> Result<(), Stop> {
+    pub(super) fn ready(&mut self, mode: Mode, rows: u64) -> Result<(), Stop> {
         if std::mem::replace(&mut self.ready, true) {
             return Ok(());
         }
@@ -309,7 +324,7 @@ impl CatchUp {
         self.send(wire::response(&[], lsn, &event), false)
     }
 
-    fn token(&self) -> Vec<u8> {
+    pub(super) fn token(&self) -> Vec<u8> {
         let Some(place) = &self.place else { return Vec::new() };
         let Place { epoch, table, schema, lsn, until, ref phase, .. } = *place;
         let (journal, shape) = (self.hub.journal.identity(), self.shape.hash);
@@ -318,22 +333,11 @@ impl CatchUp {
 
     /// A look at the table as the mirror has it; `Wait` where that is not whole.
     fn look(&mut self, lsn: u64) -> Result<Mirrored, Stop> {
-        let name = self.shape.spec.table.clone();
         self.seen.borrow_and_update();
-        if !self.mirror.look_now(lsn, std::slice::from_ref(&name))? {
-            return Err(Stop::Wait);
-        }
-        self.mirror.table(&name)?.ok_or_else(|| {
-            Stop::Refused(Refusal::NotFound(ShapeError {
-                message: format!("source `{}` has no table `{name}` that is mirrored", self.hub.source),
-                hint: format!(
-                    "does it exist, and do `tables` and `mirror` of the source take it in? `mirror: [{name}]`"
-                ),
-            }))
-        })
+        window_build::look(&self.hub, &mut self.mirror, &self.shape, lsn)
     }
 
-    fn plan(&self, table: &Arc<Table>) -> Result<Arc<ShapePlan>, Stop> {
+    pub(super) fn plan(&self, table: &Arc<Table>) -> Result<Arc<ShapePlan>, Stop> {
         let plan = self.shape.plan(table).map_err(|error| Stop::Refused(Refusal::Precondition(error)))?;
         Ok(Arc::new(plan))
     }
@@ -400,6 +404,7 @@ impl CatchUp {
             with_values(&plan.table, &row.table, row.view(), |values| {
                 if plan.matches(values) {
                     plan.put(&mut body, row.lsn, 0, values);
+                    self.changes += 1;
                 }
             })?;
         }
@@ -437,6 +442,7 @@ impl CatchUp {
             let (rows, more) = self.mirror.changed_within(&table, (at, &key), PAGE_ROWS, BATCH_BYTES)?;
             self.mirror.end()?;
             let mut body = Vec::new();
+            self.changes = rows.len() as u32;
             for (row, gone) in &rows {
                 with_values(&plan.table, &row.table, row.view(), |values| match gone {
                     true => plan.put_end(&mut body, Op::Delete, row.lsn, 0, values),
@@ -579,7 +585,7 @@ impl CatchUp {
     }
 
     /// Waits until all changes up to the place of `attached` are in its ring; false when nothing comes by that any more.
-    fn wait_for_ring(&self, attached: &mut Attached) -> Result<bool, Stop> {
+    pub(super) fn wait_for_ring(&self, attached: &mut Attached) -> Result<bool, Stop> {
         let position = self.hub.position();
         loop {
             if *position.borrow() >= attached.lsn {
@@ -651,6 +657,7 @@ impl CatchUp {
                         self.moved(version, before);
                         return Err(self.ended(ending));
                     }
+                    Taken::Rows(_) if body.len() < BATCH_BYTES => self.changes += 1,
                     _ if body.len() >= BATCH_BYTES => {
                         self.flush(follower.version(), &mut body, last, ends)?
                     }
@@ -701,7 +708,7 @@ impl CatchUp {
     }
 
     /// What comes of the end of a tail.
-    fn ended(&mut self, end: End) -> Stop {
+    pub(super) fn ended(&mut self, end: End) -> Stop {
         match end {
             End::Anew => {
                 if let Some(place) = &mut self.place {
@@ -802,7 +809,7 @@ fn compacted(lsn: u64) -> String {
 }
 
 /// A row of an older definition by the columns of today; those that it lacks are NULL.
-fn with_values<R>(
+pub(super) fn with_values<R>(
     now: &Table,
     definition: &Table,
     row: RowView<'_>,

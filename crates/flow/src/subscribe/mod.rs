@@ -6,11 +6,17 @@
 
 pub mod broker;
 pub mod catch_up;
+pub mod figures;
 pub mod follow;
 pub mod hub;
 pub mod mark;
+pub mod order;
+mod router;
 pub mod shape;
 pub mod token;
+pub mod window;
+mod window_build;
+mod window_catch_up;
 pub mod wire;
 
 use bytes::Bytes;
@@ -19,6 +25,7 @@ use follow::End;
 use hub::{Attached, Hub, Next};
 use shape::{Shape, ShapeError, ShapeSpec};
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use token::{Phase, Token};
@@ -35,6 +42,10 @@ const WAIT_LOOK: Duration = Duration::from_secs(2);
 /// Credits of one stream.
 const CREDITS_MAX: u32 = 1024;
 
+/// Where a stream stands that has all there is, and one that catches up.
+const CAUGHT_UP: u64 = u64::MAX;
+const CATCHING_UP: u64 = u64::MAX - 1;
+
 /// The streams of a node.
 #[derive(Default)]
 pub struct Subscriptions {
@@ -47,6 +58,8 @@ pub struct Subscription {
     /// Whose it is.
     pub caller: String,
     pub hub: Arc<Hub>,
+    /// The last change of what was taken from the ring, or one of the above.
+    at: AtomicU64,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -67,6 +80,8 @@ pub struct Request {
     pub token: Vec<u8>,
     pub credits: u32,
     pub caller: String,
+    /// How long what is known of the shape is kept once nobody follows it; the source's own time where it is `None`.
+    pub keep: Option<Duration>,
 }
 
 impl Subscription {
@@ -133,6 +148,7 @@ impl Subscriptions {
             id,
             caller: request.caller,
             hub: Arc::clone(hub),
+            at: AtomicU64::new(CATCHING_UP),
             state: Mutex::default(),
             wake: Notify::new(),
         });
@@ -154,6 +170,7 @@ impl Subscriptions {
             shape,
             subscription,
             credits: u64::from(request.credits.min(CREDITS_MAX)),
+            keep: request.keep.unwrap_or(hub.limits.keep).min(hub.limits.keep_max),
             stage: Stage::CatchUp { receiver, work: Some((Box::new(work), reset)), waits: None },
             _registered: registered,
         })
@@ -225,6 +242,7 @@ pub struct Stream {
     subscription: Arc<Subscription>,
     /// 0 for as many as the transport takes.
     credits: u64,
+    keep: Duration,
     stage: Stage,
     _registered: Registered,
 }
@@ -263,6 +281,7 @@ impl Stream {
                     if sent.is_batch {
                         self.credit().await?;
                     }
+                    self.hub.stats.delivered.fetch_add(sent.changes.into(), Ordering::Relaxed);
                     return Some(Ok(sent.bytes));
                 }
                 Ok(None) => {}
@@ -315,6 +334,8 @@ impl Stream {
         match receiver.recv().await {
             Some(Item::Sent(sent)) => Ok(Some(sent)),
             Some(Item::Came(Outcome::Attached(attached))) => {
+                attached.live.keep(self.keep);
+                self.subscription.at.store(attached.lsn, Ordering::Relaxed);
                 self.stage = Stage::Live(attached);
                 Ok(None)
             }
@@ -324,6 +345,7 @@ impl Stream {
             }
             // What was sent has been taken by now.
             Some(Item::Came(Outcome::Slow(own))) => {
+                self.hub.stats.gave_up.fetch_add(1, Ordering::Relaxed);
                 *work = Some((own, None));
                 Ok(None)
             }
@@ -343,9 +365,12 @@ impl Stream {
             Next::Frame(framed) => {
                 (attached.next, attached.lsn, attached.schema) =
                     (attached.next + 1, framed.lsn, framed.schema);
-                return Ok(Some(Sent::at_once(framed.bytes, framed.is_batch)));
+                self.subscription.at.store(framed.lsn, Ordering::Relaxed);
+                let mut sent = Sent::at_once(framed.bytes, framed.is_batch);
+                sent.changes = framed.changes;
+                return Ok(Some(sent));
             }
-            Next::Wait => {}
+            Next::Wait => self.subscription.at.store(CAUGHT_UP, Ordering::Relaxed),
             Next::Behind => return self.again(Phase::Tail { owes_end: false }).map(|()| None),
             Next::End(End::Anew) => return self.again(Phase::NetChanges).map(|()| None),
             Next::End(End::Again) => {
@@ -364,6 +389,7 @@ impl Stream {
         if self.subscription.has_marks() {
             // Frames come before the position that accounts for them.
             let at = *position.borrow_and_update();
+            let at = if attached.live.is_held_back() { attached.lsn } else { at };
             if let Next::Wait = attached.next()
                 && let Some(mark) = self.subscription.reached(at)
             {
@@ -407,6 +433,7 @@ impl Stream {
     }
 
     fn restart(&mut self, token: &[u8], reset: Option<(ResetReason, String)>) -> Result<(), Option<Refusal>> {
+        self.subscription.at.store(CATCHING_UP, Ordering::Relaxed);
         let (sender, receiver) = mpsc::unbounded_channel();
         let (hub, shape) = (Arc::clone(&self.hub), Arc::clone(&self.shape));
         let (mut work, bad) =

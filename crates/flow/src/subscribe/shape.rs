@@ -1,5 +1,6 @@
 //! A shape: a table, some of its columns and a condition on its rows; and what a change of the table is to it.
 
+use super::order::{Order, WindowSpec};
 use super::wire::{self, Op, ShapeColumn};
 use crate::transform::expr::{Condition, Equality, Expression, Refusal, Row, Scope, Slot};
 use base::row::MalformedRow;
@@ -19,6 +20,8 @@ pub struct ShapeSpec {
     pub enforced: Option<String>,
     /// Columns that the caller may see; all where it is `None`.
     pub visible: Option<Vec<String>>,
+    /// Only the first rows in an order; all where it is `None`.
+    pub window: Option<WindowSpec>,
 }
 
 /// Why a shape cannot be followed.
@@ -72,6 +75,14 @@ impl Shape {
         }
         for name in spec.visible.iter().flatten() {
             part(&name.to_lowercase());
+        }
+        if let Some(window) = &spec.window {
+            part("window");
+            part(&window.limit.to_string());
+            for (name, descends) in &window.order {
+                part(&name.to_lowercase());
+                part(if *descends { "desc" } else { "asc" });
+            }
         }
         let digest: [u8; 32] = digest.finalize().into();
         let hash = u64::from_le_bytes(digest[..8].try_into().unwrap_or_default());
@@ -146,7 +157,8 @@ impl Shape {
             })
             .collect();
         let enforced = self.is_enforced();
-        Ok(ShapePlan { table: Arc::clone(table), columns, conditions, enforced, schema })
+        let order = self.spec.window.as_ref().map(|window| Order::new(window, table, visible)).transpose()?;
+        Ok(ShapePlan { table: Arc::clone(table), columns, conditions, enforced, schema, order })
     }
 }
 
@@ -159,6 +171,8 @@ pub struct ShapePlan {
     conditions: Vec<Condition>,
     enforced: bool,
     pub schema: Vec<ShapeColumn>,
+    /// Of a window.
+    pub order: Option<Order>,
 }
 
 /// What a change did to the number of a shape's rows and the sum of their hashes.
@@ -188,7 +202,7 @@ impl ShapePlan {
         self.conditions.iter().all(|condition| condition.passes(row).unwrap_or(false))
     }
 
-    fn cells<'a>(
+    pub fn cells<'a>(
         &'a self,
         values: &'a [ValueRef<'a>],
     ) -> impl Iterator<Item = (ValueRef<'a>, &'a base::Column)> {
@@ -197,7 +211,7 @@ impl ShapePlan {
             .map(|index| (values.get(*index).copied().unwrap_or(ValueRef::Null), &self.table.columns[*index]))
     }
 
-    fn key<'a>(
+    pub fn key<'a>(
         &'a self,
         values: &'a [ValueRef<'a>],
     ) -> impl Iterator<Item = (ValueRef<'a>, &'a base::Column)> {

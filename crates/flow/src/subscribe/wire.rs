@@ -40,6 +40,36 @@ pub enum ResetReason {
     Compacted = 6,
     Schema = 7,
     Table = 8,
+    Window = 9,
+}
+
+impl ResetReason {
+    /// In the order of their numbers, which begin at 1.
+    pub const ALL: [Self; 9] = [
+        Self::Token,
+        Self::Shape,
+        Self::Journal,
+        Self::Epoch,
+        Self::Future,
+        Self::Compacted,
+        Self::Schema,
+        Self::Table,
+        Self::Window,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Shape => "shape",
+            Self::Journal => "journal",
+            Self::Epoch => "epoch",
+            Self::Future => "future",
+            Self::Compacted => "compacted",
+            Self::Schema => "schema",
+            Self::Table => "table",
+            Self::Window => "window",
+        }
+    }
 }
 
 /// An event of a stream besides batches.
@@ -187,6 +217,25 @@ pub fn put_change<'a>(
         for (value, column) in values {
             put_message(out, 3, |out| put_value(out, &Plain::of(value, column)));
         }
+        put_number(out, 4, committed_ms as u64);
+    });
+}
+
+/// Values as a change has them, for [`put_encoded_change`].
+pub fn encoded<'a>(values: impl Iterator<Item = (ValueRef<'a>, &'a Column)>) -> Box<[u8]> {
+    let mut out = Vec::with_capacity(64);
+    for (value, column) in values {
+        put_message(&mut out, 3, |out| put_value(out, &Plain::of(value, column)));
+    }
+    out.into_boxed_slice()
+}
+
+/// Appends a change whose values were encoded before.
+pub fn put_encoded_change(out: &mut Vec<u8>, op: Op, lsn: u64, committed_ms: i64, values: &[u8]) {
+    put_message(out, 1, |out| {
+        put_number(out, 1, op as u64);
+        put_number(out, 2, lsn);
+        out.extend_from_slice(values);
         put_number(out, 4, committed_ms as u64);
     });
 }

@@ -107,6 +107,7 @@ fn open(
         token: token.map(|token| token.encode()).unwrap_or_default(),
         credits: 0,
         caller: caller.identity(),
+        keep: None,
     };
     let stream = app.node.subscriptions.subscribe(&open.hub, request).map_err(|refusal| refused(&refusal))?;
     Ok(Opened::Reading(Box::new(Reading {

@@ -70,3 +70,4 @@ mod two_way;
 mod types;
 mod verify;
 mod verify_topics;
+mod windows;

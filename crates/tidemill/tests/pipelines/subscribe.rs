@@ -30,7 +30,7 @@ pub fn project(server: &SqlServer, more: &str) -> Node {
 }
 
 pub fn shape(filter: &str) -> Shape {
-    Shape { source: "shop".into(), table: "shop.orders".into(), columns: Vec::new(), r#where: filter.into() }
+    Shape { source: "shop".into(), table: "shop.orders".into(), r#where: filter.into(), ..Shape::default() }
 }
 
 /// Where the node is, for a client.

@@ -318,7 +318,7 @@ fn follow(node: &Node, token: Option<&str>, table: &str, columns: &[&str]) -> Su
         source: "shop".into(),
         table: table.into(),
         columns: columns.iter().map(|column| (*column).to_owned()).collect(),
-        r#where: String::new(),
+        ..Shape::default()
     };
     Subscription::new(there, shape, Vec::new())
 }

@@ -127,6 +127,45 @@ impl Collation {
         keys.iter().flat_map(|key| key.to_le_bytes()).collect()
     }
 
+    /// Appends bytes that sort as [`Collation::compare`] does, also in front of others: none of them begins another.
+    ///
+    /// Where blanks at the end do not count, a text goes on in blanks for ever: behind each blank, and behind the end, stands
+    /// whether what comes next that is none is smaller (1), nothing (2) or greater (3).
+    pub fn put_sort_key(self, out: &mut Vec<u8>, text: &str) {
+        let text = if self.pads { text.trim_end_matches(' ') } else { text };
+        let blank = self.key(' ').next().unwrap_or(0);
+        let mut keys: Vec<u32> = self.keys(text).collect();
+        while self.pads && keys.last() == Some(&blank) {
+            keys.pop();
+        }
+        // Weights are characters or small numbers: one more fits, and 0 is left for the end.
+        let put = |out: &mut Vec<u8>, key: u32| out.extend_from_slice(&(key + 1).to_be_bytes());
+        for (place, key) in keys.iter().enumerate() {
+            put(out, *key);
+            if self.pads && *key == blank {
+                let next = keys[place + 1..].iter().find(|next| **next != blank);
+                out.push(if next.is_some_and(|next| *next < blank) { 1 } else { 3 });
+            }
+        }
+        if self.pads {
+            put(out, blank);
+            out.push(2);
+        } else {
+            out.extend_from_slice(&[0; 4]);
+        }
+        let Rule::Unicode { accents, case, .. } = self.rule else { return };
+        let mut end = |characters: &mut dyn Iterator<Item = u32>| {
+            characters.for_each(|c| put(out, c));
+            out.extend_from_slice(&[0; 4]);
+        };
+        if accents {
+            end(&mut text.nfd().flat_map(char::to_lowercase).map(u32::from));
+        }
+        if case {
+            end(&mut text.nfd().map(|c| u32::from(c) + if c.is_uppercase() { 1 << 24 } else { 0 }));
+        }
+    }
+
     fn keys(self, text: &str) -> impl Iterator<Item = u32> {
         text.chars().flat_map(move |c| self.key(c))
     }
@@ -458,5 +497,23 @@ mod tests {
         assert_eq!(DEFAULT.find("abc", "", 3), Some(3));
         assert_eq!(DEFAULT.find("abc", "", 4), None);
         assert_eq!(JSON.find("éxb", "b", 1), Some(2));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn sort_keys_sort_as_texts_compare(a in "[ aAbB\t.éÉßz]{0,6}", b in "[ aAbB\t.éÉßz]{0,6}") {
+            for name in [
+                "utf8mb4_bin", "utf8mb4_0900_bin", "utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb4_0900_ai_ci",
+                "utf8mb4_0900_as_ci", "utf8mb4_0900_as_cs", "utf8mb4_uca1400_as_cs",
+            ] {
+                let collation = Collation::named(name).unwrap();
+                let key = |text: &str| {
+                    let mut out = Vec::new();
+                    collation.put_sort_key(&mut out, text);
+                    out
+                };
+                proptest::prop_assert_eq!(key(&a).cmp(&key(&b)), collation.compare(&a, &b), "{}", name);
+            }
+        }
     }
 }

@@ -19,6 +19,7 @@ mod signature;
 mod temporal;
 
 pub use bind::Scope;
+pub use collate::{Collation, DEFAULT as DEFAULT_COLLATION};
 pub use equality::{Equality, EqualityBy};
 pub use functions::names as function_names;
 pub use json::{
