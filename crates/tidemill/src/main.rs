@@ -25,6 +25,7 @@ mod preview;
 mod project;
 mod push;
 mod pushed;
+mod query;
 mod reachable;
 mod reference;
 mod repair;
@@ -133,6 +134,8 @@ enum Command {
     },
     /// Follow a table as a device does: print its rows and changes, or keep a copy of it in a SQLite file.
     Subscribe(subscribe::SubscribeArgs),
+    /// Ask the project's engine: one SELECT, rows as a table or, with `--json`, one object a line.
+    Query(query::QueryArgs),
     /// Act on flows of the running node.
     Flow {
         #[command(subcommand)]
@@ -311,6 +314,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             commands::tail(&dir, &source, query, offline).await
         }
         Command::Subscribe(args) => subscribe::run(&dir, args, cli.json, cli.quiet).await,
+        Command::Query(args) => query::run(&dir, args, cli.json).await,
         Command::Flow { verb } => commands::flow(&dir, verb, cli.json, cli.quiet).await,
         Command::Mesh { verb } => mesh::run(&dir, verb, cli.json).await,
         Command::Token { verb } => auth::command::run(&dir, verb, cli.json, cli.quiet).await,

@@ -77,7 +77,8 @@ pub struct NodeConfig {
     /// Where the node reports by itself what it does, for places that nobody can scrape.
     #[serde(default)]
     pub report: Option<ReportConfig>,
-    /// The warehouse's SQL engine. Accepted so that one file serves every version: this one computes nothing.
+    /// The project's SQL engine, which `tidemill query` asks: `sqlite:./data/warehouse.db`, or
+    /// `mysql://user:${env:DW_PASSWORD}@host:4000/dw` for TiDB and MySQL. This version computes no models in it.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub engine: Option<Secret>,
@@ -165,7 +166,7 @@ impl NodeConfig {
 
 /// Whether `${env:NAME}` and `${file:PATH}` are replaced by what they name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum References {
+pub enum References {
     Resolve,
     Leave,
 }
@@ -238,7 +239,6 @@ impl Project {
     /// What is declared and has no effect in this version.
     pub fn notes(&self) -> Vec<String> {
         let unused = [
-            ("engine", self.node.engine.is_some(), "this version computes no models"),
             ("listen.mysql", self.node.listen.mysql.is_some(), "this version has no SQL door"),
         ];
         let declared = unused.into_iter().filter(|(_, declared, _)| *declared);
@@ -891,7 +891,7 @@ struct Broken {
 type UrlProblem = (String, Option<String>);
 
 /// Puts the values of `${env:NAME}` and `${file:PATH}` in place.
-fn resolve(url: &mut Option<Secret>, schemes: &[&str], references: References) -> Result<(), UrlProblem> {
+pub fn resolve(url: &mut Option<Secret>, schemes: &[&str], references: References) -> Result<(), UrlProblem> {
     let Some(secret) = url else { return Err(("`url` is missing".into(), None)) };
     if references == References::Leave {
         return Ok(());

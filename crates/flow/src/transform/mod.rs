@@ -3,19 +3,19 @@
 //! Compiled once a flow, planned once a table, applied once a row.
 
 pub mod dedup;
-pub(crate) mod expr;
 mod mask;
 mod plan;
 pub mod process;
 
 pub use dedup::{Dedup, DedupStep, LeftOut};
-pub use expr::function_names;
+pub use expr::{EvalError, function_names};
 pub use plan::{OutRow, TablePlan};
 
 use crate::config::{FlowConfig, Mask, TransformStep};
 use crate::mirror::Mirror;
 use crate::mirror::read::ReadError;
 use crate::patterns::wildcard;
+pub(crate) use ::expr;
 use base::{Table, TableName};
 use expr::{Expression, Refusal};
 use process::{Lookup, Process, Split};
@@ -42,11 +42,6 @@ impl TransformError {
         if self.path.is_empty() { Self { path, ..self } } else { self }
     }
 }
-
-/// A row for which a rule has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct EvalError(pub String);
 
 /// A flow's rules.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,7 @@
 //! Dates and times: reading them from text, adding to them, printing them. Every time is UTC.
 
 use super::coerce::Val;
-use crate::transform::EvalError;
+use crate::EvalError;
 use base::value::{
     Date, DateTime, TIMESTAMP_ZERO, datetime_to_timestamp, days_of_date, timestamp_to_datetime,
 };

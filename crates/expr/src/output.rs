@@ -5,7 +5,7 @@ use super::coerce::{Val, to_bytes, to_decimal, to_double, to_int, to_text};
 use super::kind::Kind;
 use super::node::{Node, Op, Row};
 use super::parse::Refusal;
-use crate::transform::EvalError;
+use crate::EvalError;
 use base::{Column, ColumnType, Generated, Value};
 
 /// A bound expression with the column it fills.

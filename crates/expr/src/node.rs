@@ -8,7 +8,7 @@ use super::json::{self, Step};
 use super::kind::{Class, Kind};
 use super::parse::{Arithmetic, Bits, CastTo, Compare, Logic, Truth};
 use super::temporal::{self, Unit};
-use crate::transform::EvalError;
+use crate::EvalError;
 use base::value::timestamp_to_datetime;
 use base::{Value, ValueRef};
 use std::borrow::Cow;

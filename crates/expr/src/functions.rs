@@ -4,7 +4,7 @@ use super::coerce::{Val, to_bytes, to_decimal, to_double, to_int, to_text};
 use super::collate::{Collation, DEFAULT, simple_lower, simple_upper};
 use super::kind::{Class, Kind};
 use super::temporal;
-use crate::transform::EvalError;
+use crate::EvalError;
 use base::value::{Date, DateTime};
 use std::borrow::Cow;
 use std::cmp::Ordering;

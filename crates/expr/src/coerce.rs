@@ -1,7 +1,7 @@
 //! Values while an expression runs, and how MySQL turns one kind into another.
 
 use super::decimal::Decimal;
-use crate::transform::EvalError;
+use crate::EvalError;
 use base::value::{Date, DateTime, format_datetime, format_time};
 use std::borrow::Cow;
 

@@ -1,22 +1,23 @@
-//! MySQL expressions over a row: the `filter` and `set` steps of a flow.
+//! MySQL expressions over a row: the `filter` and `set` steps of a flow, and every expression of the SQL engine.
 //!
 //! Read once a flow ([`parse`]), bound once a table ([`Expression::bind`]), evaluated once a row. Answers are those of a
 //! `SELECT` on MySQL 8 or 9 with its default modes, in UTC. What we would answer otherwise is refused when read or bound:
 //! an expression never differs from the server in silence.
 
-mod bind;
-mod coerce;
-mod collate;
-mod decimal;
+pub mod bind;
+pub mod coerce;
+pub mod collate;
+pub mod decimal;
 mod equality;
-mod functions;
-mod json;
-mod kind;
-mod node;
-mod output;
-mod parse;
+pub mod functions;
+pub mod json;
+pub mod kind;
+pub mod node;
+pub mod output;
+pub mod parse;
 mod signature;
-mod temporal;
+mod slots;
+pub mod temporal;
 
 pub use bind::Scope;
 pub use collate::{Collation, DEFAULT as DEFAULT_COLLATION};
@@ -34,9 +35,13 @@ pub use temporal::{is_real, parse_date_text};
 pub type JsonPath = Vec<json::Step>;
 pub use json::parse_path as parse_json_path;
 
-use super::EvalError;
 use node::Node;
 use parse::Ast;
+
+/// A row for which a rule has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct EvalError(pub String);
 
 /// An expression that was read, for any table.
 #[derive(Clone, Debug)]

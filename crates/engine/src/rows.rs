@@ -1,0 +1,81 @@
+//! Rows of a query, as they come.
+
+use crate::error::EngineError;
+use base::{Column, ColumnType, Value};
+use expr::coerce::double_text;
+use tokio::sync::mpsc;
+
+/// Rows that are handed over at once.
+pub const ROWS_OF_BATCH_MAX: usize = 256;
+/// Batches that may wait for the reader.
+pub const BATCHES_AHEAD: usize = 4;
+
+pub type Batch = Vec<Vec<Value>>;
+
+/// A result that is being read. Dropping it stops the query.
+pub struct Rows {
+    pub columns: Vec<Column>,
+    pub(crate) batches: mpsc::Receiver<Result<Batch, EngineError>>,
+    /// Called once, when nobody reads any more.
+    pub(crate) stop: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl Rows {
+    /// The next rows; `None` behind the last.
+    pub async fn next(&mut self) -> Result<Option<Batch>, EngineError> {
+        match self.batches.recv().await {
+            Some(batch) => batch.map(Some),
+            None => {
+                self.stop = None;
+                Ok(None)
+            }
+        }
+    }
+
+    /// All rows, of a result that is known to be small; more than `most` are an error.
+    pub async fn all(mut self, most: usize) -> Result<Batch, EngineError> {
+        let mut rows = Vec::new();
+        while let Some(batch) = self.next().await? {
+            rows.extend(batch);
+            if rows.len() > most {
+                return Err(EngineError::Stopped(format!("the result has more than {most} rows")));
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        self.batches.close();
+        if let Some(stop) = self.stop.take() {
+            stop();
+        }
+    }
+}
+
+/// A value as MySQL prints it; `None` for NULL.
+pub fn cell_text(value: &Value, column: &Column) -> Option<String> {
+    let fsp = match column.ty {
+        ColumnType::Time { fsp } | ColumnType::DateTime { fsp } | ColumnType::Timestamp { fsp } => fsp,
+        _ => 0,
+    };
+    Some(match value {
+        Value::Null => return None,
+        Value::Int(v) => v.to_string(),
+        Value::UInt(v) | Value::Bit(v) | Value::Set(v) => v.to_string(),
+        Value::Year(v) => format!("{v:04}"),
+        Value::Enum(v) => v.to_string(),
+        Value::Float(v) => base::value::format_float(*v),
+        Value::Double(v) => double_text(*v),
+        Value::Decimal(text) | Value::Text(text) | Value::Json(text) => text.clone(),
+        Value::Date(v) => v.to_string(),
+        Value::Time(v) => base::value::format_time(*v, fsp),
+        Value::DateTime(v) => base::value::format_datetime(*v, fsp),
+        Value::Timestamp(v) => base::value::format_timestamp(*v, fsp),
+        Value::RawText(bytes) | Value::Bytes(bytes) | Value::Geometry(bytes) | Value::Vector(bytes) => {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+            format!("0x{hex}")
+        }
+    })
+}

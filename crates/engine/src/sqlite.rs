@@ -1,0 +1,461 @@
+//! The engine on a SQLite file: one connection writes, any number read beside it (WAL).
+
+use crate::aggregates;
+use crate::catalogue::{self, TableDef};
+use crate::define;
+use crate::error::EngineError;
+use crate::parse::parsed;
+use crate::program::Programs;
+use crate::query::{OutColumn, Tables, Translated, Translator, quoted, table_name};
+use crate::rows::{BATCHES_AHEAD, ROWS_OF_BATCH_MAX, Rows};
+use crate::types::{COLLATIONS, column_of, decode};
+use crate::{Engine, Options};
+use async_trait::async_trait;
+use base::{Column, Value};
+use expr::collate::Collation;
+use rusqlite::{Connection, OpenFlags};
+use sqlparser::ast::{ObjectType, Query, Statement};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Queries at once; each has a connection and its cache.
+const READERS_MAX: usize = 8;
+/// How long a writer waits for another process.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+/// Steps of SQLite between two looks at the clock.
+const STEPS_OF_LOOK: i32 = 10_000;
+
+/// The engine on a file.
+#[derive(Clone)]
+pub struct Sqlite {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    options: Options,
+    writer: Mutex<Option<Session>>,
+    readers: Mutex<Vec<Session>>,
+    places: Arc<Semaphore>,
+}
+
+/// One connection with MySQL's functions.
+struct Session {
+    connection: Connection,
+    programs: Programs,
+    separators: BTreeSet<String>,
+}
+
+struct Known<'c>(&'c Connection);
+
+impl Tables for Known<'_> {
+    fn table(&self, name: &str) -> Result<Option<Arc<TableDef>>, EngineError> {
+        catalogue::table(self.0, name)
+    }
+}
+
+impl Sqlite {
+    pub async fn open(path: &Path, options: Options) -> Result<Self, EngineError> {
+        let inner = Arc::new(Inner {
+            path: path.to_owned(),
+            options,
+            writer: Mutex::new(None),
+            readers: Mutex::new(Vec::new()),
+            places: Arc::new(Semaphore::new(READERS_MAX)),
+        });
+        let engine = Self { inner };
+        engine
+            .blocking(|inner| {
+                if inner.options.read_only {
+                    let session = Session::open(&inner.path, true)?;
+                    locked(&inner.readers).push(session);
+                } else {
+                    let session = Session::open(&inner.path, false)?;
+                    catalogue::prepare(&session.connection)?;
+                    *locked(&inner.writer) = Some(session);
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(engine)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || work(&inner))
+            .await
+            .map_err(|error| EngineError::Internal(error.to_string()))?
+    }
+
+    async fn written<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Session) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        if self.inner.options.read_only {
+            return Err(EngineError::sql(1290, "the engine was opened to read"));
+        }
+        self.blocking(|inner| {
+            let mut writer = locked(&inner.writer);
+            let session =
+                writer.as_mut().ok_or_else(|| EngineError::Internal("the writer was not opened".into()))?;
+            session.limit(inner.options.timeout, Arc::default())?;
+            work(session)
+        })
+        .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Session) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let place = self.inner.places.clone().acquire_owned().await;
+        let _place = place.map_err(|error| EngineError::Internal(error.to_string()))?;
+        self.blocking(|inner| {
+            let mut session = inner.reader()?;
+            let result =
+                session.limit(inner.options.timeout, Arc::default()).and_then(|()| work(&mut session));
+            locked(&inner.readers).push(session);
+            result
+        })
+        .await
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    fn reader(&self) -> Result<Session, EngineError> {
+        let idle = locked(&self.readers).pop();
+        idle.map_or_else(|| Session::open(&self.path, true), Ok)
+    }
+}
+
+fn parsed_query(sql: &str) -> Result<Box<Query>, EngineError> {
+    match parsed(sql)? {
+        Statement::Query(query) => Ok(query),
+        _ => Err(EngineError::refused("this is no query", "only SELECT and WITH … SELECT are")),
+    }
+}
+
+fn now_micros() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_micros() as i64)
+}
+
+impl Session {
+    fn open(path: &Path, read_only: bool) -> Result<Self, EngineError> {
+        let flags = if read_only {
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        } else {
+            OpenFlags::SQLITE_OPEN_READ_WRITE
+                | OpenFlags::SQLITE_OPEN_CREATE
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        };
+        let connection = Connection::open_with_flags(path, flags)
+            .map_err(|error| EngineError::Unavailable(format!("{}: {error}", path.display())))?;
+        connection.busy_timeout(BUSY_WAIT)?;
+        if !read_only {
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+        }
+        // LIKE and || are not used: a name in double quotes is a name, never a text.
+        connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+        connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+        let programs = Programs::default();
+        programs.register(&connection)?;
+        aggregates::register(&connection)?;
+        for name in COLLATIONS {
+            let Some(collation) = Collation::named(name) else { continue };
+            connection.create_collation(name, move |left, right| collation.compare(left, right))?;
+        }
+        Ok(Self { connection, programs, separators: BTreeSet::new() })
+    }
+
+    /// Stops statements that take longer, and those that nobody waits for.
+    fn limit(&mut self, timeout: Duration, stopped: Arc<AtomicBool>) -> Result<(), EngineError> {
+        let end = Instant::now() + timeout;
+        let over = move || stopped.load(Ordering::Relaxed) || Instant::now() > end;
+        Ok(self.connection.progress_handler(STEPS_OF_LOOK, Some(over))?)
+    }
+
+    /// Translates by `of`, and makes what the SQL calls known.
+    fn translated<T>(
+        &mut self,
+        of: impl FnOnce(&mut Translator<'_>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let (result, programs, separators) = {
+            let known = Known(&self.connection);
+            let mut translator = Translator::new(&known, now_micros());
+            let result = of(&mut translator)?;
+            (result, translator.programs, translator.separators)
+        };
+        self.programs.set(programs);
+        for separator in separators {
+            if self.separators.insert(separator.clone()) {
+                aggregates::register_concat(&self.connection, &separator)?;
+            }
+        }
+        Ok(result)
+    }
+
+    fn query(&mut self, query: &Query) -> Result<Translated, EngineError> {
+        self.translated(|translator| translator.query(query, None, &[]))
+    }
+
+    /// Runs a statement inside the transaction at hand.
+    fn run(&mut self, statement: &Statement) -> Result<u64, EngineError> {
+        let sql = match statement {
+            Statement::Insert(insert) => self.translated(|it| it.insert(insert))?,
+            Statement::Update(update) => self.translated(|it| it.update(update))?,
+            Statement::Delete(delete) => self.translated(|it| it.delete(delete))?,
+            other => return self.define(other).map(|()| 0),
+        };
+        Ok(self.connection.execute(&sql, [])? as u64)
+    }
+
+    fn known(&self, name: &str, number: u16) -> Result<Arc<TableDef>, EngineError> {
+        catalogue::table(&self.connection, name)?
+            .ok_or_else(|| EngineError::sql(number, format!("Unknown table '{name}'")))
+    }
+
+    fn all(&self, statements: &[String]) -> Result<(), EngineError> {
+        for sql in statements {
+            self.connection.execute(sql, [])?;
+        }
+        Ok(())
+    }
+
+    fn define(&mut self, statement: &Statement) -> Result<(), EngineError> {
+        let connection = &self.connection;
+        match statement {
+            Statement::CreateTable(create) => {
+                let table = define::table(create)?;
+                if catalogue::table(connection, &table.name)?.is_some() {
+                    if create.if_not_exists {
+                        return Ok(());
+                    }
+                    return Err(EngineError::sql(1050, format!("Table '{}' already exists", table.name)));
+                }
+                self.all(&define::create_sql(&table))?;
+                catalogue::put(connection, &table)
+            }
+            Statement::CreateIndex(create) => {
+                let mut table = TableDef::clone(&*self.known(&table_name(&create.table_name), 1146)?);
+                let index = define::index(create, &table)?;
+                connection.execute(&define::index_sql(&table, &index), [])?;
+                table.indexes.push(index);
+                catalogue::put(connection, &table)
+            }
+            Statement::Drop { object_type: ObjectType::Table, if_exists, names, .. } => {
+                for name in names {
+                    let name = table_name(name);
+                    match self.known(&name, 1051) {
+                        Ok(table) => {
+                            connection.execute(&format!("DROP TABLE {}", quoted(&table.name)), [])?;
+                            catalogue::remove(connection, &name)?;
+                        }
+                        Err(EngineError::Sql { number: 1051, .. }) if *if_exists => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(())
+            }
+            Statement::Drop { object_type: ObjectType::Index, names, table: Some(table), .. } => {
+                let mut table = TableDef::clone(&*self.known(&table_name(table), 1146)?);
+                for name in names {
+                    let name = table_name(name);
+                    let at = table.indexes.iter().position(|it| it.name.eq_ignore_ascii_case(&name));
+                    let Some(at) = at else {
+                        return Err(EngineError::sql(1091, format!("Can't DROP '{name}'")));
+                    };
+                    let single =
+                        TableDef { indexes: vec![table.indexes.remove(at)], ..TableDef::clone(&table) };
+                    self.all(&define::reindex_sql(&single, &single).0)?;
+                }
+                catalogue::put(connection, &table)
+            }
+            Statement::Truncate(truncate) => {
+                for target in &truncate.table_names {
+                    let table = self.known(&table_name(&target.name), 1146)?;
+                    connection.execute(&format!("DELETE FROM {}", quoted(&table.name)), [])?;
+                    if table.columns.iter().any(|it| it.auto_increment) {
+                        connection.execute("DELETE FROM sqlite_sequence WHERE name = ?1", [&table.name])?;
+                    }
+                }
+                Ok(())
+            }
+            Statement::RenameTable(renames) => {
+                for rename in renames {
+                    let old = self.known(&table_name(&rename.old_name), 1146)?;
+                    let name = table_name(&rename.new_name);
+                    if catalogue::table(connection, &name)?.is_some() {
+                        return Err(EngineError::sql(1050, format!("Table '{name}' already exists")));
+                    }
+                    let new = TableDef { name, ..TableDef::clone(&old) };
+                    let (drop, make) = define::reindex_sql(&old, &new);
+                    self.all(&drop)?;
+                    let sql = format!("ALTER TABLE {} RENAME TO {}", quoted(&old.name), quoted(&new.name));
+                    connection.execute(&sql, [])?;
+                    self.all(&make)?;
+                    catalogue::remove(connection, &old.name)?;
+                    catalogue::put(connection, &new)?;
+                }
+                Ok(())
+            }
+            Statement::Query(_) => Err(EngineError::refused("a query changes nothing", "run it as a query")),
+            other => {
+                let text = other.to_string();
+                let words: Vec<&str> = text.split_whitespace().take(2).collect();
+                Err(EngineError::refused(
+                    format!("{} is not supported", words.join(" ")),
+                    "SELECT, INSERT, REPLACE, UPDATE, DELETE, CREATE/DROP/RENAME/TRUNCATE TABLE and CREATE/DROP INDEX are",
+                ))
+            }
+        }
+    }
+
+    /// Sends the rows of a query; ends when nobody takes them.
+    fn send(
+        &mut self,
+        query: &Query,
+        columns: oneshot::Sender<Result<Vec<Column>, EngineError>>,
+        batches: &mpsc::Sender<Result<Vec<Vec<Value>>, EngineError>>,
+    ) {
+        let translated = match self.query(query) {
+            Ok(translated) => translated,
+            Err(error) => return drop(columns.send(Err(error))),
+        };
+        let mut statement = match self.connection.prepare(&translated.sql) {
+            Ok(statement) => statement,
+            Err(error) => {
+                return drop(
+                    columns.send(Err(EngineError::Internal(format!("{error} in {}", translated.sql)))),
+                );
+            }
+        };
+        if columns.send(Ok(described(&translated.columns))).is_err() {
+            return;
+        }
+        let mut read = || -> Result<(), EngineError> {
+            let mut rows = statement.query([])?;
+            let mut batch = Vec::new();
+            while let Some(row) = rows.next()? {
+                let mut values = Vec::with_capacity(translated.columns.len());
+                for (at, column) in translated.columns.iter().enumerate() {
+                    let value = decode(row.get_ref(at)?, column.kind);
+                    values.push(value.map_err(|error| EngineError::Internal(error.0))?);
+                }
+                batch.push(values);
+                if batch.len() == ROWS_OF_BATCH_MAX
+                    && batches.blocking_send(Ok(std::mem::take(&mut batch))).is_err()
+                {
+                    return Ok(());
+                }
+            }
+            if !batch.is_empty() {
+                let _ = batches.blocking_send(Ok(batch));
+            }
+            Ok(())
+        };
+        if let Err(error) = read() {
+            let _ = batches.blocking_send(Err(error));
+        }
+    }
+}
+
+fn described(columns: &[OutColumn]) -> Vec<Column> {
+    columns.iter().map(|it| column_of(&it.name, it.kind)).collect()
+}
+
+#[async_trait]
+impl Engine for Sqlite {
+    async fn execute(&self, sql: &str) -> Result<u64, EngineError> {
+        self.execute_all(&[sql.to_owned()]).await
+    }
+
+    async fn execute_all(&self, statements: &[String]) -> Result<u64, EngineError> {
+        let statements: Vec<Statement> =
+            statements.iter().map(|sql| parsed(sql)).collect::<Result<_, _>>()?;
+        self.written(move |session| {
+            session.connection.execute_batch("BEGIN IMMEDIATE")?;
+            let mut affected = 0;
+            for statement in &statements {
+                match session.run(statement) {
+                    Ok(count) => affected += count,
+                    Err(error) => {
+                        session.connection.execute_batch("ROLLBACK")?;
+                        return Err(error);
+                    }
+                }
+            }
+            session.connection.execute_batch("COMMIT")?;
+            Ok(affected)
+        })
+        .await
+    }
+
+    async fn query(&self, sql: &str) -> Result<Rows, EngineError> {
+        let query = parsed_query(sql)?;
+        let place = self.inner.places.clone().acquire_owned().await;
+        let place = place.map_err(|error| EngineError::Internal(error.to_string()))?;
+        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
+        let (columns_sender, columns) = oneshot::channel();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let seen = stopped.clone();
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || {
+            let _place = place;
+            let mut session = match inner.reader() {
+                Ok(session) => session,
+                Err(error) => return drop(columns_sender.send(Err(error))),
+            };
+            if let Err(error) = session.limit(inner.options.timeout, seen) {
+                return drop(columns_sender.send(Err(error)));
+            }
+            session.send(&query, columns_sender, &sender);
+            locked(&inner.readers).push(session);
+        });
+        let ended = |_| EngineError::Internal("the query ended without an answer".into());
+        let columns = columns.await.map_err(ended)??;
+        let stop = move || stopped.store(true, Ordering::Relaxed);
+        Ok(Rows { columns, batches, stop: Some(Box::new(stop)) })
+    }
+
+    async fn check(&self, sql: &str) -> Result<Vec<Column>, EngineError> {
+        let query = parsed_query(sql)?;
+        self.read(move |session| Ok(described(&session.query(&query)?.columns))).await
+    }
+
+    async fn explain(&self, sql: &str) -> Result<String, EngineError> {
+        let query = parsed_query(sql)?;
+        self.read(move |session| {
+            let translated = session.query(&query)?;
+            let mut statement =
+                session.connection.prepare(&format!("EXPLAIN QUERY PLAN {}", translated.sql))?;
+            let steps: Vec<String> = statement.query_map([], |row| row.get(3))?.collect::<Result<_, _>>()?;
+            Ok(format!("{}\n{}", translated.sql, steps.join("\n")))
+        })
+        .await
+    }
+
+    async fn tables(&self) -> Result<Vec<String>, EngineError> {
+        self.read(|session| catalogue::tables(&session.connection)).await
+    }
+
+    async fn columns(&self, table: &str) -> Result<Vec<Column>, EngineError> {
+        let table = table.to_owned();
+        self.read(move |session| {
+            let table = session.known(&table, 1146)?;
+            Ok(table.columns.iter().map(|it| it.column.clone()).collect())
+        })
+        .await
+    }
+}

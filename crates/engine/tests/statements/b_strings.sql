@@ -1,0 +1,88 @@
+select concat('a', 'b', 'c') as a, concat('a', null) as b, concat_ws('-', 'a', null, 'b') as c, concat(1, 2.50, 'x') as d;
+select length('abc') as a, char_length('héllo') as b, length('héllo') as c, char_length('中文字') as d, length('中文字') as e;
+select upper('abcé') as a, lower('ABCÉ') as b, reverse('abc') as c, reverse('中文') as d;
+select left('hello', 2) as a, right('hello', 2) as b, left('hello', 0) as c, right('hello', 99) as d, left('中文字', 2) as e;
+select substring('hello', 2) as a, substring('hello', 2, 3) as b, substring('hello' from -3) as c, substr('hello', -3, 2) as d, mid('hello', 2, 2) as e, substring('hello', 0) as f;
+select trim('  a  ') as a, ltrim('  a') as b, rtrim('a  ') as c, trim(both 'x' from 'xxaxx') as d, trim(leading 'x' from 'xxa') as e, trim(trailing 'x' from 'axx') as f;
+select replace('hello', 'l', 'L') as a, replace('hello', 'x', 'y') as b, repeat('ab', 3) as c, repeat('a', 0) as d, space(3) as e;
+select lpad('5', 3, '0') as a, rpad('5', 3, '0') as b, lpad('hello', 2, 'x') as c, lpad('5', 5, 'ab') as d;
+select locate('l', 'hello') as a, locate('l', 'hello', 4) as b, instr('hello', 'L') as c, position('o' in 'hello') as d, locate('x', 'hello') as e;
+select substring_index('a.b.c', '.', 2) as a, substring_index('a.b.c', '.', -1) as b, substring_index('a.b.c', '.', 0) as c;
+select find_in_set('b', 'a,b,c') as a, find_in_set('x', 'a,b') as b, elt(2, 'a', 'b') as c, elt(5, 'a') as d, field('b', 'a', 'b') as e, field('x', 'a') as f;
+select ascii('a') as a, ascii('') as b, strcmp('a', 'b') as c, strcmp('b', 'a') as d, strcmp('A', 'a') as e;
+select 'abc' like 'a%' as a, 'abc' like '_b_' as b, 'abc' like 'ABC' as c, 'abc' not like 'x%' as d, 'a%c' like 'a\%c' as e, 'abc' like '' as f, 'a_c' like 'a|_c' escape '|' as g;
+select 'it''s' as a, "say ""hi""" as b, 'a\'b' as c, 'back\\slash' as d, 'tab\tx' as e, 'nl\nx' as f;
+select 'a' 'b' as a;
+select 'abc' = 'ABC' as a, 'abc' = 'abc ' as b, 'a' < 'B' as c, 'é' = 'e' as d, 'ß' = 'ss' as e, 'Æ' = 'ae' as f;
+select '中' = '中' as a, '中' < '文' as b, '一' < '丁' as c, '中文' like '中%' as d, '中文' = '中 文' as e;
+select 'a' collate utf8mb4_bin = 'A' as a, 'a' collate utf8mb4_general_ci = 'A' as b, 'a ' collate utf8mb4_bin = 'a' as c, 'ß' collate utf8mb4_general_ci = 's' as d;
+-- differs
+select md5('a') as a;
+select sha2('abc', 256) as a;
+-- refused
+select hex('中') as a, hex(12) as b, unhex('41') as c;
+-- refused
+select quote('a') as a;
+select '10' + 5 as a, '3.5' * 2 as b, '12' + '13' as c;
+select 'abc' + 1 as a;
+select '5' > 10 as a, '5' > '10' as b, 5 > '10' as c;
+-- refused
+select insert('hello', 1, 2, 'XX') as a;
+-- refused
+select char(65, 66) as a;
+create table s (id int primary key, a varchar(20), g varchar(20) collate utf8mb4_general_ci, b varchar(20) collate utf8mb4_bin, c char(10), t text, v varbinary(10));
+insert into s values (1, 'apple', 'apple', 'apple', 'apple', 'a long text', 'abc'), (2, 'Apple', 'Apple', 'Apple', 'Apple ', 'b', x'00ff'), (3, 'banana', 'banana', 'banana', 'b', null, ''), (4, 'Éclair', 'Éclair', 'Éclair', 'é', 'é', null), (5, 'eclair', 'eclair', 'eclair', 'e', 'e', 'e'), (6, '中文', '中文', '中文', '中文', '中文', '中'), (7, '', '', '', '', '', ''), (8, null, null, null, null, null, null), (9, 'zebra', 'zebra', 'zebra', 'z', 'z', 'z'), (10, 'strasse', 'strasse', 'strasse', 's', 's', 's');
+select * from s order by id;
+select id from s where a = 'APPLE' order by id;
+select id from s where g = 'APPLE' order by id;
+select id from s where b = 'APPLE' order by id;
+select id from s where b = 'apple' order by id;
+select id from s where a = 'eclair' order by id;
+select id from s where g = 'eclair' order by id;
+select id from s where b = 'eclair' order by id;
+select id from s where a = 'straße' order by id;
+select id from s where g = 'straße' order by id;
+select id from s where g = 'apple   ' order by id;
+select id from s where a = 'apple   ' order by id;
+select id from s where b = 'apple   ' order by id;
+select id from s where c = 'apple' order by id;
+select id from s where a like 'APP%' order by id;
+select id from s where b like 'App%' order by id;
+select id from s where a like '%文' order by id;
+select id from s where a in ('APPLE', 'zebra') order by id;
+select id from s where a > 'b' order by id;
+select id from s where a between 'a' and 'c' order by id;
+select id from s where a is null or a = '' order by id;
+select a, count(*) as n from s where id in (3, 6, 9) group by a order by a;
+select count(distinct a) as a, count(distinct g) as b, count(distinct b) as c from s;
+select lower(a) as k, count(*) as n from s where a is not null group by lower(a) order by k, n;
+select b from s where id < 6 order by b;
+select a, id from s where id in (1, 3, 4, 9) order by a;
+select g, id from s where id in (1, 3, 4, 9) order by g;
+select id, a from s where id in (3, 6, 7, 9) order by a desc;
+select min(a) as a, max(a) as b from s where id in (3, 9, 10);
+select id, length(a) as a, char_length(a) as b, upper(a) as c, concat(a, '-', c) as d from s order by id;
+select id, concat('[', c, ']') as a, length(c) as b from s order by id;
+select id, hex(v) as a, length(v) as b from s order by id;
+-- refused
+select id, a = g as x from s where id = 1;
+select id, a = b as x from s where id < 4 order by id;
+select id, left(a, 2) as x, right(a, 2) as y, substring(a, 2, 2) as z from s order by id;
+select distinct lower(left(a, 1)) as x from s where id in (1, 2, 3) order by x;
+select id, case a when 'APPLE' then 'fruit' when 'banana' then 'long' else 'other' end as x from s order by id;
+select id, ifnull(a, 'none') as x, nullif(a, 'apple') as y, coalesce(t, a, 'x') as z from s order by id;
+-- refused
+select id, a regexp '^a' as x from s order by id;
+select id from s where a like binary 'apple' order by id;
+select id, field(a, 'banana', 'apple') as x from s where id < 5 order by id;
+select id, locate('a', a) as x, replace(a, 'a', 'o') as y, lpad(a, 8, '*') as z from s where id < 5 order by id;
+select id, strcmp(a, 'banana') as x from s where id in (1, 3, 9) order by id;
+select id, trim(c) as x, reverse(a) as y, repeat(a, 2) as z from s where id in (1, 6) order by id;
+select group_concat(a order by id) as x from s where id in (1, 3, 9);
+select group_concat(distinct left(a, 1) order by left(a, 1) separator '|') as x from s where id in (1, 3, 9);
+select group_concat(id order by id desc separator '-') as x from s;
+select group_concat(a) as x from s where id = 99;
+select id, a from s where a = 'apple' collate utf8mb4_bin order by id;
+select substring('a中b', 2, 1) as a, locate('中', 'a中b') as b, char_length('👍') as c, length('👍') as d;
+select 'a' || 'b' as a;
+select concat(null) as a, concat('') as b, lower(null) as c, length(null) as d;

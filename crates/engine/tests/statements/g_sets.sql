@@ -1,0 +1,46 @@
+create table a (x int, y varchar(10));
+insert into a values (1, 'one'), (2, 'two'), (2, 'two'), (3, null);
+create table b (x int, y varchar(10));
+insert into b values (2, 'TWO'), (3, null), (4, 'four');
+select x, y from a union all select x, y from b order by x, y;
+select x from a union select x from b order by x;
+select lower(y) as y from a union select lower(y) from b order by 1;
+select x from a except select x from b order by x;
+select x from a intersect select x from b order by x;
+select x from a union select x from b union all select 9 order by x;
+select count(*) as n from (select x from a union all select x from b limit 3) as q;
+(select x from a order by x desc limit 1) union all (select x from b order by x limit 1) order by x;
+select 1 as v union all select 2.5 union all select 3 order by v;
+select 1 as v union all select 'a' order by v;
+select null as v union all select 1 order by v;
+select date '2026-01-01' as v union all select timestamp '2026-01-01 10:00:00' order by v;
+select x, count(*) as n from (select x from a union all select x from b) as q group by x order by x;
+select x from a union select x, y from b;
+select x from a union select x from b order by nope;
+with q as (select x, count(*) as n from a group by x) select * from q order by x;
+with q as (select x from a), r as (select x from q where x > 1) select distinct x from r order by x;
+with q (k, v) as (select x, y from a) select k, v from q where v = 'TWO' order by k;
+with q as (select 1 as n) select q1.n + q2.n as s from q q1, q q2;
+with recursive t (n) as (select 1 union all select n + 1 from t where n < 5) select n from t order by n;
+with recursive t as (select 1 as n, 1 as f union all select n + 1, f * (n + 1) from t where n < 6) select * from t order by n;
+with recursive days (d) as (select date '2026-01-30' union all select d + interval 1 day from days where d < '2026-02-02') select d, dayname(d) as w from days order by d;
+with recursive t (n) as (select 1 union select (n % 3) + 1 from t) select n from t order by n;
+with recursive t (n, s) as (select 1, cast('a' as char(20)) union all select n + 1, concat(s, 'b') from t where n < 3) select * from t order by n;
+with recursive tree (id, path) as (select 1, cast('1' as char(50)) union all select x, concat(path, '/', x) from tree join a on a.x = tree.id + 1) select * from tree order by path;
+-- differs
+with q as (select x from nope) select 1;
+select * from (with q as (select x from a) select max(x) as m from q) as z;
+select x from a where x in (with q as (select x from b) select x from q) order by x;
+with q as (select x from a union select x from b) select count(*) as n, sum(x) as s from q;
+select x from a union select x from b except select 2 order by x;
+select x from a union (select x from b intersect select 3) order by x;
+select x from a union select x from b intersect select 3 order by x;
+select (select 1 union select 2 limit 1) as v;
+select count(*) as n from (select 'a' as v union select 'A') as q;
+select 1.10 as v union select 1.1 order by v;
+select x from a order by x limit 0;
+select x, lower(y) as y from a where y = 'two' union select x, lower(y) from b where y = 'two' order by x;
+-- differs
+values row(1, 2);
+-- refused
+table a;
