@@ -24,6 +24,7 @@ mod port;
 mod server;
 
 mod debezium;
+mod fake_stores;
 mod kafka;
 mod kafka_cluster;
 mod kafka_log;
@@ -44,6 +45,7 @@ mod fault_proxy;
 
 pub use child::spawn;
 pub use debezium::{Debezium, DebeziumOptions, DebeziumSinkOptions, TOPIC_PREFIX};
+pub use fake_stores::{FakePeer, FakeRegion, FakeStore, FakeStores};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use installed::installed;
 pub use kafka::{Kafka, KafkaOptions, KafkaRecord};

@@ -21,6 +21,7 @@ mod mesh;
 mod mesh_backends;
 mod mesh_file;
 mod notify;
+mod placement;
 mod preview;
 mod project;
 mod push;
@@ -145,6 +146,27 @@ enum Command {
     Mesh {
         #[command(subcommand)]
         verb: mesh::MeshVerb,
+    },
+    /// Show what `placement.yaml` would change on its TiDB cluster, statement by statement, and what speaks against it. Exit
+    /// status 4 when the plan is refused.
+    Plan,
+    /// Run the statements of a plan. Goes on where a run before it ended.
+    Apply {
+        /// The plan's name, as `plan` told it.
+        plan: String,
+    },
+    /// Take back what `apply` did of a plan, in reverse.
+    Rollback {
+        /// The plan's name.
+        plan: String,
+    },
+    /// Hold the TiDB cluster against `placement.yaml`: policies, tables, users, and every region by PD. Exit status 4 when it
+    /// differs.
+    Verify,
+    /// Look at the placement of businesses on the TiDB cluster.
+    Placement {
+        #[command(subcommand)]
+        verb: placement::PlacementVerb,
     },
     /// Make, list and revoke the tokens that callers of the HTTP port show.
     Token {
@@ -317,6 +339,11 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Query(args) => query::run(&dir, args, cli.json).await,
         Command::Flow { verb } => commands::flow(&dir, verb, cli.json, cli.quiet).await,
         Command::Mesh { verb } => mesh::run(&dir, verb, cli.json).await,
+        Command::Plan => placement::plan(&dir, cli.json).await,
+        Command::Apply { plan } => placement::apply(&dir, &plan, cli.quiet).await,
+        Command::Rollback { plan } => placement::rollback(&dir, &plan, cli.quiet).await,
+        Command::Verify => placement::verify(&dir, cli.json).await,
+        Command::Placement { verb } => placement::run(&dir, verb).await,
         Command::Token { verb } => auth::command::run(&dir, verb, cli.json, cli.quiet).await,
         Command::Doctor => {
             doctor::run(&dir, cli.json).await;

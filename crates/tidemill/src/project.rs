@@ -220,6 +220,8 @@ impl Project {
             flows: flows.good,
             mesh: crate::mesh::load(dir, references == References::Resolve, &mut problems),
         };
+        // Its commands read it again: the node itself does nothing with it.
+        crate::placement::load(dir, references == References::Resolve, &mut problems);
         if let Some(node) = node {
             project.node = node;
         }
@@ -238,9 +240,7 @@ impl Project {
 
     /// What is declared and has no effect in this version.
     pub fn notes(&self) -> Vec<String> {
-        let unused = [
-            ("listen.mysql", self.node.listen.mysql.is_some(), "this version has no SQL door"),
-        ];
+        let unused = [("listen.mysql", self.node.listen.mysql.is_some(), "this version has no SQL door")];
         let declared = unused.into_iter().filter(|(_, declared, _)| *declared);
         let mut notes: Vec<String> = declared
             .map(|(key, _, reason)| format!("tidemill.yaml: `{key}` has no effect: {reason}"))

@@ -13,7 +13,7 @@ use crate::step::{step, workspace};
 /// `expr`), `flow` is a room that stands on
 /// them, `tidemill` wires all. `testkit`, `bench` and `xtask` judge the rest and must not lean on it: `bench` measures
 /// the program that users run, from outside.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("base", &[]),
     ("journal", &["base"]),
     ("mysql", &["base"]),
@@ -22,9 +22,13 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("engine", &["base", "expr"]),
     ("flow", &["base", "expr", "journal", "mysql", "catalog"]),
     ("mesh", &["base", "mysql"]),
+    ("placement", &["base"]),
     ("proto", &[]),
     ("client", &["proto"]),
-    ("tidemill", &["base", "journal", "mysql", "catalog", "engine", "flow", "mesh", "proto", "client"]),
+    (
+        "tidemill",
+        &["base", "journal", "mysql", "catalog", "engine", "flow", "mesh", "placement", "proto", "client"],
+    ),
     ("testkit", &[]),
     ("bench", &["testkit", "client"]),
     ("xtask", &[]),

@@ -103,7 +103,14 @@ impl Tokens {
         if text.len() > SHAPE_BYTES_MAX {
             return Err("the shape is too large to be told");
         }
-        let spec = ShapeSpec { table: table.name.clone(), columns, filter, enforced: None, visible: None };
+        let spec = ShapeSpec {
+            table: table.name.clone(),
+            columns,
+            filter,
+            enforced: None,
+            visible: None,
+            window: None,
+        };
         let shape = Shape::compile(&self.source, spec).map_err(|_| "no shape has such a filter")?;
         shape.plan(table).map_err(|_| "the table has no key, or not the flow's columns")?;
         Ok(Known { hash: shape.hash, shape: text.into() })

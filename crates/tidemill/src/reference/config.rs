@@ -2,6 +2,7 @@
 
 use super::{NOTE, Page, row};
 use crate::project::NodeConfig;
+use ::placement::declaration::Declaration;
 use flow::config::{FlowConfig, SinkConfig, SourceConfig};
 use schemars::{Schema, schema_for};
 use serde_json::Value;
@@ -16,7 +17,7 @@ struct FileKind {
     schema: fn() -> Schema,
 }
 
-const FILES: [FileKind; 5] = [
+const FILES: [FileKind; 6] = [
     FileKind {
         name: "tidemill",
         title: "`tidemill.yaml`",
@@ -83,6 +84,28 @@ groups:
 ",
         schema: || schema_for!(mesh::MeshConfig),
     },
+    FileKind {
+        name: "placement",
+        title: "`placement.yaml`",
+        example: "cluster:
+  url: mysql://root:${env:TIDB_PASSWORD}@127.0.0.1:4000
+  pd: http://127.0.0.1:2379
+nodes:
+  - {kind: tikv, addr: \"10.0.0.1:20160\", labels: {$biz: order, zone: z1, host: h1, lead: first}}
+  - {kind: tikv, addr: \"10.0.0.2:20160\", labels: {$biz: order, zone: z2, host: h2, lead: second}}
+  - {kind: tikv, addr: \"10.0.0.3:20160\", labels: {$biz: order, zone: z3, host: h3, lead: none}}
+pools:
+  order: {stores: {$biz: order}}
+businesses:
+  order:
+    databases: [order_db]
+    users: [\"order_app@%\"]
+    pool: order
+    tier: redundancy
+    resource: {ru_per_sec: 8000, priority: high}
+",
+        schema: || schema_for!(Declaration),
+    },
 ];
 
 /// The machine's form, for editors.
@@ -98,7 +121,7 @@ pub fn page() -> String {
     let mut out = format!(
         "# Configuration\n\n{NOTE}\n\n\
          A project is a folder: `tidemill.yaml`, one file for each source, sink and flow, and `mesh.yaml` for the \
-         SQL proxy. A file's name without \
+         SQL proxy, and `placement.yaml` for the businesses of a TiDB cluster. A file's name without \
          `.yaml` is the name of what it describes: letters, digits, `_` and `-`, at most 64.\n\n\
          - Unknown keys are errors. `tidemill check` lists every mistake at once, as `path:line:column: message`.\n\
          - Secrets are references: `${{env:NAME}}` takes an environment variable, `${{file:PATH}}` a file's text.\n\
@@ -239,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_examples_are_files_that_can_be_read() {
-        let [node, source, sink, flow, mesh] = FILES.map(|file| file.example);
+        let [node, source, sink, flow, mesh, placement] = FILES.map(|file| file.example);
         assert!(serde_saphyr::from_str::<NodeConfig>(node).is_ok());
         assert!(serde_saphyr::from_str::<SourceConfig>(source).is_ok());
         assert!(serde_saphyr::from_str::<SinkConfig>(sink).is_ok());
@@ -247,6 +270,7 @@ mod tests {
         assert!(
             serde_saphyr::from_str::<mesh::MeshConfig>(mesh).is_ok_and(|mesh| mesh.problems().is_empty())
         );
+        assert!(serde_saphyr::from_str::<Declaration>(placement).is_ok_and(|it| it.problems().is_empty()));
     }
 
     #[test]

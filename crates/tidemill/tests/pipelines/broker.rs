@@ -37,7 +37,13 @@ fn shape_of(headers: &HeaderMap) -> Shape {
     let text = |name: &str| told[name].as_str().unwrap().to_owned();
     let columns = told["columns"].as_array().unwrap().iter();
     let columns = columns.map(|name| name.as_str().unwrap().to_owned()).collect();
-    Shape { source: text("source"), table: text("table"), columns, r#where: text("where") }
+    Shape {
+        source: text("source"),
+        table: text("table"),
+        columns,
+        r#where: text("where"),
+        ..Shape::default()
+    }
 }
 
 impl Consumer {

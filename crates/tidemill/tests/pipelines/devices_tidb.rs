@@ -17,7 +17,13 @@ use testkit::{Kafka, KafkaOptions, TiDb, TiDbOptions};
 type Message = (String, Vec<u8>, Vec<u8>);
 
 fn shape(table: &str, filter: &str) -> Shape {
-    Shape { source: "feed".into(), table: table.into(), columns: Vec::new(), r#where: filter.into() }
+    Shape {
+        source: "feed".into(),
+        table: table.into(),
+        columns: Vec::new(),
+        r#where: filter.into(),
+        ..Shape::default()
+    }
 }
 
 async fn start() -> (TiDb, Kafka) {

@@ -48,6 +48,7 @@ mod observe;
 mod page;
 mod parked;
 mod patterns;
+mod placement;
 mod process;
 mod processing;
 mod proxied;

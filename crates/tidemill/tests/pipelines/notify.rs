@@ -53,8 +53,13 @@ fn told(requests: &[Received]) -> Vec<Value> {
 /// The lsns that a subscription sends up to now, from a notification's token on.
 async fn caught_up(node: &Node, table: &Value, token: &str) -> Vec<u64> {
     let text = |name: &str| table["shape"][name].as_str().unwrap().to_owned();
-    let shape =
-        Shape { source: text("source"), table: text("table"), columns: Vec::new(), r#where: text("where") };
+    let shape = Shape {
+        source: text("source"),
+        table: text("table"),
+        columns: Vec::new(),
+        r#where: text("where"),
+        ..Shape::default()
+    };
     let token = BASE64_STANDARD.decode(table[token].as_str().unwrap()).unwrap();
     let mut subscription = Subscription::new(at(node), shape, token);
     let mut lsns = Vec::new();
