@@ -120,12 +120,23 @@ impl FakeStores {
 
     /// Tells PD of a store that is new, and that it lives.
     pub async fn put(&mut self, store: &FakeStore) -> Result<()> {
+        // On a busy machine a PD loses its own lease at times, and leads again a moment later.
+        let begun = Instant::now();
+        while let Err(error) = self.try_put(store).await {
+            if begun.elapsed() > START_WAIT_MAX {
+                return Err(error);
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).push(store.id);
+        Ok(())
+    }
+
+    async fn try_put(&mut self, store: &FakeStore) -> Result<()> {
         let request = StoreRequest { header: Some(self.header), store: Some(message(store)) };
         let answer: Answer = unary(&mut self.grpc, "PutStore", request).await?;
         answer.check("put a store")?;
-        beat(&mut self.grpc, self.header, store.id).await?;
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).push(store.id);
-        Ok(())
+        beat(&mut self.grpc, self.header, store.id).await
     }
 
     /// Tells PD of a region. PD takes reports in order, some time later.

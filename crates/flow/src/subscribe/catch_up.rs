@@ -109,6 +109,8 @@ pub struct CatchUp {
     pub(super) changes: u32,
     /// A window on its way.
     pub(super) copying: Option<Copying>,
+    /// How many times more spare rows than usual a window that is made has.
+    pub(super) spare_times: usize,
 }
 
 pub(super) struct Place {
@@ -190,6 +192,7 @@ impl CatchUp {
             net: None,
             changes: 0,
             copying: None,
+            spare_times: 1,
         };
         let reset = if token.is_empty() { None } else { own.place_of(token).err() };
         Ok((own, reset))
@@ -320,6 +323,8 @@ impl CatchUp {
             return Ok(());
         }
         let lsn = self.place.as_ref().map_or(0, |place| place.lsn);
+        // How many rows there are besides is nobody's business who may not see them.
+        let rows = if self.shape.is_enforced() { 0 } else { rows };
         let event = Event::Ready { subscription: self.subscription, mode, rows };
         self.send(wire::response(&[], lsn, &event), false)
     }

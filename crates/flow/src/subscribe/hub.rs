@@ -362,10 +362,10 @@ impl Hub {
         let mut shared = self.lock();
         self.start(&mut shared);
         let cursor = shared.cursor;
-        if let Some(live) = shared.live(shape.hash) {
+        if let Some(live) = shared.live(shape) {
             return Some(attached(live, cursor));
         }
-        if shared.lives.len() >= SHAPES_MAX {
+        if shared.lives.len() >= SHAPES_MAX || shared.is_taken(shape) {
             return None;
         }
         let live = Live::new(shape, plan, self.journal.sealed().epoch, cursor);
@@ -379,8 +379,9 @@ impl Hub {
 
     /// A window that somebody follows, or did a moment ago. Where in its ring is to be said.
     pub fn window(&self, shape: &Shape) -> Option<Attached> {
-        let live = self.lock().live(shape.hash)?;
-        Some(attached(live, 0))
+        // A shape that nobody follows may end as soon as the lock is gone.
+        let shared = self.lock();
+        Some(attached(shared.live(shape)?, 0))
     }
 
     /// Follows a window that was made; one that others have made meanwhile goes before it.
@@ -392,20 +393,20 @@ impl Hub {
         window: Window,
     ) -> BeganWindow {
         let mut shared = self.lock();
-        if let Some(live) = shared.live(shape.hash) {
+        if let Some(live) = shared.live(shape) {
             return BeganWindow::Attached(attached(live, 0));
         }
         // What the thread, or one that is started now, has read is to be in it.
-        let cursor = if shared.running { shared.cursor } else { self.journal.sealed().lsn };
-        if window.lsn < cursor {
+        self.start(&mut shared);
+        if window.lsn < shared.cursor {
             return BeganWindow::Behind(Box::new(window));
         }
         if shared.lives.len() >= SHAPES_MAX
+            || shared.is_taken(shape)
             || self.window_bytes.load(Ordering::Relaxed) + window.bytes() > WINDOWS_BYTES_MAX
         {
             return BeganWindow::Full;
         }
-        self.start(&mut shared);
         let live = Live::new(shape, plan, epoch, window.lsn);
         live.lock().audit = Some((window.totals().0 as i64, window.totals().1));
         shared.lives.insert(shape.hash, Arc::clone(&live));
@@ -491,8 +492,16 @@ impl Hub {
 }
 
 impl Shared {
-    fn live(&self, hash: u64) -> Option<Arc<Live>> {
-        self.lives.get(&hash).filter(|live| live.lock().end.is_none()).cloned()
+    fn live(&self, shape: &Shape) -> Option<Arc<Live>> {
+        let live = self.lives.get(&shape.hash)?;
+        (live.shape.digest == shape.digest && live.lock().end.is_none()).then(|| Arc::clone(live))
+    }
+
+    /// Whether another shape has this one's hash: of 64 bits, somebody may find two that are equal.
+    fn is_taken(&self, shape: &Shape) -> bool {
+        self.lives
+            .get(&shape.hash)
+            .is_some_and(|live| live.shape.digest != shape.digest && live.lock().end.is_none())
     }
 }
 

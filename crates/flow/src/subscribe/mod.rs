@@ -41,6 +41,8 @@ const MARKS_MAX: usize = 1024;
 const WAIT_LOOK: Duration = Duration::from_secs(2);
 /// Credits of one stream.
 const CREDITS_MAX: u32 = 1024;
+/// Longer than a beat: a client hears something after as long though its window is dry, or the mirror has yet to be filled.
+const QUIET_MAX: Duration = Duration::from_secs(20);
 
 /// Where a stream stands that has all there is, and one that catches up.
 const CAUGHT_UP: u64 = u64::MAX;
@@ -172,6 +174,7 @@ impl Subscriptions {
             credits: u64::from(request.credits.min(CREDITS_MAX)),
             keep: request.keep.unwrap_or(hub.limits.keep).min(hub.limits.keep_max),
             stage: Stage::CatchUp { receiver, work: Some((Box::new(work), reset)), waits: None },
+            sent_at: Instant::now(),
             _registered: registered,
         })
     }
@@ -224,6 +227,11 @@ fn id() -> u64 {
     }
 }
 
+/// That the stream lives; its place stays where it was.
+fn sign_of_life(lsn: u64) -> Sent {
+    Sent::at_once(wire::response(&[], lsn, &Event::Heartbeat), false)
+}
+
 struct Registered {
     all: Arc<Subscriptions>,
     id: u64,
@@ -244,6 +252,8 @@ pub struct Stream {
     credits: u64,
     keep: Duration,
     stage: Stage,
+    /// When something was sent last.
+    sent_at: Instant,
     _registered: Registered,
 }
 
@@ -278,6 +288,7 @@ impl Stream {
             };
             match sent {
                 Ok(Some(sent)) => {
+                    self.sent_at = Instant::now();
                     if sent.is_batch {
                         self.credit().await?;
                     }
@@ -341,7 +352,8 @@ impl Stream {
             }
             Some(Item::Came(Outcome::Wait(own))) => {
                 (*work, *waits) = (Some((own, None)), Some(Instant::now() + WAIT_LOOK));
-                Ok(None)
+                let is_quiet = self.sent_at.elapsed() >= QUIET_MAX;
+                Ok(is_quiet.then(|| sign_of_life(0)))
             }
             // What was sent has been taken by now.
             Some(Item::Came(Outcome::Slow(own))) => {
@@ -401,6 +413,7 @@ impl Stream {
                 _ = position.changed() => {}
                 () = self.subscription.wake.notified() => {}
                 _ = shutdown.wait_for(|stop| *stop) => return Err(None),
+                () = tokio::time::sleep_until(self.sent_at + QUIET_MAX) => return Ok(Some(sign_of_life(attached.lsn))),
             }
             return Ok(None);
         }
@@ -408,6 +421,7 @@ impl Stream {
             _ = attached.count.changed() => {}
             () = self.subscription.wake.notified() => {}
             _ = shutdown.wait_for(|stop| *stop) => return Err(None),
+            () = tokio::time::sleep_until(self.sent_at + QUIET_MAX) => return Ok(Some(sign_of_life(attached.lsn))),
         }
         Ok(None)
     }

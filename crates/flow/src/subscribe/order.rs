@@ -132,7 +132,9 @@ fn by(column: &Column) -> Result<By, ShapeError> {
             };
             let charset = column.charset.as_deref().unwrap_or("utf8mb4");
             let known = charset.starts_with("utf8") || charset == "ascii";
-            match collation.filter(|collation| known && collation.is_ordered()) {
+            // Accents are told apart by their weights there, which are not known here.
+            let weighs = column.collation.as_deref().is_some_and(|name| name.contains("_as_"));
+            match collation.filter(|collation| known && !weighs && collation.is_ordered()) {
                 Some(collation) => Ok(By::Text(collation)),
                 None => unordered(format!(
                     "the order of `{}` is not known here",

@@ -50,6 +50,8 @@ pub struct Shape {
     pub spec: ShapeSpec,
     /// What tokens know it by.
     pub hash: u64,
+    /// What the node knows it by: no caller can make two that are equal.
+    pub digest: [u8; 32],
     conditions: Vec<Expression>,
 }
 
@@ -76,6 +78,9 @@ impl Shape {
         for name in spec.visible.iter().flatten() {
             part(&name.to_lowercase());
         }
+        if spec.visible.as_ref().is_some_and(Vec::is_empty) {
+            part("nothing but the key");
+        }
         if let Some(window) = &spec.window {
             part("window");
             part(&window.limit.to_string());
@@ -86,7 +91,7 @@ impl Shape {
         }
         let digest: [u8; 32] = digest.finalize().into();
         let hash = u64::from_le_bytes(digest[..8].try_into().unwrap_or_default());
-        Ok(Self { spec, hash, conditions })
+        Ok(Self { spec, hash, digest, conditions })
     }
 
     /// Whether what is not of the shape may not be told, not even by its key.

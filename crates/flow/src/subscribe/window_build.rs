@@ -16,6 +16,8 @@ const READ_BYTES: usize = 1 << 20;
 /// Rows, and bytes of rows, of the mirror that are held at once.
 const PAGE_ROWS: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
+/// How many times more spare rows than usual a window is made with at most.
+const SPARE_TIMES_MAX: usize = 64;
 /// A mirror that is behind is looked at again at this pace, whatever was heard of it.
 const WAIT_LOOK: Duration = Duration::from_secs(1);
 
@@ -35,16 +37,22 @@ pub fn look(hub: &Hub, mirror: &mut MirrorReader, shape: &Shape, lsn: u64) -> Re
     })
 }
 
-/// The window of a look that is open, which is of `table` by `plan`.
+/// How many spare rows the next attempt has after one that ran dry before it was handed over: rows go faster than it was made.
+pub fn more_spare(times: usize) -> usize {
+    (times * 4).min(SPARE_TIMES_MAX)
+}
+
+/// The window of a look that is open, which is of `table` by `plan`, with so many times more spare rows than usual.
 pub fn fill(
     hub: &Hub,
     mirror: &mut MirrorReader,
     table: &Mirrored,
     plan: &Arc<ShapePlan>,
+    times: usize,
 ) -> Result<Window, Stop> {
     let lsn = mirror.lsn()?;
     let limit = plan.order.as_ref().map_or(0, |order| order.limit);
-    let spare = hub.limits.spare_rows.unwrap_or_else(|| spare_rows(limit));
+    let spare = hub.limits.spare_rows.unwrap_or_else(|| spare_rows(limit)) * times;
     let Some(mut window) = Window::new(Arc::clone(plan), lsn, spare) else { return Err(Stop::Wait) };
     let by_key = plan.order.as_ref().is_some_and(|order| order.is_by_key());
     let mut after = Vec::new();
@@ -127,9 +135,10 @@ fn refill_now(hub: &Arc<Hub>, live: &Arc<Live>, plan: &Arc<ShapePlan>) -> Result
     let mut seen = mirror.watch();
     let mut reader = MirrorReader::new(mirror);
     let mut shutdown = hub.shutdown();
+    let mut times = 1;
     while !live.has_ended() && !*shutdown.borrow() {
         seen.borrow_and_update();
-        let made = remake(hub, &mut reader, live, plan);
+        let made = remake(hub, &mut reader, live, plan, &mut times);
         reader.end()?;
         match made {
             Ok(()) => return Ok(()),
@@ -151,15 +160,20 @@ fn remake(
     reader: &mut MirrorReader,
     live: &Arc<Live>,
     plan: &Arc<ShapePlan>,
+    times: &mut usize,
 ) -> Result<(), Stop> {
     let table = look(hub, reader, &live.shape, 0)?;
     if table.id != plan.table.id || table.table.version != plan.table.version {
         // The thread meets the statement that made it another, or the mirror does.
         return Err(Stop::Wait);
     }
-    let mut window = fill(hub, reader, &table, plan)?;
+    let mut window = fill(hub, reader, &table, plan, *times)?;
     loop {
-        advance(hub, &live.shape, plan, live.epoch(), &mut window)?;
+        let advanced = advance(hub, &live.shape, plan, live.epoch(), &mut window);
+        if window.is_dry() {
+            *times = more_spare(*times);
+        }
+        advanced?;
         match hub.refill(live, Ok(window)) {
             None => {
                 hub.stats.refills.fetch_add(1, Ordering::Relaxed);

@@ -57,9 +57,13 @@ impl CatchUp {
         let epoch = self.hub.journal.sealed().epoch;
         let table = window_build::look(&self.hub, &mut self.mirror, &self.shape, 0)?;
         let plan = self.plan(&table.table)?;
-        let mut window = window_build::fill(&self.hub, &mut self.mirror, &table, &plan)?;
+        let mut window = window_build::fill(&self.hub, &mut self.mirror, &table, &plan, self.spare_times)?;
         loop {
-            window_build::advance(&self.hub, &self.shape, &plan, epoch, &mut window)?;
+            let advanced = window_build::advance(&self.hub, &self.shape, &plan, epoch, &mut window);
+            if window.is_dry() {
+                self.spare_times = window_build::more_spare(self.spare_times);
+            }
+            advanced?;
             match self.hub.begin_window(&self.shape, &plan, epoch, window) {
                 BeganWindow::Attached(attached) => return Ok(attached),
                 BeganWindow::Behind(behind) => window = *behind,
@@ -114,6 +118,8 @@ impl CatchUp {
             if self.slow {
                 return Ok(None);
             }
+            // Asked first: a frame that fills the window comes before it is no longer held back.
+            let held_back = attached.live.is_held_back();
             match attached.next() {
                 Next::Frame(framed) => {
                     (attached.next, attached.lsn) = (attached.next + 1, framed.lsn);
@@ -121,7 +127,7 @@ impl CatchUp {
                     self.changes = framed.changes;
                     self.send(framed.bytes, framed.is_batch)?;
                 }
-                Next::Wait if attached.live.is_held_back() => {
+                Next::Wait if held_back => {
                     self.wait_for_fill(&mut attached)?;
                 }
                 Next::Wait => break,

@@ -86,6 +86,10 @@ fn open(
         value("columns").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
     let columns: Vec<String> = columns.map(str::to_owned).collect();
     let filter = value("where").unwrap_or_default().to_owned();
+    if let Some(name) = ["order_by", "limit"].into_iter().find(|name| value(name).is_some()) {
+        let hint = "leave it out, or follow the window over gRPC";
+        return Err(Box::new(problem(Code::Invalid, format!("windows are not served here: `{name}`"), hint)));
+    }
     let spec = || grpc::spec(caller, source, table, columns.clone(), filter.clone()).map_err(denied);
     let wanted: ShapeSpec = spec()?;
     let open = open_source(app, source)?;
@@ -322,6 +326,8 @@ impl Reading {
                 // What came is good; the next answer says why no more does.
                 Ok(Err(_)) | Err(_) if !self.messages.is_empty() => return Ok(()),
                 Ok(Err(stop)) => return Err(stop),
+                // No row was among those that were looked at; from here it goes on.
+                Err(_) if self.next > self.first => return Ok(()),
                 Err(_) => return Err(Stop::Late),
             }
         }

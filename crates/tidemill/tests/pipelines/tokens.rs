@@ -1,8 +1,9 @@
 //! Who may call the HTTP port: tokens, what they are good for, and how they end.
 
 use crate::node::Node;
-use client::v1::Shape;
 use client::v1::subscribe_response::Event;
+use client::v1::value::Kind;
+use client::v1::{OrderBy, Shape};
 use client::{Heard, Subscription};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -377,6 +378,47 @@ async fn a_subscription_is_bounded_by_its_token_and_ends_with_it() {
         }
     }
     assert_eq!((names, rows), (vec!["id".to_owned(), "owner".to_owned()], 2));
+    // A window has the first of the rows that the token may see, and is not told of any other.
+    let window = |order: &str, filter: &str| {
+        let there = client::Node::new(&format!("http://{}", node.address()), Some(&phone), None).unwrap();
+        let shape = Shape {
+            source: "shop".into(),
+            table: "shop.orders".into(),
+            r#where: filter.into(),
+            order_by: vec![OrderBy { column: order.into(), descending: true }],
+            limit: 1,
+            ..Shape::default()
+        };
+        Subscription::new(there, shape, Vec::new())
+    };
+    assert_eq!(refused(window("total", "")).await, 9, "the order of a column that it may not see");
+    assert_eq!(refused(window("id", "total > 15")).await, 9, "a condition on it");
+    let call = Caller::of(&node);
+    let shape = "/api/v1/shapes/shop/shop.orders";
+    for query in ["?where=total%3E15", "?columns=total", "?limit=1", "?order_by=id"] {
+        let status = call.status(call.get(&format!("{shape}{query}"), &phone)).await;
+        assert!((400..500).contains(&status), "{query}: {status}");
+    }
+    let text = call.get(shape, &phone).send().await.unwrap().text().await.unwrap();
+    assert!(text.contains("u1") && !text.contains("u2") && !text.contains("total"), "{text}");
+    let mut first = window("id", "");
+    db.execute_batch("INSERT INTO orders VALUES (4, 'u2', 40); INSERT INTO orders VALUES (5, 'u1', 50)")
+        .unwrap();
+    let mut ids = Vec::new();
+    while ids.last() != Some(&5) {
+        let Heard::Response(response) = first.next().await.unwrap() else { panic!("it broke") };
+        match response.event {
+            Some(Event::Ready(ready)) => assert_eq!(ready.rows, 0, "how many rows others have"),
+            Some(Event::Batch(batch)) => {
+                ids.extend(batch.changes.iter().map(|change| match change.values[0].kind {
+                    Some(Kind::Int(id)) => id,
+                    ref other => panic!("{other:?}"),
+                }))
+            }
+            _ => {}
+        }
+    }
+    assert!(ids.iter().all(|id| [3, 5].contains(id)), "{ids:?}");
     let begin = Instant::now();
     assert_eq!(node.run(&["token", "revoke", "phone"]).0, 0);
     assert_eq!(tokio::time::timeout(AT_ONCE, refused(wanted)).await.unwrap(), 16);

@@ -11,7 +11,7 @@ const WINDOWS: [(&str, &str, u32); 6] = [
     ("amount DESC", "", 10),
     ("title, id DESC", "amount > 0", 12),
     ("code, seen DESC", "", 9),
-    ("kind DESC, rank", "", 20),
+    ("kind DESC, place", "", 20),
     ("seen", "kind = 'new'", 7),
     ("", "", 15),
 ];
@@ -59,7 +59,7 @@ fn statement(number: u64) -> String {
         1 => format!("UPDATE shop.lots SET amount = NULL, title = '{word}' WHERE id = {n}"),
         2 => format!("UPDATE shop.lots SET amount = {amount}.{:02} WHERE id = {n}", n % 100),
         3 => format!(
-            "UPDATE shop.lots SET `rank` = {}, kind = 'old' WHERE id % 50 = {}",
+            "UPDATE shop.lots SET place = {}, kind = 'old' WHERE id % 50 = {}",
             n * 11_000_000,
             n % 50
         ),
@@ -83,7 +83,7 @@ async fn windows_hold_what_mysql_sorts_first() {
             "CREATE DATABASE shop",
             "CREATE TABLE shop.lots (id INT PRIMARY KEY, amount DECIMAL(12,2), title VARCHAR(20), code VARCHAR(20)
              CHARACTER SET utf8mb4 COLLATE utf8mb4_bin, seen DATETIME(3), kind ENUM('new', 'old', 'gone'),
-             `rank` INT UNSIGNED)",
+             place INT UNSIGNED)",
             "INSERT INTO shop.lots WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 299)
              SELECT i, (i * 37 MOD 500) - 200.25, CONCAT('Row ', i MOD 23), IF(i MOD 9 = 0, NULL, CONCAT('c', i MOD 31)),
              '2026-01-01' + INTERVAL (i * 53 MOD 300) MINUTE, 1 + i MOD 3, i * 9000000 MOD 4000000000 FROM n",
