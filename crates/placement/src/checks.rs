@@ -215,10 +215,16 @@ fn majority(
         for own in places.iter().filter(|own| !own.is_empty()) {
             let here = |rule: &Rule| up.iter().filter(|it| place(it) == *own && fits(rule, it)).count();
             let most = |rule: &&&Rule| {
-                let all: BTreeSet<String> =
-                    up.iter().filter(|it| fits(rule, it)).map(|it| place(it)).collect();
-                let spread = rule.location_labels.contains(label) && !all.is_empty();
-                let share = if spread { rule.count.div_ceil(all.len()) } else { rule.count };
+                // A store without the label is at no place: PD counts it as different from nobody, and spreads nothing onto it.
+                let mut all: BTreeMap<String, usize> = BTreeMap::new();
+                for own in up.iter().filter(|it| fits(rule, it)).map(|it| place(it)) {
+                    if !own.is_empty() {
+                        *all.entry(own).or_insert(0) += 1;
+                    }
+                }
+                let spread = rule.location_labels.contains(label);
+                let holds = |share: usize| all.values().map(|n| (*n).min(share)).sum::<usize>() >= rule.count;
+                let share = (1..rule.count).find(|share| spread && holds(*share)).unwrap_or(rule.count);
                 share.min(here(rule))
             };
             let taken: usize = voting.iter().map(|rule| most(&rule)).sum();
@@ -266,6 +272,22 @@ fn of_labels(declaration: &Declaration, desired: &Desired, observed: &Observed, 
             };
             let message = format!("no store has the label {} = `{value}`", constraint.key);
             found.add("P6", Level::Refused, message, hint);
+        }
+    }
+    for (name, policy) in &desired.policies {
+        for rule in policy.rules().into_iter().flatten() {
+            let (kept_out, others): (Vec<Constraint>, Vec<Constraint>) =
+                rule.label_constraints.iter().cloned().partition(|it| it.op == Op::NotIn);
+            for key in kept_out.iter().map(|it| &it.key).filter(|key| *key != "engine") {
+                let mut there = observed.stores.iter().filter(|store| admits(&others, &store.labels));
+                if there.all(|store| store.labels.value(key).is_empty()) {
+                    let message = format!(
+                        "policy {name}: no store of `{}` has a label `{key}`, so that it keeps none out",
+                        rule.shape()
+                    );
+                    found.add("P6", Level::Warning, message, format!("give them a label `{key}`"));
+                }
+            }
         }
     }
     for label in domain {
@@ -378,6 +400,12 @@ fn of_objects(desired: &Desired, observed: &Observed, plan: &Plan, found: &mut F
         let message = format!("other policies are replaced: {}", strangers.join(", "));
         found.add("P9", Level::Warning, message, "`tidemill rollback` brings them back");
     }
+    let others: Vec<_> =
+        plan.steps.iter().filter_map(|step| taken_over(&step.object, &step.from, observed)).collect();
+    if !others.is_empty() {
+        let message = format!("what others may have made is replaced: {}", others.join(", "));
+        found.add("P9", Level::Warning, message, "look whose it is; `tidemill rollback` brings it back");
+    }
     let policies = observed.policies.keys().chain(desired.policies.keys()).collect::<BTreeSet<_>>().len();
     if policies > POLICIES_ADVISED {
         let message = format!("the cluster has {policies} policies then, and {POLICIES_ADVISED} are advised");
@@ -395,12 +423,15 @@ fn of_objects(desired: &Desired, observed: &Observed, plan: &Plan, found: &mut F
         if let (State::Policy(from), State::Policy(to)) = (&step.from, &step.to)
             && let (Ok(from), Ok(to)) = (from.rules(), to.rules())
         {
-            let (what, how_long) = if holders(&from) == holders(&to) {
-                ("leaders move only", "seconds")
+            let stays = holders(&from) == holders(&to);
+            let what = if stays && is_full(&to, &observed.stores) {
+                "leaders move only (seconds)"
+            } else if stays {
+                "leaders move (seconds), and replicas where a region has none on a store that may lead (minutes to hours, by their size)"
             } else {
-                ("replicas move", "minutes to hours, by their size")
+                "replicas move (minutes to hours, by their size)"
             };
-            found.add("P12", Level::Note, format!("{}: {what} ({how_long})", step.object), "");
+            found.add("P12", Level::Note, format!("{}: {what}", step.object), "");
         }
     }
     let attach = plan
@@ -414,6 +445,24 @@ fn of_objects(desired: &Desired, observed: &Observed, plan: &Plan, found: &mut F
         );
         found.add("P12", Level::Note, message, "");
     }
+}
+
+/// What a step takes over: an account's other group, a policy or group of our name that nothing declared uses yet.
+fn taken_over(object: &Object, from: &State, observed: &Observed) -> Option<String> {
+    let is_used = match (object, from) {
+        (Object::Policy { name }, State::Policy(_)) => {
+            let databases = || observed.databases.values();
+            let of_tables = databases().flat_map(|it| it.tables.values()).map(|table| &table.policy);
+            let mut all = databases().map(|database| &database.policy).chain(of_tables);
+            all.any(|policy| policy.as_ref() == Some(name))
+        }
+        (Object::Group { name }, State::Group(_)) => {
+            observed.users.values().any(|group| group.as_ref() == Some(name))
+        }
+        (Object::User { .. }, State::Named(_)) => false,
+        _ => true,
+    };
+    (!is_used).then(|| format!("{object} ({from})"))
 }
 
 /// Who holds replicas, whoever leads: each set of stores, with the number of voters and learners on it. A leader's stores count
@@ -440,6 +489,13 @@ fn holders(rules: &[Rule]) -> (BTreeMap<Vec<Constraint>, usize>, BTreeMap<Vec<Co
     (voters, learners)
 }
 
+/// Whether every store that voters may be on holds one of each region.
+fn is_full(rules: &[Rule], stores: &[StoreState]) -> bool {
+    let voting = || rules.iter().filter(|rule| rule.role != Role::Learner);
+    let may_hold = |store: &&StoreState| voting().any(|rule| admits(&rule.label_constraints, &store.labels));
+    stores.iter().filter(may_hold).count() == voting().map(|rule| rule.count).sum::<usize>()
+}
+
 /// P14: versions with known faults.
 fn of_version(desired: &Desired, observed: &Observed, domain: &[String], found: &mut Findings) {
     let Some(version) = version(&observed.version) else {
@@ -450,12 +506,14 @@ fn of_version(desired: &Desired, observed: &Observed, domain: &[String], found: 
     let told = observed.version.rsplit('-').next().unwrap_or_default();
     if version < (7, 5, 2) {
         let message = format!(
-            "TiDB {told}: SHOW CREATE PLACEMENT POLICY leaves out SURVIVAL_PREFERENCES (tidb#51699), and ALTER can have no effect (tidb#52257)"
+            "TiDB {told}: SHOW CREATE PLACEMENT POLICY leaves out SURVIVAL_PREFERENCES (tidb#51699), so that nobody can tell what a policy is"
         );
         found.add("P14", Level::Refused, message, "upgrade to 7.5.2 or newer");
-    } else if version == (8, 1, 0) {
-        let message = format!("TiDB {told}: ALTER PLACEMENT POLICY can have no effect (tidb#52257)");
-        found.add("P14", Level::Refused, message, "upgrade to 8.1.1 or newer");
+    } else if ((7, 6, 0)..=(8, 1, 0)).contains(&version) {
+        let message = format!(
+            "TiDB {told}: where ALTER RANGE is used, a policy is not dropped whose name is part of a range's (tidb#52257), and a range does not follow ALTER PLACEMENT POLICY (tidb#51712)"
+        );
+        found.add("P14", Level::Note, message, "8.1.1 has both mended");
     }
     let is_exposed = |rules: &[Rule]| rules.len() > 1 && shares_place(rules, domain, &observed.stores);
     let several =
@@ -502,8 +560,11 @@ pub fn of_fit(store: &StoreState) -> Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::declaration::Priority;
     use crate::declaration::tests::{FILE, read};
     use crate::plan::tests::observed;
+    use crate::policy::Policy;
+    use crate::state::ResourceGroup;
 
     fn findings(file: &str, change: impl Fn(&mut Observed)) -> Vec<Finding> {
         let declaration = read(file);
@@ -561,6 +622,92 @@ mod tests {
     }
 
     #[test]
+    fn a_store_without_the_label_is_no_place() {
+        let labels = |host: &'static str| {
+            let host = Some(("host", host)).filter(|(_, host)| !host.is_empty());
+            Labels::new([("$biz", "order"), ("lead", "first"), ("zone", "z1")].into_iter().chain(host))
+        };
+        for (hosts, is_refused) in [
+            (&["h1", "h1", "h2", ""][..], true),
+            (&["h1", "h2", "h3", ""], false),
+            (&["h1", "h1", "h2", "h3"], false),
+            (&["h1", "h1", "h2"], true),
+        ] {
+            let found = findings(&FILE.replace("tier: strict", "tier: utilisation"), |observed| {
+                let rest = observed.stores.split_off(3);
+                observed.stores = hosts
+                    .iter()
+                    .zip(11..)
+                    .map(|(host, id)| StoreState { id, labels: labels(host), ..rest[0].clone() })
+                    .collect();
+                observed.stores.extend(rest);
+            });
+            let told = refused(&found);
+            let has =
+                told.iter().any(|(check, it)| *check == "P5" && it.contains("host h1 can come to hold 2"));
+            assert_eq!(has, is_refused, "{hosts:?}: {found:#?}");
+        }
+    }
+
+    #[test]
+    fn a_tier_whose_label_nobody_has_keeps_nobody_out() {
+        let file = FILE.replace("tier: strict", "tier: redundancy");
+        assert_eq!(warned(&findings(&file, |_| {}), "P6"), "");
+        let found = findings(&file, |observed| {
+            for store in &mut observed.stores[..3] {
+                let kept = store.labels.iter().filter(|(key, _)| *key != "lead");
+                store.labels = Labels::new(kept.map(|(key, value)| (key.to_owned(), value.to_owned())));
+            }
+        });
+        assert!(warned(&found, "P6").contains("has a label `lead`, so that it keeps none out"), "{found:#?}");
+    }
+
+    #[test]
+    fn what_others_may_have_made_is_named() {
+        let of = |change: &dyn Fn(&mut Observed)| warned(&findings(FILE, change), "P9");
+        let foreign = ResourceGroup { ru_per_sec: Some(1), priority: Priority::Low, burstable: false };
+        let told = of(&|observed| {
+            observed.users.insert("order_app@%".to_owned(), Some("rg_batch".to_owned()));
+            observed.policies.insert("mb_order".to_owned(), Policy { followers: 4, ..Policy::default() });
+            observed.groups.insert("rg_order".to_owned(), foreign.clone());
+        });
+        let parts = [
+            "policy mb_order (FOLLOWERS = 4)",
+            "resource group rg_order (RU_PER_SEC = 1",
+            "user order_app@% (rg_batch)",
+        ];
+        for part in parts {
+            assert!(told.contains(part), "{told}");
+        }
+        // Our own are changed without a word.
+        let told = of(&|observed| {
+            observed.users.insert("order_app@%".to_owned(), Some("rg_order".to_owned()));
+            observed.policies.insert("mb_order".to_owned(), Policy { followers: 4, ..Policy::default() });
+            observed.databases.get_mut("order_db").unwrap().policy = Some("mb_order".to_owned());
+            observed.groups.insert("rg_order".to_owned(), foreign.clone());
+        });
+        assert!(!told.contains("what others"), "{told}");
+    }
+
+    #[test]
+    fn a_pool_with_more_stores_than_voters_moves_replicas_too() {
+        let moves = |more: bool| {
+            let found = findings(&FILE.replace("tier: strict", "tier: redundancy"), |observed| {
+                let old = read(FILE).desired().policies["mb_order"].clone();
+                observed.policies.insert("mb_order".to_owned(), old);
+                if more {
+                    observed.stores.push(StoreState { id: 9, ..observed.stores[1].clone() });
+                }
+            });
+            let mut told =
+                found.iter().filter(|it| it.check == "P12" && it.message.contains("policy mb_order"));
+            told.next().map(|it| it.message.clone()).unwrap_or_default()
+        };
+        assert!(moves(false).contains("leaders move only"), "{}", moves(false));
+        assert!(moves(true).contains("and replicas where a region"), "{}", moves(true));
+    }
+
+    #[test]
     fn leader_and_followers_that_need_the_same_store_are_refused() {
         // pd#8313: each rule alone has stores enough.
         let rule = |role, count, biz: &str| Rule {
@@ -606,9 +753,15 @@ mod tests {
         assert_eq!(version("8.0.11-TiDB-v8.5.6"), Some((8, 5, 6)));
         assert_eq!(version("8.0.11-TiDB-v9.0.0-beta.1"), Some((9, 0, 0)));
         assert_eq!(version("8.4.8"), None);
-        for bad in ["8.0.11-TiDB-v7.5.1", "8.0.11-TiDB-v8.1.0", "8.4.8"] {
+        for bad in ["8.0.11-TiDB-v7.5.1", "8.4.8"] {
             let found = findings(FILE, |observed| bad.clone_into(&mut observed.version));
             assert!(refused(&found).iter().any(|(check, _)| *check == "P14"), "{bad}");
+        }
+        for (version, is_noted) in [("v7.5.2", false), ("v8.1.0", true), ("v8.1.1", false)] {
+            let found = findings(FILE, |observed| observed.version = format!("8.0.11-TiDB-{version}"));
+            assert_eq!(refused(&found), [], "{version}");
+            let noted = found.iter().any(|it| it.level == Level::Note && it.message.contains("tidb#52257"));
+            assert_eq!(noted, is_noted, "{version}");
         }
     }
 

@@ -188,6 +188,13 @@ pub struct Desired {
     pub users: BTreeMap<String, String>,
 }
 
+impl Desired {
+    /// The policy of a database, and of all in it.
+    pub fn policy_of(&self, database: &str) -> Option<&Policy> {
+        self.policies.get(self.databases.get(database)?)
+    }
+}
+
 /// The policy of a business.
 pub fn policy_name(business: &str) -> String {
     format!("mb_{business}")
@@ -214,8 +221,14 @@ impl Declaration {
                 add(message, "name labels of places only: failure_domain: [zone, host]");
             }
         }
-        if let Some(pd) = self.cluster.pd.as_deref().filter(|pd| !pd.starts_with("http://")) {
-            add(format!("`{pd}` is not PD's address"), "pd: http://127.0.0.1:2379");
+        // It may hold a password, so it is not told.
+        if let Some(pd) = self.cluster.pd.as_deref() {
+            let plain =
+                pd.strip_prefix("http://").is_some_and(|rest| !rest.is_empty() && !rest.contains('@'));
+            if !plain {
+                let hint = "pd: http://127.0.0.1:2379, without an account";
+                add("`pd` is not PD's address".to_owned(), hint);
+            }
         }
         let mut addresses = BTreeSet::new();
         for node in &self.nodes {
@@ -470,6 +483,16 @@ businesses:
         }
         assert_eq!(problems.len(), 6, "{problems:#?}");
         assert!(problems.iter().any(|(_, hint)| hint == "did you mean `order`?"), "{problems:#?}");
+    }
+
+    #[test]
+    fn a_password_of_pd_is_not_told() {
+        for pd in ["https://root:hush@pd:2379", "http://root:hush@pd:2379", "root:hush@pd:2379"] {
+            let told = read(&FILE.replace("4000'}", &format!("4000', pd: '{pd}'}}"))).problems();
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(told[0].0.contains("`pd` is not") && !format!("{told:?}").contains("hush"), "{told:?}");
+        }
+        assert_eq!(read(&FILE.replace("4000'}", "4000', pd: 'http://pd:2379'}")).problems(), []);
     }
 
     #[test]

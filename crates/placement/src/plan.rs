@@ -110,28 +110,64 @@ impl Plan {
         state
     }
 
-    /// What is not as it must be when the first `done` steps have run and no other; `None` when all is.
+    /// Which of the plan's own objects is not as it must be when the first `done` steps have run and no other; `None` when all are.
     pub fn drift(&self, observed: &Observed, done: usize) -> Option<String> {
+        let (ran, left) = self.steps.split_at(done);
+        // Each object has one step, so it is at the one or the other side of it.
+        let wanted =
+            ran.iter().map(|step| (step, &step.to)).chain(left.iter().map(|step| (step, &step.from)));
+        for (step, wanted) in wanted {
+            let state = observed.state(&step.object);
+            if state.as_ref() != Some(wanted) {
+                let found = state.map_or("gone".to_owned(), |state| state.to_string());
+                return Some(format!("{} is {found} instead of {wanted}", step.object));
+            }
+        }
+        None
+    }
+
+    /// Whether all else is as it was when the plan was made, `done` steps of which have run since.
+    pub fn is_as_planned(&self, observed: &Observed, done: usize) -> bool {
         let mut first = observed.clone();
         for step in self.steps[..done].iter().rev() {
-            let told = |state: Option<State>| state.map_or("gone".to_owned(), |state| state.to_string());
-            match observed.state(&step.object) {
-                Some(state) if state == step.to => first.set(&step.object, &step.from),
-                other => return Some(format!("{} is {} instead of {}", step.object, told(other), step.to)),
+            first.set(&step.object, &step.from);
+        }
+        first.hash() == self.observed
+    }
+
+    /// What else has the policies and groups that taking the first `done` steps back drops: the cluster will not drop them.
+    pub fn hangers_on(&self, observed: &Observed, done: usize) -> Vec<String> {
+        let dropped = |own: &Option<String>, is_group: bool| {
+            self.steps[..done].iter().any(|step| match (&step.object, &step.from) {
+                (Object::Policy { name }, State::Unset) => !is_group && own.as_ref() == Some(name),
+                (Object::Group { name }, State::Unset) => is_group && own.as_ref() == Some(name),
+                _ => false,
+            })
+        };
+        let mut out = Vec::new();
+        let mut look = |object: Object, own: &Option<String>| {
+            let is_group = matches!(object, Object::User { .. });
+            if dropped(own, is_group) && !self.steps[..done].iter().any(|step| step.object == object) {
+                out.push(object.to_string());
+            }
+        };
+        for (database, state) in &observed.databases {
+            look(Object::Database { database: database.clone() }, &state.policy);
+            for (table, state) in &state.tables {
+                look(Object::Table { database: database.clone(), table: table.clone() }, &state.policy);
+                for (partition, own) in &state.partitions {
+                    let partition = partition.clone();
+                    look(
+                        Object::Partition { database: database.clone(), table: table.clone(), partition },
+                        own,
+                    );
+                }
             }
         }
-        if first.hash() == self.observed {
-            return None;
+        for (user, group) in &observed.users {
+            look(Object::User { user: user.clone() }, group);
         }
-        for step in &self.steps[done..] {
-            let state = observed.state(&step.object);
-            if state.as_ref() != Some(&step.from) {
-                let found = state.map_or("gone".to_owned(), |state| state.to_string());
-                return Some(format!("{} is {found} instead of {}", step.object, step.from));
-            }
-        }
-        let what = "its version, a store or a label, another policy or group, or tables that came or went";
-        Some(format!("it is another one since: {what}"))
+        out
     }
 }
 
@@ -211,6 +247,23 @@ pub mod tests {
         assert_eq!(Plan::new(&observed(), &desired), Plan::new(&other, &desired));
     }
 
+    #[test]
+    fn what_is_not_of_the_plan_does_not_hold_up_its_way_back() {
+        let first = observed();
+        let plan = Plan::new(&first, &read(FILE).desired());
+        let all = plan.steps.len();
+        let mut state = plan.after(&first, all);
+        state.stores[0].is_up = false;
+        let late = Table { policy: Some("mb_order".to_owned()), ..Table::default() };
+        state.databases.get_mut("order_db").unwrap().tables.insert("late".to_owned(), late);
+        assert_eq!((plan.drift(&state, all), plan.is_as_planned(&state, all)), (None, false));
+        assert_eq!(plan.hangers_on(&state, all), ["table order_db.late"]);
+        // What is of it does.
+        state.databases.get_mut("order_db").unwrap().tables.get_mut("orders").unwrap().policy = None;
+        let told = plan.drift(&state, all).unwrap();
+        assert_eq!(told, "table order_db.orders is (none) instead of mb_order");
+    }
+
     proptest! {
         #[test]
         fn a_plan_and_its_inverse_are_nothing(
@@ -233,6 +286,7 @@ pub mod tests {
             let done = done.min(plan.steps.len());
             let mut state = plan.after(&first, done);
             prop_assert_eq!(plan.drift(&state, done), None);
+            prop_assert!(plan.is_as_planned(&state, done));
             if done > 0 {
                 prop_assert!(plan.drift(&first, done).is_some());
             }

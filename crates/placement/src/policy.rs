@@ -6,6 +6,7 @@
 use crate::key::table_range;
 use crate::labels::{Constraint, Op};
 use crate::rule::{Bundle, Role, Rule};
+use crate::sql;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -61,17 +62,29 @@ fn options(message: impl Into<String>) -> PolicyError {
 }
 
 impl Policy {
-    /// Reads what `SHOW CREATE PLACEMENT POLICY` prints, or the options alone.
+    /// Reads what `SHOW CREATE PLACEMENT POLICY` prints of the policy with a name. TiDB prints a backtick of the name as it is.
+    pub fn shown(name: &str, text: &str) -> Result<Self, PolicyError> {
+        let own = text.trim_start().strip_prefix("CREATE PLACEMENT POLICY ");
+        let bare = format!("`{name}`");
+        let behind = own.and_then(|own| {
+            let behind = own.strip_prefix(&sql::name(name)).or_else(|| own.strip_prefix(&bare))?;
+            (behind.is_empty() || behind.starts_with(' ')).then_some(behind)
+        });
+        Self::parse(behind.unwrap_or(text))
+    }
+
+    /// Reads the statement that makes a policy, or the options alone.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let mut policy = Self::default();
         let mut rest = text.trim().trim_end_matches(';').trim_end();
         if rest.to_ascii_uppercase().starts_with("CREATE PLACEMENT POLICY") {
             rest = rest["CREATE PLACEMENT POLICY".len()..].trim_start();
-            let end = match rest.strip_prefix('`') {
-                Some(name) => name.find('`').map(|at| at + 2),
-                None => rest.find(' '),
+            let behind = if rest.starts_with('`') {
+                sql::behind_name(rest)
+            } else {
+                rest.split_once(' ').map(|(_, behind)| behind)
             };
-            rest = rest[end.unwrap_or(rest.len())..].trim_start();
+            rest = behind.unwrap_or_default().trim_start();
         }
         while !rest.is_empty() {
             let bad = || PolicyError::Text { rest: rest.chars().take(40).collect() };
@@ -117,7 +130,7 @@ impl Policy {
         ];
         let mut out = String::new();
         for (name, value) in texts.into_iter().filter(|(_, value)| !value.is_empty()) {
-            let _ = write!(out, " {name} = {}", crate::sql::text(value));
+            let _ = write!(out, " {name} = {}", sql::text(value));
         }
         for (name, count) in [("FOLLOWERS", self.followers), ("LEARNERS", self.learners)] {
             if count > 0 {
@@ -269,6 +282,13 @@ impl Policy {
         let objects = std::iter::once((table, true)).chain(partitions.iter().map(|id| (*id, false)));
         Ok(Bundle { id, index: INDEX_TABLE, overrides: true, rules: objects.flat_map(own).collect() })
     }
+}
+
+/// The policy that `SHOW CREATE DATABASE` tells.
+pub fn of_database(text: &str) -> Option<String> {
+    let behind = text.strip_prefix("CREATE DATABASE ").and_then(sql::behind_name).unwrap_or(text);
+    let name = behind.split_once("PLACEMENT POLICY=`")?.1.rsplit_once('`')?.0;
+    Some(name.replace("``", "`"))
 }
 
 /// A text in quotes, with the quote doubled or escaped inside, and what stands behind it.
@@ -547,7 +567,13 @@ mod tests {
         let policy = Policy::parse("LEADER_CONSTRAINTS=\"[\\\"+$biz=order\\\"]\" FOLLOWERS=4").unwrap();
         assert_eq!(policy.leader_constraints, "[\"+$biz=order\"]");
         assert_eq!(Policy::parse(&policy.options()).unwrap(), policy);
-        assert!(Policy::parse(&text.replace("``", "")).is_ok_and(|read| read == policy));
+        assert!(Policy::parse(text).is_ok_and(|read| read == policy));
+        assert!(Policy::shown("mb_o`x", text).is_ok_and(|read| read == policy));
+        assert!(Policy::shown("mb_o`x", &text.replace("``", "`")).is_ok_and(|read| read == policy));
+        assert!(Policy::shown("mb_ox", &text.replace("``", "")).is_ok_and(|read| read == policy));
+        assert!(
+            Policy::shown("p", "CREATE PLACEMENT POLICY `P` FOLLOWERS=4").is_ok_and(|it| it.followers == 4)
+        );
         assert!(Policy::parse("COLOUR='red'").is_err());
     }
 

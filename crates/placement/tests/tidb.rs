@@ -103,6 +103,29 @@ async fn tidb_takes_and_refuses_the_policies_that_we_do() {
 }
 
 #[tokio::test]
+async fn a_name_with_a_backtick_is_read() {
+    let tidb = TiDb::start(TiDbOptions::default()).await.unwrap();
+    let mut conn = tidb.conn().await.unwrap();
+    for name in ["a`b", "a``b", "`", "a` FOLLOWERS=2 `b", "plain"] {
+        let quoted = placement::sql::name(name);
+        conn.query_drop(format!("CREATE PLACEMENT POLICY {quoted} FOLLOWERS=4")).await.unwrap();
+        let (own, text): (String, String) =
+            conn.query_first(format!("SHOW CREATE PLACEMENT POLICY {quoted}")).await.unwrap().unwrap();
+        assert_eq!(own, name);
+        assert_eq!(
+            Policy::shown(name, &text).unwrap(),
+            Policy { followers: 4, ..Policy::default() },
+            "{text}"
+        );
+        conn.query_drop(format!("CREATE DATABASE {quoted} PLACEMENT POLICY {quoted}")).await.unwrap();
+        let (_, text): (String, String) =
+            conn.query_first(format!("SHOW CREATE DATABASE {quoted}")).await.unwrap().unwrap();
+        assert_eq!(placement::policy::of_database(&text).as_deref(), Some(name), "{text}");
+    }
+    conn.disconnect().await.unwrap();
+}
+
+#[tokio::test]
 async fn tidb_runs_every_statement_of_a_plan_and_of_its_inverse() {
     let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/placement.yaml")).unwrap();
     let declaration: Declaration = serde_saphyr::from_str(&file).unwrap();

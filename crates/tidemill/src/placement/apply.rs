@@ -9,13 +9,18 @@
 //! ```
 //!
 //! A line is on disk before the next thing happens. After a crash the last line tells which step may or may not have run; the
-//! cluster is asked which. Whatever differs from what the plan expects there ends the run before anything is changed.
+//! cluster is asked which. A plan that begins wants the whole cluster as it was seen; one that goes on, or back, wants its own
+//! objects as it left them, and tells of the rest. Whatever differs ends the run before anything is changed.
+//!
+//! A plan's name depends on the state it was made of, so a cluster that was rebuilt, or set back by hand, can have the plan of an
+//! earlier one. When nothing of a log is in effect, the log becomes `NAME.log.old`, and a new one begins.
 
 use super::Subject;
 use crate::commands::many;
 use crate::failure::Failure;
 use crate::project::NodeConfig;
 use ::placement::plan::{Plan, Step};
+use ::placement::state::Observed;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -50,14 +55,22 @@ pub fn keep(node: &NodeConfig, plan: &Plan) -> Result<(), Failure> {
         let mut file = File::create(&draft)?;
         file.write_all(&serde_json::to_vec_pretty(plan)?)?;
         file.sync_all()?;
-        fs::rename(draft, path)
+        fs::rename(draft, path)?;
+        sync(&folder)?;
+        sync(&node.data_dir)
     };
     kept().map_err(|error| Failure::io("keep the plan", &error))
+}
+
+/// Makes the names in a folder outlive a loss of power.
+fn sync(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// A plan that is being worked on, and how far it is.
 struct Work {
     plan: Plan,
+    folder: PathBuf,
     log: File,
     /// Steps that are done.
     done: usize,
@@ -70,31 +83,45 @@ impl Work {
     fn open(node: &NodeConfig, name: &str) -> Result<Self, Failure> {
         let folder = folder(node);
         let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_hexdigit());
-        let text = if is_name { fs::read(folder.join(format!("{name}.json"))).ok() } else { None };
-        let text = text.ok_or_else(|| {
+        let unknown = || {
             Failure::new(2, format!("there is no plan `{name}`"))
                 .hint("`tidemill plan` makes one and tells its name")
-        })?;
-        let plan: Plan = serde_json::from_slice(&text)
-            .map_err(|error| Failure::new(1, format!("failed to read the plan {name}: {error}")))?;
-        let work = || -> std::io::Result<(File, File, String)> {
-            let lock = File::create(folder.join("lock"))?;
-            let path = folder.join(format!("{name}.log"));
-            let log = OpenOptions::new().create(true).append(true).open(&path)?;
-            Ok((lock, log, fs::read_to_string(path)?))
         };
-        let (lock, log, text) = work().map_err(|error| Failure::io("open the plan's log", &error))?;
+        let path = folder.join(format!("{name}.json"));
+        if !is_name || !path.exists() {
+            return Err(unknown());
+        }
+        // Before anything is read: another one may write on.
+        let lock = File::create(folder.join("lock")).map_err(|error| Failure::io("open the lock", &error))?;
         if lock.try_lock().is_err() {
             return Err(Failure::new(1, "another `tidemill apply` or `rollback` is at work here")
                 .hint("wait until it has ended"));
         }
+        let text = fs::read(path).map_err(|_| unknown())?;
+        let plan: Plan = serde_json::from_slice(&text)
+            .map_err(|error| Failure::new(1, format!("failed to read the plan {name}: {error}")))?;
+        let (log, text) =
+            open_log(&folder, name).map_err(|error| Failure::io("open the plan's log", &error))?;
         let (done, open, whole) = position(&text, plan.steps.len())
             .ok_or_else(|| Failure::new(1, format!("the log of the plan {name} is damaged")))?;
         if whole < text.len() {
             // A line that was cut off says nothing; the next one shall stand alone.
             log.set_len(whole as u64).map_err(|error| Failure::io("mend the plan's log", &error))?;
         }
-        Ok(Self { plan, log, done, open, _lock: lock })
+        Ok(Self { plan, folder, log, done, open, _lock: lock })
+    }
+
+    /// Lays the log aside, of which nothing is in effect, and begins another.
+    fn begin_anew(&mut self) -> Result<(), Failure> {
+        let name = &self.plan.name;
+        let anew = || -> std::io::Result<File> {
+            let path = self.folder.join(format!("{name}.log"));
+            fs::rename(&path, self.folder.join(format!("{name}.log.old")))?;
+            Ok(open_log(&self.folder, name)?.0)
+        };
+        self.log = anew().map_err(|error| Failure::io("begin a new log of the plan", &error))?;
+        self.done = 0;
+        Ok(())
     }
 
     fn note(&mut self, step: usize, mark: Mark) -> Result<(), Failure> {
@@ -107,15 +134,15 @@ impl Work {
         write().map_err(|error| Failure::io("note a step", &error))
     }
 
-    /// Finds out how far the cluster is, or what is not as the plan left it.
-    async fn settle(&mut self, subject: &mut Subject) -> Result<(), Failure> {
+    /// Finds out how far the cluster is, or what is not as the plan left it. Tells what is not as it was and does not matter.
+    async fn settle(&mut self, subject: &mut Subject, is_back: bool) -> Result<Vec<String>, Failure> {
         let observed = subject.observe().await?;
         let others = match self.open {
             Some(Mark::Begun) => vec![self.done, self.done + 1],
             Some(Mark::Undoing) => vec![self.done, self.done - 1],
             _ => vec![self.done],
         };
-        let mut drift = String::new();
+        let mut drift = None;
         for done in others {
             match self.plan.drift(&observed, done) {
                 None => {
@@ -125,15 +152,56 @@ impl Work {
                         _ => {}
                     }
                     self.done = done;
-                    return Ok(());
+                    return self.admit(&observed, is_back);
                 }
-                Some(why) if drift.is_empty() => drift = why,
-                Some(_) => {}
+                Some(why) => drift = drift.or(Some(why)),
             }
         }
-        Err(Failure::new(4, format!("the cluster is not as the plan {} left it: {drift}", self.plan.name))
-            .hint("nothing was changed; make a new plan: `tidemill plan`"))
+        if self.open.is_none() && self.plan.drift(&observed, 0).is_none() {
+            self.begin_anew()?;
+            return self.admit(&observed, is_back);
+        }
+        Err(self.differs(&drift.unwrap_or_default()))
     }
+
+    fn differs(&self, what: &str) -> Failure {
+        Failure::new(4, format!("the cluster is not as the plan {} left it: {what}", self.plan.name))
+            .hint("nothing was changed; make a new plan: `tidemill plan`")
+    }
+
+    /// Whether the rest of the cluster is such that the plan may go on: it may be any when the plan is under way.
+    fn admit(&self, observed: &Observed, is_back: bool) -> Result<Vec<String>, Failure> {
+        let mut told = Vec::new();
+        if !self.plan.is_as_planned(observed, self.done) {
+            let what =
+                "its version, a store or a label, another policy or group, or tables that came or went";
+            if self.done == 0 && !is_back {
+                return Err(self.differs(&format!("it is another one since: {what}")));
+            }
+            told.push(format!("the cluster is another one since the plan was made: {what}"));
+        }
+        if is_back {
+            let hanging = self.plan.hangers_on(observed, self.done);
+            if !hanging.is_empty() {
+                told.push(format!(
+                    "what this plan made cannot be dropped while {} use it: give them another policy or group",
+                    hanging.join(", ")
+                ));
+            }
+        }
+        Ok(told)
+    }
+}
+
+/// A plan's log, made when there is none, and what it says.
+fn open_log(folder: &Path, name: &str) -> std::io::Result<(File, String)> {
+    let path = folder.join(format!("{name}.log"));
+    let is_new = !path.exists();
+    let log = OpenOptions::new().create(true).append(true).open(&path)?;
+    if is_new {
+        sync(folder)?;
+    }
+    Ok((log, fs::read_to_string(path)?))
 }
 
 /// How many steps a log says are done, what is open behind them, and how many bytes of it are whole lines.
@@ -173,17 +241,19 @@ async fn run(subject: &mut Subject, step: &Step) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn begin(dir: &Path, name: &str) -> Result<(Subject, Work), Failure> {
+async fn begin(dir: &Path, name: &str, is_back: bool) -> Result<(Subject, Work), Failure> {
     let mut subject = Subject::reach(dir).await?;
     let mut work = Work::open(&subject.node, name)?;
     subject.cluster.lock().await?;
-    work.settle(&mut subject).await?;
+    for told in work.settle(&mut subject, is_back).await? {
+        eprintln!("warning: {told}");
+    }
     Ok((subject, work))
 }
 
 /// `tidemill apply NAME`
 pub async fn apply(dir: &Path, name: &str, quiet: bool) -> Result<(), Failure> {
-    let (mut subject, mut work) = begin(dir, name).await?;
+    let (mut subject, mut work) = begin(dir, name, false).await?;
     let (first, steps) = (work.done, work.plan.steps.clone());
     for (at, step) in steps.iter().enumerate().skip(first) {
         work.note(at, Mark::Begun)?;
@@ -204,7 +274,7 @@ pub async fn apply(dir: &Path, name: &str, quiet: bool) -> Result<(), Failure> {
 
 /// `tidemill rollback NAME`
 pub async fn rollback(dir: &Path, name: &str, quiet: bool) -> Result<(), Failure> {
-    let (mut subject, mut work) = begin(dir, name).await?;
+    let (mut subject, mut work) = begin(dir, name, true).await?;
     let (done, steps) = (work.done, work.plan.steps.clone());
     for (at, step) in steps.iter().enumerate().take(done).rev() {
         let back = step.reversed();

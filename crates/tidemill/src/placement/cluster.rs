@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use ::placement::declaration::{Declaration, Desired, Priority};
 use ::placement::labels::Labels;
-use ::placement::policy::Policy;
+use ::placement::policy::{Policy, of_database};
 use ::placement::sql;
 use ::placement::state::{Database, Object, Observed, ResourceGroup, State, StoreState, Table};
 use mysql_async::prelude::Queryable;
@@ -169,7 +169,7 @@ impl Cluster {
             .await
             .map_err(|error| failed(format!("ask TiDB `{query}`"), &error))?;
         let text = shown.map(|(_, text)| text).unwrap_or_default();
-        let policy = Policy::parse(&text);
+        let policy = Policy::shown(name, &text);
         policy.map(Some).map_err(|error| failed(format!("read the policy {name}"), &error))
     }
 
@@ -187,8 +187,7 @@ impl Cluster {
             .await
             .map_err(|error| failed(format!("ask TiDB `{query}`"), &error))?;
         let text = shown.map(|(_, text)| text).unwrap_or_default();
-        let own = text.split_once("PLACEMENT POLICY=`").and_then(|(_, rest)| rest.split_once('`'));
-        Ok(Some(own.map(|(policy, _)| policy.to_owned())))
+        Ok(Some(of_database(&text)))
     }
 
     async fn database(&mut self, name: &str) -> Result<Option<Database>, Failure> {

@@ -1,15 +1,15 @@
 //! `tidemill verify`: whether the cluster is as declared, and whether the data is where it shall be, by our own fit.
 
 use super::Subject;
-use super::cluster::Pd;
 use crate::commands::{many, print_table};
 use crate::failure::Failure;
 use ::placement::checks::of_fit;
 use ::placement::declaration::Declaration;
-use ::placement::fit::{Fit, Health, Peer, Store, fit};
+use ::placement::fit::{Store, fit};
 use ::placement::key::table_range;
 use ::placement::plan::Plan;
 use ::placement::rule::{Bundle, RuleList, hex};
+use ::placement::seen::{Region, is_of, over, reasons, regions, rules_differ};
 use ::placement::state::Observed;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,20 +18,12 @@ use std::path::Path;
 /// What is wrong that is told one by one; the rest is counted.
 const SHOWN_MAX: usize = 20;
 
-/// One region, as PD has it.
-struct Region {
-    id: u64,
-    start: Vec<u8>,
-    end: Vec<u8>,
-    peers: Vec<Peer>,
-}
-
 /// What a business has.
 #[derive(Default)]
 struct Count {
     tables: usize,
     regions: usize,
-    /// Regions whose every replica is where its rules want it.
+    /// Regions that are led, whose every replica is well and where its rules want it.
     satisfied: usize,
     leaders: BTreeMap<u64, usize>,
     peers: usize,
@@ -54,9 +46,10 @@ pub async fn verify(dir: &Path, as_json: bool) -> Result<(), Failure> {
     let mut counts: BTreeMap<String, Count> = BTreeMap::new();
     match subject.cluster.pd() {
         Some(pd) => {
-            let regions = regions(pd).await?;
-            let list = rules(pd).await?;
-            look(&subject.declaration, &observed, &regions, &list, &mut counts, &mut wrong)?;
+            let regions = regions(&pd.get("/regions").await?).map_err(|error| unread("regions", &error))?;
+            let bundles: Vec<Bundle> = serde_json::from_value(pd.get("/config/placement-rule").await?)
+                .map_err(|error| unread("rules", &error))?;
+            look(&subject.declaration, &observed, &regions, &bundles, &mut counts, &mut wrong)?;
         }
         None => {
             for (name, business) in &subject.declaration.businesses {
@@ -79,6 +72,7 @@ fn tell(observed: &Observed, counts: &BTreeMap<String, Count>, wrong: &[String],
         let store = observed.stores.iter().find(|store| store.id == *id);
         store.map_or_else(|| format!("store {id}"), |store| store.address.clone())
     };
+    let looked_at: usize = counts.values().map(|count| count.regions).sum();
     if as_json {
         let business = |(name, count): (&String, &Count)| {
             let leaders: BTreeMap<String, usize> = count.leaders.iter().map(|(id, n)| (on(id), *n)).collect();
@@ -88,7 +82,7 @@ fn tell(observed: &Observed, counts: &BTreeMap<String, Count>, wrong: &[String],
         let businesses: Vec<Value> = counts.iter().map(business).collect();
         println!(
             "{}",
-            json!({"businesses": businesses, "regions_seen": observed.is_from_pd, "differences": wrong})
+            json!({"businesses": businesses, "regions_seen": observed.is_from_pd, "regions": looked_at, "differences": wrong})
         );
         return;
     }
@@ -111,7 +105,9 @@ fn tell(observed: &Observed, counts: &BTreeMap<String, Count>, wrong: &[String],
         ]);
     }
     print_table(&rows);
-    if !observed.is_from_pd {
+    if observed.is_from_pd {
+        println!("{} looked at", many(looked_at, "region"));
+    } else {
         println!("no region was looked at: placement.yaml names no PD");
     }
     for difference in wrong.iter().take(SHOWN_MAX) {
@@ -122,36 +118,44 @@ fn tell(observed: &Observed, counts: &BTreeMap<String, Count>, wrong: &[String],
     }
 }
 
-/// Every region of every table of every business, held against PD's rules by our own fit.
+/// PD's rules of every table of every business, held against its policy, and its regions, held against PD's rules by our own fit.
 fn look(
     declaration: &Declaration,
     observed: &Observed,
     regions: &[Region],
-    list: &RuleList,
+    bundles: &[Bundle],
     counts: &mut BTreeMap<String, Count>,
     wrong: &mut Vec<String>,
 ) -> Result<(), Failure> {
+    let desired = declaration.desired();
+    let list = RuleList::build(bundles).map_err(|error| unread("rules", &error))?;
     let stores: Vec<Store> = observed.stores.iter().map(of_fit).collect();
+    let on: Vec<&Store> = stores.iter().collect();
+    let groups: BTreeMap<&str, &Bundle> = bundles.iter().map(|it| (it.id.as_str(), it)).collect();
     for (name, business) in &declaration.businesses {
         let count = counts.entry(name.clone()).or_default();
         let mut seen = BTreeSet::new();
-        for database in business.databases.iter().filter(|name| observed.databases.contains_key(*name)) {
-            for (table, state) in &observed.databases[database].tables {
+        for database in &business.databases {
+            let Some((own, policy)) = observed.databases.get(database).zip(desired.policy_of(database))
+            else {
+                continue;
+            };
+            for (table, state) in &own.tables {
                 count.tables += 1;
                 let shown = format!("{database}.{table}");
                 for id in std::iter::once(&state.id).chain(&state.partition_ids) {
+                    let object =
+                        if *id == state.id { shown.clone() } else { format!("{shown} (partition {id})") };
+                    let differs = rules_differ(&groups, state.id, *id, policy)
+                        .map_err(|error| Failure::new(1, format!("policy of {shown}: {error}")))?;
+                    wrong.extend(differs.map(|what| format!("table {object}: {what}")));
                     let (start, end) = table_range(*id);
-                    let own = list.of(&start, &end);
-                    let group = format!("TiDB_DDL_{}", state.id);
-                    let is_own = |rule: &::placement::rule::Rule| {
-                        rule.group_id == group || rule.group_id == format!("TiDB_DDL_{id}")
-                    };
-                    if !own.iter().any(is_own) {
-                        wrong.push(format!("PD has no rule of table {shown}"));
+                    let (held, hole) = over(regions, &start, &end);
+                    if let Some(key) = hole {
+                        let key = hex::encode(&key);
+                        wrong.push(format!("table {object}: PD knows no region of its keys from {key} on"));
                     }
-                    // Regions are in order and without a hole.
-                    let first = regions.partition_point(|it| !it.end.is_empty() && it.end <= start);
-                    for region in regions[first..].iter().take_while(|region| region.start < end) {
+                    for region in held {
                         if !seen.insert(region.id) {
                             continue;
                         }
@@ -162,17 +166,16 @@ fn look(
                             *count.leaders.entry(leader.store).or_insert(0) += 1;
                         }
                         let rules = list.of(&region.start, &region.end);
-                        let on: Vec<&Store> = stores.iter().collect();
                         let found = fit(&on, &region.peers, rules, false)
                             .map_err(|error| Failure::new(1, format!("region {}: {error}", region.id)))?;
-                        if found.is_satisfied() {
+                        let mut why = reasons(region, rules, &found);
+                        if !rules.is_empty() && !rules.iter().any(|rule| is_of(rule, state.id, *id)) {
+                            why.push(format!("rules of the group {} apply to it", rules[0].group_id));
+                        }
+                        if why.is_empty() {
                             count.satisfied += 1;
                         } else {
-                            wrong.push(format!(
-                                "region {} of {shown}: {}",
-                                region.id,
-                                reason(region, rules, &found)
-                            ));
+                            wrong.push(format!("region {} of {shown}: {}", region.id, why.join("; ")));
                         }
                     }
                 }
@@ -182,67 +185,6 @@ fn look(
     Ok(())
 }
 
-/// Why a region is not in place.
-fn reason(region: &Region, rules: &[::placement::rule::Rule], found: &Fit) -> String {
-    if rules.is_empty() {
-        return "it reaches over the end of a table's rules, and is not split yet".to_owned();
-    }
-    let store = |id: &u64| region.peers.iter().find(|peer| peer.id == *id).map_or(0, |peer| peer.store);
-    let on = |peers: &[u64]| peers.iter().map(|id| store(id).to_string()).collect::<Vec<_>>().join(", ");
-    let mut out = Vec::new();
-    for (rule, fit) in rules.iter().zip(&found.rules) {
-        if fit.peers.len() < rule.count {
-            out.push(format!("`{}` has {} of {}", rule.shape(), fit.peers.len(), rule.count));
-        }
-        if !fit.wrong_role.is_empty() {
-            out.push(format!("`{}` has another role on store {}", rule.shape(), on(&fit.wrong_role)));
-        }
-    }
-    if !found.orphans.is_empty() {
-        out.push(format!("no rule wants the replica on store {}", on(&found.orphans)));
-    }
-    out.join("; ")
-}
-
-async fn rules(pd: &Pd) -> Result<RuleList, Failure> {
-    let bundles: Vec<Bundle> = serde_json::from_value(pd.get("/config/placement-rule").await?)
-        .map_err(|error| Failure::new(1, format!("failed to read PD's rules: {error}")))?;
-    RuleList::build(&bundles).map_err(|error| Failure::new(1, format!("failed to read PD's rules: {error}")))
-}
-
-/// Every region of the cluster, in the order of keys.
-async fn regions(pd: &Pd) -> Result<Vec<Region>, Failure> {
-    let answer = pd.get("/regions").await?;
-    let peer_id = |peer: &Value| peer["id"].as_u64().unwrap_or_default();
-    let all = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let region = |region: &Value| {
-        let down: Vec<u64> = all(&region["down_peers"]).iter().map(|it| peer_id(&it["peer"])).collect();
-        let pending: Vec<u64> = all(&region["pending_peers"]).iter().map(peer_id).collect();
-        let leader = peer_id(&region["leader"]);
-        let peer = |peer: &Value| {
-            let id = peer_id(peer);
-            Peer {
-                id,
-                store: peer["store_id"].as_u64().unwrap_or_default(),
-                is_learner: peer["role"].as_i64() == Some(1) || peer["role_name"] == "Learner",
-                is_witness: peer["is_witness"].as_bool().unwrap_or_default(),
-                is_leader: id == leader,
-                health: match (down.contains(&id), pending.contains(&id)) {
-                    (true, _) => Health::Down,
-                    (_, true) => Health::Pending,
-                    _ => Health::Healthy,
-                },
-            }
-        };
-        let key = |name: &str| hex::decode(region[name].as_str().unwrap_or_default()).unwrap_or_default();
-        Region {
-            id: region["id"].as_u64().unwrap_or_default(),
-            start: key("start_key"),
-            end: key("end_key"),
-            peers: all(&region["peers"]).iter().map(peer).collect(),
-        }
-    };
-    let mut regions: Vec<Region> = all(&answer["regions"]).iter().map(region).collect();
-    regions.sort_by(|one, other| one.start.cmp(&other.start));
-    Ok(regions)
+fn unread(what: &str, error: &impl std::fmt::Display) -> Failure {
+    Failure::new(1, format!("failed to read PD's {what}: {error}"))
 }

@@ -4,7 +4,7 @@
 use crate::node::Node;
 use placement::policy::Policy;
 use serde_json::Value;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use testkit::{FakePeer, FakeRegion, FakeStore, FakeStores, Pd, TiDb, TiDbOptions};
 
@@ -61,6 +61,25 @@ fn planned(node: &Node) -> String {
     plan["name"].as_str().unwrap().to_owned()
 }
 
+fn started(node: &Node, verb: &str, plan: &str) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    command.arg("-C").arg(node.path("")).args([verb, plan]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Kills one who works on a plan when the log has five of a mark.
+fn killed(node: &Node, verb: &str, plan: &str, mark: &str) {
+    let log = node.path(&format!("data/placement/{plan}.log"));
+    let mut worker = started(node, verb, plan);
+    let begun = Instant::now();
+    while std::fs::read_to_string(&log).unwrap_or_default().matches(mark).count() < 5 {
+        assert!(begun.elapsed() < WAIT_MAX, "no step was done");
+        std::thread::yield_now();
+    }
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+}
+
 async fn placed(tidb: &TiDb) -> i64 {
     tidb.query_one("SELECT COUNT(*) FROM information_schema.tables WHERE TABLE_SCHEMA = 'order_db' AND TIDB_PLACEMENT_POLICY_NAME = 'mb_order'").await.unwrap()
 }
@@ -80,25 +99,18 @@ async fn a_plan_outlives_a_kill_and_is_taken_back() {
     assert_eq!(status, 4, "{out}");
     let plan = planned(&node);
 
-    let log = node.path(&format!("data/placement/{plan}.log"));
-    let mut applier = Command::new(env!("CARGO_BIN_EXE_tidemill"))
-        .arg("-C")
-        .arg(node.path(""))
-        .args(["apply", &plan])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let begun = Instant::now();
-    while std::fs::read_to_string(&log).unwrap_or_default().matches("done").count() < 5 {
-        assert!(begun.elapsed() < WAIT_MAX, "no step was done");
-        std::thread::yield_now();
-    }
-    applier.kill().unwrap();
-    applier.wait().unwrap();
+    killed(&node, "apply", &plan, "\"done\"");
     let before = placed(&tidb).await;
     assert!(before < TABLES as i64, "all was done before the kill");
-    let (status, out, err) = node.run(&["apply", &plan]);
-    assert_eq!(status, 0, "{out}{err}");
+    // Two at once: one waits or is sent away, and no step runs twice.
+    let both = [started(&node, "apply", &plan), started(&node, "apply", &plan)];
+    let ended = both.map(|mut applier| applier.wait().unwrap().code());
+    assert!(ended.contains(&Some(0)) && ended.iter().all(|it| matches!(it, Some(0 | 1))), "{ended:?}");
+    let log = std::fs::read_to_string(node.path(&format!("data/placement/{plan}.log"))).unwrap();
+    for step in 0..TABLES + 4 {
+        let line = format!("{{\"step\":{step},\"mark\":\"done\"}}\n");
+        assert_eq!(log.matches(&line).count(), 1, "{line}{log}");
+    }
     assert_eq!(placed(&tidb).await, TABLES as i64);
     let (status, out, err) = node.run(&["verify"]);
     assert_eq!(status, 0, "{out}{err}");
@@ -110,8 +122,10 @@ async fn a_plan_outlives_a_kill_and_is_taken_back() {
         .unwrap();
     assert_eq!(group, "rg_order");
 
+    killed(&node, "rollback", &plan, "\"undone\"");
+    assert!(placed(&tidb).await > 0, "all was undone before the kill");
     let (status, out, err) = node.run(&["rollback", &plan]);
-    assert_eq!(status, 0, "{out}{err}");
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
     assert_eq!(placed(&tidb).await, 0);
     let policies: Vec<String> =
         tidb.query("SELECT POLICY_NAME FROM information_schema.placement_policies").await.unwrap();
@@ -143,6 +157,49 @@ async fn what_changed_under_a_plan_ends_it_before_anything_is_done() {
     let (status, _, err) = node.run(&["rollback", &plan]);
     assert_eq!(status, 4, "{err}");
     assert!(err.contains("policy mb_order is FOLLOWERS = 4 instead of"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_is_another_one_since_does_not_hold_up_the_way_back() {
+    let tidb = tidb(2).await;
+    let node = project(&tidb, None);
+    let plan = planned(&node);
+    assert_eq!(node.run(&["apply", &plan]).0, 0);
+    // A store has another label, and a table has come, with its database's policy.
+    node.write("placement.yaml", &file(&tidb, None).replace("{host: h3}", "{host: h4}"));
+    tidb.exec("CREATE TABLE order_db.later (id INT PRIMARY KEY)").await.unwrap();
+    let (status, out, err) = node.run(&["rollback", &plan]);
+    assert_eq!(status, 1, "{out}{err}");
+    for part in [
+        "warning: the cluster is another one since the plan was made",
+        "cannot be dropped while table order_db.later use it",
+        "is still in use",
+    ] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    tidb.exec("ALTER TABLE order_db.later PLACEMENT POLICY = DEFAULT").await.unwrap();
+    let (status, out, err) = node.run(&["rollback", &plan]);
+    assert_eq!((status, placed(&tidb).await), (0, 0), "{out}{err}");
+    // Nothing is in effect, so the whole cluster counts again.
+    let (status, _, err) = node.run(&["apply", &plan]);
+    assert_eq!(status, 4, "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_plan_of_a_cluster_that_was_built_anew_is_applied_again() {
+    let first = tidb(1).await;
+    let node = project(&first, None);
+    let plan = planned(&node);
+    assert_eq!(node.run(&["apply", &plan]).0, 0);
+    drop(first);
+    let second = tidb(1).await;
+    node.write("placement.yaml", &file(&second, None));
+    assert_eq!(planned(&node), plan);
+    let (status, out, err) = node.run(&["apply", &plan]);
+    assert_eq!((status, placed(&second).await), (0, 1), "{out}{err}");
+    assert!(node.path(&format!("data/placement/{plan}.log.old")).exists());
+    let (status, out, err) = node.run(&["rollback", &plan]);
+    assert_eq!((status, placed(&second).await), (0, 0), "{out}{err}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,7 +245,7 @@ async fn verify_finds_the_region_that_is_out_of_place() {
     assert_eq!(node.run(&["apply", &plan]).0, 0);
     let (status, out, err) = node.run(&["verify"]);
     assert_eq!(status, 4, "{out}{err}");
-    assert!(out.contains("PD has no rule of table order_db.t00"), "{out}");
+    assert!(out.contains("table order_db.t00: PD has no rule of it"), "{out}");
 
     // This TiDB has no PD: what it would tell PD, the test does.
     let (_, text): (String, String) = tidb.query_one("SHOW CREATE PLACEMENT POLICY mb_order").await.unwrap();
@@ -244,7 +301,29 @@ async fn verify_finds_the_region_that_is_out_of_place() {
     stores.report(&region).await.unwrap();
     node.until("the region is in place", || async { node.run(&["verify"]).0 == 0 }).await;
     let (_, out, _) = node.run(&["verify"]);
-    assert!(out.contains("127.0.0.1:20001 1"), "{out}");
+    assert!(out.contains("127.0.0.1:20001 1") && out.contains("1 region looked at"), "{out}");
+    let told = |part: &'static str| {
+        let node = &node;
+        async move {
+            let (status, out, _) = node.run(&["verify"]);
+            status == 4 && out.contains(part)
+        }
+    };
+    region.peers[1].is_down = true;
+    region.version = 4;
+    stores.report(&region).await.unwrap();
+    node.until("a replica is down", || told("the replica on store 2 is down")).await;
+    region.peers[1].is_down = false;
+    region.end = [region.start.as_slice(), &[0xff]].concat();
+    region.version = 5;
+    stores.report(&region).await.unwrap();
+    node.until("a hole is seen", || told("table order_db.t00: PD knows no region of its keys from 74")).await;
+    // TiDB has another policy, which PD was not told of.
+    node.write("placement.yaml", &file(&tidb, Some(&pd)).replace("tier: strict", "tier: utilisation"));
+    let plan = planned(&node);
+    assert_eq!(node.run(&["apply", &plan]).0, 0);
+    node.until("old rules are seen", || told("PD's rules of it are leader x1 [$biz=order, lead=first]"))
+        .await;
     let (status, out, err) = node.run(&["placement", "show"]);
     assert_eq!(status, 0, "{out}{err}");
     assert!(out.contains("host h1\n  127.0.0.1:20001    ★"), "{out}");
