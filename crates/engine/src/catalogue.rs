@@ -33,7 +33,9 @@ pub struct ColumnDef {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DefaultValue {
-    /// The text of a MySQL literal.
+    /// A text, as it is.
+    Text(String),
+    /// How MySQL writes any other literal.
     Literal(String),
     Now,
 }

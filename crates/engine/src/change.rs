@@ -34,6 +34,11 @@ impl Translator<'_> {
 
     fn default_of(&mut self, column: &ColumnDef, env: &Env<'_>) -> Result<String, EngineError> {
         match &column.default {
+            Some(DefaultValue::Text(text)) => {
+                let value = sqlparser::ast::Value::SingleQuotedString(text.clone());
+                let typed = self.scalar(&Expr::Value(value.into()), env)?;
+                Ok(self.stored(&typed, column))
+            }
             Some(DefaultValue::Literal(text)) => {
                 let expr = Parser::new(&MySqlDialect {})
                     .try_with_sql(text)
@@ -225,7 +230,7 @@ impl Translator<'_> {
         let tail = self.tail_of(&update.order_by, update.limit.as_ref(), &env)?;
         let values: String =
             sets.iter().enumerate().map(|(n, (_, sql))| format!(", {sql} AS v{n}")).collect();
-        let own = quoted(&table.name);
+        let (own, row) = (quoted(&table.name), row_number(&table)?);
         let assigned: Vec<String> = sets
             .iter()
             .enumerate()
@@ -233,7 +238,7 @@ impl Translator<'_> {
             .collect();
         // Limited or joined: SQLite takes each row once, whatever it meets.
         Ok(format!(
-            "UPDATE {own} SET {} FROM (SELECT {alias}.rowid AS r{values} FROM {from}{filter}{tail}) AS u WHERE {own}.rowid = u.r",
+            "UPDATE {own} SET {} FROM (SELECT {alias}.{row} AS r{values} FROM {from}{filter}{tail}) AS u WHERE {own}.{row} = u.r",
             assigned.join(", ")
         ))
     }
@@ -267,8 +272,9 @@ impl Translator<'_> {
         let filter = self.filter(delete.selection.as_ref(), &env)?;
         let tail = self.tail_of(&delete.order_by, delete.limit.as_ref(), &env)?;
         let alias = &scope.sources[source].alias;
+        let row = row_number(&table)?;
         Ok(format!(
-            "DELETE FROM {} WHERE rowid IN (SELECT {alias}.rowid FROM {sql}{filter}{tail})",
+            "DELETE FROM {} WHERE {row} IN (SELECT {alias}.{row} FROM {sql}{filter}{tail})",
             quoted(&table.name)
         ))
     }
@@ -306,6 +312,16 @@ impl Translator<'_> {
             _ => Err(EngineError::sql(1288, "The target table is not updatable")),
         }
     }
+}
+
+/// SQLite's name for the number of a row: one that no column has taken.
+fn row_number(table: &TableDef) -> Result<&'static str, EngineError> {
+    ["_rowid_", "oid", "rowid"].into_iter().find(|name| table.column(name).is_none()).ok_or_else(|| {
+        EngineError::refused(
+            "a table with columns `_rowid_`, `oid` and `rowid` cannot be changed row by row",
+            "call one of them otherwise",
+        )
+    })
 }
 
 /// MySQL does not read the table that it changes.

@@ -7,7 +7,8 @@ use crate::types::{COLLATION_DEFAULT, COLLATIONS};
 use base::{Column, ColumnType, Generated};
 use sqlparser::ast::{
     BinaryLength, CharacterLength, ColumnDef as AstColumn, ColumnOption, CreateIndex, CreateTable,
-    CreateTableOptions, DataType, ExactNumberInfo, Expr, IndexColumn, Spanned, TableConstraint,
+    CreateTableOptions, DataType, ExactNumberInfo, Expr, IndexColumn, Spanned, SqlOption, TableConstraint,
+    Value as Literal,
 };
 
 /// Columns of a table: MySQL's bound of 4096 is that of wider pages than ours.
@@ -47,6 +48,13 @@ pub fn table(create: &CreateTable) -> Result<TableDef, EngineError> {
     for at in table.primary_key.clone() {
         table.columns[at].column.nullable = false;
     }
+    let counted = |it: &&ColumnDef| it.auto_increment;
+    if let Some(column) = table.columns.iter().find(counted)
+        && !is_integer(&column.column.ty)
+    {
+        let text = format!("Incorrect column specifier for column '{}'", column.column.name);
+        return Err(EngineError::sql(1063, text));
+    }
     let keyed = |at: usize| table.primary_key == [at];
     if table.columns.iter().enumerate().any(|(at, it)| it.auto_increment && !keyed(at)) {
         return Err(EngineError::refused("AUTO_INCREMENT beside the primary key", "make it the PRIMARY KEY"));
@@ -56,15 +64,39 @@ pub fn table(create: &CreateTable) -> Result<TableDef, EngineError> {
 
 fn table_collation(options: &CreateTableOptions) -> Result<String, EngineError> {
     let CreateTableOptions::Plain(options) = options else { return Ok(COLLATION_DEFAULT.into()) };
+    let mut collation = COLLATION_DEFAULT.to_owned();
     for option in options {
-        let text = option.to_string().to_lowercase();
-        if let Some((key, value)) = text.split_once(['=', ' '])
-            && key.trim().ends_with("collate")
-        {
-            return known_collation(value.trim().trim_start_matches(['=', ' ']));
+        let SqlOption::KeyValue { key, value } = option else {
+            match option {
+                SqlOption::Comment(_) => continue,
+                SqlOption::NamedParenthesizedList(list)
+                    if list.key.value.eq_ignore_ascii_case("engine")
+                        && list.name.as_ref().is_some_and(|it| it.value.eq_ignore_ascii_case("innodb")) =>
+                {
+                    continue;
+                }
+                other => return Err(unknown_option(other)),
+            }
+        };
+        let value = match value {
+            Expr::Identifier(name) => name.value.clone(),
+            Expr::Value(value) => value.value.clone().into_string().unwrap_or_default(),
+            _ => String::new(),
+        };
+        match key.value.to_lowercase().trim_start_matches("default ") {
+            "collate" => collation = known_collation(&value)?,
+            "charset" | "character set" if value.eq_ignore_ascii_case("utf8mb4") => {}
+            _ => return Err(unknown_option(option)),
         }
     }
-    Ok(COLLATION_DEFAULT.into())
+    Ok(collation)
+}
+
+fn unknown_option(option: &SqlOption) -> EngineError {
+    EngineError::refused(
+        format!("the table option `{option}` is not supported"),
+        "COLLATE, CHARSET utf8mb4, ENGINE InnoDB and COMMENT are",
+    )
 }
 
 fn known_collation(name: &str) -> Result<String, EngineError> {
@@ -131,14 +163,25 @@ fn add_column(table: &mut TableDef, column: &AstColumn, collation: &str) -> Resu
 }
 
 fn default_value(expr: &Expr) -> Result<Option<DefaultValue>, EngineError> {
+    let literal = |expr: &Expr| match expr {
+        Expr::Value(value) => matches!(
+            value.value,
+            Literal::Number(..) | Literal::Boolean(_) | Literal::Null | Literal::HexStringLiteral(_)
+        ),
+        _ => false,
+    };
+    if let Expr::Value(value) = expr
+        && let Literal::SingleQuotedString(text) | Literal::DoubleQuotedString(text) = &value.value
+    {
+        return Ok(Some(DefaultValue::Text(text.clone())));
+    }
     let plain = match expr {
-        Expr::Value(_) => true,
-        Expr::UnaryOp { expr, .. } => matches!(**expr, Expr::Value(_)),
+        Expr::UnaryOp { expr, .. } => literal(expr),
         Expr::Function(function) => {
             let name = function.name.to_string().to_lowercase();
             matches!(name.as_str(), "current_timestamp" | "now")
         }
-        _ => false,
+        other => literal(other),
     };
     if !plain {
         return Err(EngineError::refused(format!("the default {expr}"), "a literal or CURRENT_TIMESTAMP is"));
@@ -271,7 +314,11 @@ fn column_type(ty: &DataType) -> Result<(ColumnType, String), EngineError> {
         D::MediumText => text("mediumtext", 16_777_215),
         D::LongText => text("longtext", 4_294_967_295),
         D::Binary(length) => {
-            let bytes = length.unwrap_or(1).min(255) as u32;
+            let bytes = length.unwrap_or(1);
+            if bytes > 255 {
+                return Err(EngineError::sql(1074, "Column length too big (max = 255)"));
+            }
+            let bytes = bytes as u32;
             (ColumnType::Binary { bytes }, format!("binary({bytes})"))
         }
         D::Varbinary(Some(BinaryLength::IntegerLength { length })) => {
@@ -303,7 +350,8 @@ pub fn create_sql(table: &TableDef) -> Vec<String> {
         .map(|(at, it)| {
             let name = quoted(&it.column.name);
             if rowid == Some(at) {
-                let counted = if it.auto_increment { " AUTOINCREMENT" } else { "" };
+                let counted =
+                    if it.auto_increment { counted_sql(&name, &it.column.ty) } else { String::new() };
                 return format!("{name} INTEGER PRIMARY KEY{counted}");
             }
             let collate = match &it.column.collation {
@@ -323,7 +371,7 @@ pub fn create_sql(table: &TableDef) -> Vec<String> {
     all
 }
 
-/// Names of indexes are of the whole file: a random part keeps them apart when tables change names.
+/// Names of indexes are of the whole file, so that the table's is a part of them; RENAME makes them anew.
 pub fn index_sql(table: &TableDef, index: &IndexDef) -> String {
     let unique = if index.unique { "UNIQUE " } else { "" };
     let name = sqlite_index(table, index);
@@ -343,15 +391,34 @@ pub fn reindex_sql(old: &TableDef, new: &TableDef) -> (Vec<String>, Vec<String>)
 /// The column that is SQLite's own row number: a primary key that is one integer.
 pub fn rowid_column(table: &TableDef) -> Option<usize> {
     let [at] = table.primary_key.as_slice() else { return None };
-    let whole = matches!(
-        table.columns[*at].column.ty,
-        ColumnType::TinyInt { .. }
-            | ColumnType::SmallInt { .. }
-            | ColumnType::MediumInt { .. }
-            | ColumnType::Int { .. }
-            | ColumnType::BigInt { .. }
-    );
-    whole.then_some(*at)
+    is_integer(&table.columns[*at].column.ty).then_some(*at)
+}
+
+fn is_integer(ty: &ColumnType) -> bool {
+    integer_bits(ty).is_some()
+}
+
+/// Width of an integer, and whether it is unsigned.
+fn integer_bits(ty: &ColumnType) -> Option<(u32, bool)> {
+    match ty {
+        ColumnType::TinyInt { unsigned } => Some((8, *unsigned)),
+        ColumnType::SmallInt { unsigned } => Some((16, *unsigned)),
+        ColumnType::MediumInt { unsigned } => Some((24, *unsigned)),
+        ColumnType::Int { unsigned } => Some((32, *unsigned)),
+        ColumnType::BigInt { unsigned } => Some((64, *unsigned)),
+        _ => None,
+    }
+}
+
+/// What holds a number that SQLite counts itself inside the column's range.
+fn counted_sql(name: &str, ty: &ColumnType) -> String {
+    match integer_bits(ty) {
+        Some((bits @ ..=32, unsigned)) => {
+            let most = (1_i64 << (if unsigned { bits } else { bits - 1 })) - 1;
+            format!(" AUTOINCREMENT CHECK ({name} <= {most})")
+        }
+        _ => " AUTOINCREMENT".into(),
+    }
 }
 
 fn names(table: &TableDef, columns: &[usize]) -> String {

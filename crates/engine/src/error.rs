@@ -109,6 +109,15 @@ pub fn carried(error: &EngineError) -> String {
     }
 }
 
+/// What SQLite says when a statement is past one of its own bounds.
+const SQLITE_BOUNDS: [&str; 5] = [
+    "Recursion limit",
+    "parser stack overflow",
+    "Expression tree is too large",
+    "too many ",
+    "at most 64 tables in a join",
+];
+
 impl From<rusqlite::Error> for EngineError {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as C;
@@ -126,6 +135,12 @@ impl From<rusqlite::Error> for EngineError {
                 Ok(number) => Self::sql(number, message),
             };
         }
+        if !text.contains("constraint failed") && SQLITE_BOUNDS.iter().any(|it| text.contains(it)) {
+            return Self::refused(
+                "the statement is too large for SQLite",
+                "split it, or keep a part of it in a table",
+            );
+        }
         let rusqlite::Error::SqliteFailure(failure, _) = &error else { return Self::Internal(text) };
         match failure.code {
             C::ConstraintViolation if text.starts_with("UNIQUE") => {
@@ -133,6 +148,10 @@ impl From<rusqlite::Error> for EngineError {
             }
             C::ConstraintViolation if text.starts_with("NOT NULL") => {
                 Self::sql(1048, text.replace("NOT NULL constraint failed", "Column cannot be null"))
+            }
+            // Only a number that AUTO_INCREMENT makes is checked there.
+            C::ConstraintViolation if text.starts_with("CHECK") => {
+                Self::sql(1062, "Duplicate entry for key 'PRIMARY': AUTO_INCREMENT is at the end of its type")
             }
             C::OperationInterrupted => Self::Stopped("it was interrupted".into()),
             C::DiskFull => Self::sql(1114, "the disk is full"),

@@ -8,6 +8,7 @@
 mod aggregates;
 mod catalogue;
 mod change;
+mod deep;
 mod define;
 mod error;
 mod extra;

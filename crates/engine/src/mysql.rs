@@ -1,7 +1,9 @@
 //! The engine on a MySQL or TiDB server: the same statements, sent as they are, in sessions of known modes.
 
+use crate::deep;
 use crate::error::EngineError;
-use crate::rows::{BATCHES_AHEAD, Batch, ROWS_OF_BATCH_MAX, Rows};
+use crate::parse::check_query;
+use crate::rows::{BATCHES_AHEAD, Batch, END, ROWS_OF_BATCH_MAX, Rows};
 use crate::{Engine, Options};
 use async_trait::async_trait;
 use base::{Column, ColumnType, Generated, Value};
@@ -21,6 +23,10 @@ const SESSION: [&str; 4] = [
 ];
 /// The character set of binary columns.
 const BINARY: u16 = 63;
+/// What a server is told that shall only be read.
+const READ_ONLY: &str = "SET SESSION TRANSACTION READ ONLY";
+/// "This version does not yet support": TiDB has no [`READ_ONLY`].
+const UNSUPPORTED: u16 = 1235;
 
 /// The engine on a server.
 pub struct MySql {
@@ -37,17 +43,43 @@ impl MySql {
         })?;
         let constraints = PoolConstraints::new(0, CONNECTIONS_MAX)
             .ok_or_else(|| EngineError::Internal("the pool's bounds are wrong".into()))?;
-        let mut setup: Vec<String> = SESSION.iter().map(|it| (*it).to_owned()).collect();
-        if options.read_only {
-            setup.push("SET SESSION TRANSACTION READ ONLY".to_owned());
+        let pooled = |setup: Vec<&str>| {
+            let opts = OptsBuilder::from_opts(opts.clone())
+                .pool_opts(PoolOpts::default().with_constraints(constraints))
+                .prefer_socket(false)
+                .setup(setup);
+            Self { pool: Pool::new(opts), options: options.clone() }
+        };
+        let engine = pooled(SESSION.to_vec());
+        let mut conn = engine.conn().await?;
+        conn.ping().await.map_err(failed)?;
+        if !engine.options.read_only {
+            drop(conn);
+            return Ok(engine);
         }
-        let opts = OptsBuilder::from_opts(opts)
-            .pool_opts(PoolOpts::default().with_constraints(constraints))
-            .prefer_socket(false)
-            .setup(setup);
-        let engine = Self { pool: Pool::new(opts), options };
-        engine.conn().await?.ping().await.map_err(failed)?;
-        Ok(engine)
+        let answer = conn.query_drop(READ_ONLY).await;
+        let disconnected = conn.disconnect().await;
+        match answer.map_err(failed) {
+            Ok(()) => {
+                disconnected.map_err(failed)?;
+                Ok(pooled(SESSION.into_iter().chain([READ_ONLY]).collect()))
+            }
+            // Then only what is read before it is sent keeps the server as it is.
+            Err(EngineError::Sql { number: UNSUPPORTED, .. }) => Ok(engine),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a text is one query that only reads, by our grammar; asked before it is sent.
+    async fn admit(&self, sql: &str) -> Result<(), EngineError> {
+        if self.options.read_only { checked(sql).await } else { Ok(()) }
+    }
+
+    fn admit_write(&self) -> Result<(), EngineError> {
+        if self.options.read_only {
+            return Err(EngineError::sql(1290, "the engine was opened to read"));
+        }
+        Ok(())
     }
 
     async fn conn(&self) -> Result<Conn, EngineError> {
@@ -61,6 +93,11 @@ impl MySql {
     }
 }
 
+async fn checked(sql: &str) -> Result<(), EngineError> {
+    let sql = sql.to_owned();
+    deep::run(move || check_query(&sql)).await
+}
+
 fn failed(error: mysql_async::Error) -> EngineError {
     match error {
         mysql_async::Error::Server(server) => EngineError::sql(server.code, server.message),
@@ -71,6 +108,7 @@ fn failed(error: mysql_async::Error) -> EngineError {
 #[async_trait]
 impl Engine for MySql {
     async fn execute(&self, sql: &str) -> Result<u64, EngineError> {
+        self.admit_write()?;
         let mut conn = self.conn().await?;
         self.in_time(async {
             conn.query_drop(sql).await.map_err(failed)?;
@@ -80,6 +118,7 @@ impl Engine for MySql {
     }
 
     async fn execute_all(&self, statements: &[String]) -> Result<u64, EngineError> {
+        self.admit_write()?;
         let mut conn = self.conn().await?;
         self.in_time(async {
             let mut transaction = conn.start_transaction(TxOpts::default()).await.map_err(failed)?;
@@ -95,13 +134,72 @@ impl Engine for MySql {
     }
 
     async fn query(&self, sql: &str) -> Result<Rows, EngineError> {
+        self.admit(sql).await?;
+        self.rows(sql, self.options.read_only, "").await
+    }
+
+    async fn check(&self, sql: &str) -> Result<Vec<Column>, EngineError> {
+        self.admit(sql).await?;
+        let mut conn = self.conn().await?;
+        self.in_time(async {
+            let statement = conn.prep(sql).await.map_err(failed)?;
+            let columns = statement.columns().iter().map(described).collect();
+            conn.close(statement).await.map_err(failed)?;
+            Ok(columns)
+        })
+        .await
+    }
+
+    async fn explain(&self, sql: &str) -> Result<String, EngineError> {
+        checked(sql).await?;
+        let rows = self.rows(sql, true, "EXPLAIN ").await?;
+        let columns = rows.columns.clone();
+        let lines = rows.all(10_000).await?;
+        let line = |row: &Vec<Value>| {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&columns)
+                .map(|(value, column)| crate::cell_text(value, column).unwrap_or_default())
+                .collect();
+            cells.join("\t")
+        };
+        Ok(lines.iter().map(line).collect::<Vec<_>>().join("\n"))
+    }
+
+    async fn tables(&self) -> Result<Vec<String>, EngineError> {
+        let mut conn = self.conn().await?;
+        self.in_time(async { conn.query("SHOW TABLES").await.map_err(failed) }).await
+    }
+
+    async fn columns(&self, table: &str) -> Result<Vec<Column>, EngineError> {
+        let name = table.split('.').map(|part| format!("`{}`", part.replace('`', "``"))).collect::<Vec<_>>();
+        self.check(&format!("SELECT * FROM {} LIMIT 0", name.join("."))).await
+    }
+}
+
+impl MySql {
+    /// Sends a query behind a word. `single`: the server is asked first whether it is one statement that gives rows, by its
+    /// own grammar: it prepares no more than one, whatever else it would take.
+    async fn rows(&self, sql: &str, single: bool, word: &str) -> Result<Rows, EngineError> {
         let mut conn = self.conn().await?;
         let (sender, batches) = mpsc::channel::<Result<Batch, EngineError>>(BATCHES_AHEAD);
         let (columns_sender, columns) = tokio::sync::oneshot::channel();
-        let (sql, timeout) = (sql.to_owned(), self.options.timeout);
+        let (text, query) = (format!("{word}{sql}"), single.then(|| sql.to_owned()));
+        let timeout = self.options.timeout;
         tokio::spawn(async move {
             let read = async {
-                let mut result = conn.query_iter(sql).await.map_err(failed)?;
+                if let Some(query) = query {
+                    let statement = conn.prep(query).await.map_err(failed)?;
+                    let gives_rows = !statement.columns().is_empty();
+                    conn.close(statement).await.map_err(failed)?;
+                    if !gives_rows {
+                        return Err(EngineError::refused(
+                            "this is no query",
+                            "only SELECT and WITH … SELECT are",
+                        ));
+                    }
+                }
+                let mut result = conn.query_iter(text).await.map_err(failed)?;
                 let columns: Vec<Column> = result.columns_ref().iter().map(described).collect();
                 if columns_sender.send(columns.clone()).is_err() {
                     return Ok(());
@@ -124,6 +222,7 @@ impl Engine for MySql {
                 if !batch.is_empty() {
                     let _ = sender.send(Ok(batch)).await;
                 }
+                let _ = sender.send(Ok(END)).await;
                 Ok(())
             };
             let ended = tokio::time::timeout(timeout, read).await;
@@ -135,47 +234,13 @@ impl Engine for MySql {
         });
         let mut batches = batches;
         match columns.await {
-            Ok(columns) => Ok(Rows { columns, batches, stop: None }),
+            Ok(columns) => Ok(Rows::new(columns, batches, None)),
             // The error came instead.
             Err(_) => match batches.recv().await {
                 Some(Err(error)) => Err(error),
                 _ => Err(EngineError::Internal("the query ended without an answer".into())),
             },
         }
-    }
-
-    async fn check(&self, sql: &str) -> Result<Vec<Column>, EngineError> {
-        let mut conn = self.conn().await?;
-        self.in_time(async {
-            let statement = conn.prep(sql).await.map_err(failed)?;
-            Ok(statement.columns().iter().map(described).collect())
-        })
-        .await
-    }
-
-    async fn explain(&self, sql: &str) -> Result<String, EngineError> {
-        let rows = self.query(&format!("EXPLAIN {sql}")).await?;
-        let columns = rows.columns.clone();
-        let lines = rows.all(10_000).await?;
-        let line = |row: &Vec<Value>| {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(&columns)
-                .map(|(value, column)| crate::cell_text(value, column).unwrap_or_default())
-                .collect();
-            cells.join("\t")
-        };
-        Ok(lines.iter().map(line).collect::<Vec<_>>().join("\n"))
-    }
-
-    async fn tables(&self) -> Result<Vec<String>, EngineError> {
-        let mut conn = self.conn().await?;
-        self.in_time(async { conn.query("SHOW TABLES").await.map_err(failed) }).await
-    }
-
-    async fn columns(&self, table: &str) -> Result<Vec<Column>, EngineError> {
-        let name = table.split('.').map(|part| format!("`{}`", part.replace('`', "``"))).collect::<Vec<_>>();
-        self.check(&format!("SELECT * FROM {} LIMIT 0", name.join("."))).await
     }
 }
 

@@ -1,13 +1,19 @@
 //! Text → one statement, by `sqlparser`'s MySQL dialect and what it lacks.
 
 use crate::error::EngineError;
-use sqlparser::ast::Statement;
+use sqlparser::ast::{Query, SetExpr, Statement, Visit, Visitor};
 use sqlparser::dialect::MySqlDialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
+use std::ops::ControlFlow;
 
 /// Bytes of one statement.
 const STATEMENT_BYTES_MAX: usize = 16 << 20;
+/// Words and signs of one statement; each costs memory many times its own.
+const STATEMENT_TOKENS_MAX: usize = 2_000_000;
+/// Operators one behind the other, or inside each other: each makes the tree deeper, and the tree is walked on the stack.
+const OPERATORS_MAX: usize = 500;
 
 /// The last term of GROUP BY … WITH ROLLUP, which the parser's MySQL dialect does not know.
 pub const ROLLUP: &str = "\u{5}rollup";
@@ -21,6 +27,26 @@ pub fn parsed(sql: &str) -> Result<Statement, EngineError> {
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
         .map_err(|error| EngineError::sql(1064, error.message).at(error.location))?;
+    if tokens.len() > STATEMENT_TOKENS_MAX {
+        return Err(EngineError::refused(
+            format!("the statement has more than {STATEMENT_TOKENS_MAX} words and signs"),
+            "write several smaller ones",
+        ));
+    }
+    if let Some(place) = too_deep(&tokens) {
+        return Err(EngineError::refused(
+            format!("more than {OPERATORS_MAX} operators one behind the other"),
+            "use IN, or several columns of a query inside",
+        )
+        .at(place));
+    }
+    if let Some(token) = tokens.iter().find(|it| is_strange_name(&it.token)) {
+        return Err(EngineError::refused(
+            "a name with control characters, or one that begins with ~",
+            "choose another",
+        )
+        .at(token.span.start));
+    }
     let mut all = Parser::new(&dialect)
         .with_tokens_with_locations(known(tokens))
         .parse_statements()
@@ -30,6 +56,133 @@ pub fn parsed(sql: &str) -> Result<Statement, EngineError> {
         (None, _) => Err(EngineError::sql(1065, "Query was empty")),
         _ => Err(EngineError::refused("several statements at once", "run them one by one")),
     }
+}
+
+/// A query that only reads, whoever runs it.
+pub fn parsed_query(sql: &str) -> Result<Box<Query>, EngineError> {
+    let Statement::Query(query) = parsed(sql)? else {
+        return Err(EngineError::refused("this is no query", "only SELECT and WITH … SELECT are"));
+    };
+    match query.visit(&mut OnlyReads) {
+        ControlFlow::Continue(()) => Ok(query),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// Like [`parsed_query`], of a text that goes to a server as it is.
+pub fn check_query(sql: &str) -> Result<(), EngineError> {
+    // A server runs what stands in these, and which ones depends on its version.
+    if ["/*!", "/*T!", "/*M!"].iter().any(|mark| sql.contains(mark)) {
+        return Err(EngineError::refused("a comment that a server runs (/*! … */)", "write its text out"));
+    }
+    parsed_query(sql).map(|_| ())
+}
+
+struct OnlyReads;
+
+impl Visitor for OnlyReads {
+    type Break = EngineError;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<EngineError> {
+        if !query.locks.is_empty() {
+            return ControlFlow::Break(EngineError::refused(
+                "a query here locks no rows",
+                "leave FOR UPDATE and FOR SHARE out",
+            ));
+        }
+        reads(&query.body)
+    }
+}
+
+fn reads(body: &SetExpr) -> ControlFlow<EngineError> {
+    match body {
+        SetExpr::Select(select) if select.into.is_none() => ControlFlow::Continue(()),
+        SetExpr::Select(_) => {
+            ControlFlow::Break(EngineError::refused("SELECT … INTO writes", "leave INTO out"))
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            reads(left)?;
+            reads(right)
+        }
+        // Its own visit comes.
+        SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => ControlFlow::Continue(()),
+        _ => {
+            ControlFlow::Break(EngineError::refused("this is no query", "only SELECT and WITH … SELECT are"))
+        }
+    }
+}
+
+/// The first place where operators make a tree that is too deep. The parser itself bounds parentheses.
+fn too_deep(tokens: &[TokenWithSpan]) -> Option<Location> {
+    /// Of one pair of parentheses: of the part at hand, of pairs inside it, of parts before it.
+    #[derive(Default)]
+    struct Level {
+        operators: usize,
+        inside: usize,
+        before: usize,
+        sets: usize,
+    }
+    let mut levels = vec![Level::default()];
+    for TokenWithSpan { token, span } in tokens {
+        let outer = levels.len() == 1;
+        let level = levels.last_mut()?;
+        match token {
+            Token::LParen => levels.push(Level::default()),
+            Token::RParen if !outer => {
+                let depth = level.before.max(level.operators + level.inside) + level.sets;
+                levels.pop();
+                let level = levels.last_mut()?;
+                level.inside = level.inside.max(depth);
+            }
+            Token::Comma => {
+                level.before = level.before.max(level.operators + level.inside);
+                (level.operators, level.inside) = (0, 0);
+            }
+            Token::Word(word) => match word.keyword {
+                Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT => level.sets += 1,
+                Keyword::SELECT
+                | Keyword::FROM
+                | Keyword::WHERE
+                | Keyword::ON
+                | Keyword::HAVING
+                | Keyword::WHEN
+                | Keyword::THEN
+                | Keyword::ELSE => {
+                    level.before = level.before.max(level.operators + level.inside);
+                    (level.operators, level.inside) = (0, 0);
+                }
+                Keyword::AND
+                | Keyword::OR
+                | Keyword::XOR
+                | Keyword::NOT
+                | Keyword::LIKE
+                | Keyword::IN
+                | Keyword::BETWEEN
+                | Keyword::IS
+                | Keyword::DIV
+                | Keyword::COLLATE
+                | Keyword::REGEXP
+                | Keyword::RLIKE => level.operators += 1,
+                _ if is_word(token, "mod") => level.operators += 1,
+                _ => {}
+            },
+            Token::Number(..) | Token::SingleQuotedString(_) | Token::Whitespace(_) => {}
+            Token::DoubleQuotedString(_) | Token::Period | Token::RParen => {}
+            // Every other sign is an operator.
+            _ => level.operators += 1,
+        }
+        let level = levels.last()?;
+        if level.before.max(level.operators + level.inside) + level.sets > OPERATORS_MAX {
+            return Some(span.start);
+        }
+    }
+    None
+}
+
+/// A name that could be taken for one of the engine's own.
+fn is_strange_name(token: &Token) -> bool {
+    matches!(token, Token::Word(Word { value, quote_style: Some(_), .. })
+        if value.starts_with('~') || value.chars().any(char::is_control))
 }
 
 /// `… at Line: 1, Column: 8`

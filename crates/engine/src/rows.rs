@@ -12,22 +12,45 @@ pub const BATCHES_AHEAD: usize = 4;
 
 pub type Batch = Vec<Vec<Value>>;
 
+/// The batch behind the last row: without it the sender died, and rows are missing.
+pub(crate) const END: Batch = Vec::new();
+
 /// A result that is being read. Dropping it stops the query.
 pub struct Rows {
     pub columns: Vec<Column>,
-    pub(crate) batches: mpsc::Receiver<Result<Batch, EngineError>>,
+    batches: mpsc::Receiver<Result<Batch, EngineError>>,
     /// Called once, when nobody reads any more.
-    pub(crate) stop: Option<Box<dyn FnOnce() + Send + Sync>>,
+    stop: Option<Stop>,
+    /// The last row was seen, or an error in its place.
+    ended: bool,
 }
 
+pub(crate) type Stop = Box<dyn FnOnce() + Send + Sync>;
+
 impl Rows {
+    pub(crate) fn new(
+        columns: Vec<Column>,
+        batches: mpsc::Receiver<Result<Batch, EngineError>>,
+        stop: Option<Stop>,
+    ) -> Self {
+        Self { columns, batches, stop, ended: false }
+    }
+
     /// The next rows; `None` behind the last.
     pub async fn next(&mut self) -> Result<Option<Batch>, EngineError> {
+        if self.ended {
+            return Ok(None);
+        }
         match self.batches.recv().await {
-            Some(batch) => batch.map(Some),
-            None => {
+            Some(Ok(batch)) if !batch.is_empty() => Ok(Some(batch)),
+            end => {
+                self.ended = true;
                 self.stop = None;
-                Ok(None)
+                match end {
+                    Some(Ok(_)) => Ok(None),
+                    Some(Err(error)) => Err(error),
+                    None => Err(EngineError::Internal("the query ended before its last row".into())),
+                }
             }
         }
     }
@@ -78,4 +101,25 @@ pub fn cell_text(value: &Value, column: &Column) -> Option<String> {
             format!("0x{hex}")
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn rows_end_only_with_their_mark() {
+        let (sender, batches) = mpsc::channel(4);
+        sender.send(Ok(vec![vec![Value::Int(1)]])).await.unwrap();
+        sender.send(Ok(END)).await.unwrap();
+        let mut rows = Rows::new(Vec::new(), batches, None);
+        assert_eq!(rows.next().await.unwrap().unwrap().len(), 1);
+        assert_eq!(rows.next().await.unwrap(), None);
+        assert_eq!(rows.next().await.unwrap(), None);
+        let (sender, batches) = mpsc::channel(4);
+        sender.send(Ok(vec![vec![Value::Int(1)]])).await.unwrap();
+        drop(sender);
+        let error = Rows::new(Vec::new(), batches, None).all(10).await.unwrap_err();
+        assert!(error.to_string().contains("before its last row"), "{error}");
+    }
 }

@@ -2,12 +2,13 @@
 
 use crate::aggregates;
 use crate::catalogue::{self, TableDef};
+use crate::deep;
 use crate::define;
 use crate::error::EngineError;
-use crate::parse::parsed;
+use crate::parse::{parsed, parsed_query};
 use crate::program::Programs;
 use crate::query::{OutColumn, Tables, Translated, Translator, quoted, table_name};
-use crate::rows::{BATCHES_AHEAD, ROWS_OF_BATCH_MAX, Rows};
+use crate::rows::{BATCHES_AHEAD, END, ROWS_OF_BATCH_MAX, Rows};
 use crate::types::{COLLATIONS, column_of, decode};
 use crate::{Engine, Options};
 use async_trait::async_trait;
@@ -89,9 +90,7 @@ impl Sqlite {
         work: impl FnOnce(&Inner) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || work(&inner))
-            .await
-            .map_err(|error| EngineError::Internal(error.to_string()))?
+        deep::run(move || work(&inner)).await
     }
 
     async fn written<T: Send + 'static>(
@@ -139,13 +138,6 @@ impl Inner {
     }
 }
 
-fn parsed_query(sql: &str) -> Result<Box<Query>, EngineError> {
-    match parsed(sql)? {
-        Statement::Query(query) => Ok(query),
-        _ => Err(EngineError::refused("this is no query", "only SELECT and WITH … SELECT are")),
-    }
-}
-
 fn now_micros() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_micros() as i64)
 }
@@ -181,8 +173,9 @@ impl Session {
 
     /// Stops statements that take longer, and those that nobody waits for.
     fn limit(&mut self, timeout: Duration, stopped: Arc<AtomicBool>) -> Result<(), EngineError> {
-        let end = Instant::now() + timeout;
-        let over = move || stopped.load(Ordering::Relaxed) || Instant::now() > end;
+        // A time that the clock cannot hold has no end.
+        let end = Instant::now().checked_add(timeout);
+        let over = move || stopped.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() > end);
         Ok(self.connection.progress_handler(STEPS_OF_LOOK, Some(over))?)
     }
 
@@ -336,9 +329,13 @@ impl Session {
         let mut statement = match self.connection.prepare(&translated.sql) {
             Ok(statement) => statement,
             Err(error) => {
-                return drop(
-                    columns.send(Err(EngineError::Internal(format!("{error} in {}", translated.sql)))),
-                );
+                let error = match EngineError::from(error) {
+                    EngineError::Internal(text) => {
+                        EngineError::Internal(format!("{text} in {}", translated.sql))
+                    }
+                    other => other,
+                };
+                return drop(columns.send(Err(error)));
             }
         };
         if columns.send(Ok(described(&translated.columns))).is_err() {
@@ -363,10 +360,39 @@ impl Session {
             if !batch.is_empty() {
                 let _ = batches.blocking_send(Ok(batch));
             }
+            let _ = batches.blocking_send(Ok(END));
             Ok(())
         };
         if let Err(error) = read() {
             let _ = batches.blocking_send(Err(error));
+        }
+    }
+}
+
+/// A transaction that is open. Dropped before [`Transaction::commit`] it is undone, after an error as after a panic.
+struct Transaction<'s>(&'s mut Session);
+
+impl<'s> Transaction<'s> {
+    fn begin(session: &'s mut Session) -> Result<Self, EngineError> {
+        session.connection.execute_batch("BEGIN IMMEDIATE")?;
+        Ok(Self(session))
+    }
+
+    /// A COMMIT that fails leaves the transaction open, so that it is dropped as any other.
+    fn commit(self) -> Result<(), EngineError> {
+        Ok(self.0.connection.execute_batch("COMMIT")?)
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        let connection = &mut self.0.connection;
+        // What is out of time may be undone by SQLite already.
+        if !connection.is_autocommit() {
+            let _ = connection.progress_handler(0, None::<fn() -> bool>);
+            if let Err(error) = connection.execute_batch("ROLLBACK") {
+                tracing::error!(%error, "failed to undo a transaction of the engine");
+            }
         }
     }
 }
@@ -382,28 +408,23 @@ impl Engine for Sqlite {
     }
 
     async fn execute_all(&self, statements: &[String]) -> Result<u64, EngineError> {
-        let statements: Vec<Statement> =
-            statements.iter().map(|sql| parsed(sql)).collect::<Result<_, _>>()?;
+        let statements = statements.to_vec();
         self.written(move |session| {
-            session.connection.execute_batch("BEGIN IMMEDIATE")?;
+            let statements: Vec<Statement> =
+                statements.iter().map(|sql| parsed(sql)).collect::<Result<_, _>>()?;
+            let transaction = Transaction::begin(session)?;
             let mut affected = 0;
             for statement in &statements {
-                match session.run(statement) {
-                    Ok(count) => affected += count,
-                    Err(error) => {
-                        session.connection.execute_batch("ROLLBACK")?;
-                        return Err(error);
-                    }
-                }
+                affected += transaction.0.run(statement)?;
             }
-            session.connection.execute_batch("COMMIT")?;
+            transaction.commit()?;
             Ok(affected)
         })
         .await
     }
 
     async fn query(&self, sql: &str) -> Result<Rows, EngineError> {
-        let query = parsed_query(sql)?;
+        let sql = sql.to_owned();
         let place = self.inner.places.clone().acquire_owned().await;
         let place = place.map_err(|error| EngineError::Internal(error.to_string()))?;
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
@@ -411,8 +432,12 @@ impl Engine for Sqlite {
         let stopped = Arc::new(AtomicBool::new(false));
         let seen = stopped.clone();
         let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || {
+        deep::start(move || {
             let _place = place;
+            let query = match parsed_query(&sql) {
+                Ok(query) => query,
+                Err(error) => return drop(columns_sender.send(Err(error))),
+            };
             let mut session = match inner.reader() {
                 Ok(session) => session,
                 Err(error) => return drop(columns_sender.send(Err(error))),
@@ -422,21 +447,26 @@ impl Engine for Sqlite {
             }
             session.send(&query, columns_sender, &sender);
             locked(&inner.readers).push(session);
-        });
+        })?;
         let ended = |_| EngineError::Internal("the query ended without an answer".into());
         let columns = columns.await.map_err(ended)??;
         let stop = move || stopped.store(true, Ordering::Relaxed);
-        Ok(Rows { columns, batches, stop: Some(Box::new(stop)) })
+        Ok(Rows::new(columns, batches, Some(Box::new(stop))))
     }
 
     async fn check(&self, sql: &str) -> Result<Vec<Column>, EngineError> {
-        let query = parsed_query(sql)?;
-        self.read(move |session| Ok(described(&session.query(&query)?.columns))).await
+        let sql = sql.to_owned();
+        self.read(move |session| {
+            let query = parsed_query(&sql)?;
+            Ok(described(&session.query(&query)?.columns))
+        })
+        .await
     }
 
     async fn explain(&self, sql: &str) -> Result<String, EngineError> {
-        let query = parsed_query(sql)?;
+        let sql = sql.to_owned();
         self.read(move |session| {
+            let query = parsed_query(&sql)?;
             let translated = session.query(&query)?;
             let mut statement =
                 session.connection.prepare(&format!("EXPLAIN QUERY PLAN {}", translated.sql))?;
@@ -457,5 +487,44 @@ impl Engine for Sqlite {
             Ok(table.columns.iter().map(|it| it.column.clone()).collect())
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn a_panic_leaves_no_transaction_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut session = Session::open(&folder.path().join("w.db"), false).unwrap();
+        session.connection.execute_batch("CREATE TABLE t (v)").unwrap();
+        let torn = catch_unwind(AssertUnwindSafe(|| {
+            let transaction = Transaction::begin(&mut session).unwrap();
+            transaction.0.connection.execute("INSERT INTO t VALUES (1)", []).unwrap();
+            panic!("on purpose");
+        }));
+        torn.unwrap_err();
+        assert!(session.connection.is_autocommit());
+        let left: i64 = session.connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn a_commit_that_fails_leaves_no_transaction_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut session = Session::open(&folder.path().join("w.db"), false).unwrap();
+        session
+            .connection
+            .execute_batch(
+                "PRAGMA foreign_keys = ON; CREATE TABLE p (id INTEGER PRIMARY KEY); \
+                 CREATE TABLE c (p INTEGER REFERENCES p DEFERRABLE INITIALLY DEFERRED)",
+            )
+            .unwrap();
+        let transaction = Transaction::begin(&mut session).unwrap();
+        transaction.0.connection.execute("INSERT INTO c VALUES (1)", []).unwrap();
+        transaction.commit().unwrap_err();
+        assert!(session.connection.is_autocommit());
     }
 }

@@ -21,7 +21,7 @@ impl Target {
     /// The stored form of a value of a kind.
     pub fn store(&self, value: Val<'static>, kind: Kind) -> Result<Cell, EngineError> {
         let name = &self.column.name;
-        if self.auto_increment && (value.is_null() || matches!(value, Val::Int(0) | Val::UInt(0))) {
+        if self.auto_increment && value.is_null() {
             return Ok(Cell::Null);
         }
         if value.is_null() {
@@ -64,12 +64,26 @@ impl Target {
             ColumnType::VarBinary { bytes_max } => self.bytes(value, *bytes_max, false)?,
             ColumnType::Date => Val::Date(self.moment(&value, "date")?.date),
             ColumnType::DateTime { fsp } | ColumnType::Timestamp { fsp } => {
-                Val::DateTime(temporal::rounded(self.moment(&value, "datetime")?, *fsp), *fsp)
+                let moment = temporal::rounded(self.moment(&value, "datetime")?, *fsp);
+                if moment.date.year > 9999 {
+                    return Err(EngineError::sql(1441, "Datetime function: datetime field overflow"));
+                }
+                if self.is_timestamp() && !in_timestamp(moment) {
+                    return Err(self.incorrect(1292, "datetime", &value));
+                }
+                Val::DateTime(moment, *fsp)
             }
             ColumnType::Time { fsp } => Val::Time(self.time(&value, *fsp)?, *fsp),
             other => return Err(EngineError::Internal(format!("a column of type {other:?} was made"))),
         };
+        if self.auto_increment && matches!(stored, Val::Int(0) | Val::UInt(0)) {
+            return Ok(Cell::Null);
+        }
         encode(stored, own).map_err(|error| EngineError::Internal(error.0))
+    }
+
+    fn is_timestamp(&self) -> bool {
+        self.column.sql_type.starts_with("timestamp")
     }
 
     fn out_of_range(&self) -> EngineError {
@@ -134,7 +148,17 @@ impl Target {
     }
 
     fn year(&self, value: &Val<'_>) -> Result<Val<'static>, EngineError> {
-        let number = expr::coerce::to_int(value);
+        let number = match value {
+            Val::Date(_) | Val::DateTime(..) | Val::Time(..) => expr::coerce::to_int(value),
+            other => self.exact(other)?.to_i128().ok_or_else(|| self.out_of_range())?,
+        };
+        // Two digits are of this century or of the last; `0` as a number is the year 0000.
+        let number = match (number, value) {
+            (0, Val::Text(text)) if text.trim().len() < 3 => 2000,
+            (1..=69, _) => number + 2000,
+            (70..=99, _) => number + 1900,
+            _ => number,
+        };
         if number != 0 && !(1901..=2155).contains(&number) {
             return Err(self.out_of_range());
         }
@@ -214,6 +238,12 @@ impl Target {
         let rounded = (micros.abs() + unit / 2) / unit * unit;
         Ok(rounded * micros.signum())
     }
+}
+
+/// The range of TIMESTAMP: the seconds of 31 bits but the first.
+fn in_timestamp(value: DateTime) -> bool {
+    let seconds = base::value::datetime_to_timestamp(value).div_euclid(1_000_000);
+    (1..=i64::from(i32::MAX)).contains(&seconds)
 }
 
 /// 20260102 as a day.

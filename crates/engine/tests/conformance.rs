@@ -2,10 +2,10 @@
 //! answers must be equal: rows as MySQL prints them, names and types of columns, errors by number.
 //!
 //! A statement ends with `;` at the end of a line. The comment before it says what it is, where it is no part of the dialect:
-//! `-- refused` (we refuse it, though both servers answer alike) and `-- differs` (MySQL and TiDB do not answer alike: we
-//! refuse it, or answer as MySQL does). Both lists are checked: a statement that leaves its list fails the test too.
-//! Rows of a query without ORDER BY are compared in any order. DOUBLEs are compared to the bit, but for one unit in the last place where a
-//! statement says `-- last bit`.
+//! `-- refused` (we refuse it, though both servers answer alike), `-- differs` (MySQL and TiDB do not answer alike: we
+//! refuse it, or answer as MySQL does) and `-- as tidb` (they do not answer alike, and we answer as TiDB does). All lists are
+//! checked: a statement that leaves its list fails the test too. Rows of a query without ORDER BY are compared in any order.
+//! DOUBLEs are compared to the bit, but for one unit in the last place where a statement says `-- last bit`, and only there.
 
 use anyhow::{Context, Result, bail};
 use base::{Column, ColumnType, Value};
@@ -35,6 +35,7 @@ enum Verdict {
     LastBit,
     Refused,
     Differs,
+    AsTiDb,
     Wrong,
 }
 
@@ -45,7 +46,7 @@ struct Statement {
     note: String,
 }
 
-fn statements(text: &str) -> Vec<Statement> {
+fn statements(text: &str) -> Result<Vec<Statement>> {
     let mut all = Vec::new();
     let (mut sql, mut note, mut line) = (String::new(), String::new(), 0);
     for (number, text) in text.lines().enumerate() {
@@ -68,7 +69,10 @@ fn statements(text: &str) -> Vec<Statement> {
             sql.clear();
         }
     }
-    all
+    if !sql.is_empty() {
+        bail!("the statement of line {line} has no `;` at its end");
+    }
+    Ok(all)
 }
 
 fn class(column: &Column) -> &'static str {
@@ -181,8 +185,13 @@ fn judge(statement: &Statement, mysql: &Answer, tidb: &Answer, ours: &Answer) ->
     // What is not read at all is refused too: nobody gets another answer.
     let refused = matches!(ours, Answer::Refused(_)) || is_syntax(ours) && !is_syntax(mysql);
     if !servers_agree {
-        let fine = refused || same(mysql, ours, last_bit) || same(tidb, ours, last_bit);
-        return if fine { (Verdict::Differs, statement.note == "differs") } else { (Verdict::Wrong, false) };
+        return if refused || same(mysql, ours, last_bit) {
+            (Verdict::Differs, statement.note == "differs")
+        } else if same(tidb, ours, last_bit) {
+            (Verdict::AsTiDb, statement.note == "as tidb")
+        } else {
+            (Verdict::Wrong, false)
+        };
     }
     if refused {
         return (Verdict::Refused, statement.note == "refused");
@@ -191,9 +200,10 @@ fn judge(statement: &Statement, mysql: &Answer, tidb: &Answer, ours: &Answer) ->
         return (Verdict::Wrong, false);
     }
     if last_bit {
-        return (Verdict::LastBit, true);
+        let needed = !same(mysql, tidb, false) || !same(mysql, ours, false);
+        return (Verdict::LastBit, needed);
     }
-    (Verdict::Equal, statement.note.is_empty() || !["refused", "differs"].contains(&statement.note.as_str()))
+    (Verdict::Equal, !["refused", "differs", "as tidb"].contains(&statement.note.as_str()))
 }
 
 fn is_syntax(answer: &Answer) -> bool {
@@ -233,7 +243,7 @@ async fn mysql_tidb_and_sqlite_answer_alike() -> Result<()> {
             MySql::open(&format!("{}/{name}", tidb.url()), Options::default()).await?,
         ];
         let own = Sqlite::open(&folder.path().join(&name), Options::default()).await?;
-        for statement in statements(&std::fs::read_to_string(&path)?) {
+        for statement in statements(&std::fs::read_to_string(&path)?).with_context(|| name.clone())? {
             let ours = ask(&own, &statement.sql).await;
             let answers = [ask(&servers[0], &statement.sql).await, ask(&servers[1], &statement.sql).await];
             let (verdict, listed) = judge(&statement, &answers[0], &answers[1], &ours);

@@ -40,6 +40,8 @@ async fn a_question_is_answered_as_a_table_or_as_json() {
     assert_eq!(text(&out.stdout), "city  total  third\n北京    0.30   0.100000\n上海    7.00   2.333333\n");
     let out = query(dir.path(), &["--json", "select id, amount, day from sale order by id desc limit 1"]);
     assert_eq!(text(&out.stdout), "{\"id\":3,\"amount\":\"7.00\",\"day\":null}\n");
+    let out = query(dir.path(), &["--timeout", "18446744073709551615", "select 1 as a"]);
+    assert_eq!(text(&out.stdout), "a\n1\n", "{}", text(&out.stderr));
     let out = query(dir.path(), &["--tables"]);
     assert_eq!(text(&out.stdout), "city\nsale\n");
 }
@@ -53,6 +55,8 @@ async fn what_cannot_be_answered_says_where_and_why() {
         ("select * from nope", 1, "1:15: error 1146"),
         ("selec 1", 2, "error 1064"),
         ("delete from sale", 2, "no query"),
+        ("with q as (select 1) delete from sale", 2, "no query"),
+        ("select id from sale for update", 2, "locks no rows"),
         (
             "select id from sale where amount > all (select 1)",
             2,

@@ -53,6 +53,7 @@ impl Translator<'_> {
         sql: &mut String,
         ctes: &[Cte],
     ) -> Result<(), EngineError> {
+        let first = (scope.sources.len(), scope.star.len());
         self.factor(&table.relation, scope, sql, ctes)?;
         for join in &table.joins {
             use JoinOperator as J;
@@ -67,12 +68,13 @@ impl Translator<'_> {
                     ));
                 }
             };
-            let before = scope.sources.len();
             let star = scope.star.len();
             sql.push_str(&format!(" {word} "));
             self.factor(&join.relation, scope, sql, ctes)?;
             let outer = word != "JOIN";
-            let on = self.join_condition(constraint, scope, before, star, word == "RIGHT JOIN", ctes)?;
+            scope.first = first.0;
+            let on = self.join_condition(constraint, scope, first.1, star, word == "RIGHT JOIN", ctes)?;
+            scope.first = 0;
             match on {
                 Some(on) => sql.push_str(&format!(" ON {on}")),
                 None if outer => return Err(EngineError::sql(1064, "an outer join wants ON or USING")),
@@ -82,12 +84,12 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// The condition of a join whose right side begins at source `before` and at place `star` of `*`.
+    /// The condition of a join whose left side begins at place `first` of `*`, and its right side at `star`.
     fn join_condition(
         &mut self,
         constraint: &JoinConstraint,
         scope: &mut Scope<'_>,
-        before: usize,
+        first: usize,
         star: usize,
         right: bool,
         ctes: &[Cte],
@@ -98,17 +100,21 @@ impl Translator<'_> {
                 return self.condition(on, &Env::rows(scope, ctes)).map(Some);
             }
             JoinConstraint::Using(names) => names.iter().map(short_name).collect(),
-            JoinConstraint::Natural => common_names(scope, star),
+            JoinConstraint::Natural => common_names(scope, first, star),
         };
         let mut conditions = Vec::new();
         let mut merged = Vec::new();
         for name in &names {
             let find = |range: &[(usize, usize)]| {
-                range.iter().copied().find(|at| scope.column(*at).name.eq_ignore_ascii_case(name))
+                let named = |at: &(usize, usize)| scope.column(*at).name.eq_ignore_ascii_case(name);
+                let mut found = range.iter().copied().filter(named);
+                match (found.next(), found.next()) {
+                    (Some(at), None) => Ok(at),
+                    (None, _) => Err(EngineError::sql(1054, format!("Unknown column '{name}' in USING"))),
+                    _ => Err(EngineError::sql(1052, format!("Column '{name}' in USING is ambiguous"))),
+                }
             };
-            let (Some(left), Some(twin)) = (find(&scope.star[..star]), find(&scope.star[star..])) else {
-                return Err(EngineError::sql(1054, format!("Unknown column '{name}' in USING")));
-            };
+            let (left, twin) = (find(&scope.star[first..star])?, find(&scope.star[star..])?);
             let equal = Expr::BinaryOp {
                 left: Box::new(place(left)),
                 op: BinaryOperator::Eq,
@@ -121,15 +127,14 @@ impl Translator<'_> {
             scope.sources[hidden.0].columns[hidden.1].merged = true;
         }
         let is_merged = |at: &(usize, usize)| merged.iter().any(|(kept, hidden)| at == kept || at == hidden);
-        let (mut first, mut second): (Vec<_>, Vec<_>) =
-            (scope.star[..star].to_vec(), scope.star[star..].to_vec());
+        let (mut one, mut other): (Vec<_>, Vec<_>) =
+            (scope.star[first..star].to_vec(), scope.star[star..].to_vec());
         if right {
-            std::mem::swap(&mut first, &mut second);
+            std::mem::swap(&mut one, &mut other);
         }
-        let mut all: Vec<(usize, usize)> = merged.iter().map(|(kept, _)| *kept).collect();
-        all.extend(first.into_iter().chain(second).filter(|at| !is_merged(at)));
-        scope.star = all;
-        debug_assert!(before > 0);
+        scope.star.truncate(first);
+        scope.star.extend(merged.iter().map(|(kept, _)| *kept));
+        scope.star.extend(one.into_iter().chain(other).filter(|at| !is_merged(at)));
         Ok((!conditions.is_empty()).then(|| conditions.join(" AND ")))
     }
 
@@ -199,9 +204,9 @@ impl Translator<'_> {
 }
 
 /// Names that both sides of a join have, in the order of the left.
-fn common_names(scope: &Scope<'_>, star: usize) -> Vec<String> {
+fn common_names(scope: &Scope<'_>, first: usize, star: usize) -> Vec<String> {
     let name = |at: &(usize, usize)| scope.column(*at).name.clone();
     let right: Vec<String> = scope.star[star..].iter().map(name).collect();
     let common = |left: &String| right.iter().any(|it| it.eq_ignore_ascii_case(left));
-    scope.star[..star].iter().map(name).filter(common).collect()
+    scope.star[first..star].iter().map(name).filter(common).collect()
 }

@@ -14,7 +14,8 @@ use expr::kind::BOOL;
 use expr::node::{Node, Slot};
 use expr::parse::Ast;
 use sqlparser::ast::{
-    BinaryOperator, Expr, Function, Ident, ObjectName, Query, Spanned, Value, VisitMut, VisitorMut,
+    BinaryOperator, Expr, Function, FunctionArguments, Ident, NullTreatment, ObjectName, Query, Spanned,
+    UnaryOperator, Value, VisitMut, VisitorMut,
 };
 use std::ops::ControlFlow;
 
@@ -212,10 +213,10 @@ impl Lifter<'_, '_, '_> {
         if let Expr::Tuple(_) = value {
             return Err(EngineError::refused("row values are not supported", "use EXISTS, or join"));
         }
-        if matches!(value, Expr::BinaryOp { op: BinaryOperator::Xor | BinaryOperator::BitwiseOr, .. }) {
+        if !is_operand(value) {
             return Err(EngineError::refused(
-                "XOR and | before IN need parentheses",
-                "write a XOR (b IN (…))",
+                "an operator before IN or = ANY that binds as the server does not everywhere",
+                "put parentheses: (a = b) IN (…), or a = (b IN (…))",
             ));
         }
         let left = self.translator.scalar(value, self.env)?;
@@ -234,6 +235,7 @@ impl Lifter<'_, '_, '_> {
 
     fn function(&mut self, function: &Function) -> Result<Option<Typed>, EngineError> {
         let name = function_name(&function.name);
+        refuse_clauses(&name, function)?;
         if function.over.is_some() {
             if self.env.windows.is_none() {
                 let text = format!("You cannot use the window function '{name}' in this context.");
@@ -268,6 +270,61 @@ impl Lifter<'_, '_, '_> {
         let unknown = || EngineError::sql(1054, format!("Unknown column '{}'", name.value));
         column.map(|it| it.typed.clone()).ok_or_else(unknown)
     }
+}
+
+/// What binds closer than IN by every grammar: names, values, calls, what is in parentheses, and arithmetic over these.
+fn is_operand(expr: &Expr) -> bool {
+    use BinaryOperator as B;
+    match expr {
+        Expr::Identifier(_)
+        | Expr::CompoundIdentifier(_)
+        | Expr::Value(_)
+        | Expr::TypedString(_)
+        | Expr::Nested(_)
+        | Expr::Function(_)
+        | Expr::Cast { .. }
+        | Expr::Case { .. }
+        | Expr::Interval(_)
+        | Expr::Subquery(_)
+        | Expr::Substring { .. }
+        | Expr::Trim { .. }
+        | Expr::Extract { .. }
+        | Expr::Position { .. }
+        | Expr::Ceil { .. }
+        | Expr::Floor { .. } => true,
+        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } => is_operand(expr),
+        Expr::BinaryOp {
+            left,
+            op: B::Plus | B::Minus | B::Multiply | B::Divide | B::Modulo | B::MyIntegerDivide,
+            right,
+        } => is_operand(left) && is_operand(right),
+        _ => false,
+    }
+}
+
+/// Clauses that MySQL's functions do not have.
+fn refuse_clauses(name: &str, function: &Function) -> Result<(), EngineError> {
+    let refused =
+        |what: &str| Err(EngineError::sql(1064, format!("MySQL has no {what} in {}", name.to_uppercase())));
+    if function.filter.is_some() {
+        return refused("FILTER");
+    }
+    if !function.within_group.is_empty() {
+        return refused("WITHIN GROUP");
+    }
+    if function.null_treatment == Some(NullTreatment::IgnoreNulls) {
+        return Err(EngineError::sql(1235, "MySQL and TiDB do not yet support IGNORE NULLS"));
+    }
+    if !matches!(function.parameters, FunctionArguments::None) {
+        return refused("a second list of arguments");
+    }
+    if let FunctionArguments::List(list) = &function.args
+        && name != "group_concat"
+        && let Some(clause) = list.clauses.first()
+    {
+        return refused(&format!("`{clause}`"));
+    }
+    Ok(())
 }
 
 pub fn not_grouped(name: &str) -> EngineError {

@@ -25,7 +25,7 @@ use expr::kind::{Class, Kind};
 use sqlparser::ast::{
     Cte as AstCte, Expr, LimitClause, OrderByExpr, OrderByKind, Query, SetExpr, Spanned, TableAlias, Value,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Queries inside each other; deeper would want a deeper stack.
@@ -83,6 +83,8 @@ pub trait Tables {
 pub struct Translator<'a> {
     pub tables: &'a dyn Tables,
     pub programs: Vec<Program>,
+    /// Numbers of programs by how they look.
+    numbers: HashMap<String, usize>,
     /// Separators of GROUP_CONCAT, each a function of its own.
     pub separators: BTreeSet<String>,
     /// The moment of the statement, microseconds since the epoch.
@@ -93,17 +95,25 @@ pub struct Translator<'a> {
 
 impl<'a> Translator<'a> {
     pub fn new(tables: &'a dyn Tables, now_micros: i64) -> Self {
-        Self { tables, programs: Vec::new(), separators: BTreeSet::new(), now_micros, aliases: 0, depth: 0 }
+        Self {
+            tables,
+            programs: Vec::new(),
+            numbers: HashMap::new(),
+            separators: BTreeSet::new(),
+            now_micros,
+            aliases: 0,
+            depth: 0,
+        }
     }
 
     /// The number of a program; an equal one is kept once.
     pub fn program(&mut self, program: Program) -> usize {
-        let shown = format!("{program:?}");
-        let known = self.programs.iter().position(|it| format!("{it:?}") == shown);
-        known.unwrap_or_else(|| {
+        let next = self.programs.len();
+        let number = *self.numbers.entry(format!("{program:?}")).or_insert(next);
+        if number == next {
             self.programs.push(program);
-            self.programs.len() - 1
-        })
+        }
+        number
     }
 
     pub fn alias(&mut self, letter: char) -> String {

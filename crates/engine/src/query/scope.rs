@@ -67,6 +67,8 @@ pub struct Scope<'o> {
     pub sources: Vec<Source>,
     /// What `*` is, in order.
     pub star: Vec<(usize, usize)>,
+    /// Sources before this one are not seen: an ON does not see what stands before its comma.
+    pub first: usize,
     outer: Option<&'o Scope<'o>>,
     /// Columns that a query inside used.
     used: RefCell<Vec<(usize, usize)>>,
@@ -82,7 +84,7 @@ pub fn place((source, column): (usize, usize)) -> Expr {
 
 impl<'o> Scope<'o> {
     pub fn new(outer: Option<&'o Scope<'o>>) -> Self {
-        Self { sources: Vec::new(), star: Vec::new(), outer, used: RefCell::default() }
+        Self { sources: Vec::new(), star: Vec::new(), first: 0, outer, used: RefCell::default() }
     }
 
     pub fn add(&mut self, source: Source) -> Result<(), EngineError> {
@@ -111,7 +113,7 @@ impl<'o> Scope<'o> {
             return Ok(source.parse().ok().zip(column.parse().ok()));
         }
         let mut found = None;
-        for (index, source) in self.sources.iter().enumerate() {
+        for (index, source) in self.sources.iter().enumerate().skip(self.first) {
             if table.is_some_and(|table| !source.name.eq_ignore_ascii_case(table)) {
                 continue;
             }

@@ -21,7 +21,7 @@ select 1 = 1.0 as a, 1 = 1e0 as b, '1' = 1 as c, 1 < 2 as d, 2 >= 3 as e, 1 <> 1
 -- refused
 select not 1 as a, not 0 as b, not null as c, !1 as d, 1 and 0 as e, 1 or null as f, 0 and null as g, 1 xor 1 as h, null xor 1 as i;
 select 1 and null as a, 0 or null as b, not (1 = 2) as c, 1 || 0 as d, 1 && 1 as e;
--- differs
+-- as tidb
 select - - 5 as a, -(-5) as b, +5 as c, 2 + 3 * 4 as d, (2 + 3) * 4 as e, 10 - 4 - 3 as f;
 select cast('12.7' as signed) as a, cast(12.7 as signed) as b, cast(-12.5 as signed) as c, cast(12.5e0 as signed) as d;
 select cast(3.14159 as decimal(5,2)) as a, cast('1.005' as decimal(10,2)) as b, cast(5 as decimal(10,3)) as c, cast(1e3 as decimal(10,1)) as d;
@@ -30,7 +30,6 @@ select cast(1 as double) as a, cast('1.5' as double) as b, cast(1/3 as double) a
 select cast(-1 as unsigned) as a, cast(5 as unsigned) as b;
 select cast(123 as char) as a, cast(1.50 as char) as b, cast(1e0 as char) as c, cast(123456 as char(3)) as d;
 select pow(2, 10) as a, power(2, 0.5) as b, sqrt(16) as c, sqrt(2) as d, sqrt(-1) as e;
--- last bit
 select exp(1) as a, ln(2) as b, log10(1000) as c, log2(8) as d, ln(0) as e;
 -- refused
 select pi() as a;
@@ -51,7 +50,7 @@ select 2 > 1 > 0 as a, 1 = 2 = 0 as b, 3 - 2 > 0 as c;
 select 7 div 2.5 as a, 7.5 div 2 as b, -7.5 div 2 as c;
 create table n (id int primary key, i int, u int unsigned, b bigint, d decimal(10,2), w decimal(30,10), f double, r float, t tinyint);
 insert into n values (1, 10, 5, 9223372036854775807, 12.50, 12345678901234567890.0123456789, 1.5, 0.1, 1), (2, -3, 0, -9223372036854775808, -0.05, -0.0000000001, -2.25, 3.3, -128), (3, null, null, null, null, null, null, null, null), (4, 7, 4294967295, 0, 99999999.99, 0, 1e100, 16777216, 127);
--- differs
+-- as tidb
 select * from n order by id;
 select id, i + 1 as a, i * 2 as b, i / 3 as c, i div 3 as e, i % 3 as g, -i as h from n order by id;
 select id, d + 1 as a, d * 2 as b, d / 3 as c, d * d as e, d - i as g, d % 3 as h from n order by id;
@@ -77,7 +76,7 @@ select id, d > w as a, d = w as b, d <=> null as c, i <=> null as e from n order
 select distinct d > 0 as a from n order by a;
 -- differs
 select id, ifnull(d, 0) as a, coalesce(i, d, 5) as b, if(d > 0, d, -d) as c, nullif(d, 12.50) as e from n order by id;
--- differs
+-- as tidb
 select id, case when i > 5 then d when i < 0 then w else 0 end as a from n order by id;
 select id, cast(d as char) as a, cast(d as signed) as b, cast(f as decimal(10,3)) as c, cast(i as decimal(8,2)) as e from n where id < 4 order by id;
 select id, concat(d, '|', i, '|', w) as a from n where id < 3 order by id;

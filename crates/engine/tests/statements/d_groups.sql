@@ -46,7 +46,7 @@ select cust, sum(amount) as s from o group by cust with rollup;
 select cust, note, sum(qty) as s, count(*) as n from o where cust is not null and note is not null group by cust, note with rollup;
 select cust, grouping(cust) as g, sum(qty) as s from o group by cust with rollup;
 select if(grouping(cust), 'all', cust) as k, sum(qty) as s from o where cust is not null group by cust with rollup order by s, k;
--- differs
+-- as tidb
 select cust, sum(qty) as s from o where id > 100 group by cust with rollup;
 select cust, sum(qty) as s from o group by cust with rollup having s > 3;
 select year(day) as y, month(day) as m, sum(qty) as s from o group by year(day), month(day) with rollup;
@@ -71,3 +71,8 @@ select note, sum(amount) as s from o group by note having note is not null order
 -- refused
 select cust, json_arrayagg(qty) as j from o group by cust;
 select min(qty) as a, max(qty) as b from o where note = 'A';
+select max(note ignore nulls) as a from o;
+select sum(qty order by qty) as a from o;
+select count(qty order by qty) as a from o;
+select max(qty) within group (order by qty) as a from o;
+select sum(qty) filter (where qty > 1) as a from o;

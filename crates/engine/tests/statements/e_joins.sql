@@ -84,3 +84,38 @@ select -id as id from o order by id;
 select id from c where id in (select cust from o order by id limit 1);
 select c.id, count(*) as n, sum(o.amount * c.id) as s from c join o on o.cust = c.id group by c.id having n > 1;
 select o.id, o.amount * 2 as amount from o where o.amount > 1 order by amount desc;
+create table ja (id int, v int);
+insert into ja values (1, 10), (2, 20);
+create table jb (id int, w int);
+insert into jb values (1, 100), (3, 300);
+create table jc (id int, u int);
+insert into jc values (1, 5), (3, 7);
+select ja.id, jb.id as bid, w, u from ja, jb join jc using (id) order by ja.id, jb.id;
+select * from ja, jb join jc using (id) order by v, w;
+select * from ja, jb natural join jc order by v, w;
+select * from ja join jb using (id), jc order by v, w, u;
+select v, w, u from ja, jb left join jc using (id) order by v, w;
+select ja.id from ja join jb on ja.v < jb.w join jc using (id);
+select ja.id from ja join jb on ja.v < jb.w natural join jc;
+select ja.id from ja, jb join jc on ja.id = jc.id;
+select ja.id from ja, jb join jc on v = u;
+select ja.id from ja, jb join jc using (v);
+select ja.id from ja, jb join jc on jb.id = jc.id where ja.id = jb.id;
+select ja.id from ja, jb join jc on jb.id = jc.id and exists (select 1 from ja x where x.id = ja.id);
+select v from ja where exists (select 1 from jb join jc on jb.id = jc.id and jc.id = ja.id);
+select id from ja join jb using (id) join jc using (id);
+select 4 in (select 3) as a, 1 + 2 in (select 3) as b, -3 in (select -3) as c, (1 = 3) in (select 0) as d;
+-- refused
+select 1 = 3 in (select 3) as a;
+-- refused
+select 1 = 3 = any (select 3) as a;
+-- refused
+select 'a' || 'b' in (select 'ab') as a;
+-- refused
+select 1 between 0 and 3 in (select 3) as a;
+-- refused
+select 1 < 2 in (select 1) as a;
+-- refused
+select 5 & 3 in (select 1) as a;
+select upper('a') in (select 'A') as a, (2) = any (select 2) as b, cast('3' as signed) * 2 in (select 6) as c, case 1 when 1 then 2 end in (select 2) as d;
+select v from ja where v - 10 in (select 0) or id % 2 in (select 1) order by v;

@@ -43,3 +43,5 @@ select distinct count(*) over (partition by g) as n from w order by n;
 select id, avg(n) over (partition by g) as a, sum(n) over (partition by g) * 2 as b from w order by id;
 -- refused
 select id, stddev(n) over () as x from w order by id;
+select id, lag(v) ignore nulls over (order by id) as a from w order by id;
+select id, first_value(n) respect nulls over (order by id) as a from w order by id;

@@ -27,7 +27,7 @@ with recursive days (d) as (select date '2026-01-30' union all select d + interv
 with recursive t (n) as (select 1 union select (n % 3) + 1 from t) select n from t order by n;
 with recursive t (n, s) as (select 1, cast('a' as char(20)) union all select n + 1, concat(s, 'b') from t where n < 3) select * from t order by n;
 with recursive tree (id, path) as (select 1, cast('1' as char(50)) union all select x, concat(path, '/', x) from tree join a on a.x = tree.id + 1) select * from tree order by path;
--- differs
+-- as tidb
 with q as (select x from nope) select 1;
 select * from (with q as (select x from a) select max(x) as m from q) as z;
 select x from a where x in (with q as (select x from b) select x from q) order by x;

@@ -158,3 +158,96 @@ insert into own select id + 10, v from own;
 select * from own order by id;
 update own set v = v - 100 order by id desc limit 1;
 select * from own order by id;
+create table rid (k varchar(5) primary key, rowid int, v int);
+insert into rid values ('a', 7, 1), ('b', 7, 2), ('c', 8, 3);
+update rid set v = v + 10 where k = 'a';
+select * from rid order by k;
+delete from rid where k = 'a';
+select * from rid order by k;
+update rid set v = 0 where rowid = 7 order by k limit 1;
+select * from rid order by k;
+create table oids (k varchar(5) primary key, oid int, _rowid_ int);
+insert into oids values ('a', 7, 7), ('b', 7, 7);
+update oids set oid = 1 where k = 'a';
+delete from oids where k = 'b';
+select * from oids order by k;
+create table allids (k varchar(5) primary key, oid int, _rowid_ int, rowid int);
+insert into allids values ('a', 7, 7, 7);
+-- refused
+update allids set oid = 1 where k = 'b';
+-- refused
+delete from allids where k = 'b';
+create table coll (a varchar(10), b varchar(10)) default collate utf8mb4_bin;
+insert into coll values ('a', 'A');
+select a = b as x from coll;
+create table coll2 (a varchar(10), b varchar(10)) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_general_ci comment = 'as "collate utf8mb4_bin"';
+insert into coll2 values ('a', 'A');
+select a = b as x from coll2;
+create table coll3 (a varchar(10), b varchar(10)) comment 'collate=utf8mb4_bin' collate utf8mb4_0900_ai_ci;
+insert into coll3 values ('a', 'A');
+select a = b as x from coll3;
+-- refused
+create table opt1 (id int primary key auto_increment) auto_increment = 100;
+-- refused
+create table opt2 (a varchar(10)) charset = latin1;
+-- refused
+create table opt3 (a varchar(10)) row_format = compressed;
+create table esc (id int primary key, a varchar(20) default 'a\\b', b varchar(20) default 'it''s', c varchar(20) default "q\"q", d int default -5, e varchar(20) default '');
+insert into esc (id) values (1);
+select * from esc;
+insert into esc values (2, default, default, default, default, default);
+select hex(a) as a, hex(b) as b, hex(c) as c, d, length(e) as e from esc where id = 2;
+update esc set a = 'x' where id = 1;
+update esc set a = default where id = 1;
+select a from esc order by id;
+create table years (id int primary key, y year);
+insert into years values (1, 'abc');
+insert into years values (2, 2026);
+insert into years values (3, '1999');
+insert into years values (4, 0);
+insert into years values (5, '0');
+insert into years values (6, 69);
+insert into years values (7, '70');
+insert into years values (8, 1900);
+insert into years values (9, 2156);
+insert into years values (10, '2026x');
+insert into years values (11, -1);
+insert into years values (12, '0000');
+insert into years values (13, '00');
+insert into years values (14, null);
+insert into years values (15, '');
+select * from years order by id;
+create table stamps (id int primary key, t timestamp(3) null, d datetime);
+insert into stamps values (1, '2026-01-01 10:00:00.1234', '9999-12-31 23:59:59.4');
+insert into stamps values (2, '1970-01-01 00:00:00', null);
+insert into stamps values (3, '1970-01-01 00:00:01', null);
+insert into stamps values (4, '2038-01-19 03:14:07.999', null);
+insert into stamps values (5, '2038-01-19 03:14:08', null);
+insert into stamps values (6, '1969-12-31 23:59:59', null);
+insert into stamps values (7, '2099-01-01', null);
+-- differs
+insert into stamps values (8, null, '9999-12-31 23:59:59.6');
+insert into stamps values (9, null, '1000-01-01');
+insert into stamps values (10, '2038-01-19 03:14:07.9996', null);
+select * from stamps order by id;
+create table tiny (id tinyint auto_increment primary key, v int);
+insert into tiny values (126, 1);
+insert into tiny (v) values (2);
+-- differs
+insert into tiny (v) values (3);
+insert into tiny values (128, 3);
+insert into tiny values ('-5', 4);
+select * from tiny order by id;
+create table zero (id int auto_increment primary key, v int);
+insert into zero values ('0', 1);
+insert into zero values (0.0, 2);
+insert into zero values (0e0, 3);
+insert into zero values (false, 4);
+select * from zero order by id;
+-- differs
+create table badauto (a varchar(10) auto_increment primary key);
+create table widebin (a binary(300));
+create table okbin (a binary(255));
+create table widechar (a char(300));
+-- refused
+select 1 as `~0`;

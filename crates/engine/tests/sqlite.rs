@@ -1,0 +1,91 @@
+//! The engine on a file: what a statement that goes wrong leaves behind, and its bounds.
+
+#![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
+
+use base::Value;
+use engine::{Engine, EngineError, Options, Sqlite};
+use std::path::Path;
+use std::time::Duration;
+
+async fn opened(path: &Path, timeout: Duration) -> Sqlite {
+    Sqlite::open(path, Options { read_only: false, timeout }).await.unwrap()
+}
+
+async fn count(engine: &Sqlite) -> Value {
+    let rows = engine.query("select count(*) as n from t").await.unwrap().all(1).await.unwrap();
+    rows[0][0].clone()
+}
+
+#[tokio::test]
+async fn what_is_out_of_time_is_stopped_and_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.db");
+    let other = opened(&path, Duration::from_secs(60)).await;
+    other.execute("create table t (v int)").await.unwrap();
+    let engine = opened(&path, Duration::from_millis(100)).await;
+    let endless = "insert into t with recursive q (n) as (select 1 union all select n + 1 from q where n < 1000000000) \
+                   select n % 7 from q";
+    let statements = ["insert into t values (1)".to_owned(), endless.to_owned()];
+    let error = engine.execute_all(&statements).await.unwrap_err();
+    assert!(matches!(error, EngineError::Stopped(_)), "{error}");
+    assert_eq!(count(&other).await, Value::Int(0));
+    // Nothing is locked, neither for others nor for the one that was stopped.
+    other.execute("insert into t values (2)").await.unwrap();
+    engine.execute("insert into t values (3)").await.unwrap();
+    assert_eq!(count(&other).await, Value::Int(2));
+}
+
+#[tokio::test]
+async fn a_time_that_no_clock_holds_has_no_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = opened(&folder.path().join("w.db"), Duration::from_secs(u64::MAX)).await;
+    engine.execute("create table t (v int)").await.unwrap();
+    assert_eq!(count(&engine).await, Value::Int(0));
+}
+
+#[tokio::test]
+async fn names_that_look_like_the_engines_own_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = opened(&folder.path().join("w.db"), Duration::from_secs(60)).await;
+    engine.execute("create table t (v int)").await.unwrap();
+    for sql in
+        ["create table u (`~0` int)", "create table u (`\u{2}0:0` int)", "create table `\u{4}new` (v int)"]
+    {
+        let error = engine.execute(sql).await.unwrap_err();
+        assert!(matches!(error, EngineError::Refused { .. }), "{sql}: {error}");
+    }
+    for sql in ["select v + 1 as `~0` from t", "select `\u{2}0:0` from t", "select `\u{2}9:9` from t"] {
+        let error = engine.check(sql).await.unwrap_err();
+        assert!(matches!(error, EngineError::Refused { .. }), "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn long_expressions_are_answered_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = opened(&folder.path().join("w.db"), Duration::from_secs(60)).await;
+    engine.execute("create table t (v int)").await.unwrap();
+    for count in [20, 100, 400, 1_000, 10_000, 100_000] {
+        for (one, sign) in [
+            ("1", " + "),
+            ("v = 1", " or "),
+            ("1", " union select "),
+            ("1", ", "),
+            ("v", " ^ "),
+            ("v", " in (1) or "),
+        ] {
+            let all = vec![one; count].join(sign);
+            let sql = if sign == ", " {
+                format!("select v from t where v in ({all})")
+            } else {
+                format!("select {all} as a from t")
+            };
+            let answer = match engine.query(&sql).await {
+                Ok(rows) => rows.all(10).await,
+                Err(error) => Err(error),
+            };
+            let refused = matches!(answer, Err(EngineError::Refused { .. }));
+            assert!(answer.is_ok() || refused && count > 20, "{count} {sign}: {answer:?}");
+        }
+    }
+}
