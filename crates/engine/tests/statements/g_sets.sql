@@ -35,7 +35,7 @@ with q as (select x from a union select x from b) select count(*) as n, sum(x) a
 select x from a union select x from b except select 2 order by x;
 select x from a union (select x from b intersect select 3) order by x;
 select x from a union select x from b intersect select 3 order by x;
-select (select 1 union select 2 limit 1) as v;
+select (select 1 union select 2 order by 1 limit 1) as v;
 select count(*) as n from (select 'a' as v union select 'A') as q;
 select 1.10 as v union select 1.1 order by v;
 select x from a order by x limit 0;
