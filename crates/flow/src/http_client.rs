@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
@@ -112,7 +113,7 @@ impl Endpoint {
         format!("{}:{}", self.host, self.port)
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+    async fn connect(&self) -> Result<Connection, ClientError> {
         let away = |error: String| ClientError::Away(format!("{}:{}: {error}", self.host, self.port));
         let name = self.host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((name, self.port)).await.map_err(|error| away(error.to_string()))?;
@@ -131,15 +132,22 @@ impl Endpoint {
     }
 }
 
-async fn begin(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-) -> Result<SendRequest<Full<Bytes>>, String> {
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    /// Why it ended, where that was an error.
+    broke: oneshot::Receiver<hyper::Error>,
+}
+
+async fn begin(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Connection, String> {
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let (tell, broke) = oneshot::channel();
     // Ends by itself with the sender, or with the server's end of the connection.
     tokio::spawn(async move {
-        let _ = connection.await;
+        if let Err(error) = connection.await {
+            let _ = tell.send(error);
+        }
     });
-    Ok(sender)
+    Ok(Connection { sender, broke })
 }
 
 /// A body and what it is: its `Content-Type`.
@@ -148,12 +156,12 @@ pub type Body = Option<(&'static str, Bytes)>;
 pub struct Client {
     endpoint: Endpoint,
     patience: Patience,
-    sender: Option<SendRequest<Full<Bytes>>>,
+    connection: Option<Connection>,
 }
 
 impl Client {
     pub fn new(endpoint: Endpoint, patience: Patience) -> Self {
-        Self { endpoint, patience, sender: None }
+        Self { endpoint, patience, connection: None }
     }
 
     /// Sends a request and reads the whole answer. `path` is escaped by the caller.
@@ -165,16 +173,16 @@ impl Client {
         body: Body,
     ) -> Result<Answer, ClientError> {
         // Taken out, so that a call that is dropped half way leaves nothing behind.
-        let kept = self.sender.take().filter(|sender| !sender.is_closed());
-        let mut sender = match kept {
-            Some(sender) => sender,
+        let kept = self.connection.take().filter(|kept| !kept.sender.is_closed());
+        let mut connection = match kept {
+            Some(connection) => connection,
             None => timed(CONNECT_WAIT, "no connection", self.endpoint.connect()).await?,
         };
         let request = self.request(method, path, headers, body)?;
         let Patience { answer_wait, answer_bytes_max } = self.patience;
-        let exchange = exchange(&mut sender, request, answer_bytes_max);
+        let exchange = exchange(&mut connection, request, answer_bytes_max);
         let (answer, whole) = timed(answer_wait, "no answer", exchange).await?;
-        self.sender = Some(sender).filter(|_| whole);
+        self.connection = Some(connection).filter(|_| whole);
         Ok(answer)
     }
 
@@ -206,7 +214,7 @@ impl Client {
 
 /// The answer, and whether it was read to its end.
 async fn exchange(
-    sender: &mut SendRequest<Full<Bytes>>,
+    connection: &mut Connection,
     request: Request<Full<Bytes>>,
     bytes_max: usize,
 ) -> Result<(Answer, bool), ClientError> {
@@ -214,8 +222,19 @@ async fn exchange(
         Some(hint) => ClientError::Misfit(format!("TLS: {}: {hint}", base::error::chain(&error))),
         None => ClientError::Away(base::error::chain(&error)),
     };
-    sender.ready().await.map_err(away)?;
-    let response = sender.send_request(request).await.map_err(away)?;
+    let Connection { sender, broke } = connection;
+    let sent = async {
+        sender.ready().await?;
+        sender.send_request(request).await
+    };
+    let response = match sent.await {
+        Ok(response) => response,
+        // A server that does not take our certificate says so when the connection is there already: its end knows why.
+        Err(error) if error.is_closed() || error.is_canceled() => {
+            return Err(away(broke.await.unwrap_or(error)));
+        }
+        Err(error) => return Err(away(error)),
+    };
     let (head, mut body) = response.into_parts();
     let mut read = BytesMut::new();
     let mut whole = true;

@@ -153,7 +153,7 @@ async fn dashboard_and_alerts_name_what_a_node_serves() {
     let nobody = format!("mysql://u:p@{}", nobody.addr());
     let mut node = Node::new(&[
         ("sources/gone.yaml", mysql_source(&nobody, "x.*")),
-        ("sources/shop.yaml", mysql_source(&server.url(), "shop.*")),
+        ("sources/shop.yaml", mysql_source(&server.url(), "shop.*") + "mirror: [\"shop.*\"]\n"),
         ("sinks/file.yaml", "kind: sqlite\npath: ./out.db\n".into()),
         ("sinks/away.yaml", format!("kind: nats\nurl: nats://{}\n", nowhere.addr())),
         // Out of a BIGINT's range for 5: one change is parked.
