@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use testkit::{Port, SqlServer};
 
 /// Longer than anything here takes on a busy machine of two cores.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 pub struct Node {
     pub dir: TempDir,
