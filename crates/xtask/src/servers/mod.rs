@@ -27,6 +27,7 @@ mod mariadb;
 pub(crate) mod maven;
 mod mysql;
 mod nats;
+mod npm;
 mod opensearch;
 mod pd;
 mod peers;
