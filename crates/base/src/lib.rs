@@ -3,13 +3,16 @@
 //! This crate does no I/O, knows no product and holds no policy.
 
 pub mod change;
+pub mod check_digit;
 pub mod error;
 pub mod gtid;
 pub mod json;
 pub mod metrics;
 pub mod near;
+pub mod patterns;
 pub mod position;
 pub mod row;
+pub mod schedule;
 pub mod schema;
 pub mod secret;
 pub mod units;

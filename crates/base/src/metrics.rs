@@ -83,6 +83,12 @@ pub const WINDOW_REFILLS: &str = "tidemill_flow_subscription_window_refills_tota
 pub const VERIFY_TIME: &str = "tidemill_flow_verify_time_seconds";
 pub const VERIFY_DIFFERENCES: &str = "tidemill_flow_verify_differences";
 pub const VERIFY_FAILURES: &str = "tidemill_flow_verify_failures_total";
+pub const WAREHOUSE_RUNS: &str = "tidemill_warehouse_runs_total";
+pub const DOOR_CLIENTS: &str = "tidemill_door_clients";
+pub const DOOR_REFUSED: &str = "tidemill_door_refused_clients_total";
+pub const DOOR_STATEMENTS: &str = "tidemill_door_statements_total";
+pub const DOOR_ERRORS: &str = "tidemill_door_errors_total";
+pub const DOOR_ROWS: &str = "tidemill_door_rows_total";
 pub const MESH_SESSIONS: &str = "tidemill_mesh_sessions";
 pub const MESH_ACCEPTED: &str = "tidemill_mesh_accepted_clients_total";
 pub const MESH_REFUSED: &str = "tidemill_mesh_refused_clients_total";
@@ -135,7 +141,7 @@ const BACKEND: &str = "group, backend";
 const PIN: &str = "group, reason";
 
 /// All of them, in the order a change meets them.
-pub const METRICS: [Metric; 81] = [
+pub const METRICS: [Metric; 87] = [
     counter(
         CAPTURED_ROWS,
         "source",
@@ -344,6 +350,27 @@ pub const METRICS: [Metric; 81] = [
          cannot be compared",
     ),
     counter(VERIFY_FAILURES, "flow", "errors", "Comparisons by schedule that came to no end"),
+    counter(
+        WAREHOUSE_RUNS,
+        "kind,state",
+        "runs",
+        "Runs of flows that collect and of models that ended, by how",
+    ),
+    gauge(DOOR_CLIENTS, "", "clients", "Clients of the SQL door that are connected now"),
+    counter(
+        DOOR_REFUSED,
+        "",
+        "clients",
+        "Clients that the SQL door did not let in: no right to, or too many",
+    ),
+    counter(
+        DOOR_STATEMENTS,
+        "",
+        "statements",
+        "Statements of clients of the SQL door, those included that failed",
+    ),
+    counter(DOOR_ERRORS, "", "statements", "Commands that clients of the SQL door got an error for"),
+    counter(DOOR_ROWS, "", "rows", "Rows that the SQL door sent"),
     gauge(MESH_SESSIONS, "", "sessions", "Clients of the SQL proxy that are connected now"),
     counter(MESH_ACCEPTED, "", "clients", "Clients that connected to the SQL proxy"),
     counter(
@@ -447,9 +474,15 @@ mod tests {
         assert_eq!(names.len(), METRICS.len());
         for metric in METRICS {
             assert!(
-                ["tidemill_flow_", "tidemill_node_", "tidemill_mesh_"]
-                    .iter()
-                    .any(|room| metric.name.starts_with(room)),
+                [
+                    "tidemill_flow_",
+                    "tidemill_node_",
+                    "tidemill_mesh_",
+                    "tidemill_warehouse_",
+                    "tidemill_door_"
+                ]
+                .iter()
+                .any(|room| metric.name.starts_with(room)),
                 "{}",
                 metric.name
             );

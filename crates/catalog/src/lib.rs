@@ -3,8 +3,10 @@
 //! One SQLite file, one connection. Every write is durable when the call returns (WAL, synchronous=FULL): a change is
 //! parked here before the flow's progress passes it.
 
+mod runs;
 mod tokens;
 
+pub use runs::{RUNS_KEPT_MAX, RowCounts, Run, RunEnd, RunState, RunsAsked};
 pub use tokens::{TOKENS_MAX, Token, has_tokens};
 
 use base::{Blame, Code, Fault, Retry};
@@ -13,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Version of the tables below, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 6;
+const SCHEMA_VERSION: i64 = 7;
 
 const SCHEMA: &str = "
 CREATE TABLE flow_progress (
@@ -149,12 +151,13 @@ impl Catalog {
             .map_err(fail)?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(fail)?;
         let steps = match found {
-            0 => [SCHEMA, PARKED_RENAMES, GIVEN, REWINDS, tokens::TOKENS].concat(),
-            1 => [FROM_VERSION_1, PARKED_RENAMES, GIVEN, REWINDS, tokens::TOKENS].concat(),
-            2 => [PARKED_RENAMES, GIVEN, REWINDS, tokens::TOKENS].concat(),
-            3 => [GIVEN, REWINDS, tokens::TOKENS].concat(),
-            4 => [REWINDS, tokens::TOKENS].concat(),
-            5 => tokens::TOKENS.to_owned(),
+            0 => [SCHEMA, PARKED_RENAMES, GIVEN, REWINDS, tokens::TOKENS, runs::RUNS].concat(),
+            1 => [FROM_VERSION_1, PARKED_RENAMES, GIVEN, REWINDS, tokens::TOKENS, runs::RUNS].concat(),
+            2 => [PARKED_RENAMES, GIVEN, REWINDS, tokens::TOKENS, runs::RUNS].concat(),
+            3 => [GIVEN, REWINDS, tokens::TOKENS, runs::RUNS].concat(),
+            4 => [REWINDS, tokens::TOKENS, runs::RUNS].concat(),
+            5 => [tokens::TOKENS, runs::RUNS].concat(),
+            6 => runs::RUNS.to_owned(),
             SCHEMA_VERSION => String::new(),
             found => return Err(CatalogError::Version { path: path.to_owned(), found }),
         };

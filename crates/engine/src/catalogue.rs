@@ -20,6 +20,9 @@ pub struct TableDef {
     /// Places of the primary key's columns.
     pub primary_key: Vec<usize>,
     pub indexes: Vec<IndexDef>,
+    /// The query of a view, as it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +83,13 @@ pub fn tables(connection: &Connection) -> Result<Vec<String>, EngineError> {
     let mut statement = connection.prepare("SELECT name FROM tidemill_tables ORDER BY name")?;
     let names = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(names)
+}
+
+/// Every definition, by name.
+pub fn all(connection: &Connection) -> Result<Vec<TableDef>, EngineError> {
+    let mut statement = connection.prepare("SELECT definition FROM tidemill_tables ORDER BY name")?;
+    let texts = statement.query_map([], |row| row.get::<_, String>(0))?;
+    texts.map(|text| read(&text?)).collect()
 }
 
 pub fn put(connection: &Connection, table: &TableDef) -> Result<(), EngineError> {

@@ -20,9 +20,14 @@ pub const NEW_ROW: &str = "\u{4}new";
 impl Translator<'_> {
     fn known(&self, name: &ObjectName) -> Result<Arc<TableDef>, EngineError> {
         let full = table_name(name);
-        self.tables.table(&full)?.ok_or_else(|| {
+        let table = self.tables.table(&full)?.ok_or_else(|| {
             EngineError::sql(1146, format!("Table '{full}' doesn't exist")).at(name.span().start)
-        })
+        })?;
+        if table.view.is_some() {
+            let text = format!("The target table {full} is a view, which is not updatable");
+            return Err(EngineError::sql(1288, text).at(name.span().start));
+        }
+        Ok(table)
     }
 
     /// A value on its way into a column.
@@ -61,7 +66,13 @@ impl Translator<'_> {
         let TableObject::TableName(name) = &insert.table else {
             return Err(EngineError::sql(1064, "INSERT wants the name of a table"));
         };
-        let table = self.known(name)?;
+        let table = self.known(name).map_err(|error| match error {
+            EngineError::Sql { number: 1288, line, column, .. } => {
+                let message = format!("The target table {name} of the INSERT is not insertable-into");
+                EngineError::Sql { number: 1471, message, line, column }
+            }
+            other => other,
+        })?;
         if insert.ignore {
             return Err(EngineError::refused(
                 "INSERT IGNORE stores near values silently",

@@ -2,13 +2,15 @@
 
 use crate::catalogue::{ColumnDef, DefaultValue, IndexDef, TableDef};
 use crate::error::EngineError;
+use crate::load::OWN_PREFIX;
+use crate::parse::behind_as;
 use crate::query::{quoted, table_name};
 use crate::types::{COLLATION_DEFAULT, COLLATIONS};
 use base::{Column, ColumnType, Generated};
 use sqlparser::ast::{
     BinaryLength, CharacterLength, ColumnDef as AstColumn, ColumnOption, CreateIndex, CreateTable,
-    CreateTableOptions, DataType, ExactNumberInfo, Expr, IndexColumn, Spanned, SqlOption, TableConstraint,
-    Value as Literal,
+    CreateTableOptions, CreateView, DataType, ExactNumberInfo, Expr, IndexColumn, SelectItem, SetExpr,
+    Spanned, SqlOption, TableConstraint, Value as Literal,
 };
 
 /// Columns of a table: MySQL's bound of 4096 is that of wider pages than ours.
@@ -16,6 +18,18 @@ const COLUMNS_MAX: usize = 1000;
 
 /// Reads CREATE TABLE.
 pub fn table(create: &CreateTable) -> Result<TableDef, EngineError> {
+    let name = table_name(&create.name);
+    if name.starts_with(OWN_PREFIX) || name.starts_with("sqlite_") {
+        return Err(EngineError::refused(
+            format!("the name `{name}` is kept for the engine"),
+            "choose another",
+        ));
+    }
+    any_table(create)
+}
+
+/// [`table`] of any name: Tidemill makes its own.
+pub fn any_table(create: &CreateTable) -> Result<TableDef, EngineError> {
     let name = table_name(&create.name);
     let place = create.name.span().start;
     if create.query.is_some() || create.like.is_some() {
@@ -28,14 +42,9 @@ pub fn table(create: &CreateTable) -> Result<TableDef, EngineError> {
     if create.temporary || create.partition_by.is_some() {
         return Err(EngineError::refused("temporary and partitioned tables", "make a plain table").at(place));
     }
-    if name.starts_with("tidemill_") || name.starts_with("sqlite_") {
-        return Err(EngineError::refused(
-            format!("the name `{name}` is kept for the engine"),
-            "choose another",
-        ));
-    }
     let collation = table_collation(&create.table_options)?;
-    let mut table = TableDef { name, columns: Vec::new(), primary_key: Vec::new(), indexes: Vec::new() };
+    let mut table =
+        TableDef { name, columns: Vec::new(), primary_key: Vec::new(), indexes: Vec::new(), view: None };
     for column in &create.columns {
         add_column(&mut table, column, &collation).map_err(|error| error.at(column.name.span.start))?;
     }
@@ -60,6 +69,41 @@ pub fn table(create: &CreateTable) -> Result<TableDef, EngineError> {
         return Err(EngineError::refused("AUTO_INCREMENT beside the primary key", "make it the PRIMARY KEY"));
     }
     Ok(table)
+}
+
+/// Reads CREATE VIEW, of which `sql` is the text; its columns are those of its query.
+pub fn view(create: &CreateView, sql: &str) -> Result<TableDef, EngineError> {
+    let name = table_name(&create.name);
+    let place = create.name.span().start;
+    if create.materialized || create.temporary || create.if_not_exists || create.to.is_some() {
+        return Err(
+            EngineError::refused("this form of CREATE VIEW", "write CREATE OR REPLACE VIEW … AS …").at(place)
+        );
+    }
+    if !create.columns.is_empty() {
+        return Err(EngineError::refused("names behind a view's name", "name columns by AS").at(place));
+    }
+    if has_star(&create.query.body) {
+        return Err(EngineError::refused(
+            "`*` in a view: what it is would change with its tables",
+            "name the columns",
+        )
+        .at(place));
+    }
+    let text = behind_as(sql).unwrap_or_default().trim().trim_end_matches(';').to_owned();
+    Ok(TableDef { name, columns: Vec::new(), primary_key: Vec::new(), indexes: Vec::new(), view: Some(text) })
+}
+
+fn has_star(body: &SetExpr) -> bool {
+    match body {
+        SetExpr::Select(select) => select
+            .projection
+            .iter()
+            .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))),
+        SetExpr::Query(query) => has_star(&query.body),
+        SetExpr::SetOperation { left, right, .. } => has_star(left) || has_star(right),
+        _ => false,
+    }
 }
 
 fn table_collation(options: &CreateTableOptions) -> Result<String, EngineError> {
@@ -391,7 +435,10 @@ pub fn reindex_sql(old: &TableDef, new: &TableDef) -> (Vec<String>, Vec<String>)
 /// The column that is SQLite's own row number: a primary key that is one integer.
 pub fn rowid_column(table: &TableDef) -> Option<usize> {
     let [at] = table.primary_key.as_slice() else { return None };
-    is_integer(&table.columns[*at].column.ty).then_some(*at)
+    let column = &table.columns[*at];
+    // Half of BIGINT UNSIGNED is no number of SQLite's.
+    let wide = column.column.ty == ColumnType::BigInt { unsigned: true } && !column.auto_increment;
+    (is_integer(&column.column.ty) && !wide).then_some(*at)
 }
 
 fn is_integer(ty: &ColumnType) -> bool {
@@ -433,6 +480,7 @@ fn affinity(ty: &ColumnType) -> &'static str {
         | ColumnType::DateTime { .. }
         | ColumnType::Timestamp { .. } => "TEXT",
         ColumnType::Binary { .. } | ColumnType::VarBinary { .. } => "BLOB",
-        _ => "INTEGER",
+        // A key that is INTEGER alone would be SQLite's row number, which no wide number is.
+        _ => "INT",
     }
 }

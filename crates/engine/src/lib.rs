@@ -12,6 +12,9 @@ mod deep;
 mod define;
 mod error;
 mod extra;
+mod fit;
+mod load;
+mod lookup;
 mod mysql;
 mod parse;
 mod program;
@@ -21,8 +24,13 @@ mod sqlite;
 mod store;
 mod types;
 
+pub use catalogue::{ColumnDef, DefaultValue, IndexDef, TableDef};
 pub use error::EngineError;
+pub use fit::Fit;
+pub use load::{KEY_CHARS_MAX, OWN_PREFIX, SHADOW_MARK, Write, create_sql, is_own, kept, name_sql};
+pub use lookup::{Given, Lookup, MAIN, Origin, Shape, parts};
 pub use mysql::MySql;
+pub use parse::relations;
 pub use rows::{ROWS_OF_BATCH_MAX, Rows, cell_text};
 pub use sqlite::Sqlite;
 
@@ -56,8 +64,26 @@ pub trait Engine: Send + Sync {
     /// table's definition, so that only SQLite undoes those too.
     async fn execute_all(&self, statements: &[String]) -> Result<u64, EngineError>;
 
+    /// Writes in one transaction: all or none, durable when it returns. The number of rows that were put or deleted.
+    async fn write(&self, writes: Vec<Write>) -> Result<u64, EngineError>;
+
+    /// Makes a dataset, which tables are named by (`ods.orders`), where it is not there yet: a database of a server.
+    async fn prepare_dataset(&self, dataset: &str) -> Result<(), EngineError>;
+
+    /// Makes one of Tidemill's own tables, whose name begins with [`OWN_PREFIX`], where it is not there yet.
+    async fn prepare_own(&self, table: &str, columns: &[Column], key: &[String]) -> Result<(), EngineError>;
+
     /// Runs one query; rows come as they are read.
     async fn query(&self, sql: &str) -> Result<Rows, EngineError>;
+
+    /// [`Self::query`], with names understood as a session has them.
+    async fn query_in(&self, sql: &str, lookup: &Lookup) -> Result<Rows, EngineError>;
+
+    /// [`Self::check`], likewise.
+    async fn check_in(&self, sql: &str, lookup: &Lookup) -> Result<Shape, EngineError>;
+
+    /// Every table as it was defined; `None` where the engine answers from an `information_schema` of its own.
+    async fn definitions(&self) -> Result<Option<Vec<TableDef>>, EngineError>;
 
     /// The columns a query would give, without running it; an error says why it cannot be.
     async fn check(&self, sql: &str) -> Result<Vec<Column>, EngineError>;
@@ -65,6 +91,8 @@ pub trait Engine: Send + Sync {
     /// How the engine would run a query, for people.
     async fn explain(&self, sql: &str) -> Result<String, EngineError>;
 
+    /// `dataset.table`, and `table` of those without a dataset, sorted. Tidemill's own are left out: [`OWN_PREFIX`],
+    /// [`SHADOW_MARK`].
     async fn tables(&self) -> Result<Vec<String>, EngineError>;
 
     async fn columns(&self, table: &str) -> Result<Vec<Column>, EngineError>;

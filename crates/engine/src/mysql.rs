@@ -1,7 +1,10 @@
 //! The engine on a MySQL or TiDB server: the same statements, sent as they are, in sessions of known modes.
 
+use crate::catalogue::TableDef;
 use crate::deep;
 use crate::error::EngineError;
+use crate::load::{self, Write};
+use crate::lookup::{Lookup, Origin, Shape};
 use crate::parse::check_query;
 use crate::rows::{BATCHES_AHEAD, Batch, END, ROWS_OF_BATCH_MAX, Rows};
 use crate::{Engine, Options};
@@ -21,6 +24,14 @@ const SESSION: [&str; 4] = [
     "SET sql_mode = 'ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
     "SET group_concat_max_len = 1048576",
 ];
+/// Parameters of one statement; the protocol has 65,535.
+const PARAMETERS_MAX: usize = 16_384;
+/// Rows of one statement, so that few forms of it are prepared.
+const ROWS_OF_STATEMENT_MAX: usize = 512;
+/// Rows of one DELETE: its condition grows with them.
+const ROWS_OF_DELETE_MAX: usize = 128;
+/// Databases of a server that hold no datasets.
+const SYSTEM: [&str; 5] = ["information_schema", "mysql", "performance_schema", "sys", "metrics_schema"];
 /// The character set of binary columns.
 const BINARY: u16 = 63;
 /// What a server is told that shall only be read.
@@ -86,6 +97,16 @@ impl MySql {
         self.pool.get_conn().await.map_err(failed)
     }
 
+    /// Makes a database the current one: that of the session, or the address's own. A connection comes with whatever the
+    /// one before had chosen.
+    async fn enter(&self, conn: &mut Conn, dataset: Option<&str>) -> Result<(), EngineError> {
+        let own = conn.opts().db_name().map(str::to_owned);
+        match dataset.map(str::to_owned).or(own) {
+            Some(name) => conn.query_drop(format!("USE `{}`", name.replace('`', "``"))).await.map_err(failed),
+            None => Ok(()),
+        }
+    }
+
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
         tokio::time::timeout(self.options.timeout, work).await.unwrap_or_else(|_| {
             Err(EngineError::Stopped(format!("it took longer than {:?}", self.options.timeout)))
@@ -133,26 +154,96 @@ impl Engine for MySql {
         .await
     }
 
-    async fn query(&self, sql: &str) -> Result<Rows, EngineError> {
-        self.admit(sql).await?;
-        self.rows(sql, self.options.read_only, "").await
-    }
-
-    async fn check(&self, sql: &str) -> Result<Vec<Column>, EngineError> {
-        self.admit(sql).await?;
+    async fn write(&self, writes: Vec<Write>) -> Result<u64, EngineError> {
+        self.admit_write()?;
         let mut conn = self.conn().await?;
         self.in_time(async {
-            let statement = conn.prep(sql).await.map_err(failed)?;
-            let columns = statement.columns().iter().map(described).collect();
-            conn.close(statement).await.map_err(failed)?;
-            Ok(columns)
+            let mut transaction = conn.start_transaction(TxOpts::default()).await.map_err(failed)?;
+            let mut done = 0;
+            for write in writes {
+                let (table, columns, rows, put) = match write {
+                    Write::Sql(sql) => {
+                        transaction.query_drop(sql).await.map_err(failed)?;
+                        done += transaction.affected_rows();
+                        continue;
+                    }
+                    Write::Put { table, columns, rows, replace } => (table, columns, rows, Some(replace)),
+                    Write::Delete { table, columns, rows } => (table, columns, rows, None),
+                };
+                let most = if put.is_some() { ROWS_OF_STATEMENT_MAX } else { ROWS_OF_DELETE_MAX };
+                let most = (PARAMETERS_MAX / columns.len().max(1)).clamp(1, most);
+                let mut rows = rows.into_iter();
+                loop {
+                    let part: Vec<Vec<Value>> = rows.by_ref().take(most).collect();
+                    if part.is_empty() {
+                        break;
+                    }
+                    let sql = match put {
+                        Some(replace) => load::put_many_sql(&table, &columns, replace, part.len()),
+                        None => load::delete_many_sql(&table, &columns, part.len()),
+                    };
+                    let count = part.len() as u64;
+                    let mut parameters = Vec::with_capacity(part.len() * columns.len());
+                    for row in part {
+                        load::check_width(&row, &columns)?;
+                        let row = row.into_iter().zip(&columns);
+                        parameters.extend(row.map(|(value, column)| load::parameter(value, column)));
+                    }
+                    transaction.exec_drop(sql, parameters).await.map_err(failed)?;
+                    // REPLACE counts the row that went too.
+                    done += if put.is_some() { count } else { transaction.affected_rows() };
+                }
+            }
+            transaction.commit().await.map_err(failed)?;
+            Ok(done)
         })
         .await
     }
 
+    async fn prepare_dataset(&self, dataset: &str) -> Result<(), EngineError> {
+        let sql = format!("CREATE DATABASE IF NOT EXISTS {} CHARACTER SET utf8mb4", load::name_sql(dataset));
+        self.execute(&sql).await.map(|_| ())
+    }
+
+    async fn prepare_own(&self, table: &str, columns: &[Column], key: &[String]) -> Result<(), EngineError> {
+        let sql =
+            load::create_sql(table, columns, key).replacen("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1);
+        self.execute(&sql).await.map(|_| ())
+    }
+
+    async fn query(&self, sql: &str) -> Result<Rows, EngineError> {
+        self.query_in(sql, &Lookup::default()).await
+    }
+
+    async fn query_in(&self, sql: &str, lookup: &Lookup) -> Result<Rows, EngineError> {
+        self.admit(sql).await?;
+        self.rows(sql, self.options.read_only, "", lookup.dataset.as_deref()).await
+    }
+
+    async fn check(&self, sql: &str) -> Result<Vec<Column>, EngineError> {
+        Ok(self.check_in(sql, &Lookup::default()).await?.columns)
+    }
+
+    async fn check_in(&self, sql: &str, lookup: &Lookup) -> Result<Shape, EngineError> {
+        self.admit(sql).await?;
+        let mut conn = self.conn().await?;
+        self.in_time(async {
+            self.enter(&mut conn, lookup.dataset.as_deref()).await?;
+            let statement = conn.prep(sql).await.map_err(failed)?;
+            let shape = shape(&statement.columns());
+            conn.close(statement).await.map_err(failed)?;
+            Ok(shape)
+        })
+        .await
+    }
+
+    async fn definitions(&self) -> Result<Option<Vec<TableDef>>, EngineError> {
+        Ok(None)
+    }
+
     async fn explain(&self, sql: &str) -> Result<String, EngineError> {
         checked(sql).await?;
-        let rows = self.rows(sql, true, "EXPLAIN ").await?;
+        let rows = self.rows(sql, true, "EXPLAIN ", None).await?;
         let columns = rows.columns.clone();
         let lines = rows.all(10_000).await?;
         let line = |row: &Vec<Value>| {
@@ -168,7 +259,24 @@ impl Engine for MySql {
 
     async fn tables(&self) -> Result<Vec<String>, EngineError> {
         let mut conn = self.conn().await?;
-        self.in_time(async { conn.query("SHOW TABLES").await.map_err(failed) }).await
+        let named: Vec<(String, String, Option<String>)> = self
+            .in_time(async {
+                let sql = "SELECT TABLE_SCHEMA, TABLE_NAME, DATABASE() FROM information_schema.TABLES";
+                conn.query(sql).await.map_err(failed)
+            })
+            .await?;
+        let named = named
+            .into_iter()
+            .filter(|(schema, ..)| !SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(schema)));
+        let mut names: Vec<String> = named
+            .map(|(schema, table, own)| match own {
+                Some(own) if own == schema => table,
+                _ => format!("{schema}.{table}"),
+            })
+            .collect();
+        names.retain(|name| !load::is_own(name));
+        names.sort();
+        Ok(names)
     }
 
     async fn columns(&self, table: &str) -> Result<Vec<Column>, EngineError> {
@@ -180,12 +288,23 @@ impl Engine for MySql {
 impl MySql {
     /// Sends a query behind a word. `single`: the server is asked first whether it is one statement that gives rows, by its
     /// own grammar: it prepares no more than one, whatever else it would take.
-    async fn rows(&self, sql: &str, single: bool, word: &str) -> Result<Rows, EngineError> {
+    async fn rows(
+        &self,
+        sql: &str,
+        single: bool,
+        word: &str,
+        dataset: Option<&str>,
+    ) -> Result<Rows, EngineError> {
         let mut conn = self.conn().await?;
+        self.enter(&mut conn, dataset).await?;
+        let number = conn.id();
+        let pool = self.pool.clone();
         let (sender, batches) = mpsc::channel::<Result<Batch, EngineError>>(BATCHES_AHEAD);
         let (columns_sender, columns) = tokio::sync::oneshot::channel();
         let (text, query) = (format!("{word}{sql}"), single.then(|| sql.to_owned()));
         let timeout = self.options.timeout;
+        // Dropped by who waits for columns or rows: then the server is told to stop.
+        let (waiting, gone) = tokio::sync::oneshot::channel::<()>();
         tokio::spawn(async move {
             let read = async {
                 if let Some(query) = query {
@@ -200,8 +319,9 @@ impl MySql {
                     }
                 }
                 let mut result = conn.query_iter(text).await.map_err(failed)?;
-                let columns: Vec<Column> = result.columns_ref().iter().map(described).collect();
-                if columns_sender.send(columns.clone()).is_err() {
+                let shape = shape(result.columns_ref());
+                let columns = shape.columns.clone();
+                if columns_sender.send(shape).is_err() {
                     return Ok(());
                 }
                 let mut batch = Vec::new();
@@ -225,7 +345,21 @@ impl MySql {
                 let _ = sender.send(Ok(END)).await;
                 Ok(())
             };
-            let ended = tokio::time::timeout(timeout, read).await;
+            let ended = tokio::select! {
+                biased;
+                ended = tokio::time::timeout(timeout, read) => Some(ended),
+                _ = gone => None,
+            };
+            if !matches!(ended, Some(Ok(_))) {
+                // The server goes on until it is told, and a connection in the midst of rows is no good any more.
+                let told = pool.get_conn().await;
+                if let Ok(mut teller) = told
+                    && let Err(error) = teller.query_drop(format!("KILL QUERY {number}")).await
+                {
+                    tracing::debug!(%error, "failed to stop a query that nobody waits for");
+                }
+            }
+            let Some(ended) = ended else { return };
             let ended = ended
                 .unwrap_or_else(|_| Err(EngineError::Stopped(format!("it took longer than {timeout:?}"))));
             if let Err(error) = ended {
@@ -234,13 +368,66 @@ impl MySql {
         });
         let mut batches = batches;
         match columns.await {
-            Ok(columns) => Ok(Rows::new(columns, batches, None)),
+            Ok(Shape { columns, origins }) => {
+                let stop = Box::new(move || drop(waiting));
+                Ok(Rows::new(columns, batches, Some(stop)).with_origins(origins))
+            }
             // The error came instead.
             Err(_) => match batches.recv().await {
                 Some(Err(error)) => Err(error),
                 _ => Err(EngineError::Internal("the query ended without an answer".into())),
             },
         }
+    }
+}
+
+fn shape(columns: &[mysql_async::Column]) -> Shape {
+    Shape {
+        columns: columns.iter().map(described).collect(),
+        origins: columns.iter().map(|it| Some(origin(it))).collect(),
+    }
+}
+
+/// What the server says of a column's own type, which [`described`] leaves out where it reads values alike.
+fn origin(column: &mysql_async::Column) -> Origin {
+    let flags = column.flags();
+    let unsigned = flags.contains(ColumnFlags::UNSIGNED_FLAG);
+    let (binary, width) = (column.character_set() == BINARY, u64::from(column.column_length()));
+    let mut own = described(column);
+    let sign = if unsigned { " unsigned" } else { "" };
+    let text = |name: &str, blob: &str| {
+        if binary {
+            (ColumnType::VarBinary { bytes_max: width }, format!("{blob}({width})"))
+        } else {
+            (ColumnType::Text { chars_max: width / 4 }, format!("{name}({})", width / 4))
+        }
+    };
+    let (ty, sql_type) = match column.column_type() {
+        Wire::MYSQL_TYPE_TINY if width == 1 => (ColumnType::TinyInt { unsigned }, "tinyint(1)".to_owned()),
+        Wire::MYSQL_TYPE_TINY => (ColumnType::TinyInt { unsigned }, format!("tinyint{sign}")),
+        Wire::MYSQL_TYPE_SHORT => (ColumnType::SmallInt { unsigned }, format!("smallint{sign}")),
+        Wire::MYSQL_TYPE_INT24 => (ColumnType::MediumInt { unsigned }, format!("mediumint{sign}")),
+        Wire::MYSQL_TYPE_LONG => (ColumnType::Int { unsigned }, format!("int{sign}")),
+        Wire::MYSQL_TYPE_TIMESTAMP | Wire::MYSQL_TYPE_TIMESTAMP2 => (own.ty, "timestamp".into()),
+        Wire::MYSQL_TYPE_VAR_STRING | Wire::MYSQL_TYPE_VARCHAR => text("varchar", "varbinary"),
+        Wire::MYSQL_TYPE_STRING if flags.contains(ColumnFlags::ENUM_FLAG) => (own.ty, "enum".into()),
+        Wire::MYSQL_TYPE_STRING if flags.contains(ColumnFlags::SET_FLAG) => (own.ty, "set".into()),
+        Wire::MYSQL_TYPE_STRING => text("char", "binary"),
+        Wire::MYSQL_TYPE_BLOB => {
+            let name = if binary { "blob" } else { "text" };
+            (own.ty, format!("{}{name}", if width > 0xff_ffff { "long" } else { "" }))
+        }
+        _ => (own.ty, own.sql_type),
+    };
+    (own.ty, own.sql_type) = (ty, sql_type);
+    own.name = column.org_name_str().into_owned();
+    Origin {
+        dataset: column.schema_str().into_owned(),
+        table: column.org_table_str().into_owned(),
+        alias: column.table_str().into_owned(),
+        primary_key: flags.contains(ColumnFlags::PRI_KEY_FLAG),
+        auto_increment: flags.contains(ColumnFlags::AUTO_INCREMENT_FLAG),
+        column: own,
     }
 }
 

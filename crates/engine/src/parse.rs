@@ -1,7 +1,8 @@
 //! Text → one statement, by `sqlparser`'s MySQL dialect and what it lacks.
 
 use crate::error::EngineError;
-use sqlparser::ast::{Query, SetExpr, Statement, Visit, Visitor};
+use crate::query::table_name;
+use sqlparser::ast::{Query, SetExpr, Statement, Visit, Visitor, visit_relations};
 use sqlparser::dialect::MySqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
@@ -76,6 +77,45 @@ pub fn check_query(sql: &str) -> Result<(), EngineError> {
         return Err(EngineError::refused("a comment that a server runs (/*! … */)", "write its text out"));
     }
     parsed_query(sql).map(|_| ())
+}
+
+/// What stands behind the first AS of a statement.
+pub fn behind_as(sql: &str) -> Option<&str> {
+    let tokens = Tokenizer::new(&MySqlDialect {}, sql).tokenize_with_location().ok()?;
+    let end = tokens.iter().find(|it| is_word(&it.token, "as"))?.span.end;
+    let lines = sql.split_inclusive('\n').take(end.line.saturating_sub(1) as usize);
+    let before: usize = lines.map(str::len).sum();
+    let line = sql.get(before..)?.chars().take(end.column.saturating_sub(1) as usize);
+    sql.get(before + line.map(char::len_utf8).sum::<usize>()..)
+}
+
+/// The tables and views that a query reads, by the names it has for them, each once; names of its WITH are not.
+pub fn relations(sql: &str) -> Result<Vec<String>, EngineError> {
+    let query = parsed_query(sql)?;
+    let mut ctes = Ctes(Vec::new());
+    let _ = query.visit(&mut ctes);
+    let mut names: Vec<String> = Vec::new();
+    let _ = visit_relations(&*query, |name| {
+        let name = table_name(name);
+        let is_cte = ctes.0.iter().any(|cte| cte.eq_ignore_ascii_case(&name));
+        if !is_cte && !names.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
+            names.push(name);
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    Ok(names)
+}
+
+struct Ctes(Vec<String>);
+
+impl Visitor for Ctes {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
+        self.0.extend(ctes.map(|cte| cte.alias.name.value.clone()));
+        ControlFlow::Continue(())
+    }
 }
 
 struct OnlyReads;

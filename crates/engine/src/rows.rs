@@ -1,6 +1,7 @@
 //! Rows of a query, as they come.
 
 use crate::error::EngineError;
+use crate::lookup::Origin;
 use base::{Column, ColumnType, Value};
 use expr::coerce::double_text;
 use tokio::sync::mpsc;
@@ -18,6 +19,8 @@ pub(crate) const END: Batch = Vec::new();
 /// A result that is being read. Dropping it stops the query.
 pub struct Rows {
     pub columns: Vec<Column>,
+    /// As many as columns: of which table they are.
+    pub origins: Vec<Option<Origin>>,
     batches: mpsc::Receiver<Result<Batch, EngineError>>,
     /// Called once, when nobody reads any more.
     stop: Option<Stop>,
@@ -33,7 +36,13 @@ impl Rows {
         batches: mpsc::Receiver<Result<Batch, EngineError>>,
         stop: Option<Stop>,
     ) -> Self {
-        Self { columns, batches, stop, ended: false }
+        let origins = vec![None; columns.len()];
+        Self { columns, origins, batches, stop, ended: false }
+    }
+
+    pub(crate) fn with_origins(mut self, origins: Vec<Option<Origin>>) -> Self {
+        self.origins = origins;
+        self
     }
 
     /// The next rows; `None` behind the last.

@@ -1,21 +1,24 @@
 //! The engine on a SQLite file: one connection writes, any number read beside it (WAL).
 
 use crate::aggregates;
-use crate::catalogue::{self, TableDef};
+use crate::catalogue::{self, ColumnDef, TableDef};
 use crate::deep;
 use crate::define;
 use crate::error::EngineError;
+use crate::load::{self, Write};
+use crate::lookup::{Lookup, Names, Shape, kept_name};
 use crate::parse::{parsed, parsed_query};
 use crate::program::Programs;
 use crate::query::{OutColumn, Tables, Translated, Translator, quoted, table_name};
 use crate::rows::{BATCHES_AHEAD, END, ROWS_OF_BATCH_MAX, Rows};
+use crate::store::Target;
 use crate::types::{COLLATIONS, column_of, decode};
 use crate::{Engine, Options};
 use async_trait::async_trait;
 use base::{Column, Value};
 use expr::collate::Collation;
 use rusqlite::{Connection, OpenFlags};
-use sqlparser::ast::{ObjectType, Query, Statement};
+use sqlparser::ast::{CreateView, ObjectType, Query, Statement};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +32,8 @@ const READERS_MAX: usize = 8;
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// Steps of SQLite between two looks at the clock.
 const STEPS_OF_LOOK: i32 = 10_000;
+/// SQLite's name for a database without a file.
+const MEMORY: &str = ":memory:";
 
 /// The engine on a file.
 #[derive(Clone)]
@@ -47,14 +52,26 @@ struct Inner {
 /// One connection with MySQL's functions.
 struct Session {
     connection: Connection,
+    /// How the statement at hand names tables.
+    names: Names,
     programs: Programs,
     separators: BTreeSet<String>,
+    /// When the statement at hand is out of time, and how much it had.
+    end: Option<(Instant, Duration)>,
 }
 
-struct Known<'c>(&'c Connection);
+struct Known<'c>(&'c Connection, &'c Names);
 
 impl Tables for Known<'_> {
     fn table(&self, name: &str) -> Result<Option<Arc<TableDef>>, EngineError> {
+        let name = kept_name(name, self.1.dataset.as_deref());
+        match self.1.given(&name) {
+            Some(given) => Ok(Some(given)),
+            None => catalogue::table(self.0, &name),
+        }
+    }
+
+    fn whole(&self, name: &str) -> Result<Option<Arc<TableDef>>, EngineError> {
         catalogue::table(self.0, name)
     }
 }
@@ -85,6 +102,18 @@ impl Sqlite {
         Ok(engine)
     }
 
+    /// An engine without a file, for queries over tables that come along.
+    pub fn in_memory(options: Options) -> Self {
+        let inner = Inner {
+            path: MEMORY.into(),
+            options,
+            writer: Mutex::new(None),
+            readers: Mutex::new(Vec::new()),
+            places: Arc::new(Semaphore::new(READERS_MAX)),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, EngineError> + Send + 'static,
@@ -105,7 +134,7 @@ impl Sqlite {
             let session =
                 writer.as_mut().ok_or_else(|| EngineError::Internal("the writer was not opened".into()))?;
             session.limit(inner.options.timeout, Arc::default())?;
-            work(session)
+            work(session).map_err(|error| session.told(error))
         })
         .await
     }
@@ -120,6 +149,7 @@ impl Sqlite {
             let mut session = inner.reader()?;
             let result =
                 session.limit(inner.options.timeout, Arc::default()).and_then(|()| work(&mut session));
+            let result = result.map_err(|error| session.told(error));
             locked(&inner.readers).push(session);
             result
         })
@@ -136,6 +166,22 @@ impl Inner {
         let idle = locked(&self.readers).pop();
         idle.map_or_else(|| Session::open(&self.path, true), Ok)
     }
+
+    /// A reader that understands names so.
+    fn reader_in(&self, lookup: &Lookup) -> Result<Session, EngineError> {
+        // Tables that come along are made in a connection of their own, which ends with the query.
+        let mut session =
+            if lookup.given.is_empty() { self.reader()? } else { Session::open(&self.path, true)? };
+        session.names = Names::prepare(&mut session.connection, lookup)?;
+        Ok(session)
+    }
+
+    fn give_back(&self, mut session: Session, lookup: &Lookup) {
+        if lookup.given.is_empty() {
+            session.names = Names::default();
+            locked(&self.readers).push(session);
+        }
+    }
 }
 
 fn now_micros() -> i64 {
@@ -144,7 +190,7 @@ fn now_micros() -> i64 {
 
 impl Session {
     fn open(path: &Path, read_only: bool) -> Result<Self, EngineError> {
-        let flags = if read_only {
+        let flags = if read_only && path != Path::new(MEMORY) {
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX
         } else {
             OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -154,9 +200,11 @@ impl Session {
         let connection = Connection::open_with_flags(path, flags)
             .map_err(|error| EngineError::Unavailable(format!("{}: {error}", path.display())))?;
         connection.busy_timeout(BUSY_WAIT)?;
-        if !read_only {
+        if path == Path::new(MEMORY) {
+            catalogue::prepare(&connection)?;
+        } else if !read_only {
             connection.pragma_update(None, "journal_mode", "WAL")?;
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
         }
         // LIKE and || are not used: a name in double quotes is a name, never a text.
         connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
@@ -168,15 +216,26 @@ impl Session {
             let Some(collation) = Collation::named(name) else { continue };
             connection.create_collation(name, move |left, right| collation.compare(left, right))?;
         }
-        Ok(Self { connection, programs, separators: BTreeSet::new() })
+        Ok(Self { connection, names: Names::default(), programs, separators: BTreeSet::new(), end: None })
     }
 
     /// Stops statements that take longer, and those that nobody waits for.
     fn limit(&mut self, timeout: Duration, stopped: Arc<AtomicBool>) -> Result<(), EngineError> {
         // A time that the clock cannot hold has no end.
         let end = Instant::now().checked_add(timeout);
+        self.end = end.map(|end| (end, timeout));
         let over = move || stopped.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() > end);
         Ok(self.connection.progress_handler(STEPS_OF_LOOK, Some(over))?)
+    }
+
+    /// SQLite says of every stop the same: here it is told whether it was the clock's.
+    fn told(&self, error: EngineError) -> EngineError {
+        match (error, self.end) {
+            (EngineError::Stopped(_), Some((end, timeout))) if Instant::now() > end => {
+                EngineError::Stopped(format!("it took longer than {timeout:?}"))
+            }
+            (error, _) => error,
+        }
     }
 
     /// Translates by `of`, and makes what the SQL calls known.
@@ -185,7 +244,7 @@ impl Session {
         of: impl FnOnce(&mut Translator<'_>) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let (result, programs, separators) = {
-            let known = Known(&self.connection);
+            let known = Known(&self.connection, &self.names);
             let mut translator = Translator::new(&known, now_micros());
             let result = of(&mut translator)?;
             (result, translator.programs, translator.separators)
@@ -203,20 +262,57 @@ impl Session {
         self.translated(|translator| translator.query(query, None, &[]))
     }
 
-    /// Runs a statement inside the transaction at hand.
-    fn run(&mut self, statement: &Statement) -> Result<u64, EngineError> {
+    /// Runs a statement, of which `text` is the text, inside the transaction at hand.
+    fn run(&mut self, statement: &Statement, text: &str) -> Result<u64, EngineError> {
         let sql = match statement {
             Statement::Insert(insert) => self.translated(|it| it.insert(insert))?,
             Statement::Update(update) => self.translated(|it| it.update(update))?,
             Statement::Delete(delete) => self.translated(|it| it.delete(delete))?,
-            other => return self.define(other).map(|()| 0),
+            other => return self.define(other, text).map(|()| 0),
         };
         Ok(self.connection.execute(&sql, [])? as u64)
     }
 
+    /// Does one part of a transaction that loads.
+    fn write(&mut self, write: Write) -> Result<u64, EngineError> {
+        let (table, columns, rows, put) = match write {
+            Write::Sql(sql) => return self.run(&parsed(&sql)?, &sql),
+            Write::Put { table, columns, rows, replace } => (table, columns, rows, Some(replace)),
+            Write::Delete { table, columns, rows } => (table, columns, rows, None),
+        };
+        let table = self.known(&table, 1146)?;
+        let mut targets = Vec::with_capacity(columns.len());
+        for column in &columns {
+            let at = table.column(&column.name).ok_or_else(|| {
+                EngineError::sql(1054, format!("Unknown column '{}' in '{}'", column.name, table.name))
+            })?;
+            let target = &table.columns[at];
+            let mut own = target.column.clone();
+            // What is looked for may be NULL wherever it is.
+            own.nullable |= put.is_none();
+            targets.push(Target { column: own, auto_increment: target.auto_increment && put.is_some() });
+        }
+        let sql = match put {
+            Some(replace) => load::put_sql(&table.name, &columns, replace),
+            None => load::delete_sql(&table.name, &columns),
+        };
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut done = 0;
+        for row in rows {
+            let cells = load::stored(row, &columns, &targets)?;
+            done += statement.execute(rusqlite::params_from_iter(cells))? as u64;
+        }
+        Ok(done)
+    }
+
     fn known(&self, name: &str, number: u16) -> Result<Arc<TableDef>, EngineError> {
-        catalogue::table(&self.connection, name)?
-            .ok_or_else(|| EngineError::sql(number, format!("Unknown table '{name}'")))
+        self.named(name, number, false)
+    }
+
+    /// A table, or a view.
+    fn named(&self, name: &str, number: u16, view: bool) -> Result<Arc<TableDef>, EngineError> {
+        let found = catalogue::table(&self.connection, name)?.filter(|it| it.view.is_some() == view);
+        found.ok_or_else(|| EngineError::sql(number, format!("Unknown table '{name}'")))
     }
 
     fn all(&self, statements: &[String]) -> Result<(), EngineError> {
@@ -226,20 +322,25 @@ impl Session {
         Ok(())
     }
 
-    fn define(&mut self, statement: &Statement) -> Result<(), EngineError> {
+    fn create(&self, table: &TableDef, if_not_exists: bool) -> Result<(), EngineError> {
+        if catalogue::table(&self.connection, &table.name)?.is_some() {
+            if if_not_exists {
+                return Ok(());
+            }
+            return Err(EngineError::sql(1050, format!("Table '{}' already exists", table.name)));
+        }
+        self.all(&define::create_sql(table))?;
+        catalogue::put(&self.connection, table)
+    }
+
+    /// Changes definitions; `text` is the statement's.
+    fn define(&mut self, statement: &Statement, text: &str) -> Result<(), EngineError> {
+        if let Statement::CreateView(create) = statement {
+            return self.create_view(create, text);
+        }
         let connection = &self.connection;
         match statement {
-            Statement::CreateTable(create) => {
-                let table = define::table(create)?;
-                if catalogue::table(connection, &table.name)?.is_some() {
-                    if create.if_not_exists {
-                        return Ok(());
-                    }
-                    return Err(EngineError::sql(1050, format!("Table '{}' already exists", table.name)));
-                }
-                self.all(&define::create_sql(&table))?;
-                catalogue::put(connection, &table)
-            }
+            Statement::CreateTable(create) => self.create(&define::table(create)?, create.if_not_exists),
             Statement::CreateIndex(create) => {
                 let mut table = TableDef::clone(&*self.known(&table_name(&create.table_name), 1146)?);
                 let index = define::index(create, &table)?;
@@ -255,6 +356,20 @@ impl Session {
                             connection.execute(&format!("DROP TABLE {}", quoted(&table.name)), [])?;
                             catalogue::remove(connection, &name)?;
                         }
+                        Err(EngineError::Sql { number: 1051, .. }) if *if_exists => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(())
+            }
+            Statement::Drop { object_type: ObjectType::View, if_exists, names, .. } => {
+                for name in names {
+                    let name = table_name(name);
+                    if self.known(&name, 1051).is_ok() {
+                        return Err(EngineError::sql(1347, format!("'{name}' is not VIEW")));
+                    }
+                    match self.named(&name, 1051, true) {
+                        Ok(view) => catalogue::remove(connection, &view.name)?,
                         Err(EngineError::Sql { number: 1051, .. }) if *if_exists => {}
                         Err(error) => return Err(error),
                     }
@@ -309,17 +424,40 @@ impl Session {
                 let words: Vec<&str> = text.split_whitespace().take(2).collect();
                 Err(EngineError::refused(
                     format!("{} is not supported", words.join(" ")),
-                    "SELECT, INSERT, REPLACE, UPDATE, DELETE, CREATE/DROP/RENAME/TRUNCATE TABLE and CREATE/DROP INDEX are",
+                    "SELECT, INSERT, REPLACE, UPDATE, DELETE, CREATE/DROP/RENAME/TRUNCATE TABLE, CREATE/DROP VIEW and CREATE/DROP INDEX are",
                 ))
             }
         }
+    }
+
+    fn create_view(&mut self, create: &CreateView, text: &str) -> Result<(), EngineError> {
+        let mut view = define::view(create, text)?;
+        match catalogue::table(&self.connection, &view.name)? {
+            Some(old) if old.view.is_none() || !create.or_replace => {
+                return Err(EngineError::sql(1050, format!("Table '{}' already exists", view.name)));
+            }
+            _ => {}
+        }
+        // The query of a view does not find the view, nor do those that stand on it.
+        catalogue::remove(&self.connection, &view.name)?;
+        let query = parsed_query(view.view.as_deref().unwrap_or_default())?;
+        let columns = described(&self.query(&query)?.columns);
+        for (at, column) in columns.iter().enumerate() {
+            if columns[..at].iter().any(|it| it.name.eq_ignore_ascii_case(&column.name)) {
+                return Err(EngineError::sql(1060, format!("Duplicate column name '{}'", column.name)));
+            }
+        }
+        let defined =
+            columns.into_iter().map(|column| ColumnDef { column, default: None, auto_increment: false });
+        view.columns = defined.collect();
+        catalogue::put(&self.connection, &view)
     }
 
     /// Sends the rows of a query; ends when nobody takes them.
     fn send(
         &mut self,
         query: &Query,
-        columns: oneshot::Sender<Result<Vec<Column>, EngineError>>,
+        columns: oneshot::Sender<Result<Shape, EngineError>>,
         batches: &mpsc::Sender<Result<Vec<Vec<Value>>, EngineError>>,
     ) {
         let translated = match self.query(query) {
@@ -338,7 +476,7 @@ impl Session {
                 return drop(columns.send(Err(error)));
             }
         };
-        if columns.send(Ok(described(&translated.columns))).is_err() {
+        if columns.send(Ok(shape(&translated.columns))).is_err() {
             return;
         }
         let mut read = || -> Result<(), EngineError> {
@@ -364,7 +502,8 @@ impl Session {
             Ok(())
         };
         if let Err(error) = read() {
-            let _ = batches.blocking_send(Err(error));
+            drop(statement);
+            let _ = batches.blocking_send(Err(self.told(error)));
         }
     }
 }
@@ -397,6 +536,10 @@ impl Drop for Transaction<'_> {
     }
 }
 
+fn shape(columns: &[OutColumn]) -> Shape {
+    Shape { columns: described(columns), origins: columns.iter().map(|it| it.origin.clone()).collect() }
+}
+
 fn described(columns: &[OutColumn]) -> Vec<Column> {
     columns.iter().map(|it| column_of(&it.name, it.kind)).collect()
 }
@@ -410,12 +553,12 @@ impl Engine for Sqlite {
     async fn execute_all(&self, statements: &[String]) -> Result<u64, EngineError> {
         let statements = statements.to_vec();
         self.written(move |session| {
-            let statements: Vec<Statement> =
+            let parsed: Vec<Statement> =
                 statements.iter().map(|sql| parsed(sql)).collect::<Result<_, _>>()?;
             let transaction = Transaction::begin(session)?;
             let mut affected = 0;
-            for statement in &statements {
-                affected += transaction.0.run(statement)?;
+            for (statement, text) in parsed.iter().zip(&statements) {
+                affected += transaction.0.run(statement, text)?;
             }
             transaction.commit()?;
             Ok(affected)
@@ -423,8 +566,43 @@ impl Engine for Sqlite {
         .await
     }
 
+    async fn write(&self, writes: Vec<Write>) -> Result<u64, EngineError> {
+        self.written(move |session| {
+            let transaction = Transaction::begin(session)?;
+            let mut done = 0;
+            for write in writes {
+                done += transaction.0.write(write)?;
+            }
+            transaction.commit()?;
+            Ok(done)
+        })
+        .await
+    }
+
+    async fn prepare_dataset(&self, _: &str) -> Result<(), EngineError> {
+        // A dataset is a part of its tables' names.
+        Ok(())
+    }
+
+    async fn prepare_own(&self, table: &str, columns: &[Column], key: &[String]) -> Result<(), EngineError> {
+        let sql = load::create_sql(table, columns, key);
+        self.written(move |session| {
+            let Statement::CreateTable(create) = parsed(&sql)? else {
+                return Err(EngineError::Internal("a table of ours is no table".into()));
+            };
+            let transaction = Transaction::begin(session)?;
+            transaction.0.create(&define::any_table(&create)?, true)?;
+            transaction.commit()
+        })
+        .await
+    }
+
     async fn query(&self, sql: &str) -> Result<Rows, EngineError> {
-        let sql = sql.to_owned();
+        self.query_in(sql, &Lookup::default()).await
+    }
+
+    async fn query_in(&self, sql: &str, lookup: &Lookup) -> Result<Rows, EngineError> {
+        let (sql, lookup) = (sql.to_owned(), lookup.clone());
         let place = self.inner.places.clone().acquire_owned().await;
         let place = place.map_err(|error| EngineError::Internal(error.to_string()))?;
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
@@ -438,7 +616,7 @@ impl Engine for Sqlite {
                 Ok(query) => query,
                 Err(error) => return drop(columns_sender.send(Err(error))),
             };
-            let mut session = match inner.reader() {
+            let mut session = match inner.reader_in(&lookup) {
                 Ok(session) => session,
                 Err(error) => return drop(columns_sender.send(Err(error))),
             };
@@ -446,12 +624,32 @@ impl Engine for Sqlite {
                 return drop(columns_sender.send(Err(error)));
             }
             session.send(&query, columns_sender, &sender);
-            locked(&inner.readers).push(session);
+            inner.give_back(session, &lookup);
         })?;
         let ended = |_| EngineError::Internal("the query ended without an answer".into());
-        let columns = columns.await.map_err(ended)??;
+        let Shape { columns, origins } = columns.await.map_err(ended)??;
         let stop = move || stopped.store(true, Ordering::Relaxed);
-        Ok(Rows::new(columns, batches, Some(Box::new(stop))))
+        Ok(Rows::new(columns, batches, Some(Box::new(stop))).with_origins(origins))
+    }
+
+    async fn check_in(&self, sql: &str, lookup: &Lookup) -> Result<Shape, EngineError> {
+        let (sql, lookup) = (sql.to_owned(), lookup.clone());
+        let place = self.inner.places.clone().acquire_owned().await;
+        let _place = place.map_err(|error| EngineError::Internal(error.to_string()))?;
+        self.blocking(move |inner| {
+            let query = parsed_query(&sql)?;
+            let mut session = inner.reader_in(&lookup)?;
+            let found = session.query(&query).map(|it| shape(&it.columns));
+            inner.give_back(session, &lookup);
+            found
+        })
+        .await
+    }
+
+    async fn definitions(&self) -> Result<Option<Vec<TableDef>>, EngineError> {
+        let mut all = self.read(|session| catalogue::all(&session.connection)).await?;
+        all.retain(|table| !load::is_own(&table.name));
+        Ok(Some(all))
     }
 
     async fn check(&self, sql: &str) -> Result<Vec<Column>, EngineError> {
@@ -477,13 +675,14 @@ impl Engine for Sqlite {
     }
 
     async fn tables(&self) -> Result<Vec<String>, EngineError> {
-        self.read(|session| catalogue::tables(&session.connection)).await
+        let all = self.read(|session| catalogue::tables(&session.connection)).await?;
+        Ok(all.into_iter().filter(|name| !load::is_own(name)).collect())
     }
 
     async fn columns(&self, table: &str) -> Result<Vec<Column>, EngineError> {
         let table = table.to_owned();
         self.read(move |session| {
-            let table = session.known(&table, 1146)?;
+            let table = session.known(&table, 1146).or_else(|_| session.named(&table, 1146, true))?;
             Ok(table.columns.iter().map(|it| it.column.clone()).collect())
         })
         .await

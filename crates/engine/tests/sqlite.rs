@@ -89,3 +89,47 @@ async fn long_expressions_are_answered_or_refused() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_view_names_its_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = opened(&folder.path().join("w.db"), Duration::from_secs(60)).await;
+    engine.execute("create table t (v int)").await.unwrap();
+    for sql in ["create view w as select * from t", "create view w as select 1 as a union select t.* from t"]
+    {
+        let error = engine.execute(sql).await.unwrap_err();
+        assert!(error.to_string().contains("`*` in a view"), "{sql}: {error}");
+    }
+    // What is behind AS is kept, wherever it begins.
+    engine.execute("create view w as\n  -- 日报\n  (select v + 1 as u from t)").await.unwrap();
+    engine.execute("insert into t values (1)").await.unwrap();
+    let rows = engine.query("select u from w").await.unwrap().all(10).await.unwrap();
+    assert_eq!(rows, [[Value::Int(2)]]);
+    assert_eq!(engine.tables().await.unwrap(), ["t", "w"]);
+    assert_eq!(engine.columns("w").await.unwrap()[0].name, "u");
+}
+
+#[tokio::test]
+async fn tables_of_the_platform_are_made_by_it_alone_and_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = opened(&folder.path().join("w.db"), Duration::from_secs(60)).await;
+    let own = "create table if not exists tidemill_models (name varchar(64) primary key)";
+    engine.execute(own).await.unwrap_err();
+    engine.execute("create table pattern (name varchar(64) primary key)").await.unwrap();
+    let columns = engine.columns("pattern").await.unwrap();
+    engine.execute("drop table pattern").await.unwrap();
+    for _ in 0..2 {
+        engine.prepare_own("tidemill_models", &columns, &["name".into()]).await.unwrap();
+    }
+    engine.execute("create table `ods.t__tidemill_new` (v int)").await.unwrap();
+    assert!(engine.tables().await.unwrap().is_empty());
+    engine.execute("insert into tidemill_models values ('a')").await.unwrap();
+}
+
+#[test]
+fn the_tables_of_a_query_are_not_the_names_of_its_with() {
+    let sql = "with d as (select * from ods.a), e as (select * from d) \
+               select (select max(x) from ods.b) from e join `ods`.`c` on e.x = c.x where exists (select 1 from ods.A)";
+    assert_eq!(engine::relations(sql).unwrap(), ["ods.a", "ods.b", "ods.c"]);
+    engine::relations("delete from ods.a").unwrap_err();
+}

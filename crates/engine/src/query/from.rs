@@ -3,6 +3,7 @@
 use super::scope::{Env, Scope, Source, place, quoted};
 use super::{Cte, Translator, renamed};
 use crate::error::EngineError;
+use crate::parse::parsed_query;
 use sqlparser::ast::{
     BinaryOperator, Expr, JoinConstraint, JoinOperator, ObjectName, Spanned, TableFactor, TableWithJoins,
 };
@@ -159,12 +160,28 @@ impl Translator<'_> {
                         Source::derived(&called, &alias, &cte.columns)
                     }
                     None => {
-                        let table = self.tables.table(&full)?.ok_or_else(|| {
+                        let found = if self.views > 0 {
+                            self.tables.whole(&full)?
+                        } else {
+                            self.tables.table(&full)?
+                        };
+                        let table = found.ok_or_else(|| {
                             EngineError::sql(1146, format!("Table '{full}' doesn't exist"))
                                 .at(name.span().start)
                         })?;
-                        sql.push_str(&format!("{} AS {alias}", quoted(&table.name)));
-                        Source::table(&called, &alias, &table)
+                        match &table.view {
+                            None => {
+                                sql.push_str(&format!("{} AS {alias}", quoted(&table.name)));
+                                Source::table(&called, &alias, &table)
+                            }
+                            Some(text) => {
+                                self.views += 1;
+                                let inner = self.query(&*parsed_query(text)?, None, &[])?;
+                                self.views -= 1;
+                                sql.push_str(&format!("({}) AS {alias}", inner.sql));
+                                Source::derived(&called, &alias, &inner.columns)
+                            }
+                        }
                     }
                 };
                 scope.add(source).map_err(|error| error.at(name.span().start))

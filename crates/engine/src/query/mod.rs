@@ -19,6 +19,7 @@ pub use scope::{Env, Scope, Source, quoted};
 
 use crate::catalogue::TableDef;
 use crate::error::EngineError;
+use crate::lookup::Origin;
 use crate::program::Program;
 use crate::types::collation_name;
 use expr::kind::{Class, Kind};
@@ -57,6 +58,8 @@ impl Typed {
 pub struct OutColumn {
     pub name: String,
     pub kind: Kind,
+    /// The column of a table that it is, unchanged.
+    pub origin: Option<Origin>,
 }
 
 /// A query of SQLite; its columns are `c0`, `c1`, …
@@ -77,6 +80,11 @@ pub struct Cte {
 /// Where definitions of tables come from.
 pub trait Tables {
     fn table(&self, name: &str) -> Result<Option<Arc<TableDef>>, EngineError>;
+
+    /// By its whole name, whatever dataset bare names belong to.
+    fn whole(&self, name: &str) -> Result<Option<Arc<TableDef>>, EngineError> {
+        self.table(name)
+    }
 }
 
 /// Translates one statement.
@@ -91,6 +99,8 @@ pub struct Translator<'a> {
     pub now_micros: i64,
     aliases: usize,
     depth: usize,
+    /// Views around what is translated, whose names are whole.
+    views: usize,
 }
 
 impl<'a> Translator<'a> {
@@ -103,6 +113,7 @@ impl<'a> Translator<'a> {
             now_micros,
             aliases: 0,
             depth: 0,
+            views: 0,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{Cte, OutColumn, Typed};
 use crate::catalogue::TableDef;
 use crate::error::EngineError;
+use crate::lookup::{Origin, parts};
 use expr::kind::Kind;
 use sqlparser::ast::{Expr, Ident};
 use std::cell::RefCell;
@@ -22,6 +23,8 @@ pub struct Source {
 pub struct SourceColumn {
     pub name: String,
     pub typed: Typed,
+    /// The column of a table that it is.
+    pub origin: Option<Origin>,
     /// Taken by USING: its twin answers for the bare name.
     pub merged: bool,
 }
@@ -31,6 +34,7 @@ impl Source {
         let column = |(at, column): (usize, &OutColumn)| SourceColumn {
             name: column.name.clone(),
             typed: Typed { sql: format!("{alias}.c{at}"), kind: column.kind },
+            origin: column.origin.clone().map(|it| Origin { alias: name.to_owned(), ..it }),
             merged: false,
         };
         Self {
@@ -42,15 +46,24 @@ impl Source {
     }
 
     pub fn table(name: &str, alias: &str, table: &TableDef) -> Self {
-        let column = |column: &crate::catalogue::ColumnDef| SourceColumn {
+        let (dataset, own) = parts(&table.name);
+        let column = |(at, column): (usize, &crate::catalogue::ColumnDef)| SourceColumn {
             name: column.column.name.clone(),
+            origin: Some(Origin {
+                dataset: dataset.to_owned(),
+                table: own.to_owned(),
+                alias: name.to_owned(),
+                column: column.column.clone(),
+                primary_key: table.primary_key.contains(&at),
+                auto_increment: column.auto_increment,
+            }),
             typed: Typed { sql: format!("{alias}.{}", quoted(&column.column.name)), kind: column.kind() },
             merged: false,
         };
         Self {
             name: name.to_owned(),
             alias: alias.to_owned(),
-            columns: table.columns.iter().map(column).collect(),
+            columns: table.columns.iter().enumerate().map(column).collect(),
             key: table.primary_key.clone(),
         }
     }

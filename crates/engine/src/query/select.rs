@@ -8,9 +8,10 @@ use crate::error::EngineError;
 use crate::parse::ROLLUP;
 use expr::kind::Kind;
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, OrderByExpr, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned,
-    TableFactor, TableWithJoins,
+    Distinct, Expr, GroupByExpr, OrderByExpr, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    Spanned, TableFactor, TableWithJoins, Visit, Visitor,
 };
+use std::ops::ControlFlow;
 
 /// Expressions of GROUP BY … WITH ROLLUP: each is one more pass over the rows.
 const ROLLUP_TERMS_MAX: usize = 8;
@@ -58,6 +59,12 @@ impl Translator<'_> {
             Some(filter) => format!(" WHERE {}", self.condition(filter, &Env { windows: None, ..rows })?),
             None => String::new(),
         };
+        let (filter, having) = match having {
+            Some(having) if !grouped && !rollup => {
+                (self.having_of_rows(having, filter, &items, &names, &rows)?, None)
+            }
+            having => (filter, having),
+        };
         let distinct = match &select.distinct {
             None | Some(Distinct::All) => false,
             Some(Distinct::Distinct) => true,
@@ -99,7 +106,7 @@ impl Translator<'_> {
             terms.push(direction(typed.ordered(), term)?);
         }
         let order = if terms.is_empty() { String::new() } else { format!(" ORDER BY {}", terms.join(", ")) };
-        let columns = columns(&items, &out);
+        let columns = columns(&items, &out, Some((&scope, select)));
         let word = if distinct { "SELECT DISTINCT" } else { "SELECT" };
         if distinct {
             out.iter_mut().for_each(|it| it.sql = it.ordered_plain());
@@ -107,6 +114,28 @@ impl Translator<'_> {
         let from = if from.is_empty() { String::new() } else { format!(" FROM {from}") };
         let sql = format!("{word} {}{from}{filter}{tail}{order}{limit}", listed(&out));
         Ok(Translated { sql, columns })
+    }
+
+    /// HAVING where nothing is grouped: a condition over what SELECT gives, names of which go before columns.
+    fn having_of_rows(
+        &mut self,
+        having: &Expr,
+        filter: String,
+        items: &[Item],
+        names: &[(String, Expr)],
+        rows: &Env<'_>,
+    ) -> Result<String, EngineError> {
+        if let ControlFlow::Break(error) = having.visit(&mut GivenOnly(items)) {
+            return Err(error);
+        }
+        let env = Env { names: Some((names, true)), windows: None, ..*rows };
+        let condition = self.condition(having, &env)?;
+        Ok(if filter.is_empty() {
+            format!(" WHERE {condition}")
+        } else {
+            let asked = filter.trim_start_matches(" WHERE ");
+            format!(" WHERE ({asked}) AND ({condition})")
+        })
     }
 
     fn outputs(
@@ -174,7 +203,8 @@ impl Translator<'_> {
             grouping.kept = kept;
             let env = Env { grouping: Some(&grouping), scope, ..*rows };
             let mut out = self.outputs(items, &env, None)?;
-            columns_of_all = columns(items, &out);
+            // What is rolled up is NULL, and no table's own.
+            columns_of_all = columns(items, &out, None);
             order_kinds.clear();
             for term in order {
                 let typed = match position(&term.expr, items.len())? {
@@ -272,12 +302,68 @@ fn items(select: &Select, scope: &Scope<'_>) -> Result<Vec<Item>, EngineError> {
     Ok(all)
 }
 
-fn columns(items: &[Item], out: &[Typed]) -> Vec<OutColumn> {
-    items
-        .iter()
-        .zip(out)
-        .map(|(item, typed)| OutColumn { name: item.name.clone(), kind: typed.kind })
-        .collect()
+/// What a SELECT gives; with its tables, also which of their columns that is.
+fn columns(items: &[Item], out: &[Typed], tables: Option<(&Scope<'_>, &Select)>) -> Vec<OutColumn> {
+    let optional = tables.map_or_else(Vec::new, |(scope, select)| optional(select, scope.sources.len()));
+    let origin = |expr: &Expr| {
+        let (scope, _) = tables?;
+        let place = super::lift_place(expr, scope)?;
+        let mut origin = scope.column(place).origin.clone()?;
+        origin.column.nullable |= optional.get(place.0).is_none_or(|it| *it);
+        Some(origin)
+    };
+    let column = |(item, typed): (&Item, &Typed)| OutColumn {
+        name: item.name.clone(),
+        kind: typed.kind,
+        origin: origin(&item.expr),
+    };
+    items.iter().zip(out).map(column).collect()
+}
+
+/// Lets names pass that SELECT gives, and no queries.
+struct GivenOnly<'i>(&'i [Item]);
+
+impl Visitor for GivenOnly<'_> {
+    type Break = EngineError;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<EngineError> {
+        let error = EngineError::refused("a query in HAVING without groups", "use WHERE");
+        ControlFlow::Break(error.at(query.span().start))
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<EngineError> {
+        let name = match expr {
+            Expr::Identifier(name) => name,
+            Expr::CompoundIdentifier(parts) => match parts.last() {
+                Some(name) => name,
+                None => return ControlFlow::Continue(()),
+            },
+            _ => return ControlFlow::Continue(()),
+        };
+        if self.0.iter().any(|item| item.name.eq_ignore_ascii_case(&name.value)) {
+            return ControlFlow::Continue(());
+        }
+        let error = EngineError::sql(1054, format!("Unknown column '{}' in 'having clause'", name.value));
+        ControlFlow::Break(error.at(name.span.start))
+    }
+}
+
+/// Of each source of a SELECT, whether an outer join may leave it out.
+fn optional(select: &Select, sources: usize) -> Vec<bool> {
+    use sqlparser::ast::JoinOperator as J;
+    let mut all = Vec::with_capacity(sources);
+    for table in &select.from {
+        all.push(false);
+        for join in &table.joins {
+            all.push(matches!(join.join_operator, J::Left(_) | J::LeftOuter(_)));
+            if matches!(join.join_operator, J::Right(_) | J::RightOuter(_)) {
+                let last = all.len() - 1;
+                all[..last].fill(true);
+            }
+        }
+    }
+    // Joins in parentheses have more sources than are seen here.
+    if all.len() == sources { all } else { vec![true; sources] }
 }
 
 /// `e0 AS c0, e1 AS c1`

@@ -91,7 +91,7 @@ impl Translator<'_> {
                     refusal.hint,
                 )
             })?;
-            columns.push(OutColumn { name: one.name.clone(), kind });
+            columns.push(OutColumn { name: one.name.clone(), kind, origin: None });
         }
         let left = self.branch(left, &columns)?;
         let right = self.branch(right, &columns)?;

@@ -123,7 +123,6 @@ insert into big values (18446744073709551616, 0);
 insert into big values (0, 9223372036854775808);
 -- refused
 alter table big add column c int;
--- refused
 create view vv as select 1 as a;
 select 1 + ;
 selec 1;
@@ -251,3 +250,11 @@ create table okbin (a binary(255));
 create table widechar (a char(300));
 -- refused
 select 1 as `~0`;
+create table widekey (id bigint unsigned primary key);
+insert into widekey values (18446744073709551615), (1);
+insert into widekey values (18446744073709551615);
+select * from widekey order by id;
+create table widedec (id decimal(30,2) primary key);
+insert into widedec values (1.5), (-12345678901234567890.25), (1.50);
+insert into widedec values (1.5), (-12345678901234567890.25);
+select * from widedec order by id;

@@ -1,6 +1,6 @@
 //! Which tables a source or a flow means: `db.table` with `*` and `?`.
 
-use base::TableName;
+use crate::TableName;
 
 /// A pattern that is not `db.table`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

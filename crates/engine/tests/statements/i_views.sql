@@ -1,0 +1,33 @@
+create table base (id int primary key, dept varchar(20), amount decimal(10,2), day date);
+insert into base values (1, 'a', 1.10, '2026-01-01'), (2, 'b', 2.20, '2026-01-01'), (3, 'A', 3.30, '2026-01-02'), (4, null, null, null);
+create view by_dept as select dept, sum(amount) as total, count(*) as n from base group by dept;
+select * from by_dept order by dept;
+select v.total from by_dept v where v.dept = 'B';
+select b.id, v.total from base b join by_dept v on v.dept = b.dept order by b.id;
+create view by_dept as select 1 as one;
+create or replace view by_dept as select dept, avg(amount) as mean from base where amount > 1.5 group by dept;
+select dept, mean from by_dept order by dept;
+create view days as with d as (select day, amount from base) select day, max(amount) as most from d group by day;
+create view days_twice as select day, most, most * 2 as twice from days where day is not null;
+select * from days_twice order by day;
+select (select count(*) from days_twice) as n;
+create or replace view days as select day from days_twice;
+create or replace view none_there as select x from base;
+create view twice_named as select id, id from base;
+-- differs
+insert into days_twice (day) values ('2026-01-05');
+update by_dept set mean = 1;
+-- differs
+delete from by_dept;
+drop table by_dept;
+drop view base;
+drop view if exists not_there;
+drop view not_there;
+create table days_twice (id int);
+drop view days_twice;
+drop view days;
+select * from days;
+create view rolled as select dept, count(*) as n from base group by dept with rollup;
+select * from rolled order by n, dept;
+drop view rolled, by_dept;
+drop table base;
