@@ -11,13 +11,13 @@ mod kafka;
 mod marks;
 pub mod mirror;
 pub mod nest;
-pub mod patterns;
 pub mod preview;
-pub mod schedule;
 pub mod schema_registry;
 pub mod sinks;
 pub mod subscribe;
-pub mod tls;
 pub mod transform;
 pub mod verify;
 pub mod webhook;
+
+pub use base::{patterns, schedule};
+pub use dial::tls;
