@@ -74,6 +74,9 @@ fn columns_that_an_alter_adds_are_told() {
          ADD COLUMN IF NOT EXISTS d INT, ADD COLUMN `index` INT, ADD PARTITION (PARTITION p VALUES LESS THAN (9))");
     assert_eq!(added.added_columns, ["a", "b c", "x", "y", "index"]);
     assert_eq!(ddl("ALTER TABLE t DROP INDEX a, ADD INDEX a (b)").added_columns, Vec::<String>::new());
+    let dropped =
+        ddl("ALTER TABLE t DROP COLUMN a, DROP `key`, DROP KEY k, DROP COLUMN IF EXISTS c, DROP PRIMARY KEY");
+    assert_eq!(dropped.dropped_columns, ["a", "key", "c"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::charset;
 use base::{Column, ColumnType, Generated};
 
 /// Whether the map has a collation for such a column.
-fn is_text(ty: u8) -> bool {
+pub(super) fn is_text(ty: u8) -> bool {
     use code::{BLOB, LONG_BLOB, MEDIUM_BLOB, STRING, TINY_BLOB, VAR_STRING, VARCHAR};
     matches!(ty, VARCHAR | VAR_STRING | STRING | TINY_BLOB | MEDIUM_BLOB | LONG_BLOB | BLOB)
 }

@@ -17,13 +17,13 @@ use base::value::{format_datetime, format_time};
 use std::io::Write;
 
 /// How deep MySQL lets documents nest.
-const DEPTH_MAX: usize = 100;
+pub(super) const DEPTH_MAX: usize = 100;
 
 const SMALL_OBJECT: u8 = 0;
-const LARGE_OBJECT: u8 = 1;
+pub(super) const LARGE_OBJECT: u8 = 1;
 const SMALL_ARRAY: u8 = 2;
-const LARGE_ARRAY: u8 = 3;
-const LITERAL: u8 = 4;
+pub(super) const LARGE_ARRAY: u8 = 3;
+pub(super) const LITERAL: u8 = 4;
 const INT16: u8 = 5;
 const UINT16: u8 = 6;
 const INT32: u8 = 7;
@@ -40,12 +40,32 @@ fn bad() -> BinlogError {
 
 /// Appends a JSON value to a row. An empty value, which old tables hold, is the literal null, as the server says.
 pub(super) fn put_json(out: &mut RowWriter<'_>, bytes: &[u8]) -> Result<(), BinlogError> {
+    put_printed(out, |raw| print_json(bytes, raw))
+}
+
+/// Appends what `print` prints of a document that is in so many bytes.
+pub(super) fn put_json_with(
+    out: &mut RowWriter<'_>,
+    bytes: usize,
+    print: impl FnOnce(&mut Printer<'_>) -> Result<(), BinlogError>,
+) -> Result<(), BinlogError> {
+    put_printed(out, |raw| {
+        let limit = limit(raw, bytes);
+        print(&mut Printer { out: raw, limit })
+    })
+}
+
+#[inline]
+fn put_printed(
+    out: &mut RowWriter<'_>,
+    print: impl FnOnce(&mut Vec<u8>) -> Result<(), BinlogError>,
+) -> Result<(), BinlogError> {
     let raw = out.raw();
     raw.push(18);
     let start = raw.len();
     // Most texts take 128 bytes to 16 KiB, whose length takes two bytes: the text moves only when it does not.
     raw.extend_from_slice(&[0, 0]);
-    print_json(bytes, raw)?;
+    print(raw)?;
     let length = (raw.len() - start - 2) as u64;
     let mut prefix = [0u8; 10];
     let mut bytes = 0;
@@ -62,8 +82,7 @@ pub(super) fn put_json(out: &mut RowWriter<'_>, bytes: &[u8]) -> Result<(), Binl
 
 /// Appends the text of a binary JSON document.
 pub(crate) fn print_json(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), BinlogError> {
-    // A reference may be shared, so a crafted document could print exponentially; a real one prints every byte once.
-    let limit = out.len() + bytes.len().saturating_mul(32) + 64;
+    let limit = limit(out, bytes.len());
     match bytes.split_first() {
         None => out.extend_from_slice(b"null"),
         Some((ty, value)) => Printer { out, limit }.value(*ty, value, DEPTH_MAX)?,
@@ -71,13 +90,63 @@ pub(crate) fn print_json(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), BinlogEr
     Ok(())
 }
 
-struct Printer<'o> {
-    out: &'o mut Vec<u8>,
+/// How long the output may get. A reference may be shared, so a crafted document could print exponentially; a real one
+/// prints every byte once.
+fn limit(out: &[u8], bytes: usize) -> usize {
+    out.len() + bytes.saturating_mul(32) + 64
+}
+
+/// A member of an object, or a cell of an array, whose key is empty.
+pub(super) struct Entry<'a> {
+    pub key: &'a [u8],
+    pub ty: u8,
+    pub value: &'a [u8],
+}
+
+/// What a container holds, one level deep.
+pub(super) fn entries(ty: u8, bytes: &[u8]) -> Result<Vec<Entry<'_>>, BinlogError> {
+    let is_object = ty <= LARGE_OBJECT;
+    let width = if matches!(ty, SMALL_OBJECT | SMALL_ARRAY) { 2 } else { 4 };
+    let mut header = Input::new(bytes, "JSON value");
+    let count = header.uint_le(width)? as usize;
+    let size = header.uint_le(width)? as usize;
+    let bytes = bytes.get(..size).ok_or_else(bad)?;
+    let key_entry = if is_object { width + 2 } else { 0 };
+    let values_at = 2 * width + count.checked_mul(key_entry).ok_or_else(bad)?;
+    let mut keys = Input::new(bytes.get(2 * width..values_at).ok_or_else(bad)?, "JSON value");
+    let mut values = Input::new(bytes.get(values_at..).ok_or_else(bad)?, "JSON value");
+    let mut out = Vec::new();
+    for _ in 0..count {
+        let mut key: &[u8] = &[];
+        if is_object {
+            let offset = keys.uint_le(width)? as usize;
+            let length = usize::from(keys.u16()?);
+            key = offset.checked_add(length).and_then(|end| bytes.get(offset..end)).ok_or_else(bad)?;
+        }
+        let ty = values.u8()?;
+        let slot = values.bytes(width)?;
+        let value = if is_inlined(ty, width) {
+            slot
+        } else {
+            bytes.get(Input::new(slot, "JSON value").uint_le(width)? as usize..).ok_or_else(bad)?
+        };
+        out.push(Entry { key, ty, value });
+    }
+    Ok(out)
+}
+
+/// Whether a value stands in place of its offset.
+fn is_inlined(ty: u8, width: usize) -> bool {
+    matches!(ty, LITERAL | INT16 | UINT16) || (width == 4 && matches!(ty, INT32 | UINT32))
+}
+
+pub(super) struct Printer<'o> {
+    pub(super) out: &'o mut Vec<u8>,
     limit: usize,
 }
 
 impl Printer<'_> {
-    fn value(&mut self, ty: u8, bytes: &[u8], depth: usize) -> Result<(), BinlogError> {
+    pub(super) fn value(&mut self, ty: u8, bytes: &[u8], depth: usize) -> Result<(), BinlogError> {
         if self.out.len() > self.limit {
             return Err(bad());
         }
@@ -149,7 +218,7 @@ impl Printer<'_> {
             }
             let ty = values.u8()?;
             let slot = values.bytes(width)?;
-            if matches!(ty, LITERAL | INT16 | UINT16) || (width == 4 && matches!(ty, INT32 | UINT32)) {
+            if is_inlined(ty, width) {
                 self.value(ty, slot, depth)?;
             } else {
                 let offset = Input::new(slot, "JSON value").uint_le(width)? as usize;
@@ -161,7 +230,7 @@ impl Printer<'_> {
     }
 
     /// Quotes and escapes: `"` and `\`, the five short escapes, `\u00xx` for other control characters.
-    fn string(&mut self, bytes: &[u8]) -> Result<(), BinlogError> {
+    pub(super) fn string(&mut self, bytes: &[u8]) -> Result<(), BinlogError> {
         std::str::from_utf8(bytes).map_err(|_| bad())?;
         self.out.push(b'"');
         let mut rest = bytes;

@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod gtid;
 mod input;
+mod json_diff;
 mod jsonb;
 mod maria;
 mod maria_types;

@@ -17,6 +17,8 @@ pub enum PlanError {
     ColumnName { index: usize, expected: String, found: String },
     #[error("column `{column}` is {expected} in the schema, but the binlog carries type {found}")]
     ColumnType { column: String, expected: String, found: u8 },
+    #[error("column `{column}` differs from the binlog's in its {what}")]
+    Differs { column: String, what: &'static str },
     #[error("column `{column}`: {reason}")]
     Unsupported { column: String, reason: &'static str },
 }
@@ -125,6 +127,9 @@ impl RowPlan {
                 let (expected, found) = (column.name.clone(), found.clone());
                 return Err(PlanError::ColumnName { index, expected, found });
             }
+            if map.names.is_none() {
+                fits(map, index, column)?;
+            }
             steps.push(step(map, index, column)?);
         }
         Ok(Self { steps })
@@ -134,6 +139,91 @@ impl RowPlan {
     pub fn explains(map: &TableMap, index: usize, column: &Column) -> bool {
         let name = map.names.as_ref().and_then(|names| names.get(index));
         name.is_some_and(|name| name.eq_ignore_ascii_case(&column.name)) && step(map, index, column).is_ok()
+    }
+
+    /// Appends the image before a partial update, and notes where its JSON documents are.
+    pub(super) fn decode_noting<'r>(
+        &self,
+        input: &mut Input<'r>,
+        present: &[u8],
+        documents: &mut Vec<Option<&'r [u8]>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BinlogError> {
+        documents.clear();
+        self.decode_each(input, present, out, |step, input, out| match step {
+            Some(Step::Json { length_bytes }) => {
+                let document = blob(input, *length_bytes)?;
+                documents.push(Some(document));
+                super::jsonb::put_json(out, document)
+            }
+            Some(step) => step.decode(input, out),
+            None => {
+                documents.push(None);
+                Ok(())
+            }
+        })
+    }
+
+    /// Appends the image after a partial update: some of its documents are what `documents` became.
+    pub(super) fn decode_changed(
+        &self,
+        input: &mut Input<'_>,
+        present: &[u8],
+        documents: &[Option<&[u8]>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), BinlogError> {
+        const PARTIAL_JSON: u64 = 1;
+        let options = input.packed()?;
+        if options & !PARTIAL_JSON != 0 {
+            return Err(input.bad());
+        }
+        let is_json = |step: &&Step| matches!(step, Step::Json { .. });
+        let documents_all = self.steps.iter().filter(is_json).count();
+        let partial = match options & PARTIAL_JSON {
+            0 => &[],
+            _ => input.bytes(documents_all.div_ceil(8))?,
+        };
+        let mut number = 0;
+        self.decode_each(input, present, out, |step, input, out| {
+            let Some(step) = step else {
+                number += 1;
+                return Ok(());
+            };
+            let Step::Json { length_bytes } = step else { return step.decode(input, out) };
+            number += 1;
+            if !bit(partial, number - 1) {
+                return step.decode(input, out);
+            }
+            let before = documents.get(number - 1).copied().flatten().ok_or_else(|| input.bad())?;
+            super::json_diff::put_changed_json(out, before, blob(input, *length_bytes)?)
+        })
+    }
+
+    /// Appends one image, value by value; `None` is a JSON column that is absent or NULL.
+    fn decode_each<'r>(
+        &self,
+        input: &mut Input<'r>,
+        present: &[u8],
+        out: &mut Vec<u8>,
+        mut decode: impl FnMut(Option<&Step>, &mut Input<'r>, &mut RowWriter<'_>) -> Result<(), BinlogError>,
+    ) -> Result<(), BinlogError> {
+        let count = (0..self.steps.len()).filter(|column| bit(present, *column)).count();
+        let nulls = input.bytes(count.div_ceil(8))?;
+        let mut slot = 0;
+        for (index, step) in self.steps.iter().enumerate() {
+            let is_present = bit(present, index);
+            let is_null = is_present && bit(nulls, slot);
+            slot += usize::from(is_present);
+            if is_present && !is_null {
+                decode(Some(step), input, &mut RowWriter::new(out))?;
+                continue;
+            }
+            out.push(if is_null { 0 } else { 1 });
+            if matches!(step, Step::Json { .. }) {
+                decode(None, input, &mut RowWriter::new(out))?;
+            }
+        }
+        Ok(())
     }
 
     /// Appends one image.
@@ -166,6 +256,93 @@ impl RowPlan {
     }
 }
 
+/// Whether a column may be the one of a map that has no names: all that such a map tells of it must agree, since only
+/// that tells a definition that is not the rows' own.
+fn fits(map: &TableMap, index: usize, column: &Column) -> Result<(), PlanError> {
+    use ColumnType as T;
+    let differs = |what| Err(PlanError::Differs { column: column.name.clone(), what });
+    if map.is_nullable(index) != column.nullable {
+        return differs("being nullable");
+    }
+    let (found, metadata) = map.real_type(index);
+    let metadata = u64::from(metadata);
+    let bytes_of_chars = || match column.charset.as_deref()? {
+        "utf8mb4" => Some(4),
+        "utf8mb3" | "utf8" => Some(3),
+        "latin1" | "ascii" => Some(1),
+        _ => None,
+    };
+    let size = match (&column.ty, found) {
+        (T::Text { chars_max }, code::VARCHAR | code::STRING) => {
+            bytes_of_chars().map(|each| chars_max * each)
+        }
+        (T::VarBinary { bytes_max }, code::VARCHAR) => Some(*bytes_max),
+        (T::Binary { bytes }, code::STRING) => Some(u64::from(*bytes)),
+        (T::Bit { bits }, code::BIT) => Some(u64::from(bits / 8) << 8 | u64::from(bits % 8)),
+        (T::Enum { labels }, code::ENUM) => Some(1 + u64::from(labels.len() > 255)),
+        (T::Set { labels }, code::SET) => Some(match labels.len().div_ceil(8) {
+            0..=4 => labels.len().div_ceil(8) as u64,
+            _ => 8,
+        }),
+        (T::Text { .. } | T::VarBinary { .. }, code::BLOB) => match blob_length_bytes(&column.sql_type) {
+            Some(bytes) => Some(bytes),
+            None => return differs("type"),
+        },
+        _ => None,
+    };
+    if size.is_some_and(|size| size != metadata) { differs("length") } else { Ok(()) }
+}
+
+/// Bytes of the length of a value of such a type.
+fn blob_length_bytes(sql_type: &str) -> Option<u64> {
+    let sql_type = sql_type.to_ascii_lowercase();
+    let is = |names: [&str; 2]| names.iter().any(|name| sql_type.starts_with(name));
+    if is(["tinytext", "tinyblob"]) {
+        Some(1)
+    } else if is(["text", "blob"]) {
+        Some(2)
+    } else if is(["mediumtext", "mediumblob"]) {
+        Some(3)
+    } else {
+        is(["longtext", "longblob"]).then_some(4)
+    }
+}
+
+/// Whether the map says otherwise than the schema of an integer's sign. Without metadata it says nothing.
+fn has_other_sign(map: &TableMap, index: usize, column: &Column) -> bool {
+    use ColumnType as T;
+    let own = match column.ty {
+        T::TinyInt { unsigned }
+        | T::SmallInt { unsigned }
+        | T::MediumInt { unsigned }
+        | T::Int { unsigned }
+        | T::BigInt { unsigned } => unsigned,
+        _ => return false,
+    };
+    map.unsigned.as_ref().and_then(|all| all.get(index)).is_some_and(|told| *told != own)
+}
+
+/// Whether the map says that a text column's bytes are to be read in another way. Only where it is certain which of the map's
+/// character sets is the column's: servers differ in which columns they count.
+fn has_other_charset(map: &TableMap, index: usize, column: &Column) -> bool {
+    use super::describe::is_text;
+    let real = |i: usize| map.real_type(i).0;
+    let doubtful = |ty: u8| {
+        matches!(ty, code::GEOMETRY | code::BLOB_COMPRESSED | code::VARCHAR_COMPRESSED | code::VECTOR)
+    };
+    let Some(charsets) = &map.text_charsets else { return false };
+    if !matches!(column.ty, ColumnType::Text { .. }) || !is_text(real(index)) {
+        return false;
+    }
+    if (0..map.column_count()).any(|i| doubtful(real(i))) {
+        return false;
+    }
+    let before = (0..index).filter(|i| is_text(real(*i))).count();
+    let told = charsets.get(before).and_then(crate::charset::of_collation);
+    let own = column.charset.as_deref().unwrap_or("utf8mb4");
+    told.is_some_and(|told| !Charset::named(told).is_same(Charset::named(own)))
+}
+
 /// Matches a column's binlog type with its schema type.
 fn step(map: &TableMap, index: usize, column: &Column) -> Result<Step, PlanError> {
     use ColumnType as T;
@@ -174,6 +351,9 @@ fn step(map: &TableMap, index: usize, column: &Column) -> Result<Step, PlanError
     let mismatch =
         || PlanError::ColumnType { column: column.name.clone(), expected: column.sql_type.clone(), found };
     let refuse = |reason| PlanError::Unsupported { column: column.name.clone(), reason };
+    if has_other_sign(map, index, column) {
+        return Err(PlanError::Differs { column: column.name.clone(), what: "sign" });
+    }
     let length_bytes = match found {
         code::VARCHAR | code::VAR_STRING | code::VARCHAR_COMPRESSED => 1 + u8::from(metadata > 255),
         // After unfolding, a STRING's metadata is its length in bytes.
@@ -186,6 +366,9 @@ fn step(map: &TableMap, index: usize, column: &Column) -> Result<Step, PlanError
         _ => 0,
     };
     let sized = |step: Step| if length_bytes == 0 { Err(mismatch()) } else { Ok(step) };
+    if has_other_charset(map, index, column) {
+        return Err(PlanError::Differs { column: column.name.clone(), what: "character set" });
+    }
     let text = || match Charset::named(column.charset.as_deref().unwrap_or("utf8mb4")) {
         Charset::Utf8 => Step::Utf8 { length_bytes },
         Charset::Binary => Step::Bytes { length_bytes },

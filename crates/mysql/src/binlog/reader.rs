@@ -85,7 +85,8 @@ impl EventReader {
             | kind::DELETE_V1
             | kind::WRITE_V2
             | kind::UPDATE_V2
-            | kind::DELETE_V2 => self.rows(header.event_type, body)?,
+            | kind::DELETE_V2
+            | kind::PARTIAL_UPDATE => self.rows(header.event_type, body)?,
             kind::GTID | kind::ANONYMOUS_GTID => {
                 gtid::plain(body, header.event_type == kind::ANONYMOUS_GTID)?
             }
@@ -190,6 +191,7 @@ impl EventReader {
             map: map.clone(),
             columns: head.columns,
             columns_after: head.columns_after,
+            is_partial_json: head.is_partial_json,
             images: unpacked.map_or(Cow::Borrowed(head.rest), Cow::Owned),
         }))
     }
@@ -242,6 +244,7 @@ pub(crate) mod kind {
     pub const TRANSACTION_CONTEXT: u8 = 36;
     pub const VIEW_CHANGE: u8 = 37;
     pub const XA_PREPARE: u8 = 38;
+    pub const PARTIAL_UPDATE: u8 = 39;
     pub const TRANSACTION_PAYLOAD: u8 = 40;
     pub const HEARTBEAT_V2: u8 = 41;
     pub const GTID_TAGGED: u8 = 42;
@@ -262,12 +265,14 @@ struct RowsHead<'a> {
     column_count: usize,
     columns: &'a [u8],
     columns_after: Option<&'a [u8]>,
+    is_partial_json: bool,
     rest: &'a [u8],
 }
 
 impl<'a> RowsHead<'a> {
     fn read(event_type: u8, body: &'a [u8]) -> Result<Self, BinlogError> {
         let mut input = Input::new(body, "rows event");
+        let is_partial_json = event_type == kind::PARTIAL_UPDATE;
         let (kind, second) = rows_kind(event_type);
         let table_id = input.u48()?;
         let flags = input.u16()?;
@@ -281,7 +286,8 @@ impl<'a> RowsHead<'a> {
             RowsKind::Update => Some(input.bytes(column_count.div_ceil(8))?),
             _ => None,
         };
-        Ok(Self { kind, table_id, flags, column_count, columns, columns_after, rest: input.rest })
+        let rest = input.rest;
+        Ok(Self { kind, table_id, flags, column_count, columns, columns_after, is_partial_json, rest })
     }
 }
 
@@ -292,7 +298,7 @@ fn rows_kind(event_type: u8) -> (RowsKind, bool) {
         kind::UPDATE_V1 | 167 => (RowsKind::Update, false),
         kind::DELETE_V1 | 168 => (RowsKind::Delete, false),
         kind::WRITE_V2 | 169 => (RowsKind::Insert, true),
-        kind::UPDATE_V2 | 170 => (RowsKind::Update, true),
+        kind::UPDATE_V2 | kind::PARTIAL_UPDATE | 170 => (RowsKind::Update, true),
         _ => (RowsKind::Delete, true),
     }
 }

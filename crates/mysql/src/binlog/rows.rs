@@ -5,7 +5,12 @@
 //! v2 = table_id:u48 flags:u16 extra_length:u16 … columns:packed bitmap [bitmap] images
 //! image = null bitmap of the columns present, then their values
 //! ```
-//! An update has two bitmaps, and images in pairs: before, after.
+//! An update has two bitmaps, and images in pairs: before, after. Under `binlog_row_value_options = PARTIAL_JSON` an update may
+//! be a partial one, whose after images say which of their JSON columns are only the changes to the image before:
+//!
+//! ```text
+//! after = options:packed [bitmap of all JSON columns, if bit 0 of options] null bitmap … values
+//! ```
 
 use super::error::BinlogError;
 use super::input::Input;
@@ -32,6 +37,8 @@ pub struct RowsEvent<'a> {
     pub columns: &'a [u8],
     /// Columns present in an update's after images.
     pub columns_after: Option<&'a [u8]>,
+    /// Whether after images may hold changes of JSON documents in place of these.
+    pub is_partial_json: bool,
     pub images: Cow<'a, [u8]>,
 }
 
@@ -55,6 +62,7 @@ impl<'a> RowsEvent<'a> {
             columns: self.columns,
             columns_after: self.columns_after,
             after_is_next: false,
+            documents: self.is_partial_json.then(Vec::new),
         }
     }
 }
@@ -66,6 +74,8 @@ pub struct RowCursor<'r> {
     columns: &'r [u8],
     columns_after: Option<&'r [u8]>,
     after_is_next: bool,
+    /// Of a partial update: the JSON columns of the last image before.
+    documents: Option<Vec<Option<&'r [u8]>>>,
 }
 
 impl RowCursor<'_> {
@@ -80,8 +90,15 @@ impl RowCursor<'_> {
             Some(after) if self.after_is_next => after,
             _ => self.columns,
         };
+        let is_after = self.after_is_next;
         self.after_is_next = self.columns_after.is_some() && !self.after_is_next;
-        self.plan.decode(&mut self.input, present, out)?;
+        match &mut self.documents {
+            None => self.plan.decode(&mut self.input, present, out)?,
+            Some(documents) if is_after => {
+                self.plan.decode_changed(&mut self.input, present, documents, out)?;
+            }
+            Some(documents) => self.plan.decode_noting(&mut self.input, present, documents, out)?,
+        }
         Ok(true)
     }
 }

@@ -78,6 +78,17 @@ impl Charset {
     }
 }
 
+impl Charset {
+    /// Whether both read every byte alike.
+    pub(crate) fn is_same(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Single(a), Self::Single(b)) => std::ptr::eq(a, b),
+            (Self::Multi(a), Self::Multi(b)) => std::ptr::eq(a, b),
+            _ => std::mem::discriminant(&self) == std::mem::discriminant(&other),
+        }
+    }
+}
+
 /// The character set of a collation id, where the id is one that MySQL or MariaDB ships.
 pub fn of_collation(id: u64) -> Option<&'static str> {
     // MariaDB numbers the NOPAD variants of its collations 1024 above, its UCA 14.00 ones from 2048 on.

@@ -37,6 +37,8 @@ pub struct TableDdl {
     pub column_renames: Vec<(String, String)>,
     /// Of ADD in an ALTER, those that must be new: without IF NOT EXISTS.
     pub added_columns: Vec<String>,
+    /// Of DROP in an ALTER.
+    pub dropped_columns: Vec<String>,
     /// `CREATE TABLE … LIKE this`.
     pub like: Option<StatementTable>,
     /// `CREATE TABLE … SELECT`.

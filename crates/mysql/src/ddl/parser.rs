@@ -415,6 +415,7 @@ impl Parser {
         let is_tablespace = self.is_at(1, "TABLESPACE");
         match self.eat_any(&["DROP", "TRUNCATE", "EXCHANGE", "CONVERT", "IMPORT", "DISCARD"]) {
             Some("DROP" | "TRUNCATE") if is_partition => ddl.moves_rows = true,
+            Some("DROP") => self.alter_drop(ddl)?,
             Some("IMPORT" | "DISCARD") => ddl.moves_rows |= is_tablespace || is_partition,
             Some("EXCHANGE" | "CONVERT") if is_partition || self.is("TABLE") => {
                 ddl.moves_rows = true;
@@ -425,6 +426,18 @@ impl Parser {
             }
             _ => {}
         }
+        Some(())
+    }
+
+    /// After DROP: a column, or something that is no column.
+    fn alter_drop(&mut self, ddl: &mut TableDdl) -> Option<()> {
+        const OTHERS: [&str; 8] =
+            ["INDEX", "KEY", "PRIMARY", "FOREIGN", "CHECK", "CONSTRAINT", "PERIOD", "SYSTEM"];
+        if !self.eat("COLUMN") && OTHERS.iter().any(|other| self.is(other)) {
+            return Some(());
+        }
+        self.if_exists();
+        ddl.dropped_columns.push(self.name()?);
         Some(())
     }
 
@@ -517,6 +530,7 @@ fn table_ddl(kind: TableDdlKind, tables: Vec<StatementTable>) -> TableDdl {
         renames: Vec::new(),
         column_renames: Vec::new(),
         added_columns: Vec::new(),
+        dropped_columns: Vec::new(),
         like: None,
         is_select: false,
         starts_transaction: false,

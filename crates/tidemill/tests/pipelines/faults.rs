@@ -175,7 +175,7 @@ async fn lost_history_follows_the_declared_policy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_names_every_wrong_setting_and_grant_at_once() {
     let server = MySql::start(MySqlOptions {
-        args: vec!["--binlog-row-metadata=MINIMAL".into()],
+        args: vec!["--binlog-row-image=MINIMAL".into()],
         ..MySqlOptions::default()
     })
     .await
@@ -186,7 +186,7 @@ async fn check_names_every_wrong_setting_and_grant_at_once() {
     let (code, _, err) = node.run(&["check", "--connect"]);
     assert_eq!(code, 2, "{err}");
     for part in [
-        "SET PERSIST binlog_row_metadata = 'FULL';",
+        "SET PERSIST binlog_row_image = 'FULL';",
         "GRANT REPLICATION SLAVE ON *.* TO 'cdc'@'%';",
         "GRANT SELECT",
     ] {

@@ -49,7 +49,7 @@ pub async fn inspect_for(conn: &mut Conn, tables: &[String]) -> Result<(Server, 
     let rows: Vec<(String, Option<String>)> = conn
         .query(
             "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version','version_comment','server_uuid','server_id',\
-             'log_bin','binlog_format','binlog_row_image','binlog_row_metadata','gtid_mode','binlog_row_value_options',\
+             'log_bin','binlog_format','binlog_row_image','gtid_mode',\
              'lower_case_table_names','read_only','log_bin_compress','binlog_gtid_simple_recovery','binlog_transaction_compression')",
         )
         .await
@@ -101,20 +101,6 @@ pub async fn inspect_for(conn: &mut Conn, tables: &[String]) -> Result<(Server, 
         } else {
             "SET PERSIST binlog_row_image = 'FULL';"
         },
-    );
-    need(
-        get("binlog_row_metadata") == "FULL",
-        format!("binlog_row_metadata is {}, not FULL", get("binlog_row_metadata")),
-        if mariadb {
-            "SET GLOBAL binlog_row_metadata = 'FULL';"
-        } else {
-            "SET PERSIST binlog_row_metadata = 'FULL';"
-        },
-    );
-    need(
-        !get("binlog_row_value_options").contains("PARTIAL_JSON"),
-        "binlog_row_value_options is PARTIAL_JSON, which leaves rows incomplete".into(),
-        "SET PERSIST binlog_row_value_options = '';",
     );
     need(
         matches!(get("gtid_mode"), "" | "ON" | "OFF"),

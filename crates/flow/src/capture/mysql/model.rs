@@ -37,6 +37,7 @@ enum Cause {
 struct Columns<'a> {
     renamed: &'a [(String, String)],
     added: &'a [String],
+    dropped: &'a [String],
 }
 
 /// What a statement did to one captured table.
@@ -133,7 +134,11 @@ impl Model {
                 let live = look(lookup, address, server, |n| names.contains(n)).await?;
                 let mut effects = Vec::new();
                 for (from, to) in &renames {
-                    effects.extend(self.rename(from, to, sql, patterns, &live));
+                    let is_replaced = !patterns.matches(to)
+                        && renames.iter().any(|(other, new)| new == from && self.get(other).is_none());
+                    if !is_replaced {
+                        effects.extend(self.rename(from, to, sql, patterns, &live));
+                    }
                     names.remove(from);
                     if *kind != Kind::Alter {
                         names.remove(to);
@@ -144,7 +149,11 @@ impl Model {
                     Kind::Drop => Cause::Drop,
                     _ => Cause::Alter,
                 };
-                let columns = Columns { renamed: &ddl.column_renames, added: &ddl.added_columns };
+                let columns = Columns {
+                    renamed: &ddl.column_renames,
+                    added: &ddl.added_columns,
+                    dropped: &ddl.dropped_columns,
+                };
                 for name in names {
                     effects.extend(self.settle(&name, live.get(&name), sql, columns, cause));
                     if *moves_rows {
@@ -192,20 +201,32 @@ impl Model {
             }
             (Some(before), Some(Ok(live))) => {
                 let told = match cause {
-                    Cause::Alter => told_by(sql, &before, &live.table, columns.renamed),
+                    Cause::Alter => told_by(sql, &before, &live.table, columns),
                     _ => live.table.clone(),
                 };
-                // Added under the name of one that the same statement dropped or renamed.
-                let is_remade = columns
-                    .added
-                    .iter()
-                    .any(|name| before.column_index(name).is_some() && told.column_index(name).is_some());
+                // Added or renamed to the name of one that the same statement dropped, or added to that of one it renamed.
+                let is_there =
+                    |name: &String| before.column_index(name).is_some() && told.column_index(name).is_some();
+                let takes_dropped =
+                    |to: &String| columns.dropped.iter().any(|name| name.eq_ignore_ascii_case(to));
+                let is_remade = columns.added.iter().any(is_there)
+                    || columns.renamed.iter().any(|(_, to)| is_there(to) && takes_dropped(to));
                 if same_shape(&before, &told) && !is_remade {
                     return None;
                 }
-                let needs_snapshot = is_remade || changes_rows(&before, &told, live, columns.renamed);
+                // What is renamed is there before and after; the server may be ahead.
+                let renamed: Vec<_> = columns
+                    .renamed
+                    .iter()
+                    .filter(|(from, to)| {
+                        before.column_index(from).is_some() && told.column_index(to).is_some()
+                    })
+                    .filter(|(_, to)| !takes_dropped(to))
+                    .cloned()
+                    .collect();
+                let needs_snapshot = is_remade || changes_rows(&before, &told, live, &renamed);
                 let after = self.put(told);
-                Some(ddl(sql, Some(before), Some(after), columns.renamed, needs_snapshot))
+                Some(ddl(sql, Some(before), Some(after), &renamed, needs_snapshot))
             }
             (_, Some(Err(reason))) => {
                 Some(Effect::Quarantined { name: name.clone(), reason: reason.clone() })
@@ -226,25 +247,30 @@ impl Model {
         sql: &str,
         patterns: &Patterns,
         live: &BTreeMap<TableName, Described>,
-    ) -> Option<Effect> {
+    ) -> Vec<Effect> {
         let before = self.tables.remove(from);
         if !patterns.matches(to) {
-            return before.map(|before| ddl(sql, Some(before), None, &[], false));
+            return before.map(|before| ddl(sql, Some(before), None, &[], false)).into_iter().collect();
         }
         let shown = live.get(to).and_then(|d| d.as_ref().ok()).map(|live| &live.table);
         let after = match (&before, shown) {
             // The statement renames and does nothing else: what else is new there came later.
             (Some(old), _) => Table { name: to.clone(), version: old.version + 1, ..(**old).clone() },
             (None, Some(table)) => {
+                // Another table takes a name that was captured, as online schema changes do: one table to all that read it.
+                let replaced = self.get(to);
                 let after = self.put(table.clone());
-                return Some(ddl(sql, None, Some(after), &[], true));
+                let is_new = replaced.is_none();
+                let mut effects = vec![ddl(sql, replaced, Some(Arc::clone(&after)), &[], is_new)];
+                effects.extend((!is_new).then_some(Effect::Refilled(after)));
+                return effects;
             }
-            (None, None) => return None,
+            (None, None) => return Vec::new(),
         };
         let after = Arc::new(after);
         self.tables.insert(to.clone(), Arc::clone(&after));
         let is_news = self.flows.iter().any(|flow| flow.matches(to) && !flow.matches(from));
-        Some(ddl(sql, before, Some(after), &[], is_news))
+        vec![ddl(sql, before, Some(after), &[], is_news)]
     }
 
     /// Finds a definition that explains rows written under `map`, from the live one and the one we hold. `Err` is the
@@ -296,18 +322,24 @@ fn ddl(
 }
 
 /// The table after an ALTER: as the server shows it, less what the statement's text does not speak of.
-fn told_by(sql: &str, before: &Table, live: &Table, renames: &[(String, String)]) -> Table {
+fn told_by(sql: &str, before: &Table, live: &Table, columns: Columns<'_>) -> Table {
     let text = sql.to_lowercase();
     let speaks_of = |name: &str| {
         let name = name.to_lowercase();
-        text.contains(&name) || text.contains(&name.replace('`', "``"))
+        has_word(&text, &name) || has_word(&text, &name.replace('`', "``"))
     };
+    let is_dropped = |name: &str| columns.dropped.iter().any(|dropped| dropped.eq_ignore_ascii_case(name));
     let new_name = |old: &str| {
-        renames.iter().find(|(from, _)| from.eq_ignore_ascii_case(old)).map_or(old, |(_, to)| to).to_owned()
+        columns
+            .renamed
+            .iter()
+            .find(|(from, _)| from.eq_ignore_ascii_case(old))
+            .map_or(old, |(_, to)| to)
+            .to_owned()
     };
     let old_names: Vec<String> = before.columns.iter().map(|c| new_name(&c.name)).collect();
     let is_old = |name: &str| old_names.iter().any(|old| old.eq_ignore_ascii_case(name));
-    let lost = old_names.iter().any(|name| live.column_index(name).is_none() && !speaks_of(name));
+    let lost = old_names.iter().any(|name| live.column_index(name).is_none() && !is_dropped(name));
     let early = live.columns.iter().any(|c| !is_old(&c.name) && !speaks_of(&c.name));
     if !lost && !early {
         return live.clone();
@@ -316,13 +348,23 @@ fn told_by(sql: &str, before: &Table, live: &Table, renames: &[(String, String)]
     for (old, name) in before.columns.iter().zip(&old_names) {
         match live.column_index(name) {
             Some(index) => columns.push(live.columns[index].clone()),
-            None if speaks_of(&old.name) && *name == old.name => {}
+            None if is_dropped(&old.name) => {}
             None => columns.push(base::Column { name: name.clone(), ..old.clone() }),
         }
     }
     columns.extend(live.columns.iter().filter(|c| !is_old(&c.name) && speaks_of(&c.name)).cloned());
     let renamed: Vec<_> = before.key.iter().map(|i| old_names[*i].as_str()).collect();
     with_keys(live.name.clone(), columns, live, &renamed)
+}
+
+/// Whether a name stands in a text by itself, and not within a longer word.
+fn has_word(text: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    let ends = |at: usize| (text[..at].chars().next_back(), text[at + name.len()..].chars().next());
+    text.match_indices(name).any(|(at, _)| {
+        let (before, after) = ends(at);
+        !before.is_some_and(is_part) && !after.is_some_and(is_part)
+    })
 }
 
 /// The table whose rows `map` describes: every column as one of `known` has it.

@@ -166,6 +166,7 @@ async fn session(
     };
     told.patterns |= admits_at.is_none();
     let position = state.position.clone().expect("begin gives a position");
+    let began = binlog_end(&mut lookup).await?;
     let events = open_stream(conn, &position, server_id(source, state.identity)).await?;
     let (messages, received) = mpsc::channel(MESSAGES_MAX);
     let queue = Arc::new(unread(&state.snapshot));
@@ -182,6 +183,7 @@ async fn session(
         model: Model::from_state(&state.tables, &source.flows),
         progress: state.snapshot.clone(),
         lookup,
+        began,
         server: server.clone(),
         xa: Xa::default(),
         queue: Arc::clone(&queue),

@@ -25,7 +25,7 @@ pub const CHUNK_ROWS_DEFAULT: u32 = 4096;
 /// Encoded bytes a chunk aims at, so that wide rows come in smaller chunks.
 const CHUNK_BYTES: u64 = 8 << 20;
 /// A transaction that stays invisible this long is a replica that withholds its acknowledgement, or a broken server.
-const VISIBILITY_WAIT_MAX: Duration = Duration::from_secs(120);
+pub(super) const VISIBILITY_WAIT_MAX: Duration = Duration::from_secs(120);
 /// Rows of a table without a key travel to the stream in blocks of this size.
 const KEYLESS_BLOCK_BYTES: usize = 256 << 10;
 /// A table that is still not what the stream knows after this many looks cannot be read at all.

@@ -4,6 +4,7 @@
 mod chunks;
 mod repairs;
 mod rows;
+mod unnamed;
 
 use super::check::Server;
 use super::connect::Address;
@@ -79,6 +80,8 @@ pub struct Stream {
     pub progress: SnapshotProgress,
     /// For reading definitions while the stream runs.
     pub lookup: Conn,
+    /// The end of the binlog when the session began: what is known of the tables may be of any time up to there.
+    pub began: (String, u64),
     pub xa: Xa,
     /// For rows that are read again by their keys.
     pub reader: Reader,
@@ -103,6 +106,7 @@ pub struct Running {
     /// The file name changed since the last commit record.
     new_file: bool,
     decoders: HashMap<u64, Arc<rows::Decoder>>,
+    unnamed: unnamed::Unnamed,
     /// The text of a transaction's id, reused.
     id_text: String,
     tracking: HashMap<TableName, Tracking>,
@@ -284,12 +288,13 @@ impl Stream {
                     if commit_ts_us > 0 { commit_ts_us / 1000 } else { i64::from(header.timestamp) * 1000 };
                 self.open(gtid, None, ts_ms)
             }
-            Event::MariaGtid { gtid, standalone, prepared_xa, completed_xa, .. } => {
+            Event::MariaGtid { gtid, standalone, prepared_xa, .. } => {
                 self.state.ends_with_commit = !standalone;
-                if prepared_xa || completed_xa {
-                    return Err(super::xa::refused());
+                self.open(None, Some(gtid), i64::from(header.timestamp) * 1000)?;
+                if prepared_xa {
+                    self.xa_start();
                 }
-                self.open(None, Some(gtid), i64::from(header.timestamp) * 1000)
+                Ok(())
             }
             Event::Query { db, sql, sql_mode, .. } => {
                 let ansi = sql_mode.is_some_and(|mode| mode & 4 != 0);
@@ -412,10 +417,16 @@ impl Stream {
         Ok(())
     }
 
-    /// The open transaction ends here, but not as far as the position's GTIDs are concerned.
+    /// The open transaction ends here, but not as far as the position's GTIDs are concerned, where these may have gaps.
     pub(super) fn leave_unfinished(&mut self, header: &EventHeader) {
-        let begun = self.state.txn.take().is_some_and(|txn| txn.begun);
-        self.position.advance(&Step::MySql { gtid: None, file: None, pos: u64::from(header.log_pos) });
+        let pos = u64::from(header.log_pos);
+        let txn = self.state.txn.take();
+        let begun = txn.as_ref().is_some_and(|txn| txn.begun);
+        self.position.advance(&if self.server.mariadb {
+            Step::MariaDb { gtid: txn.and_then(|txn| txn.maria), file: None, pos }
+        } else {
+            Step::MySql { gtid: None, file: None, pos }
+        });
         self.position_moved();
         if begun {
             // A definition that was read for its rows.
@@ -500,7 +511,7 @@ impl Stream {
                 ));
             }
             Statement::TableDdl(_) | Statement::DatabaseDdl { .. } | Statement::Unknown => {
-                self.follow_statement(db, sql, &statement).await?;
+                self.follow_statement(header, db, sql, &statement).await?;
             }
             Statement::Harmless => {}
         }
@@ -514,11 +525,14 @@ impl Stream {
 
     async fn follow_statement(
         &mut self,
+        header: &EventHeader,
         db: &str,
         sql: &str,
         statement: &mysql::Statement,
     ) -> Result<(), CaptureError> {
         let patterns = Arc::clone(&self.patterns);
+        let touched = self.touched(db, statement);
+        self.visible(&touched).await?;
         let plan = self
             .model
             .follow(&mut self.lookup, &self.address, &self.server, &patterns, db, sql, statement)
@@ -533,6 +547,7 @@ impl Stream {
             }
             self.apply(effect);
         }
+        self.doubt(header, touched).await?;
         self.state.decoders.clear();
         Ok(())
     }

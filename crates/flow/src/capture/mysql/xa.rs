@@ -1,8 +1,9 @@
-//! XA transactions of MySQL. The binlog holds them in two groups, each with its own GTID: the rows end with XA PREPARE, and
+//! XA transactions. The binlog holds them in two groups, each with its own GTID: the rows end with XA PREPARE, and
 //! XA COMMIT or XA ROLLBACK comes later, perhaps much later. Until then the rows are nobody's.
 //!
-//! The rows wait in memory, and the GTID of their group stays out of the position. So a restart between the two makes
-//! the server send the rows again, and the journal gets them once, as part of the commit.
+//! The rows wait in memory. On MySQL with GTIDs that of their group stays out of the position: a restart between the two makes
+//! the server send the rows again, and the journal gets them once, as part of the commit. Positions of MariaDB, and those by
+//! file, have no gaps: there, a commit whose rows were lost with the connection makes all tables be read anew.
 
 use super::stream::{DecodeFailure, Stream};
 use crate::capture::CaptureError;
@@ -47,14 +48,6 @@ impl Xa {
     }
 }
 
-/// XA where the two groups cannot be told apart from what was already taken.
-pub fn refused() -> CaptureError {
-    CaptureError::fatal(
-        "the binlog holds an XA transaction, which is followed on MySQL with GTIDs only",
-        "turn on gtid_mode or use ordinary transactions, then `tidemill flow resnapshot` goes past this one",
-    )
-}
-
 impl Stream {
     pub(super) fn xa_statement(
         &mut self,
@@ -62,13 +55,9 @@ impl Stream {
         verb: XaVerb,
         xid: &str,
     ) -> Result<(), CaptureError> {
-        if self.server.mariadb || !self.server.gtids {
-            return Err(refused());
-        }
         match verb {
             XaVerb::Start => {
-                let gtid = self.txn().gtid.clone();
-                self.xa.reading = Some(Held { gtid, ..Held::default() });
+                self.xa_start();
                 Ok(())
             }
             XaVerb::End | XaVerb::Prepare => Ok(()),
@@ -88,6 +77,12 @@ impl Stream {
         }
     }
 
+    /// The group that is open holds rows until their commit.
+    pub(super) fn xa_start(&mut self) {
+        let gtid = self.txn().gtid.clone();
+        self.xa.reading = Some(Held { gtid, ..Held::default() });
+    }
+
     /// The end of a group of rows: a commit at once, or a wait for one.
     pub(super) fn xa_prepare(
         &mut self,
@@ -95,7 +90,12 @@ impl Stream {
         xid: String,
         one_phase: bool,
     ) -> Result<(), CaptureError> {
-        let Some(held) = self.xa.reading.take() else { return Err(refused()) };
+        let Some(held) = self.xa.reading.take() else {
+            return Err(CaptureError::fatal(
+                "the binlog holds an XA PREPARE without a beginning",
+                "use ordinary transactions, then `tidemill flow resnapshot` goes past this one",
+            ));
+        };
         if one_phase {
             self.write(&held);
             self.xa.bytes -= held.bytes;
@@ -112,9 +112,11 @@ impl Stream {
         if committed {
             self.write(&held);
         }
-        let pos = self.position.file_pos().map_or(4, |(_, pos)| pos);
-        self.position.advance(&Step::MySql { gtid: held.gtid, file: None, pos });
-        self.position_moved();
+        if let Some(gtid) = held.gtid {
+            let pos = self.position.file_pos().map_or(4, |(_, pos)| pos);
+            self.position.advance(&Step::MySql { gtid: Some(gtid), file: None, pos });
+            self.position_moved();
+        }
     }
 
     fn write(&mut self, held: &Held) {

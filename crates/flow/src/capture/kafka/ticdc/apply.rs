@@ -329,6 +329,7 @@ impl Applier {
                     renames: Vec::new(),
                     column_renames: Vec::new(),
                     added_columns: Vec::new(),
+                    dropped_columns: Vec::new(),
                     like: None,
                     is_select: false,
                     starts_transaction: false,

@@ -16,7 +16,8 @@ impl Stream {
         let decoder = match known.map(Arc::clone) {
             Some(decoder) => decoder,
             None => {
-                let decoder = Arc::new(self.decoder(&rows.map).await?);
+                let Some(decoder) = self.decoder(&rows.map).await? else { return Ok(()) };
+                let decoder = Arc::new(decoder);
                 self.state.decoders.insert(rows.table_id, Arc::clone(&decoder));
                 decoder
             }
@@ -113,16 +114,31 @@ impl Stream {
         }
     }
 
-    /// Decides how to read the rows that follow a table map. Done once a map, not once a row.
-    async fn decoder(&mut self, map: &Arc<TableMap>) -> Result<Decoder, CaptureError> {
+    /// Decides how to read the rows that follow a table map. Done once a map, not once a row. `None` when these rows are passed
+    /// over, and it must be asked again.
+    async fn decoder(&mut self, map: &Arc<TableMap>) -> Result<Option<Decoder>, CaptureError> {
         let name = TableName::new(map.db.clone(), map.table.clone());
+        let ignored = || Ok(Some(Decoder { map: Arc::clone(map), rows: None }));
         if !self.patterns.matches(&name) || self.is_quarantined(&name) {
-            return Ok(Decoder { map: Arc::clone(map), rows: None });
+            return ignored();
         }
-        if let Some(table) = self.model.get(&name)
-            && let Ok(plan) = RowPlan::new(map, &table)
+        let known = self.model.get(&name);
+        if let Some(table) = &known
+            && let Ok(plan) = RowPlan::new(map, table)
         {
-            return Ok(Decoder { map: Arc::clone(map), rows: Some((table, plan)) });
+            self.note_unnamed(map, &name);
+            return Ok(Some(Decoder { map: Arc::clone(map), rows: Some((Arc::clone(table), plan)) }));
+        }
+        match self.may_be_explained(&name) {
+            Some(true) => return Ok(None),
+            Some(false) => {
+                let reason = known.and_then(|table| RowPlan::new(map, &table).err());
+                let reason =
+                    reason.map_or_else(|| "no definition explains its rows".to_owned(), |e| e.to_string());
+                self.quarantine(&name, reason);
+                return ignored();
+            }
+            None => {}
         }
         // The definition we hold is not the one these rows were written under.
         let patterns = Arc::clone(&self.patterns);
@@ -130,11 +146,13 @@ impl Stream {
             self.model.reread(&mut self.lookup, &self.address, &self.server, &patterns, &name, map).await?;
         match found {
             Ok(effect) => {
+                self.note_looked(&name).await?;
+                self.note_unnamed(map, &name);
                 self.begin();
                 self.apply(effect);
                 let table = self.model.get(&name).expect("the model holds what it reread");
                 let plan = RowPlan::new(map, &table).expect("the model checked the plan");
-                Ok(Decoder { map: Arc::clone(map), rows: Some((table, plan)) })
+                Ok(Some(Decoder { map: Arc::clone(map), rows: Some((table, plan)) }))
             }
             // Dropped or renamed since: the stream will come to that. What takes the rows along is read whole.
             Err(None) => {
@@ -143,11 +161,15 @@ impl Stream {
                     self.begin();
                     self.note_progress(&name, |table| table.done = false);
                 }
-                Ok(Decoder { map: Arc::clone(map), rows: None })
+                ignored()
+            }
+            Err(Some(_)) if map.names.is_none() && self.refills => {
+                self.pass_over(&name).await?;
+                Ok(None)
             }
             Err(Some(reason)) => {
                 self.quarantine(&name, reason);
-                Ok(Decoder { map: Arc::clone(map), rows: None })
+                ignored()
             }
         }
     }
