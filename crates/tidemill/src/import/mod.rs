@@ -3,6 +3,7 @@
 //! Planning is pure: text in, files and notes out. Passwords never come along, only references to them.
 
 mod canal;
+mod datax;
 mod debezium;
 mod regex;
 
@@ -30,6 +31,14 @@ pub enum Import {
         #[arg(long)]
         into: Option<PathBuf>,
     },
+    /// A DataX job that reads MySQL, or text files: its JSON. Each table becomes a flow that collects it into the project's engine.
+    Datax {
+        /// The JSON file.
+        file: PathBuf,
+        /// The folder to write to; the project folder by default. Files that are there are never overwritten.
+        #[arg(long)]
+        into: Option<PathBuf>,
+    },
     /// A Canal instance: its `instance.properties`.
     Canal {
         /// The properties file.
@@ -49,6 +58,8 @@ pub struct Plan {
     sink: Yaml,
     /// The flow without its tables and steps.
     flow: Yaml,
+    /// Flows that collect, by name: they write into the engine, and there is neither a sink nor another flow.
+    collections: BTreeMap<String, Yaml>,
     /// The tables of the source.
     include: Vec<String>,
     /// Tables whose columns are not all shown as they are, and the steps that hide them: each gets a flow of its own.
@@ -89,6 +100,10 @@ pub fn run(import: Import, project: &Path, quiet: bool) -> Result<(), Failure> {
     let (into, plan) = match import {
         Import::Debezium { file, into } => (into, debezium::plan(&read(&file)?)?),
         Import::Canal { file, into } => (into, canal::plan(&read(&file)?)?),
+        Import::Datax { file, into } => {
+            let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            (into, datax::plan(&read(&file)?, &name)?)
+        }
     };
     let dir = into.unwrap_or_else(|| project.to_owned());
     write(&plan, &dir)?;
@@ -97,10 +112,12 @@ pub fn run(import: Import, project: &Path, quiet: bool) -> Result<(), Failure> {
     }
     if !quiet {
         let (dir, notes) = (dir.display(), plan.notes.len());
-        println!(
-            "wrote source, sink and flow `{}` to {dir}; notes on {notes} settings are beside the flow",
-            plan.name
-        );
+        let written = match plan.collections.len() {
+            0 => format!("source, sink and flow `{}`", plan.name),
+            1 => format!("source `{}` and a flow", plan.name),
+            flows => format!("source `{}` and {flows} flows", plan.name),
+        };
+        println!("wrote {written} to {dir}; notes on {notes} settings are beside the flow");
         if plan.shows_too_much {
             println!("the flow does not run yet: it would show columns that were hidden");
             println!("it is in drafts/: mend it, then move it to flows/");
@@ -131,7 +148,8 @@ fn write(plan: &Plan, dir: &Path) -> Result<(), Failure> {
         )
         .hint("name another folder: --into DIR"));
     }
-    let node = ("tidemill.yaml".to_owned(), format!("name: {}\n", plan.name));
+    let engine = if plan.collections.is_empty() { "" } else { "engine: sqlite:./data/warehouse.db\n" };
+    let node = ("tidemill.yaml".to_owned(), format!("name: {}\n{engine}", plan.name));
     let node = Some(node).filter(|(name, _)| !dir.join(name).exists());
     for (name, text) in node.into_iter().chain(files) {
         let path = dir.join(name);
@@ -153,6 +171,15 @@ impl Plan {
         let name = &self.name;
         let mut files = BTreeMap::new();
         files.insert(format!("sources/{name}.yaml"), self.source.0.clone());
+        if !self.collections.is_empty() {
+            for (flow, text) in &self.collections {
+                files.insert(format!("flows/{flow}.yaml"), text.0.clone());
+            }
+            if let Some(first) = self.collections.keys().next() {
+                self.put_notes(files.entry(format!("flows/{first}.yaml")).or_default());
+            }
+            return files;
+        }
         files.insert(format!("sinks/{name}.yaml"), self.sink.0.clone());
         let folder = if self.shows_too_much { "drafts" } else { "flows" };
         let rest: Vec<String> =
@@ -178,6 +205,11 @@ impl Plan {
         // A flow without a list carries every table of its source.
         let shown = if self.hidden.is_empty() { &[][..] } else { &rest[..] };
         let flow = files.entry(main).or_insert_with(|| self.head(shown) + &self.flow.0);
+        self.put_notes(flow);
+        files
+    }
+
+    fn put_notes(&self, flow: &mut String) {
         if !self.notes.is_empty() {
             flow.push_str("\n# Not taken over, or not quite:\n");
         }
@@ -186,7 +218,6 @@ impl Plan {
             let line = format!("{what}: {why}").replace(char::is_control, " ");
             let _ = writeln!(flow, "# - {line}");
         }
-        files
     }
 
     fn head(&self, tables: &[String]) -> String {
