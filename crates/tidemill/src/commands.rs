@@ -59,6 +59,8 @@ pub async fn up(
     if !has("flow") {
         project.sources.clear();
         project.flows.clear();
+        project.collections.clear();
+        project.node.listen.mysql = None;
     }
     if !has("mesh") {
         project.mesh = None;
@@ -164,7 +166,10 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
     }
     if findings.is_empty() {
         if !quiet && !json {
-            let (sources, sinks, flows) = (project.sources.len(), project.sinks.len(), project.flows.len());
+            let collected =
+                project.collected.keys().filter(|name| !project.sources.contains_key(*name)).count();
+            let sources = project.sources.len() + collected;
+            let (sinks, flows) = (project.sinks.len(), project.flows.len() + project.collections.len());
             let groups = project.mesh.as_ref().map_or(0, |mesh| mesh.groups.len());
             let mesh =
                 if groups == 0 { String::new() } else { format!(", {} of servers", many(groups, "group")) };
@@ -188,6 +193,29 @@ pub async fn check(dir: &Path, connect: bool, json: bool, quiet: bool) -> Result
 /// `1 flow`, `2 flows`.
 pub fn many(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `tidemill plan`: of the placement, of the models, or of both where a project has both.
+pub async fn plan(dir: &Path, impact: bool, json: bool) -> Result<(), Failure> {
+    let placed = dir.join(crate::placement::FILE).exists();
+    let project = Project::load(dir);
+    let models = project.as_ref().is_ok_and(|project| !project.models.is_empty());
+    if let Ok(project) = &project
+        && models
+    {
+        crate::warehouse::plan(project, impact, json).await?;
+    }
+    if placed {
+        return crate::placement::plan(dir, json).await;
+    }
+    match project {
+        Ok(_) if models => Ok(()),
+        Ok(_) => {
+            Err(Failure::new(2, format!("the project has neither models nor a {}", crate::placement::FILE))
+                .hint("docs/guides/models.md and docs/guides/placement.md each begin with one"))
+        }
+        Err(problems) => Err(report(&problems)),
+    }
 }
 
 pub async fn status(dir: &Path, json: bool) -> Result<(), Failure> {

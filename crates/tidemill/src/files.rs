@@ -2,6 +2,7 @@
 
 use crate::project::Problem;
 use base::near::nearest;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_saphyr::Error;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,10 @@ use std::path::Path;
 const KEYS_HINT: &str = "see docs/reference/config.md for every key";
 
 /// Kinds that README's table calls "not yet".
-const SOURCES_NOT_YET: [&str; 5] = ["tidb", "postgres", "postgresql", "oracle", "files"];
+const SOURCES_NOT_YET: [&str; 3] = ["postgres", "postgresql", "oracle"];
+/// Kinds and modes that another struct reads, so that its own list of them is not the whole one.
+const SOURCES_COLLECTED: [&str; 4] = collect::SourceConfig::KINDS;
+const MODES_COLLECTED: [&str; 3] = ["full", "cursor", "key_diff"];
 
 /// What a folder holds: the files that could be read, by name, and the names of those that could not.
 pub struct Folder<T> {
@@ -44,8 +48,32 @@ pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, problems: &mut Vec<Prob
     }
 }
 
+/// The keys of a file that say which struct reads it; nothing of what cannot be read at all.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Peeked {
+    pub kind: Option<String>,
+    pub mode: Option<String>,
+    pub url: Option<String>,
+}
+
+pub fn peek(dir: &Path, name: &str) -> Peeked {
+    let text = fs::read_to_string(dir.join(name)).unwrap_or_default();
+    serde_saphyr::from_str(&text).unwrap_or_default()
+}
+
 /// Reads every file of a folder; one that is not `NAME.yaml` would be passed over in silence, so it is a mistake.
 pub fn read_folder<T: DeserializeOwned>(dir: &Path, folder: &str, problems: &mut Vec<Problem>) -> Folder<T> {
+    read_folder_with(dir, folder, problems, |path, problems| read(dir, path, problems))
+}
+
+/// [`read_folder`] of files that are read in different ways.
+pub fn read_folder_with<T>(
+    dir: &Path,
+    folder: &str,
+    problems: &mut Vec<Problem>,
+    mut read: impl FnMut(&str, &mut Vec<Problem>) -> Option<T>,
+) -> Folder<T> {
     let mut out = Folder { good: BTreeMap::new(), broken: BTreeSet::new() };
     for file in names(dir, folder) {
         let path = format!("{folder}/{file}");
@@ -67,7 +95,7 @@ pub fn read_folder<T: DeserializeOwned>(dir: &Path, folder: &str, problems: &mut
             out.broken.insert(name.to_owned());
             continue;
         }
-        match read(dir, &path, problems) {
+        match read(&path, problems) {
             Some(value) => {
                 out.good.insert(name.to_owned(), value);
             }
@@ -106,12 +134,22 @@ fn worded(error: &Error, path: &str, text: &str, line: u64) -> (String, String) 
                 Some("sources") => ("source", &SOURCES_NOT_YET),
                 _ => ("sink", &[]),
             };
+            let mut expected = expected.to_vec();
+            if what == "source" {
+                expected.extend(SOURCES_COLLECTED);
+            }
             let message = if not_yet.contains(&variant.as_str()) {
                 format!("a {what} of kind `{variant}` is planned, but this version has none yet")
             } else {
                 format!("there is no kind of {what} `{variant}`")
             };
-            (message, hint_of(variant, expected))
+            (message, hint_of(variant, &expected))
+        }
+        Error::SerdeUnknownVariant { variant, expected, .. }
+            if key == "mode" && expected.contains(&"stream") =>
+        {
+            let all: Vec<&str> = expected.iter().copied().chain(MODES_COLLECTED).collect();
+            (format!("`mode` cannot be `{variant}`"), hint_of(variant, &all))
         }
         Error::SerdeUnknownVariant { variant, expected, .. } => {
             (format!("`{key}` cannot be `{variant}`"), hint_of(variant, expected))
@@ -137,9 +175,9 @@ fn worded(error: &Error, path: &str, text: &str, line: u64) -> (String, String) 
             let value = if ty.starts_with(['u', 'i']) { "a whole number in its bounds" } else { *ty };
             (format!("a value of `{key}` must be {value}"), KEYS_HINT.into())
         }
-        other if key == "verify" => {
-            let hint = "minute, hour, day, month, weekday: verify: \"0 4 * * *\" is 04:00 each day";
-            (without_place(&other.to_string()), hint.into())
+        other if key == "verify" || key == "schedule" => {
+            let hint = format!("minute, hour, day, month, weekday: {key}: \"0 4 * * *\" is 04:00 each day");
+            (without_place(&other.to_string()), hint)
         }
         other => (without_place(&other.to_string()), KEYS_HINT.into()),
     }

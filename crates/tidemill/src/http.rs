@@ -34,6 +34,8 @@ const PARTS_MAX: usize = 4;
 const READERS_MAX: usize = 64;
 /// Dead letters in one answer.
 const DEAD_LETTERS_MAX: u32 = 1000;
+/// Batches of runs in the status.
+const RUNS_SHOWN: usize = 20;
 /// A reader that went away is noticed when there is something to send, and after this when there is nothing.
 const LISTENS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -155,7 +157,14 @@ pub fn status(node: &Node) -> Value {
             flow.status.against(source.map(|open| open.journal.sealed()).unwrap_or_default())
         })
         .collect();
-    json!({"name": node.name, "sources": sources, "flows": flows, "mesh": node.mesh.as_ref().map(|mesh| mesh.status()), "runs": []})
+    json!({"name": node.name, "sources": sources, "flows": flows, "mesh": node.mesh.as_ref().map(|mesh| mesh.status()), "runs": latest_runs(node)})
+}
+
+/// The last batches, the newest first.
+fn latest_runs(node: &Node) -> Vec<Value> {
+    let asked = catalog::RunsAsked { kind: Some("batch".into()), ..catalog::RunsAsked::default() };
+    let runs = node.catalog.runs(&asked, RUNS_SHOWN).unwrap_or_default();
+    runs.iter().map(crate::warehouse::run_json).collect()
 }
 
 /// Anybody may ask; which ones have failed is told to those who may read.

@@ -8,6 +8,7 @@ mod commands;
 mod daemon;
 mod demo;
 mod doctor;
+mod door;
 mod durable;
 mod failure;
 mod files;
@@ -15,6 +16,7 @@ mod gauges;
 mod grpc;
 mod http;
 mod import;
+mod indicators;
 mod init;
 mod listener;
 mod mesh;
@@ -39,6 +41,7 @@ mod start;
 mod subscribe;
 mod upgrade;
 mod verify;
+mod warehouse;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
@@ -137,6 +140,11 @@ enum Command {
     Subscribe(subscribe::SubscribeArgs),
     /// Ask the project's engine: one SELECT, rows as a table or, with `--json`, one object a line.
     Query(query::QueryArgs),
+    /// Indicators of the project, from its rollups.
+    Indicator {
+        #[command(subcommand)]
+        verb: indicators::command::IndicatorVerb,
+    },
     /// Act on flows of the running node.
     Flow {
         #[command(subcommand)]
@@ -147,18 +155,37 @@ enum Command {
         #[command(subcommand)]
         verb: mesh::MeshVerb,
     },
+    /// Run a flow that collects or a model now, on the node that is up or here where none is, and wait for its end.
+    Run(warehouse::command::RunArgs),
+    /// Compute days of the past of a model again.
+    Backfill(warehouse::command::BackfillArgs),
+    /// List what ran, the newest first, with its rows and what it said.
+    Runs(warehouse::command::RunsArgs),
+    /// Hold models against `tests/*.yaml`: rows in, rows out, with no server. Exit status 4 when one gives other rows.
+    Test {
+        /// Only tests whose name or model holds this.
+        name: Option<String>,
+    },
     /// Show what `placement.yaml` would change on its TiDB cluster, statement by statement, and what speaks against it. Exit
-    /// status 4 when the plan is refused.
-    Plan,
+    /// status 4 when the plan is refused. Of a project with models: which are new or changed, and what a run would compute.
+    Plan {
+        /// Only models that changed, with everything that stands on them.
+        #[arg(long)]
+        impact: bool,
+    },
     /// Run the statements of a plan. Goes on where a run before it ended.
     Apply {
         /// The plan's name, as `plan` told it.
         plan: String,
     },
-    /// Take back what `apply` did of a plan, in reverse.
+    /// Take back what `apply` did of a plan, in reverse, or the last run of a model.
     Rollback {
         /// The plan's name.
-        plan: String,
+        #[arg(required_unless_present = "run")]
+        plan: Option<String>,
+        /// The run of a model, as `tidemill runs` has it.
+        #[arg(long, value_name = "RUN", conflicts_with = "plan")]
+        run: Option<i64>,
     },
     /// Hold the TiDB cluster against `placement.yaml`: policies, tables, users, and every region by PD. Exit status 4 when it
     /// differs.
@@ -337,11 +364,19 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         }
         Command::Subscribe(args) => subscribe::run(&dir, args, cli.json, cli.quiet).await,
         Command::Query(args) => query::run(&dir, args, cli.json).await,
+        Command::Indicator { verb } => indicators::command::run(&dir, verb, cli.json).await,
         Command::Flow { verb } => commands::flow(&dir, verb, cli.json, cli.quiet).await,
         Command::Mesh { verb } => mesh::run(&dir, verb, cli.json).await,
-        Command::Plan => placement::plan(&dir, cli.json).await,
+        Command::Run(args) => warehouse::command::run(&dir, args, cli.json, cli.quiet).await,
+        Command::Backfill(args) => warehouse::command::run(&dir, args.into(), cli.json, cli.quiet).await,
+        Command::Runs(args) => warehouse::command::runs(&dir, args, cli.json).await,
+        Command::Test { name } => warehouse::command::test(&dir, name, cli.json, cli.quiet).await,
+        Command::Plan { impact } => commands::plan(&dir, impact, cli.json).await,
         Command::Apply { plan } => placement::apply(&dir, &plan, cli.quiet).await,
-        Command::Rollback { plan } => placement::rollback(&dir, &plan, cli.quiet).await,
+        Command::Rollback { run: Some(run), .. } => warehouse::command::rollback(&dir, run, cli.quiet).await,
+        Command::Rollback { plan, .. } => {
+            placement::rollback(&dir, &plan.unwrap_or_default(), cli.quiet).await
+        }
         Command::Verify => placement::verify(&dir, cli.json).await,
         Command::Placement { verb } => placement::run(&dir, verb).await,
         Command::Token { verb } => auth::command::run(&dir, verb, cli.json, cli.quiet).await,

@@ -2,7 +2,8 @@
 
 use crate::commands::many;
 use crate::project::Project;
-use base::TableName;
+use base::{Code, Fault, TableName};
+use collect::reader::ReadError;
 use flow::capture::CaptureError;
 use flow::capture::kafka;
 use flow::capture::mysql::check::{inspect_for, inspect_tables};
@@ -72,6 +73,13 @@ pub async fn reach(project: &Project) -> Report {
             Err(error) => report.findings.push(unreached(place, &error)),
         }
     }
+    for mistake in crate::indicators::reach(project).await {
+        let (place, message, hint) = (mistake.path, mistake.message, mistake.hint);
+        report.findings.push(Finding { place, message, hint, unreachable: false });
+    }
+    for (name, source) in &project.collected {
+        look_at_collected(name, source, project, &mut report).await;
+    }
     if let Some(mesh) = &project.mesh {
         for met in mesh::reach(mesh).await {
             match met.trouble {
@@ -135,6 +143,42 @@ async fn look_at_mysql(
 fn unreached(place: String, error: &CaptureError) -> Finding {
     let hint = error.hint.clone().unwrap_or_else(|| AWAY_HINT.into());
     Finding { place, message: base::error::chain(error), hint, unreachable: true }
+}
+
+/// Opens what is collected, and compares the tables that it has with those that flows name.
+async fn look_at_collected(name: &str, source: &collect::Source, project: &Project, report: &mut Report) {
+    let place = format!("sources/{name}.yaml");
+    // Capture has met it already.
+    if report.findings.iter().any(|it| it.place == place) {
+        return;
+    }
+    let listed = async { collect::open_reader(source).await?.tables().await };
+    let listed = tokio::time::timeout(PROBE_MAX, listed).await;
+    let silent = || Err(ReadError::Unavailable("no answer within 10 s".into()));
+    let tables = match listed.unwrap_or_else(|_| silent()) {
+        Ok(tables) => tables,
+        Err(error) => {
+            return report.findings.push(Finding {
+                place,
+                message: format!("failed to read the source: {}", base::error::chain(&error)),
+                hint: error.hint().unwrap_or_else(|| AWAY_HINT.into()),
+                unreachable: error.code() == Code::Unavailable,
+            });
+        }
+    };
+    let shown = many(tables.len(), "table");
+    report.lines.push(format!("{place}: {shown} can be collected"));
+    for (flow, config) in project.collections.iter().filter(|(_, config)| config.from == name) {
+        if !tables.iter().any(|table| config.reads(table)) {
+            let has: Vec<&str> = tables.iter().take(20).map(String::as_str).collect();
+            report.findings.push(Finding {
+                place: format!("flows/{flow}.yaml"),
+                message: format!("the source `{name}` has no table that `tables` means"),
+                hint: format!("it has: {}", has.join(", ")),
+                unreachable: false,
+            });
+        }
+    }
 }
 
 fn look_at_capture(place: &str, config: &SourceConfig, report: &mut Report) {

@@ -21,7 +21,7 @@ pub struct Route {
     pub handler: fn() -> MethodRouter<App>,
 }
 
-pub const ROUTES: [Route; 41] = [
+pub const ROUTES: [Route; 52] = [
     Route {
         method: "GET",
         path: "/",
@@ -78,6 +78,41 @@ pub const ROUTES: [Route; 41] = [
         handler: || {
             get(|State(app): State<App>| async move { axum::Json(status(&app.node)["flows"].take()) })
         },
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/runs",
+        need: Need::Scope(Scope::Read),
+        shown: "/api/v1/runs",
+        what: "What ran, the newest first: run, parent, kind (`batch`, `flow`, `model`, `check`), name, cause, state (`running`, `ok`, \
+               `warned`, `failed`, `interrupted`), times, rows read, written, rejected and deleted, message, hint, detail; `live` is how \
+               far those are that go on. Query: `kind`, `name`, `parent`, `limit`, and `before` = the `next` of the answer before.",
+        handler: || get(crate::warehouse::routes::runs),
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/runs",
+        need: Need::Scope(Scope::Operate),
+        shown: "/api/v1/runs",
+        what: "Runs `{\"target\"}`: a flow that collects, a model, `NAME+` with what stands on it, `+NAME` with what it stands on, or \
+               `all`; with `from` and `to` days of models with intervals, with `full` their whole tables. 202 with `{\"run\"}` at once.",
+        handler: || post(crate::warehouse::routes::start),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/runs/{run}",
+        need: Need::Scope(Scope::Read),
+        shown: "/api/v1/runs/{run}",
+        what: "One run, with the runs that are its `parts`.",
+        handler: || get(crate::warehouse::routes::run),
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/runs/{run}",
+        need: Need::Scope(Scope::Operate),
+        shown: "/api/v1/runs/{run}:rollback",
+        what: "Takes back the last run of a model: what it replaced is there again.",
+        handler: || post(crate::warehouse::routes::verb),
     },
     Route {
         method: "GET",
@@ -386,6 +421,76 @@ pub const ROUTES: [Route; 41] = [
     },
     Route {
         method: "GET",
+        path: "/api/v1/indicators",
+        need: Need::Scope(Scope::Read),
+        shown: "/api/v1/indicators",
+        what: "All indicators: code, name, unit, owner, state (`draft`, `certified`, `retired`), version, direction, description, type, \
+               dimensions, grains, `newest` (the last period that has rows), `as_of`, checks, stale.",
+        handler: || get(crate::indicators::http::list),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/indicators/{code}",
+        need: Need::Scope(Scope::Read),
+        shown: "/api/v1/indicators/{code}",
+        what: "One indicator at a period. Query, all of it optional: `date` = a period of the grain or a day in it, the newest by default; \
+               `grain` = `day`, `week`, `month`, `quarter`, `year`; `dim.NAME` = a member, `null` = a dimension whose rows have none; `by` = \
+               a dimension whose members are listed, the best first, at most `limit` (100); `rank` = a dimension of `dim.`, the place of its \
+               member; `series` = so many periods up to this one. Answer: what the list says of it, grain, period, from, to, dims, `value` \
+               (all its digits), `missing` (no row: not zero), `mom` (the period before) and `yoy` (the same a year before) each with \
+               period, value, missing, change and rate, target, completion, `status` (`red`, `yellow`, `green`), rank, members, series, \
+               `as_of`, `checks` (`passed`, `unknown`, `warned`, `failed`), stale. 404 for an unknown code, 410 for a retired one, 422 for a grain \
+               or dimension that it is not offered by, 503 with `Retry-After` before its rollups are built.",
+        handler: || get(crate::indicators::http::get),
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/indicators:batch",
+        need: Need::Scope(Scope::Read),
+        shown: "/api/v1/indicators:batch",
+        what: "At most 200 questions in one call. Body: `{\"questions\": [{\"code\": \"revenue\", \"date\": \"2026-11\", \"grain\": \"month\", \"dims\": \
+               {\"dept\": \"north\"}}]}`, with `by`, `rank`, `series` and `limit` too. `{\"answers\"}` in their order, each as above, or with \
+               `code` and `error` (status, code, detail, hint).",
+        handler: || post(crate::indicators::http::batch),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/indicators:events",
+        need: Need::Scope(Scope::Read),
+        shown: "/api/v1/indicators:events",
+        what: "Server-sent events for screens: `rebuilt` with model, version, newest and codes, once at the beginning for what is there, and \
+               then within two seconds of a build. A screen that reads slowly gets the newest. Query: `codes` = only these, with commas. 429 with more than \
+               256 screens.",
+        handler: || get(crate::indicators::http::events),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/load",
+        need: Need::Scope(Scope::Read),
+        shown: "/api/v1/load?query={…}",
+        what: "A query in Cube's shape: measures, dimensions, timeDimensions (dimension, granularity, dateRange), filters (member, operator, \
+               values), order, limit, offset. `{\"query\", \"data\", \"annotation\", \"lastRefreshTime\"}`, numbers as texts, and `checks` and \
+               `stale`. Problems have `error` too, which Cube's clients show.",
+        handler: || get(crate::indicators::http::load_get),
+    },
+    Route {
+        method: "POST",
+        path: "/api/v1/load",
+        need: Need::Scope(Scope::Read),
+        shown: "/api/v1/load",
+        what: "The same with the query in the body: `{\"query\": {…}}`.",
+        handler: || post(crate::indicators::http::load_post),
+    },
+    Route {
+        method: "GET",
+        path: "/api/v1/meta",
+        need: Need::Scope(Scope::Read),
+        shown: "/api/v1/meta",
+        what: "What can be asked of `/api/v1/load`, in Cube's shape: models as cubes with their measures and dimensions.",
+        handler: || get(crate::indicators::http::meta),
+    },
+    Route {
+        method: "GET",
         path: "/api/v1/caller",
         need: Need::Token,
         shown: "/api/v1/caller",
@@ -492,7 +597,8 @@ mod tests {
         for route in &ROUTES {
             let open = matches!(route.path, "/" | "/healthz" | "/readyz");
             assert_eq!(route.need == Need::Nothing, open, "{}", route.path);
-            let changes_things = route.method != "GET" && route.path != "/api/v1/mesh:explain";
+            let asks = ["/api/v1/mesh:explain", "/api/v1/indicators:batch", "/api/v1/load"];
+            let changes_things = route.method != "GET" && !asks.contains(&route.path);
             assert!(!(changes_things && route.need == Need::Scope(Scope::Read)), "{}", route.path);
         }
     }

@@ -2,9 +2,11 @@
 
 use crate::auth::{Access, Origins};
 use crate::client::NodeClient;
+use crate::door;
 use crate::durable::streams::Streams;
 use crate::failure::Failure;
 use crate::http;
+use crate::indicators::Desk;
 use crate::listener::{self, Tls};
 use crate::mesh_file::MeshFile;
 use crate::notify;
@@ -13,6 +15,7 @@ use crate::pushed::Reporter;
 use crate::retention::{self, FlowReader, Limits, Reader};
 use crate::scheduled;
 use crate::upgrade::{self, HandOver};
+use crate::warehouse::Warehouse;
 use base::Fault;
 use catalog::Catalog;
 use flow::cache::{Cache, CacheError, CacheParts};
@@ -112,6 +115,10 @@ pub struct Node {
     pub subscriptions: Arc<Subscriptions>,
     /// Those that clients make, if the project has any.
     pub streams: Option<Arc<Streams>>,
+    /// What answers questions about indicators.
+    pub indicators: Arc<Desk>,
+    /// What runs flows that collect and models, if the project has an engine.
+    pub warehouse: Option<Warehouse>,
 }
 
 /// Where a node comes from.
@@ -229,6 +236,7 @@ pub async fn run(
     for (listener, address) in mesh.iter().flat_map(|mesh| mesh.addresses()) {
         tracing::info!(listener, address = %address, "the mesh listens");
     }
+    let warehouse = Warehouse::open(project, catalog.clone(), shutdown.clone()).await?;
     let node = Node {
         name: project.node.name.clone(),
         sources: Arc::new(sources),
@@ -239,6 +247,8 @@ pub async fn run(
         mesh_file,
         subscriptions: Arc::default(),
         streams,
+        indicators: Arc::new(Desk::new(project, warehouse.as_ref())),
+        warehouse,
     };
     if let Some(report) = &project.node.report {
         let reporter =
@@ -248,7 +258,11 @@ pub async fn run(
     let app = http::App::new(node, metrics, access.clone(), shutdown.clone());
     let client = NodeClient::inside(http::routes(app.clone()));
     scheduled::spawn(project, &app.node.flows, &client, &mut tasks, &shutdown);
-    tasks.spawn(access.follow_others(shutdown.clone()));
+    if let Some(warehouse) = &app.node.warehouse {
+        crate::warehouse::spawn(warehouse, &mut tasks, &shutdown);
+    }
+    tasks.spawn(access.clone().follow_others(shutdown.clone()));
+    door::open(project, &access, tls.as_ref(), took_over, &mut tasks, &shutdown).await?;
     ready(address, client);
     notify::ready();
     let router = http::router(app, Origins::new(&project.node.http.cors));

@@ -27,7 +27,7 @@ usage: cargo xtask CHORE
   test [NAME…]       install the servers that the tests use, then run every test, or those whose path holds NAME
   check              what CI asks of the sources: format, tidiness, lints, fresh reference pages
   servers [NAME…]    install real servers into the user's cache: mysql, mariadb, nats, redis, kafka, tidb,
-                     opensearch, registry, pd, chromium, typescript, durable-streams; when named, also the peer of benchmarks: debezium
+                     opensearch, registry, pd, chromium, typescript, durable-streams, cube; when named, also the peer of benchmarks: debezium
   docs [--check]     write docs/reference, or fail when it is stale
   tidy               the rules of the house that no compiler checks
   drivers [NAME…]    run drivers' own test-suites direct and through the mesh, and compare: go, pymysql, …; takes

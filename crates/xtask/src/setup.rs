@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::step::{find, loud, quiet, step};
 
 /// A program or file, the Debian package that brings it, and what needs it.
-const NEEDED: [(&str, &str, &str); 13] = [
+const NEEDED: [(&str, &str, &str); 14] = [
     ("cc", "build-essential", "the C parts of SQLite, zstd and ring"),
     ("git", "git", "everything"),
     ("apt-get", "apt", "servers: mysql, mariadb, redis, chromium"),
@@ -20,8 +20,9 @@ const NEEDED: [(&str, &str, &str); 13] = [
     ),
     ("pip", "python3-pip", "servers: nats"),
     ("python3", "python3", "tests: examples/chat"),
-    ("node", "nodejs", "servers: typescript, durable-streams (Node 20 or newer)"),
-    ("npm", "npm", "servers: typescript, durable-streams"),
+    ("python3-config", "python3-dev", "servers: bi-clients (mysqlclient is built)"),
+    ("node", "nodejs", "servers: typescript, durable-streams, cube (Node 20 or newer)"),
+    ("npm", "npm", "servers: typescript, durable-streams, cube"),
     ("java", "openjdk-17-jre-headless", "servers: kafka, opensearch, registry (Java 17 or newer)"),
     ("javac", "openjdk-17-jdk-headless", "servers: opensearch"),
     ("mvn", "maven", "servers: kafka, opensearch, registry"),

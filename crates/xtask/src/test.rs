@@ -12,7 +12,7 @@ use crate::servers;
 use crate::step::{cargo, loud, step, workspace};
 
 /// What a test that starts a server has in its source, and the server's name.
-const STARTS: [(&str, &str); 12] = [
+const STARTS: [(&str, &str); 14] = [
     ("MySql::start", "mysql"),
     ("MySqlGroup::start", "mysql"),
     ("MariaDb::start", "mariadb"),
@@ -25,6 +25,8 @@ const STARTS: [(&str, &str); 12] = [
     ("Browser::start", "chromium"),
     ("TypeScript::build", "typescript"),
     ("Suite::run", "durable-streams"),
+    ("CubeClient::ask", "cube"),
+    ("Clients::find", "bi-clients"),
 ];
 
 /// The crate with the test that loads and runs each folder of `examples/`, and that test's file.

@@ -218,7 +218,7 @@ impl Access {
     }
 
     /// A program on this machine, while there are no tokens.
-    pub(super) fn local_caller(&self) -> Caller {
+    pub fn local_caller(&self) -> Caller {
         Caller::from_here(self.0.closed.subscribe())
     }
 

@@ -3,6 +3,10 @@
 use super::{NOTE, Page, row};
 use crate::project::NodeConfig;
 use ::placement::declaration::Declaration;
+use ::warehouse::indicator::IndicatorFile;
+use collect::CollectConfig;
+use collect::config::TidbConfig;
+use collect::readers::config::{AccessConfig, FilesConfig, HttpApiConfig, SingerConfig};
 use flow::config::{FlowConfig, SinkConfig, SourceConfig};
 use schemars::{Schema, schema_for};
 use serde_json::Value;
@@ -17,7 +21,7 @@ struct FileKind {
     schema: fn() -> Schema,
 }
 
-const FILES: [FileKind; 6] = [
+const FILES: [FileKind; 13] = [
     FileKind {
         name: "tidemill",
         title: "`tidemill.yaml`",
@@ -47,6 +51,65 @@ options:
         schema: || schema_for!(SourceConfig),
     },
     FileKind {
+        name: "source_tidb",
+        title: "`sources/*.yaml` with `kind: tidb`",
+        example: "kind: tidb
+url: mysql://reader:${env:TIDB_PASSWORD}@127.0.0.1:4000
+tables: [\"crm.*\"]
+",
+        schema: || schema_for!(TidbConfig),
+    },
+    FileKind {
+        name: "source_files",
+        title: "`sources/*.yaml` with `kind: files`",
+        example: "kind: files
+path: inbox
+tables:
+  orders:
+    files: \"orders_*.csv\"
+    key: [id]
+    encoding: gbk
+    columns: {code: text, amount: \"decimal(12,2)\"}
+",
+        schema: || schema_for!(FilesConfig),
+    },
+    FileKind {
+        name: "source_access",
+        title: "`sources/*.yaml` with `kind: access`",
+        example: "kind: access
+path: /mnt/office/people.accdb
+password: ${env:PEOPLE_PASSWORD}
+",
+        schema: || schema_for!(AccessConfig),
+    },
+    FileKind {
+        name: "source_http_api",
+        title: "`sources/*.yaml` with `kind: http` and `url`",
+        example: "kind: http
+url: https://exchange.example.com/api/v1
+auth: {bearer: {token: \"${env:EXCHANGE_TOKEN}\"}}
+tables:
+  permits:
+    path: /permits
+    query: {since: \"{cursor}\"}
+    rows: $.data.items
+    ok: {path: $.code, equals: \"0\", message: $.message}
+    paging: {style: page, parameter: pageNo, size: 100, size_parameter: pageSize}
+    key: [permit_id]
+",
+        schema: || schema_for!(HttpApiConfig),
+    },
+    FileKind {
+        name: "source_singer",
+        title: "`sources/*.yaml` with `kind: singer`",
+        example: "kind: singer
+command: [tap-github]
+config: {repository: octo/orders, start_date: \"2026-01-01T00:00:00Z\"}
+secrets: {access_token: \"${env:GITHUB_TOKEN}\"}
+",
+        schema: || schema_for!(SingerConfig),
+    },
+    FileKind {
         name: "sink",
         title: "`sinks/*.yaml`",
         example: "kind: nats
@@ -69,6 +132,48 @@ options:
   batch_rows: 500
 ",
         schema: || schema_for!(FlowConfig),
+    },
+    FileKind {
+        name: "collection",
+        title: "`flows/*.yaml` that collect",
+        example: "from: shop
+tables: [\"shop.orders\"]
+mode: cursor
+cursor: updated_at
+to: ods.shop_orders
+schedule: \"30 2 * * *\"
+window: \"01:00-06:00\"
+schema: {columns: freeze}
+",
+        schema: || schema_for!(CollectConfig),
+    },
+    FileKind {
+        name: "indicators",
+        title: "`indicators/*.yaml`",
+        example: "semantic_models:
+  - name: sales
+    table: dws.dept_daily
+    dimensions:
+      - {name: day, type: time, type_params: {time_granularity: day}}
+      - {name: dept, type: categorical}
+    measures:
+      - {name: amount, agg: sum}
+      - {name: orders, agg: sum}
+metrics:
+  - name: revenue
+    code: R-01
+    label: Revenue
+    unit: CNY
+    type: simple
+    type_params: {measure: amount}
+    grains: [day, month, year]
+    target: 100000
+    thresholds:
+      - {status: red, when: value < target * 0.8}
+      - {status: green, when: value >= target}
+  - {name: basket, type: ratio, type_params: {numerator: revenue, denominator: orders}, decimals: 2}
+",
+        schema: || schema_for!(IndicatorFile),
     },
     FileKind {
         name: "mesh",
@@ -262,11 +367,33 @@ mod tests {
 
     #[test]
     fn the_examples_are_files_that_can_be_read() {
-        let [node, source, sink, flow, mesh, placement] = FILES.map(|file| file.example);
+        let [
+            node,
+            source,
+            tidb,
+            of_files,
+            access,
+            api,
+            singer,
+            sink,
+            flow,
+            collection,
+            indicators,
+            mesh,
+            placement,
+        ] = FILES.map(|file| file.example);
         assert!(serde_saphyr::from_str::<NodeConfig>(node).is_ok());
         assert!(serde_saphyr::from_str::<SourceConfig>(source).is_ok());
+        assert!(serde_saphyr::from_str::<TidbConfig>(tidb).is_ok());
+        assert!(serde_saphyr::from_str::<FilesConfig>(of_files).is_ok());
+        assert!(serde_saphyr::from_str::<AccessConfig>(access).is_ok());
+        assert!(serde_saphyr::from_str::<HttpApiConfig>(api).is_ok());
+        assert!(serde_saphyr::from_str::<SingerConfig>(singer).is_ok());
+        assert!(serde_saphyr::from_str::<CollectConfig>(collection).is_ok_and(|it| it.problems().is_empty()));
         assert!(serde_saphyr::from_str::<SinkConfig>(sink).is_ok());
         assert!(serde_saphyr::from_str::<FlowConfig>(flow).is_ok());
+        let indicators = serde_saphyr::from_str::<IndicatorFile>(indicators).unwrap();
+        assert!(::warehouse::indicator::Indicators::new(&[("x.yaml".into(), indicators)]).is_ok());
         assert!(
             serde_saphyr::from_str::<mesh::MeshConfig>(mesh).is_ok_and(|mesh| mesh.problems().is_empty())
         );

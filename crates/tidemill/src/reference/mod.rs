@@ -1,6 +1,8 @@
 //! The reference pages under `docs/reference`, made from the program itself so that they cannot rot: each page has a
 //! file here that turns the code's own tables into text.
 
+mod capture_cells;
+mod capture_matrix;
 mod change_format;
 mod cli;
 mod config;
@@ -22,6 +24,7 @@ type Page = (String, String);
 fn pages() -> Vec<Page> {
     let mut pages = vec![
         ("README.md".to_owned(), index()),
+        ("capture-matrix.md".to_owned(), capture_matrix::page()),
         ("change-format.md".to_owned(), change_format::page()),
         ("cli.md".to_owned(), cli::page()),
         ("config.md".to_owned(), config::page()),
@@ -43,6 +46,7 @@ fn index() -> String {
          - [config.md](config.md): every key of the project's files, with JSON schemas in [config/](config/)\n\
          - [processing.md](processing.md): the steps that take texts apart, by examples\n\
          - [change-format.md](change-format.md): how a change is written as JSON\n\
+         - [capture-matrix.md](capture-matrix.md): which settings of a MySQL or MariaDB source are captured, and which refused\n\
          - [http.md](http.md): REST\n\
          - [metrics.md](metrics.md): Prometheus\n\
          - [errors.md](errors.md): codes and exit statuses\n\

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
 mod access;
+mod after_sync;
 mod answers;
 mod avro;
 mod away;
@@ -27,6 +28,7 @@ mod gone;
 mod history;
 mod http_push;
 mod http_sink;
+mod indicators;
 mod kafka;
 mod kafka_cluster;
 mod kafka_forgotten;
@@ -36,6 +38,7 @@ mod kill;
 mod large;
 mod listener;
 mod live;
+mod matrix;
 mod merge;
 mod mesh;
 mod mesh_admin;
@@ -45,6 +48,7 @@ mod nest;
 mod node;
 mod notify;
 mod observe;
+mod online_ddl;
 mod page;
 mod parked;
 mod patterns;
@@ -71,4 +75,5 @@ mod two_way;
 mod types;
 mod verify;
 mod verify_topics;
+mod warehouse;
 mod windows;

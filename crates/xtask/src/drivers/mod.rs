@@ -26,7 +26,9 @@ use anyhow::{Context, Result, bail};
 use crate::servers::{self, Recipe};
 use crate::step::{cargo, loud, step, workspace};
 use except::reason;
+pub(crate) use node::mysql2;
 use outcome::{Outcomes, only_direct, passed};
+pub(crate) use python::mysqlclient;
 use yard::{Auth, Chaos, Kind, Way, Yard};
 
 /// Longest run of one suite; what has not passed by then has not passed.

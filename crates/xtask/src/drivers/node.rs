@@ -53,7 +53,7 @@ fn npm(install: &Path, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn mysql2(install: &Path, _: &Path) -> Result<()> {
+pub fn mysql2(install: &Path, _: &Path) -> Result<()> {
     npm(install, &["mysql2@3.24.6"])
 }
 

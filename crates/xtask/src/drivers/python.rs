@@ -63,7 +63,7 @@ fn pymysql(install: &Path, work: &Path) -> Result<()> {
     Ok(())
 }
 
-fn mysqlclient(install: &Path, work: &Path) -> Result<()> {
+pub fn mysqlclient(install: &Path, work: &Path) -> Result<()> {
     let root = install.join("root");
     debian::unpack("bookworm", &["libmariadb-dev"], &root, work)?;
     let include = format!("-I{}", root.join("usr/include/mariadb").display());

@@ -9,7 +9,7 @@
 //!   NAME/template/   mysql, mariadb: an initialised data folder to copy
 //!   NAME/lib/        kafka, opensearch, debezium: jars, which the machine's own Java runs
 //!   NAME/classes/    opensearch: our program that starts the node
-//!   NAME/            registry: the application as its archive has it; typescript, durable-streams: node_modules
+//!   NAME/            bi-clients: python, mysqlclient, node_modules and lib, as its recipe says; registry: the application as its archive has it; typescript, durable-streams, cube: node_modules
 //!   driver-NAME/     a driver of MySQL and its test-suite; only `cargo xtask drivers` reads it
 //!   NAME.work/       downloads and build caches, removed after a success
 //!   NAME.lock        held while NAME is installed
@@ -18,7 +18,9 @@
 //! Never touches the system: no package is installed, no service started, nothing written outside the folder (apart from
 //! the download caches of Go, pip, npm and Maven). A finished install appears by one rename, so that a reader sees all of it or none.
 
+mod bi_clients;
 mod chromium;
+mod cube;
 mod debezium;
 pub(crate) mod debian;
 mod durable_streams;
@@ -55,7 +57,7 @@ pub(crate) struct Recipe {
     pub(crate) peer: bool,
 }
 
-const RECIPES: [Recipe; 16] = [
+const RECIPES: [Recipe; 18] = [
     Recipe { name: "mysql", version: mysql::VERSION, install: mysql::install, peer: false },
     Recipe { name: "mariadb", version: mariadb::VERSION, install: mariadb::install, peer: false },
     Recipe { name: "nats", version: nats::VERSION, install: nats::install, peer: false },
@@ -73,6 +75,8 @@ const RECIPES: [Recipe; 16] = [
         install: durable_streams::install,
         peer: false,
     },
+    Recipe { name: "cube", version: cube::VERSION, install: cube::install, peer: false },
+    Recipe { name: "bi-clients", version: bi_clients::VERSION, install: bi_clients::install, peer: false },
     Recipe { name: "debezium", version: debezium::VERSION, install: debezium::install, peer: true },
     Recipe { name: "haproxy", version: peers::HAPROXY, install: peers::haproxy, peer: true },
     Recipe { name: "router", version: peers::ROUTER, install: peers::router, peer: true },
