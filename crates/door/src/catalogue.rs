@@ -44,11 +44,12 @@ pub async fn databases(door: &Door) -> Result<Vec<String>, SqlError> {
     if let Some(known) = known(door).await? {
         return Ok(known.databases());
     }
-    let rows = door.engine().await?.query("SELECT schema_name FROM information_schema.schemata").await?;
+    let engine = door.engine().await?;
+    let rows = engine.query("SELECT schema_name FROM information_schema.schemata").await?;
     let rows = rows.all(SHOWN_ROWS_MAX).await?;
     let own = door.datasets.iter().map(|it| it.name().to_owned());
     let of_server = rows.into_iter().filter_map(|row| match row.into_iter().next() {
-        Some(Value::Text(name)) => Some(name),
+        Some(Value::Text(name)) if !engine.system_datasets().contains(&folded(&name).as_str()) => Some(name),
         _ => None,
     });
     Ok(of_server.chain(own).collect())
@@ -108,12 +109,51 @@ async fn rows_of(dataset: &dyn VirtualDataset, table: &str) -> Result<Given, Sql
     Ok(given)
 }
 
+/// A name as servers compare them that tell no cases apart: to some of them a Turkish capital I is an i.
+fn folded(name: &str) -> String {
+    name.replace('İ', "i").to_lowercase()
+}
+
+/// Fails where a query names what is not for clients: tables of the platform's own, and databases of a server's own.
+async fn must_be_open(session: &State<'_>, sql: &str) -> Result<(), SqlError> {
+    let system = session.door.engine().await?.system_datasets();
+    // A name stands in the text as it is, so that most queries need no second look.
+    let text = folded(sql);
+    if !text.contains("tidemill_") && !system.iter().any(|name| text.contains(name)) {
+        return Ok(());
+    }
+    for name in engine::named(sql).await? {
+        let name = folded(&name);
+        let (dataset, table) = parts(&name);
+        if engine::is_own(&name) || system.contains(&dataset) {
+            let user = session.user.replace('@', "'@'");
+            let message = format!("SELECT command denied to user '{user}' for table '{table}'");
+            return Err(SqlError::new(1142, message));
+        }
+    }
+    Ok(())
+}
+
+/// How the engine would run a query that is rewritten already.
+pub async fn explain(session: &State<'_>, text: &Text<'_>, sql: &str) -> Result<String, SqlError> {
+    let (lookup, memory) = lookup(session, text).await?;
+    if memory {
+        return Ok(session.door.memory.explain_in(sql, &lookup).await?);
+    }
+    must_be_open(session, sql).await?;
+    match session.door.engine().await?.explain_in(sql, &lookup).await {
+        Ok(plan) => Ok(plan),
+        Err(error) => Err(explained(session, error.into()).await),
+    }
+}
+
 /// Runs a query that is rewritten already; `text` is as it was.
 pub async fn query(session: &State<'_>, text: &Text<'_>, sql: &str) -> Result<Rows, SqlError> {
     let (lookup, memory) = lookup(session, text).await?;
     if memory {
         return Ok(session.door.memory.query_in(sql, &lookup).await?);
     }
+    must_be_open(session, sql).await?;
     let rows = session.door.engine().await?.query_in(sql, &lookup).await;
     match rows {
         Ok(rows) => Ok(rows),
@@ -127,6 +167,7 @@ pub async fn check(session: &State<'_>, text: &Text<'_>, sql: &str) -> Result<Sh
     if memory {
         return Ok(session.door.memory.check_in(sql, &lookup).await?);
     }
+    must_be_open(session, sql).await?;
     let shape = session.door.engine().await?.check_in(sql, &lookup).await;
     match shape {
         Ok(shape) => Ok(shape),

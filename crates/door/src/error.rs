@@ -19,7 +19,7 @@ const UNKNOWN: u16 = 1105;
 const UNREACHABLE: u16 = 1429;
 
 /// Numbers with another state than HY000.
-const STATES: [(u16, &[u8; 5]); 29] = [
+const STATES: [(u16, &[u8; 5]); 30] = [
     (1040, b"08004"),
     (1044, b"42000"),
     (1045, b"28000"),
@@ -37,6 +37,7 @@ const STATES: [(u16, &[u8; 5]); 29] = [
     (1096, b"HY000"),
     (1109, b"42S02"),
     (1115, b"42000"),
+    (1142, b"42000"),
     (1146, b"42S02"),
     (1153, b"08S01"),
     (1227, b"42000"),

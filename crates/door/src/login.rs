@@ -5,7 +5,7 @@
 //! driver does without being told to, and from loopback with `mysql_clear_password`, which drivers want an option for.
 
 use crate::error::SqlError;
-use crate::packets::{self, Packets, Stream};
+use crate::packets::{self, LOGIN_PAYLOAD_BYTES_MAX, Packets, Stream};
 use crate::{Admitted, Door};
 use mysql::protocol::{
     AuthSwitch, CACHING_SHA2, CLEAR, Capabilities, Greeting, HEADER_BYTES, LoginRequest, Status,
@@ -76,14 +76,14 @@ pub async fn log_in(
     let mut stream = stream;
     stream.write_all(&packet(0, &greeting.write())).await?;
     let mut sequence = 1;
-    let mut payload = packets::read(&mut stream, &mut sequence).await?;
+    let mut payload = packets::read(&mut stream, &mut sequence, LOGIN_PAYLOAD_BYTES_MAX).await?;
     let asked =
         Capabilities(u64::from(u32::from_le_bytes(payload.first_chunk().copied().unwrap_or_default())));
     let mut tls = false;
     let mut stream: Box<dyn Stream> = match &door.tls {
         Some(acceptor) if payload.len() == TLS_REQUEST_BYTES && asked.has(Capabilities::TLS) => {
             let mut stream = acceptor.accept(stream).await?;
-            payload = packets::read(&mut stream, &mut sequence).await?;
+            payload = packets::read(&mut stream, &mut sequence, LOGIN_PAYLOAD_BYTES_MAX).await?;
             tls = true;
             Box::new(stream)
         }
@@ -101,6 +101,7 @@ pub async fn log_in(
     let user = String::from_utf8_lossy(&login.user).into_owned();
     match prove(door, &mut packets, &login, &user, peer, tls, &salt).await? {
         Ok(admitted) => {
+            packets.let_in();
             let database = String::from_utf8_lossy(&login.database).into_owned();
             let database = Some(database).filter(|it| !it.is_empty());
             Ok(Some(LoggedIn { packets, user, database, admitted, tls }))

@@ -11,6 +11,8 @@ use tokio::io::{ReadHalf, WriteHalf};
 
 /// The largest payload of a client: a statement, or the values of one.
 pub const CLIENT_PAYLOAD_BYTES_MAX: usize = 4 << 20;
+/// The largest one before it has proved who it is: names, a token, and attributes.
+pub const LOGIN_PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// What is written goes to the socket when it is as much.
 const OUT_BYTES: usize = 32 * 1024;
 /// How long a client may let rows lie.
@@ -30,16 +32,29 @@ pub struct Packets {
     out: Vec<u8>,
     /// Of the next packet.
     sequence: u8,
+    payload_bytes_max: usize,
     pub capabilities: Capabilities,
 }
 
 impl Packets {
-    /// `sequence`: of the next packet.
+    /// Of a client that has proved nothing yet. `sequence`: of the next packet.
     pub fn new(stream: Box<dyn Stream>, sequence: u8) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         // A statement is mostly one small packet.
         let reader = BufReader::with_capacity(4096, reader);
-        Self { reader, writer, out: Vec::new(), sequence, capabilities: Capabilities(0) }
+        Self {
+            reader,
+            writer,
+            out: Vec::new(),
+            sequence,
+            payload_bytes_max: LOGIN_PAYLOAD_BYTES_MAX,
+            capabilities: Capabilities(0),
+        }
+    }
+
+    /// The client was let in: it may send statements.
+    pub fn let_in(&mut self) {
+        self.payload_bytes_max = CLIENT_PAYLOAD_BYTES_MAX;
     }
 
     /// The next command's payload; `None` where the client has gone.
@@ -69,7 +84,7 @@ impl Packets {
 
     /// The next payload of an exchange.
     pub async fn read(&mut self) -> io::Result<Vec<u8>> {
-        read(&mut self.reader, &mut self.sequence).await
+        read(&mut self.reader, &mut self.sequence, self.payload_bytes_max).await
     }
 
     /// One payload of any length.
@@ -87,6 +102,11 @@ impl Packets {
             rest = later;
         }
         if self.out.len() >= OUT_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    /// Whether all that was put has gone to the socket.
+    pub fn is_flushed(&self) -> bool {
+        self.out.is_empty()
     }
 
     pub async fn flush(&mut self) -> io::Result<()> {
@@ -139,8 +159,12 @@ fn bounded(message: &str) -> String {
 /// One whole payload.
 ///
 /// # Errors
-/// `InvalidData` where it is larger than [`CLIENT_PAYLOAD_BYTES_MAX`] or numbered wrongly.
-pub async fn read(reader: &mut (impl AsyncRead + Unpin), sequence: &mut u8) -> io::Result<Vec<u8>> {
+/// `FileTooLarge` where it has more than `most` bytes, `InvalidData` where it is numbered wrongly.
+pub async fn read(
+    reader: &mut (impl AsyncRead + Unpin),
+    sequence: &mut u8,
+    most: usize,
+) -> io::Result<Vec<u8>> {
     let mut header = [0; HEADER_BYTES];
     reader.read_exact(&mut header).await?;
     if header[3] != *sequence {
@@ -148,7 +172,7 @@ pub async fn read(reader: &mut (impl AsyncRead + Unpin), sequence: &mut u8) -> i
     }
     *sequence = sequence.wrapping_add(1);
     let length = payload_bytes(&header);
-    if length > CLIENT_PAYLOAD_BYTES_MAX {
+    if length > most {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
             "Got a packet bigger than 'max_allowed_packet' bytes",
@@ -161,4 +185,30 @@ pub async fn read(reader: &mut (impl AsyncRead + Unpin), sequence: &mut u8) -> i
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How a payload of so many bytes is taken, of which none comes.
+    async fn heard(let_in: bool, bytes: usize) -> io::ErrorKind {
+        let (mut peer, stream) = tokio::io::duplex(64);
+        let mut packets = Packets::new(Box::new(stream), 1);
+        if let_in {
+            packets.let_in();
+        }
+        let length = bytes.to_le_bytes();
+        peer.write_all(&[length[0], length[1], length[2], 1]).await.unwrap();
+        drop(peer);
+        packets.read().await.unwrap_err().kind()
+    }
+
+    #[tokio::test]
+    async fn a_stranger_may_send_less_than_a_client() {
+        for (let_in, most) in [(false, LOGIN_PAYLOAD_BYTES_MAX), (true, CLIENT_PAYLOAD_BYTES_MAX)] {
+            assert_eq!(heard(let_in, most).await, io::ErrorKind::UnexpectedEof);
+            assert_eq!(heard(let_in, most + 1).await, io::ErrorKind::FileTooLarge);
+        }
+    }
 }

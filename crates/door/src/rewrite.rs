@@ -3,6 +3,7 @@
 
 use crate::error::SqlError;
 use crate::metadata;
+use crate::packets::CLIENT_PAYLOAD_BYTES_MAX;
 use crate::text::{Text, literal};
 use crate::variables::Variables;
 use mysql::sql::TokenKind;
@@ -54,10 +55,13 @@ struct Edit {
 /// Longest name of a column that is made of its expression.
 const NAME_BYTES_MAX: usize = 256;
 
+/// What variables and functions may add to a statement: each use of a variable is its whole value once more.
+const ADDED_BYTES_MAX: usize = CLIENT_PAYLOAD_BYTES_MAX;
+
 /// The statement, rewritten.
 ///
 /// # Errors
-/// Unknown variables.
+/// Unknown variables, and values that make it too long.
 pub fn select(text: &Text<'_>, facts: &Facts<'_>) -> Result<String, SqlError> {
     let mut edits = replaced(text, facts)?;
     edits.extend(names(text, facts.schema));
@@ -79,10 +83,13 @@ pub fn select(text: &Text<'_>, facts: &Facts<'_>) -> Result<String, SqlError> {
 
 fn replaced(text: &Text<'_>, facts: &Facts<'_>) -> Result<Vec<Edit>, SqlError> {
     let mut edits = Vec::new();
-    let mut at = 0;
+    let (mut at, mut added) = (0, 0);
     while at < text.tokens.len() {
         let token = text.tokens[at];
-        let mut edit = |end: usize, text: String| edits.push(Edit { start: token.start, end, text });
+        let mut edit = |end: usize, text: String| {
+            added += text.len();
+            edits.push(Edit { start: token.start, end, text });
+        };
         match token.kind {
             TokenKind::SystemVariable => edit(token.end, facts.system(text.at(at))?),
             TokenKind::UserVariable => {
@@ -106,6 +113,12 @@ fn replaced(text: &Text<'_>, facts: &Facts<'_>) -> Result<Vec<Edit>, SqlError> {
                 }
             }
             _ => {}
+        }
+        if added > ADDED_BYTES_MAX {
+            return Err(SqlError::new(
+                1153,
+                "the values of its variables make the statement larger than 4 MiB",
+            ));
         }
         at += 1;
     }
@@ -292,6 +305,20 @@ mod tests {
         ] {
             assert_eq!(rewritten(sql), wanted);
         }
+    }
+
+    #[test]
+    fn variables_do_not_make_a_statement_without_bounds() {
+        let mut variables = Variables::default();
+        let set = format!("SET @a = '{}'", "x".repeat(60_000));
+        variables.set(&Text::read(&set).unwrap()).unwrap();
+        let facts = Facts { variables: &variables, database: None, user: "", id: 1, found: 0, schema: false };
+        let rewritten = |uses: usize| {
+            let sql = format!("SELECT concat({})", vec!["@a"; uses].join(","));
+            select(&Text::read(&sql).unwrap(), &facts)
+        };
+        assert!(rewritten(60).unwrap().len() > 60 * 60_000);
+        assert_eq!(rewritten(100_000).unwrap_err().number, 1153);
     }
 
     #[test]

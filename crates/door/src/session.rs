@@ -23,10 +23,7 @@ pub struct Session<'d> {
     packets: Packets,
     prepared: BTreeMap<u32, Prepared>,
     next_statement: u32,
-    /// Turns when someone ends the query at hand.
-    stop_query: watch::Receiver<u64>,
-    stop: watch::Receiver<bool>,
-    gone: watch::Receiver<bool>,
+    ends: Ends,
 }
 
 /// Serves a client until it goes, or has to.
@@ -47,12 +44,14 @@ pub async fn run(door: &Door, client: LoggedIn, id: u32, present: &Present) -> i
         packets,
         prepared: BTreeMap::new(),
         next_statement: 1,
-        stop_query: present.stop_query.subscribe(),
-        stop: present.stop.subscribe(),
-        gone: admitted.gone,
+        ends: Ends {
+            stop_query: present.stop_query.subscribe(),
+            stop: present.stop.subscribe(),
+            gone: admitted.gone,
+        },
     };
     if let Some(database) = database
-        && let Err(error) = session.state.enter(&database).await
+        && let Err(error) = session.enter(&database).await?
     {
         session.packets.error(&error).await?;
         return session.packets.flush().await;
@@ -61,7 +60,7 @@ pub async fn run(door: &Door, client: LoggedIn, id: u32, present: &Present) -> i
     session.packets.flush().await?;
     loop {
         let idle = session.state.variables.idle_max(door.waits.idle);
-        let (mut stop, mut gone) = (session.stop.clone(), session.gone.clone());
+        let (mut stop, mut gone) = (session.ends.stop.clone(), session.ends.gone.clone());
         let command = tokio::select! {
             command = tokio::time::timeout(idle, session.packets.command()) => command,
             () = turned(&mut stop) => return session.last_word(1927, "Connection was killed").await,
@@ -105,7 +104,7 @@ impl Session<'_> {
             Command::Ping => self.packets.ok(self.state.status()).await?,
             Command::InitDatabase => {
                 let entered = match std::str::from_utf8(rest) {
-                    Ok(name) => self.state.enter(name).await,
+                    Ok(name) => self.enter(name).await?,
                     Err(_) => Err(SqlError::new(1049, "Unknown database: its name is not UTF-8")),
                 };
                 self.ok_or(entered).await?;
@@ -161,6 +160,7 @@ impl Session<'_> {
             Command::ChangeUser => {
                 // A proof would be wanted anew: pools connect again instead.
                 self.packets.error(&SqlError::not_supported("COM_CHANGE_USER: connect again")).await?;
+                self.packets.flush().await?;
                 return Ok(false);
             }
             _ => self.packets.error(&SqlError::new(1047, "Unknown command")).await?,
@@ -173,6 +173,24 @@ impl Session<'_> {
             Ok(()) => self.packets.ok(self.state.status()).await,
             Err(error) => self.fail(&error).await,
         }
+    }
+
+    /// USE, and what a client begins in.
+    async fn enter(&mut self, database: &str) -> io::Result<Result<(), SqlError>> {
+        let until = self.begin();
+        unless(self.state.enter(database), self.ends.ended(self.packets.reader(), until)).await
+    }
+
+    /// The columns of a query.
+    async fn shape(&mut self, sql: &str) -> io::Result<Result<Shape, SqlError>> {
+        let until = self.begin();
+        unless(self.state.shape(sql), self.ends.ended(self.packets.reader(), until)).await
+    }
+
+    /// From here KILL QUERY counts; when the time of the statement is over.
+    fn begin(&mut self) -> Instant {
+        self.ends.stop_query.mark_unchanged();
+        Instant::now() + self.state.variables.time_max(self.state.door.waits.query)
     }
 
     async fn fail(&mut self, error: &SqlError) -> io::Result<()> {
@@ -192,37 +210,21 @@ impl Session<'_> {
     /// Runs a statement, and sends what comes of it.
     async fn answer(&mut self, sql: &str, binary: bool) -> io::Result<()> {
         metrics::counter!(base::metrics::DOOR_STATEMENTS).increment(1);
-        let until = Instant::now() + self.state.variables.time_max(self.state.door.waits.query);
-        self.stop_query.mark_unchanged();
-        // What is waited for is the engine: a client that goes must not leave a query behind.
-        let planned = tokio::select! {
-            planned = self.state.statement(sql) => Ok(planned),
-            ended = ended(self.packets.reader(), &mut self.stop_query, &mut self.stop, &mut self.gone, until) => Err(ended),
-        };
-        let answer = match planned {
-            Ok(answer) => answer,
-            Err(ended) => return self.stopped(ended).await,
-        };
-        match answer {
+        let until = self.begin();
+        let ended = self.ends.ended(self.packets.reader(), until);
+        match unless(self.state.statement(sql), ended).await? {
             Ok(Answer::Ok) => self.packets.ok(self.state.status()).await,
             Ok(Answer::Table(columns, rows)) => {
                 let told: Vec<Told> = columns.into_iter().map(|it| Told::new(it, None, true)).collect();
                 self.head(&told).await?;
                 self.state.found = rows.len() as u64;
-                self.rows(&rows, &told, binary).await?;
-                self.packets.end(self.state.status(), true).await
+                match self.rows(&rows, &told, binary, until).await? {
+                    Some(ended) => self.fail(&ended.told()?).await,
+                    None => self.packets.end(self.state.status(), true).await,
+                }
             }
             Ok(Answer::Rows(rows)) => self.stream(rows, binary, until).await,
             Err(error) => self.fail(&error).await,
-        }
-    }
-
-    /// The end of a query before its end.
-    async fn stopped(&mut self, ended: Ended) -> io::Result<()> {
-        match ended {
-            Ended::Gone => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ended::Killed => self.fail(&SqlError::interrupted()).await,
-            Ended::OutOfTime => self.fail(&SqlError::out_of_time()).await,
         }
     }
 
@@ -236,7 +238,15 @@ impl Session<'_> {
         self.packets.end(self.state.status(), false).await
     }
 
-    async fn rows(&mut self, rows: &[Vec<Value>], told: &[Told], binary: bool) -> io::Result<()> {
+    /// Sends rows, until their query has to end. A client that reads slowly sees to it that this is looked at between its
+    /// rows: a buffer that it does not take in time ends the connection.
+    async fn rows(
+        &mut self,
+        rows: &[Vec<Value>],
+        told: &[Told],
+        binary: bool,
+        until: Instant,
+    ) -> io::Result<Option<Ended>> {
         let mut payload = Vec::new();
         for row in rows {
             payload.clear();
@@ -246,9 +256,14 @@ impl Session<'_> {
                 text_row(row, told, &mut payload);
             }
             self.packets.put(&payload).await?;
+            if self.packets.is_flushed()
+                && let Some(ended) = self.ends.now(until)
+            {
+                return Ok(Some(ended));
+            }
         }
         metrics::counter!(base::metrics::DOOR_ROWS).increment(rows.len() as u64);
-        Ok(())
+        Ok(None)
     }
 
     /// Rows as the engine reads them: no more of them wait than its queue and our buffer hold.
@@ -260,26 +275,23 @@ impl Session<'_> {
         let rows_max = self.state.variables.rows_max();
         let mut sent = 0;
         loop {
-            let next = tokio::select! {
-                next = rows.next() => Ok(next),
-                ended = ended(
-                    self.packets.reader(), &mut self.stop_query, &mut self.stop, &mut self.gone, until
-                ) => Err(ended),
-            };
-            match next {
-                Ok(Ok(Some(mut batch))) => {
+            let next = async { rows.next().await.map_err(SqlError::from) };
+            match unless(next, self.ends.ended(self.packets.reader(), until)).await? {
+                Ok(Some(mut batch)) => {
                     batch.truncate(usize::try_from(rows_max - sent).unwrap_or(usize::MAX));
                     sent += batch.len() as u64;
-                    self.rows(&batch, &told, binary).await?;
+                    if let Some(ended) = self.rows(&batch, &told, binary, until).await? {
+                        drop(rows);
+                        return self.fail(&ended.told()?).await;
+                    }
                     if sent == rows_max {
                         break;
                     }
                 }
-                Ok(Ok(None)) => break,
-                Ok(Err(error)) => return self.fail(&error.into()).await,
-                Err(ended) => {
+                Ok(None) => break,
+                Err(error) => {
                     drop(rows);
-                    return self.stopped(ended).await;
+                    return self.fail(&error).await;
                 }
             }
         }
@@ -290,7 +302,7 @@ impl Session<'_> {
     async fn field_list(&mut self, payload: &[u8]) -> io::Result<()> {
         let name = payload.split(|byte| *byte == 0).next().unwrap_or_default();
         let name = String::from_utf8_lossy(name).replace('`', "``");
-        match self.state.shape(&format!("SELECT * FROM `{name}`")).await {
+        match self.shape(&format!("SELECT * FROM `{name}`")).await? {
             Ok(shape) => {
                 for told in told(shape, self.state.is_converting()) {
                     let mut payload = told.definition();
@@ -330,10 +342,13 @@ impl Session<'_> {
         if let Some(error) = refused {
             return self.fail(&error).await;
         }
-        let shape = match self.state.shape(&prepared.sample()).await {
+        let shape = match self.shape(&prepared.sample()).await? {
             Ok(shape) => shape,
             // What hangs on a value is told when there is one.
-            Err(error) if prepared.parameters() > 0 && ![1049, 1054, 1064, 1146].contains(&error.number) => {
+            Err(error)
+                if prepared.parameters() > 0
+                    && ![1049, 1054, 1064, 1142, 1146, 1317, 3024].contains(&error.number) =>
+            {
                 Shape::default()
             }
             Err(error) => return self.fail(&error).await,
@@ -421,18 +436,80 @@ enum Ended {
     OutOfTime,
 }
 
-async fn ended(
-    reader: &mut Reader,
-    stop_query: &mut watch::Receiver<u64>,
-    stop: &mut watch::Receiver<bool>,
-    gone: &mut watch::Receiver<bool>,
-    until: Instant,
-) -> Ended {
+impl Ended {
+    /// What the client is told, where it is there.
+    fn told(self) -> io::Result<SqlError> {
+        match self {
+            Self::Gone => Err(io::ErrorKind::UnexpectedEof.into()),
+            Self::Killed => Ok(SqlError::interrupted()),
+            Self::OutOfTime => Ok(SqlError::out_of_time()),
+        }
+    }
+}
+
+/// What ends the work for a client, besides its time.
+struct Ends {
+    /// Turns when someone ends the query at hand.
+    stop_query: watch::Receiver<u64>,
+    stop: watch::Receiver<bool>,
+    gone: watch::Receiver<bool>,
+}
+
+impl Ends {
+    /// Waits until the work has to end.
+    async fn ended(&mut self, reader: &mut Reader, until: Instant) -> Ended {
+        tokio::select! {
+            () = Packets::gone(reader) => Ended::Gone,
+            _ = self.stop_query.changed() => Ended::Killed,
+            () = turned(&mut self.stop) => Ended::Killed,
+            () = turned(&mut self.gone) => Ended::Killed,
+            () = tokio::time::sleep_until(until) => Ended::OutOfTime,
+        }
+    }
+
+    /// Whether it has to end now; that the client has gone is told by the socket.
+    fn now(&self, until: Instant) -> Option<Ended> {
+        let is_turned = |flag: &watch::Receiver<bool>| *flag.borrow() || flag.has_changed().is_err();
+        if self.stop_query.has_changed().unwrap_or(true) || is_turned(&self.stop) || is_turned(&self.gone) {
+            return Some(Ended::Killed);
+        }
+        (Instant::now() >= until).then_some(Ended::OutOfTime)
+    }
+}
+
+/// Work of the engine, unless it has to end before: a client that goes must not leave a query behind.
+async fn unless<T>(
+    work: impl Future<Output = Result<T, SqlError>>,
+    ended: impl Future<Output = Ended>,
+) -> io::Result<Result<T, SqlError>> {
     tokio::select! {
-        () = Packets::gone(reader) => Ended::Gone,
-        _ = stop_query.changed() => Ended::Killed,
-        () = turned(stop) => Ended::Killed,
-        () = turned(gone) => Ended::Killed,
-        () = tokio::time::sleep_until(until) => Ended::OutOfTime,
+        done = work => Ok(done),
+        ended = ended => Ok(Err(ended.told()?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn rows_end_with_whatever_ends_their_query() {
+        let (stop_query, stop, gone) =
+            (watch::Sender::new(0), watch::Sender::new(false), watch::Sender::new(false));
+        let ends =
+            || Ends { stop_query: stop_query.subscribe(), stop: stop.subscribe(), gone: gone.subscribe() };
+        let later = Instant::now() + Duration::from_secs(3600);
+        let first = ends();
+        assert!(first.now(later).is_none());
+        assert!(matches!(first.now(Instant::now()), Some(Ended::OutOfTime)));
+        stop_query.send_modify(|count| *count += 1);
+        assert!(matches!(first.now(later), Some(Ended::Killed)));
+        let second = ends();
+        assert!(second.now(later).is_none());
+        gone.send_replace(true);
+        assert!(matches!(second.now(later), Some(Ended::Killed)));
+        drop((stop_query, stop, gone));
+        assert!(matches!(second.now(later), Some(Ended::Killed)));
     }
 }

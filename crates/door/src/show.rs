@@ -12,6 +12,9 @@ pub enum Show {
         database: Option<String>,
         table: Option<String>,
     },
+    Databases {
+        filter: Filter,
+    },
     Variables {
         global: bool,
         filter: Filter,
@@ -138,17 +141,7 @@ pub fn show(text: &Text<'_>, current: Option<&str>) -> Result<Show, SqlError> {
     let global = text.is(1, "global");
     let word = text.at(at).to_ascii_lowercase();
     match word.as_str() {
-        "databases" | "schemas" => {
-            let filter = Filter::read(text, at + 1)?;
-            let listing = Listing {
-                columns: columns(&[("Database", "schema_name")]),
-                from: "information_schema.schemata",
-                condition: "1 = 1".into(),
-                like: "schema_name",
-                order: &["schema_name"],
-            };
-            Ok(Show::Schema { sql: listing.select(&filter), database: None, table: None })
-        }
+        "databases" | "schemas" => Ok(Show::Databases { filter: Filter::read(text, at + 1)? }),
         "tables" => {
             let (database, at) = from(text, at + 1)?;
             let database = database.or_else(|| current.map(str::to_owned)).ok_or_else(no_database)?;

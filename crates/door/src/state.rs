@@ -141,7 +141,7 @@ impl State<'_> {
         let inner = Text::read(sql).filter(|it| verb(it) == Verb::Query);
         let inner = inner.ok_or_else(|| SqlError::not_supported("EXPLAIN of what is no query"))?;
         let sql = self.rewritten(&inner)?;
-        let plan = self.door.engine().await?.explain(&sql).await?;
+        let plan = catalogue::explain(self, &inner, &sql).await?;
         let rows = plan.lines().map(|line| vec![Value::Text(line.to_owned())]).collect();
         Ok(Answer::Table(vec![text_column("EXPLAIN")], rows))
     }
@@ -154,6 +154,11 @@ impl State<'_> {
                 catalogue::must_be(self, database.as_deref(), table.as_deref()).await?;
                 let text = Text::read(&sql).ok_or_else(|| SqlError::syntax(&sql))?;
                 Answer::Rows(catalogue::query(self, &text, &sql).await?)
+            }
+            Show::Databases { filter } => {
+                let all = catalogue::databases(self.door).await?;
+                let rows = all.into_iter().map(|name| vec![Value::Text(name)]).collect();
+                Answer::Rows(catalogue::filtered(self.door, &["Database"], rows, &filter).await?)
             }
             Show::Variables { global, filter } => {
                 let rows =

@@ -10,6 +10,8 @@ use std::time::Duration;
 const USER_VARIABLES_MAX: usize = 1000;
 /// Bytes of one value that a session keeps.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of all of them, with their names.
+const VALUES_BYTES_MAX: usize = 1 << 20;
 
 /// What a variable is: digits go out as a number, the rest as text, `NULL` as NULL.
 const KNOWN: &[(&str, &str)] = &[
@@ -253,6 +255,11 @@ impl Variables {
             Some(assignments) => assign(&mut next, text.sql, assignments)?,
             None => set_by_expressions(&mut next, text)?,
         }
+        let all = next.0.iter().chain(&next.1);
+        if all.map(|(name, value)| name.len() + value.len()).sum::<usize>() > VALUES_BYTES_MAX {
+            let message = format!("the session's variables have more than {VALUES_BYTES_MAX} bytes");
+            return Err(SqlError::new(1231, message));
+        }
         (self.set, self.user) = next;
         Ok(())
     }
@@ -426,6 +433,18 @@ mod tests {
         assert_eq!((all.user("MINE"), all.user("other")), ("'it''s'", "NULL"));
         assert_eq!(set(&mut all, "SET SQL_SELECT_LIMIT=DEFAULT"), Ok(()));
         assert_eq!(all.rows_max(), u64::MAX);
+    }
+
+    #[test]
+    fn a_session_keeps_so_many_bytes_and_no_more() {
+        let (mut all, value) = (Variables::default(), "x".repeat(60_000));
+        let taken =
+            (0..100).take_while(|at| set(&mut all, &format!("SET @v{at} = '{value}'")).is_ok()).count();
+        assert_eq!(taken, VALUES_BYTES_MAX / 60_000);
+        assert_eq!(set(&mut all, &format!("SET @more = '{value}'")), Err(1231));
+        assert_eq!(all.user("more"), "NULL");
+        assert_eq!(set(&mut all, "SET @v0 = 1"), Ok(()));
+        assert_eq!(set(&mut all, &format!("SET @more = '{value}'")), Ok(()));
     }
 
     #[test]

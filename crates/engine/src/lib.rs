@@ -13,6 +13,7 @@ mod define;
 mod error;
 mod extra;
 mod fit;
+mod held;
 mod load;
 mod lookup;
 mod mysql;
@@ -30,8 +31,8 @@ pub use fit::Fit;
 pub use load::{KEY_CHARS_MAX, OWN_PREFIX, SHADOW_MARK, Write, create_sql, is_own, kept, name_sql};
 pub use lookup::{Given, Lookup, MAIN, Origin, Shape, parts};
 pub use mysql::MySql;
-pub use parse::relations;
-pub use rows::{ROWS_OF_BATCH_MAX, Rows, cell_text};
+pub use parse::{named, relations};
+pub use rows::{BYTES_OF_BATCH_MAX, BYTES_OF_ROW_MAX, ROWS_OF_BATCH_MAX, Rows, cell_text};
 pub use sqlite::Sqlite;
 
 use async_trait::async_trait;
@@ -90,6 +91,17 @@ pub trait Engine: Send + Sync {
 
     /// How the engine would run a query, for people.
     async fn explain(&self, sql: &str) -> Result<String, EngineError>;
+
+    /// [`Self::explain`], with names understood as a session has them; where an engine knows of sessions.
+    async fn explain_in(&self, sql: &str, lookup: &Lookup) -> Result<String, EngineError> {
+        let _ = lookup;
+        self.explain(sql).await
+    }
+
+    /// Datasets that are no project's: a server's own databases besides `information_schema`, in lower case.
+    fn system_datasets(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// `dataset.table`, and `table` of those without a dataset, sorted. Tidemill's own are left out: [`OWN_PREFIX`],
     /// [`SHADOW_MARK`].

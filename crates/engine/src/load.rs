@@ -13,6 +13,8 @@ use std::borrow::Cow;
 
 /// Characters of a text that is part of a key: four bytes each, and InnoDB's keys have 3072 bytes.
 pub const KEY_CHARS_MAX: u64 = 255;
+/// What a text that is part of a key has, where the project has no collation like its source's.
+const KEY_COLLATION: &str = "utf8mb4_0900_bin";
 /// How the names of Tidemill's own tables begin, which no statement makes.
 pub const OWN_PREFIX: &str = "tidemill_";
 /// What the names hold of tables that stand beside another while it is made anew.
@@ -85,7 +87,8 @@ pub fn kept(column: &Column, in_key: bool) -> Column {
     let text = matches!(ty, T::Text { .. });
     let collation = text.then(|| {
         let known = column.collation.as_deref().filter(|it| crate::types::COLLATIONS.contains(it));
-        known.unwrap_or(COLLATION_DEFAULT).to_owned()
+        // Keys that their source tells apart must not become one: where its rule is not known, every byte counts.
+        known.unwrap_or(if in_key { KEY_COLLATION } else { COLLATION_DEFAULT }).to_owned()
     });
     Column {
         name: column.name.clone(),

@@ -3,10 +3,11 @@
 use crate::catalogue::TableDef;
 use crate::deep;
 use crate::error::EngineError;
+use crate::held::Held;
 use crate::load::{self, Write};
 use crate::lookup::{Lookup, Origin, Shape};
 use crate::parse::check_query;
-use crate::rows::{BATCHES_AHEAD, Batch, END, ROWS_OF_BATCH_MAX, Rows};
+use crate::rows::{BATCHES_AHEAD, Batch, END, Filling, Rows, check_row};
 use crate::{Engine, Options};
 use async_trait::async_trait;
 use base::{Column, ColumnType, Generated, Value};
@@ -30,8 +31,8 @@ const PARAMETERS_MAX: usize = 16_384;
 const ROWS_OF_STATEMENT_MAX: usize = 512;
 /// Rows of one DELETE: its condition grows with them.
 const ROWS_OF_DELETE_MAX: usize = 128;
-/// Databases of a server that hold no datasets.
-const SYSTEM: [&str; 5] = ["information_schema", "mysql", "performance_schema", "sys", "metrics_schema"];
+/// Databases of a server that hold no datasets; the first is the one that everybody may read.
+const SYSTEM: &[&str] = &["information_schema", "mysql", "performance_schema", "sys", "metrics_schema"];
 /// The character set of binary columns.
 const BINARY: u16 = 63;
 /// What a server is told that shall only be read.
@@ -42,6 +43,8 @@ const UNSUPPORTED: u16 = 1235;
 /// The engine on a server.
 pub struct MySql {
     pool: Pool,
+    /// Of connections beside the pool.
+    opts: Opts,
     options: Options,
 }
 
@@ -52,29 +55,32 @@ impl MySql {
         let opts = Opts::from_url(url).map_err(|_| {
             EngineError::refused("the engine's address cannot be read", "write mysql://user@host:4000/dw")
         })?;
+        let opts = Opts::from(OptsBuilder::from_opts(opts).prefer_socket(false));
         let constraints = PoolConstraints::new(0, CONNECTIONS_MAX)
             .ok_or_else(|| EngineError::Internal("the pool's bounds are wrong".into()))?;
         let pooled = |setup: Vec<&str>| {
-            let opts = OptsBuilder::from_opts(opts.clone())
+            let pooled = OptsBuilder::from_opts(opts.clone())
                 .pool_opts(PoolOpts::default().with_constraints(constraints))
-                .prefer_socket(false)
                 .setup(setup);
-            Self { pool: Pool::new(opts), options: options.clone() }
+            Self { pool: Pool::new(pooled), opts: opts.clone(), options: options.clone() }
         };
         let engine = pooled(SESSION.to_vec());
-        let mut conn = engine.conn().await?;
-        conn.ping().await.map_err(failed)?;
-        if !engine.options.read_only {
-            drop(conn);
-            return Ok(engine);
-        }
-        let answer = conn.query_drop(READ_ONLY).await;
-        let disconnected = conn.disconnect().await;
-        match answer.map_err(failed) {
-            Ok(()) => {
-                disconnected.map_err(failed)?;
+        let mut held = engine.held().await?;
+        let answer = engine
+            .in_time(async {
+                let conn = held.conn()?;
+                conn.ping().await.map_err(failed)?;
+                if engine.options.read_only {
+                    conn.query_drop(READ_ONLY).await.map_err(failed)?;
+                }
+                Ok(())
+            })
+            .await;
+        match held.ended(answer) {
+            Ok(()) if engine.options.read_only => {
                 Ok(pooled(SESSION.into_iter().chain([READ_ONLY]).collect()))
             }
+            Ok(()) => Ok(engine),
             // Then only what is read before it is sent keeps the server as it is.
             Err(EngineError::Sql { number: UNSUPPORTED, .. }) => Ok(engine),
             Err(error) => Err(error),
@@ -93,24 +99,25 @@ impl MySql {
         Ok(())
     }
 
-    async fn conn(&self) -> Result<Conn, EngineError> {
-        self.pool.get_conn().await.map_err(failed)
-    }
-
-    /// Makes a database the current one: that of the session, or the address's own. A connection comes with whatever the
-    /// one before had chosen.
-    async fn enter(&self, conn: &mut Conn, dataset: Option<&str>) -> Result<(), EngineError> {
-        let own = conn.opts().db_name().map(str::to_owned);
-        match dataset.map(str::to_owned).or(own) {
-            Some(name) => conn.query_drop(format!("USE `{}`", name.replace('`', "``"))).await.map_err(failed),
-            None => Ok(()),
-        }
+    async fn held(&self) -> Result<Held, EngineError> {
+        let conn = self.in_time(async { self.pool.get_conn().await.map_err(failed) }).await?;
+        Ok(Held::new(conn, self.opts.clone()))
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
         tokio::time::timeout(self.options.timeout, work).await.unwrap_or_else(|_| {
             Err(EngineError::Stopped(format!("it took longer than {:?}", self.options.timeout)))
         })
+    }
+}
+
+/// Makes a database the current one: that of the session, or the address's own. A connection comes with whatever the one before
+/// had chosen.
+async fn enter(conn: &mut Conn, dataset: Option<&str>) -> Result<(), EngineError> {
+    let own = conn.opts().db_name().map(str::to_owned);
+    match dataset.map(str::to_owned).or(own) {
+        Some(name) => conn.query_drop(format!("USE `{}`", name.replace('`', "``"))).await.map_err(failed),
+        None => Ok(()),
     }
 }
 
@@ -130,74 +137,83 @@ fn failed(error: mysql_async::Error) -> EngineError {
 impl Engine for MySql {
     async fn execute(&self, sql: &str) -> Result<u64, EngineError> {
         self.admit_write()?;
-        let mut conn = self.conn().await?;
-        self.in_time(async {
-            conn.query_drop(sql).await.map_err(failed)?;
-            Ok(conn.affected_rows())
-        })
-        .await
+        let mut held = self.held().await?;
+        let done = self
+            .in_time(async {
+                let conn = held.conn()?;
+                conn.query_drop(sql).await.map_err(failed)?;
+                Ok(conn.affected_rows())
+            })
+            .await;
+        held.ended(done)
     }
 
     async fn execute_all(&self, statements: &[String]) -> Result<u64, EngineError> {
         self.admit_write()?;
-        let mut conn = self.conn().await?;
-        self.in_time(async {
-            let mut transaction = conn.start_transaction(TxOpts::default()).await.map_err(failed)?;
-            let mut affected = 0;
-            for sql in statements {
-                transaction.query_drop(sql).await.map_err(failed)?;
-                affected += transaction.affected_rows();
-            }
-            transaction.commit().await.map_err(failed)?;
-            Ok(affected)
-        })
-        .await
+        let mut held = self.held().await?;
+        let done = self
+            .in_time(async {
+                let mut transaction =
+                    held.conn()?.start_transaction(TxOpts::default()).await.map_err(failed)?;
+                let mut affected = 0;
+                for sql in statements {
+                    transaction.query_drop(sql).await.map_err(failed)?;
+                    affected += transaction.affected_rows();
+                }
+                transaction.commit().await.map_err(failed)?;
+                Ok(affected)
+            })
+            .await;
+        held.ended(done)
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<u64, EngineError> {
         self.admit_write()?;
-        let mut conn = self.conn().await?;
-        self.in_time(async {
-            let mut transaction = conn.start_transaction(TxOpts::default()).await.map_err(failed)?;
-            let mut done = 0;
-            for write in writes {
-                let (table, columns, rows, put) = match write {
-                    Write::Sql(sql) => {
-                        transaction.query_drop(sql).await.map_err(failed)?;
-                        done += transaction.affected_rows();
-                        continue;
-                    }
-                    Write::Put { table, columns, rows, replace } => (table, columns, rows, Some(replace)),
-                    Write::Delete { table, columns, rows } => (table, columns, rows, None),
-                };
-                let most = if put.is_some() { ROWS_OF_STATEMENT_MAX } else { ROWS_OF_DELETE_MAX };
-                let most = (PARAMETERS_MAX / columns.len().max(1)).clamp(1, most);
-                let mut rows = rows.into_iter();
-                loop {
-                    let part: Vec<Vec<Value>> = rows.by_ref().take(most).collect();
-                    if part.is_empty() {
-                        break;
-                    }
-                    let sql = match put {
-                        Some(replace) => load::put_many_sql(&table, &columns, replace, part.len()),
-                        None => load::delete_many_sql(&table, &columns, part.len()),
+        let mut held = self.held().await?;
+        let done = self
+            .in_time(async {
+                let mut transaction =
+                    held.conn()?.start_transaction(TxOpts::default()).await.map_err(failed)?;
+                let mut done = 0;
+                for write in writes {
+                    let (table, columns, rows, put) = match write {
+                        Write::Sql(sql) => {
+                            transaction.query_drop(sql).await.map_err(failed)?;
+                            done += transaction.affected_rows();
+                            continue;
+                        }
+                        Write::Put { table, columns, rows, replace } => (table, columns, rows, Some(replace)),
+                        Write::Delete { table, columns, rows } => (table, columns, rows, None),
                     };
-                    let count = part.len() as u64;
-                    let mut parameters = Vec::with_capacity(part.len() * columns.len());
-                    for row in part {
-                        load::check_width(&row, &columns)?;
-                        let row = row.into_iter().zip(&columns);
-                        parameters.extend(row.map(|(value, column)| load::parameter(value, column)));
+                    let most = if put.is_some() { ROWS_OF_STATEMENT_MAX } else { ROWS_OF_DELETE_MAX };
+                    let most = (PARAMETERS_MAX / columns.len().max(1)).clamp(1, most);
+                    let mut rows = rows.into_iter();
+                    loop {
+                        let part: Vec<Vec<Value>> = rows.by_ref().take(most).collect();
+                        if part.is_empty() {
+                            break;
+                        }
+                        let sql = match put {
+                            Some(replace) => load::put_many_sql(&table, &columns, replace, part.len()),
+                            None => load::delete_many_sql(&table, &columns, part.len()),
+                        };
+                        let count = part.len() as u64;
+                        let mut parameters = Vec::with_capacity(part.len() * columns.len());
+                        for row in part {
+                            load::check_width(&row, &columns)?;
+                            let row = row.into_iter().zip(&columns);
+                            parameters.extend(row.map(|(value, column)| load::parameter(value, column)));
+                        }
+                        transaction.exec_drop(sql, parameters).await.map_err(failed)?;
+                        // REPLACE counts the row that went too.
+                        done += if put.is_some() { count } else { transaction.affected_rows() };
                     }
-                    transaction.exec_drop(sql, parameters).await.map_err(failed)?;
-                    // REPLACE counts the row that went too.
-                    done += if put.is_some() { count } else { transaction.affected_rows() };
                 }
-            }
-            transaction.commit().await.map_err(failed)?;
-            Ok(done)
-        })
-        .await
+                transaction.commit().await.map_err(failed)?;
+                Ok(done)
+            })
+            .await;
+        held.ended(done)
     }
 
     async fn prepare_dataset(&self, dataset: &str) -> Result<(), EngineError> {
@@ -226,15 +242,18 @@ impl Engine for MySql {
 
     async fn check_in(&self, sql: &str, lookup: &Lookup) -> Result<Shape, EngineError> {
         self.admit(sql).await?;
-        let mut conn = self.conn().await?;
-        self.in_time(async {
-            self.enter(&mut conn, lookup.dataset.as_deref()).await?;
-            let statement = conn.prep(sql).await.map_err(failed)?;
-            let shape = shape(&statement.columns());
-            conn.close(statement).await.map_err(failed)?;
-            Ok(shape)
-        })
-        .await
+        let mut held = self.held().await?;
+        let shape = self
+            .in_time(async {
+                let conn = held.conn()?;
+                enter(conn, lookup.dataset.as_deref()).await?;
+                let statement = conn.prep(sql).await.map_err(failed)?;
+                let shape = shape(&statement.columns());
+                conn.close(statement).await.map_err(failed)?;
+                Ok(shape)
+            })
+            .await;
+        held.ended(shape)
     }
 
     async fn definitions(&self) -> Result<Option<Vec<TableDef>>, EngineError> {
@@ -242,8 +261,16 @@ impl Engine for MySql {
     }
 
     async fn explain(&self, sql: &str) -> Result<String, EngineError> {
+        self.explain_in(sql, &Lookup::default()).await
+    }
+
+    fn system_datasets(&self) -> &'static [&'static str] {
+        &SYSTEM[1..]
+    }
+
+    async fn explain_in(&self, sql: &str, lookup: &Lookup) -> Result<String, EngineError> {
         checked(sql).await?;
-        let rows = self.rows(sql, true, "EXPLAIN ", None).await?;
+        let rows = self.rows(sql, true, "EXPLAIN ", lookup.dataset.as_deref()).await?;
         let columns = rows.columns.clone();
         let lines = rows.all(10_000).await?;
         let line = |row: &Vec<Value>| {
@@ -258,14 +285,15 @@ impl Engine for MySql {
     }
 
     async fn tables(&self) -> Result<Vec<String>, EngineError> {
-        let mut conn = self.conn().await?;
-        let named: Vec<(String, String, Option<String>)> = self
+        let mut held = self.held().await?;
+        let named = self
             .in_time(async {
                 let sql = "SELECT TABLE_SCHEMA, TABLE_NAME, DATABASE() FROM information_schema.TABLES";
-                conn.query(sql).await.map_err(failed)
+                held.conn()?.query::<(String, String, Option<String>), _>(sql).await.map_err(failed)
             })
-            .await?;
-        let named = named
+            .await;
+        let named = held
+            .ended(named)?
             .into_iter()
             .filter(|(schema, ..)| !SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(schema)));
         let mut names: Vec<String> = named
@@ -295,10 +323,8 @@ impl MySql {
         word: &str,
         dataset: Option<&str>,
     ) -> Result<Rows, EngineError> {
-        let mut conn = self.conn().await?;
-        self.enter(&mut conn, dataset).await?;
-        let number = conn.id();
-        let pool = self.pool.clone();
+        let mut held = self.held().await?;
+        let dataset = dataset.map(str::to_owned);
         let (sender, batches) = mpsc::channel::<Result<Batch, EngineError>>(BATCHES_AHEAD);
         let (columns_sender, columns) = tokio::sync::oneshot::channel();
         let (text, query) = (format!("{word}{sql}"), single.then(|| sql.to_owned()));
@@ -306,12 +332,17 @@ impl MySql {
         // Dropped by who waits for columns or rows: then the server is told to stop.
         let (waiting, gone) = tokio::sync::oneshot::channel::<()>();
         tokio::spawn(async move {
+            // The last statement was answered to its end.
+            let mut at_rest = false;
             let read = async {
+                let conn = held.conn()?;
+                enter(conn, dataset.as_deref()).await?;
                 if let Some(query) = query {
                     let statement = conn.prep(query).await.map_err(failed)?;
                     let gives_rows = !statement.columns().is_empty();
                     conn.close(statement).await.map_err(failed)?;
                     if !gives_rows {
+                        at_rest = true;
                         return Err(EngineError::refused(
                             "this is no query",
                             "only SELECT and WITH … SELECT are",
@@ -324,22 +355,22 @@ impl MySql {
                 if columns_sender.send(shape).is_err() {
                     return Ok(());
                 }
-                let mut batch = Vec::new();
+                let mut filling = Filling::default();
                 while let Some(row) = result.next().await.map_err(failed)? {
-                    let values: Result<Vec<Value>, EngineError> = row
-                        .unwrap()
-                        .into_iter()
-                        .zip(&columns)
-                        .map(|(cell, column)| value(cell, column))
-                        .collect();
-                    batch.push(values?);
-                    if batch.len() == ROWS_OF_BATCH_MAX
-                        && sender.send(Ok(std::mem::take(&mut batch))).await.is_err()
+                    let cells = row.unwrap();
+                    let bytes =
+                        cells.iter().map(|it| if let Cell::Bytes(it) = it { it.len() } else { 0 }).sum();
+                    check_row(bytes)?;
+                    let values: Result<Vec<Value>, EngineError> =
+                        cells.into_iter().zip(&columns).map(|(cell, column)| value(cell, column)).collect();
+                    if let Some(batch) = filling.push(values?, bytes)
+                        && sender.send(Ok(batch)).await.is_err()
                     {
                         return Ok(());
                     }
                 }
-                if !batch.is_empty() {
+                at_rest = true;
+                if let Some(batch) = filling.rest() {
                     let _ = sender.send(Ok(batch)).await;
                 }
                 let _ = sender.send(Ok(END)).await;
@@ -350,14 +381,10 @@ impl MySql {
                 ended = tokio::time::timeout(timeout, read) => Some(ended),
                 _ = gone => None,
             };
-            if !matches!(ended, Some(Ok(_))) {
-                // The server goes on until it is told, and a connection in the midst of rows is no good any more.
-                let told = pool.get_conn().await;
-                if let Ok(mut teller) = told
-                    && let Err(error) = teller.query_drop(format!("KILL QUERY {number}")).await
-                {
-                    tracing::debug!(%error, "failed to stop a query that nobody waits for");
-                }
+            if at_rest || matches!(ended, Some(Ok(Err(EngineError::Sql { .. })))) {
+                held.release();
+            } else {
+                drop(held);
             }
             let Some(ended) = ended else { return };
             let ended = ended

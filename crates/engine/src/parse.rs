@@ -1,12 +1,13 @@
 //! Text → one statement, by `sqlparser`'s MySQL dialect and what it lacks.
 
+use crate::deep;
 use crate::error::EngineError;
 use crate::query::table_name;
-use sqlparser::ast::{Query, SetExpr, Statement, Visit, Visitor, visit_relations};
+use sqlparser::ast::{Expr, ObjectName, Query, SetExpr, Statement, Visit, Visitor, visit_relations};
 use sqlparser::dialect::MySqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 use std::ops::ControlFlow;
 
 /// Bytes of one statement.
@@ -76,7 +77,28 @@ pub fn check_query(sql: &str) -> Result<(), EngineError> {
     if ["/*!", "/*T!", "/*M!"].iter().any(|mark| sql.contains(mark)) {
         return Err(EngineError::refused("a comment that a server runs (/*! … */)", "write its text out"));
     }
+    if let Some(place) = strange_comment(sql) {
+        return Err(EngineError::refused(
+            "`--` with a blank behind it that is none to a server",
+            "write a space",
+        )
+        .at(place));
+    }
     parsed_query(sql).map(|_| ())
+}
+
+/// A comment to the parser, to which every blank of Unicode is one, and none to a server.
+fn strange_comment(sql: &str) -> Option<Location> {
+    // Most texts have none of it, and need no second look.
+    if !sql.as_bytes().windows(3).any(|it| it.starts_with(b"--") && !it[2].is_ascii()) {
+        return None;
+    }
+    let tokens = Tokenizer::new(&MySqlDialect {}, sql).tokenize_with_location().ok()?;
+    let is_strange = |it: &&TokenWithSpan| {
+        matches!(&it.token, Token::Whitespace(Whitespace::SingleLineComment { prefix, comment })
+            if prefix == "--" && comment.starts_with(|behind: char| !behind.is_ascii()))
+    };
+    tokens.iter().find(is_strange).map(|it| it.span.start)
 }
 
 /// What stands behind the first AS of a statement.
@@ -106,6 +128,28 @@ pub fn relations(sql: &str) -> Result<Vec<String>, EngineError> {
     Ok(names)
 }
 
+/// Every name that stands in a query where a table does, those of its WITH among them.
+pub async fn named(sql: &str) -> Result<Vec<String>, EngineError> {
+    let sql = sql.to_owned();
+    deep::run(move || {
+        let mut named = Named(Vec::new());
+        let _ = parsed_query(&sql)?.visit(&mut named);
+        Ok(named.0)
+    })
+    .await
+}
+
+struct Named(Vec<String>);
+
+impl Visitor for Named {
+    type Break = ();
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+        self.0.push(table_name(name));
+        ControlFlow::Continue(())
+    }
+}
+
 struct Ctes(Vec<String>);
 
 impl Visitor for Ctes {
@@ -116,6 +160,45 @@ impl Visitor for Ctes {
         self.0.extend(ctes.map(|cte| cte.alias.name.value.clone()));
         ControlFlow::Continue(())
     }
+}
+
+/// Functions that do more than answer, or hold the server up, though a SELECT calls them.
+const ACTING: [&str; 21] = [
+    "benchmark",
+    "get_lock",
+    "lastval",
+    "load_file",
+    "master_pos_wait",
+    "nextval",
+    "release_all_locks",
+    "release_lock",
+    "service_get_read_locks",
+    "service_get_write_locks",
+    "service_release_locks",
+    "setval",
+    "sleep",
+    "source_pos_wait",
+    "sys_eval",
+    "sys_exec",
+    "sys_get",
+    "sys_set",
+    "wait_for_executed_gtid_set",
+    "wait_until_sql_thread_after_gtids",
+    "set_firewall_mode",
+];
+/// Families of them, of the servers' plugins.
+const ACTING_FAMILIES: [&str; 6] = [
+    "asynchronous_connection_failover_",
+    "audit_",
+    "group_replication_",
+    "keyring_",
+    "mysql_firewall_",
+    "version_tokens_",
+];
+
+fn is_acting(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ACTING.contains(&name.as_str()) || ACTING_FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
 struct OnlyReads;
@@ -132,6 +215,18 @@ impl Visitor for OnlyReads {
         }
         reads(&query.body)
     }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<EngineError> {
+        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let name = function.name.0.last().and_then(|part| part.as_ident()).map(|it| it.value.as_str());
+        match name.filter(|name| is_acting(name)) {
+            Some(name) => ControlFlow::Break(EngineError::refused(
+                format!("{}() does more than read", name.to_uppercase()),
+                "leave it out: only functions that answer are called here",
+            )),
+            None => ControlFlow::Continue(()),
+        }
+    }
 }
 
 fn reads(body: &SetExpr) -> ControlFlow<EngineError> {
@@ -145,7 +240,11 @@ fn reads(body: &SetExpr) -> ControlFlow<EngineError> {
             reads(right)
         }
         // Its own visit comes.
-        SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => ControlFlow::Continue(()),
+        SetExpr::Query(_) | SetExpr::Values(_) => ControlFlow::Continue(()),
+        // The parser passes over two words behind it, whatever they are.
+        SetExpr::Table(_) => {
+            ControlFlow::Break(EngineError::refused("TABLE for a query", "write SELECT * FROM in its place"))
+        }
         _ => {
             ControlFlow::Break(EngineError::refused("this is no query", "only SELECT and WITH … SELECT are"))
         }
@@ -179,7 +278,7 @@ fn too_deep(tokens: &[TokenWithSpan]) -> Option<Location> {
                 (level.operators, level.inside) = (0, 0);
             }
             Token::Word(word) => match word.keyword {
-                Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT => level.sets += 1,
+                Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => level.sets += 1,
                 Keyword::SELECT
                 | Keyword::FROM
                 | Keyword::WHERE
@@ -202,7 +301,16 @@ fn too_deep(tokens: &[TokenWithSpan]) -> Option<Location> {
                 | Keyword::DIV
                 | Keyword::COLLATE
                 | Keyword::REGEXP
-                | Keyword::RLIKE => level.operators += 1,
+                | Keyword::RLIKE
+                // Of other dialects: the parser makes trees of them, and we refuse them behind it.
+                | Keyword::ILIKE
+                | Keyword::SIMILAR
+                | Keyword::AT
+                | Keyword::OVERLAPS
+                | Keyword::MATCH
+                | Keyword::MEMBER
+                | Keyword::OPERATOR
+                | Keyword::NOTNULL => level.operators += 1,
                 _ if is_word(token, "mod") => level.operators += 1,
                 _ => {}
             },
@@ -260,4 +368,85 @@ fn known(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 
 fn is_word(token: &Token, word: &str) -> bool {
     matches!(token, Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_that_act_are_refused_wherever_they_stand() {
+        for sql in [
+            "select sleep(1)",
+            "select `SLEEP` (1)",
+            "select 1 from t where id = (select GET_LOCK('a', 1))",
+            "select 1 from t join u on load_file('/etc/passwd') = t.a",
+            "select a from t group by benchmark(1000000, md5('a'))",
+            "select a from t order by Nextval(s)",
+            "with q as (select setval(s, 5) as a) select a from q",
+            "select case when keyring_key_remove('a') then 1 end",
+            "select group_replication_set_as_primary('a')",
+            "select wait_for_executed_gtid_set('a') union select 1",
+            "select count(*) over (partition by release_lock('a')) from t",
+        ] {
+            let error = check_query(sql).unwrap_err().to_string();
+            assert!(error.contains("more than read"), "{sql}: {error}");
+        }
+        check_query("select next value for s").unwrap_err();
+        check_query("select sleep, `benchmark` from t where a = 'sleep(1)' and length(sleep) > 1").unwrap();
+    }
+
+    #[test]
+    fn nothing_hides_behind_table() {
+        for sql in [
+            "select 1 union table t for update",
+            "select 1 union table a.t",
+            "with q as (table a.t) select 1",
+            "select 1 from t where a in (table a.t)",
+            "table t",
+        ] {
+            check_query(sql).expect_err(sql);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_found_wherever_a_table_stands() {
+        let sql = "with q as (select 1 from a.b union (select 1 from c)) select (select max(x) from `d`) from q, (e join f.g) \
+                   where exists (select 1 from d where x in (select y from h))";
+        let mut all = named(sql).await.unwrap();
+        all.sort();
+        assert_eq!(all, ["a.b", "c", "d", "d", "e", "f.g", "h", "q"]);
+    }
+
+    #[test]
+    fn a_comment_is_one_to_the_server_too() {
+        for blank in ['\u{a0}', '\u{85}', '\u{2003}', '\u{3000}'] {
+            let error = check_query(&format!("select 1 --{blank} from t")).unwrap_err().to_string();
+            assert!(error.contains("none to a server"), "{blank:?}: {error}");
+            check_query(&format!("select 1 ---{blank} from t")).unwrap_err();
+            check_query(&format!("select '--{blank}' as a from t -- {blank}")).unwrap();
+        }
+        check_query("select 1 -- 数据\n, 2 --\t数据").unwrap();
+    }
+
+    #[test]
+    fn no_operator_makes_a_tree_that_is_too_deep() {
+        for sign in [
+            " minus select ",
+            " union select ",
+            " ilike ",
+            " not ilike ",
+            " similar to ",
+            " at time zone ",
+            " overlaps ",
+            " regexp ",
+            " member of ",
+            " div ",
+            " mod ",
+        ] {
+            let sql = format!("select {}", vec!["'a'"; 100_000].join(sign));
+            let error = parsed(&sql).unwrap_err().to_string();
+            assert!(error.contains("operators one behind the other"), "{sign}: {error}");
+        }
+    }
 }

@@ -8,6 +8,10 @@ use tokio::sync::mpsc;
 
 /// Rows that are handed over at once.
 pub const ROWS_OF_BATCH_MAX: usize = 256;
+/// Bytes that are handed over at once, where one row alone has not more.
+pub const BYTES_OF_BATCH_MAX: usize = 1 << 20;
+/// Bytes of one row's values.
+pub const BYTES_OF_ROW_MAX: usize = 64 << 20;
 /// Batches that may wait for the reader.
 pub const BATCHES_AHEAD: usize = 4;
 
@@ -15,6 +19,42 @@ pub type Batch = Vec<Vec<Value>>;
 
 /// The batch behind the last row: without it the sender died, and rows are missing.
 pub(crate) const END: Batch = Vec::new();
+
+/// Rows until they are handed over: bounded in number, and in bytes, since one value may be as long as a row.
+#[derive(Default)]
+pub(crate) struct Filling {
+    rows: Batch,
+    bytes: usize,
+}
+
+impl Filling {
+    /// Adds a row whose values have so many bytes; gives what is to be handed over.
+    pub fn push(&mut self, row: Vec<Value>, bytes: usize) -> Option<Batch> {
+        self.bytes += bytes + row.len() * size_of::<Value>();
+        self.rows.push(row);
+        if self.rows.len() < ROWS_OF_BATCH_MAX && self.bytes < BYTES_OF_BATCH_MAX {
+            return None;
+        }
+        self.bytes = 0;
+        Some(std::mem::take(&mut self.rows))
+    }
+
+    /// What is left behind the last row.
+    pub fn rest(self) -> Option<Batch> {
+        Some(self.rows).filter(|rows| !rows.is_empty())
+    }
+}
+
+/// Refuses a row that is too large, before its values are copied.
+pub(crate) fn check_row(bytes: usize) -> Result<(), EngineError> {
+    if bytes <= BYTES_OF_ROW_MAX {
+        return Ok(());
+    }
+    Err(EngineError::refused(
+        format!("a row of the result has more than {} MiB", BYTES_OF_ROW_MAX >> 20),
+        "read fewer columns at once, or a part of the text",
+    ))
+}
 
 /// A result that is being read. Dropping it stops the query.
 pub struct Rows {
@@ -115,6 +155,22 @@ pub fn cell_text(value: &Value, column: &Column) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_ends_with_its_rows_or_with_its_bytes() {
+        let mut filling = Filling::default();
+        for _ in 1..ROWS_OF_BATCH_MAX {
+            assert!(filling.push(vec![Value::Int(1)], 8).is_none());
+        }
+        assert_eq!(filling.push(vec![Value::Int(1)], 8).unwrap().len(), ROWS_OF_BATCH_MAX);
+        assert!(filling.push(vec![Value::Null], BYTES_OF_BATCH_MAX / 2).is_none());
+        assert_eq!(filling.push(vec![Value::Null], BYTES_OF_BATCH_MAX / 2).unwrap().len(), 2);
+        assert_eq!(filling.push(vec![Value::Null], 64 << 20).unwrap().len(), 1);
+        assert!(filling.push(vec![Value::Null], 1).is_none());
+        assert_eq!(filling.rest().unwrap().len(), 1);
+        check_row(BYTES_OF_ROW_MAX).unwrap();
+        check_row(BYTES_OF_ROW_MAX + 1).unwrap_err();
+    }
 
     #[tokio::test]
     async fn rows_end_only_with_their_mark() {

@@ -10,13 +10,14 @@ use crate::lookup::{Lookup, Names, Shape, kept_name};
 use crate::parse::{parsed, parsed_query};
 use crate::program::Programs;
 use crate::query::{OutColumn, Tables, Translated, Translator, quoted, table_name};
-use crate::rows::{BATCHES_AHEAD, END, ROWS_OF_BATCH_MAX, Rows};
+use crate::rows::{BATCHES_AHEAD, END, Filling, Rows, check_row};
 use crate::store::Target;
 use crate::types::{COLLATIONS, column_of, decode};
 use crate::{Engine, Options};
 use async_trait::async_trait;
 use base::{Column, Value};
 use expr::collate::Collation;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use sqlparser::ast::{CreateView, ObjectType, Query, Statement};
 use std::collections::BTreeSet;
@@ -58,6 +59,17 @@ struct Session {
     separators: BTreeSet<String>,
     /// When the statement at hand is out of time, and how much it had.
     end: Option<(Instant, Duration)>,
+    /// Set where nobody waits for the statement at hand.
+    stopped: Arc<AtomicBool>,
+}
+
+/// Dropped with the future of a caller: what it asked for is stopped then.
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 struct Known<'c>(&'c Connection, &'c Names);
@@ -129,14 +141,21 @@ impl Sqlite {
         if self.inner.options.read_only {
             return Err(EngineError::sql(1290, "the engine was opened to read"));
         }
-        self.blocking(|inner| {
-            let mut writer = locked(&inner.writer);
-            let session =
-                writer.as_mut().ok_or_else(|| EngineError::Internal("the writer was not opened".into()))?;
-            session.limit(inner.options.timeout, Arc::default())?;
-            work(session).map_err(|error| session.told(error))
-        })
-        .await
+        let waiting = Waiting(Arc::default());
+        let stopped = waiting.0.clone();
+        let done = self
+            .blocking(|inner| {
+                let mut writer = locked(&inner.writer);
+                let session = writer
+                    .as_mut()
+                    .ok_or_else(|| EngineError::Internal("the writer was not opened".into()))?;
+                session.limit(inner.options.timeout, stopped)?;
+                session.awaited()?;
+                work(session).map_err(|error| session.told(error))
+            })
+            .await;
+        drop(waiting);
+        done
     }
 
     async fn read<T: Send + 'static>(
@@ -216,7 +235,14 @@ impl Session {
             let Some(collation) = Collation::named(name) else { continue };
             connection.create_collation(name, move |left, right| collation.compare(left, right))?;
         }
-        Ok(Self { connection, names: Names::default(), programs, separators: BTreeSet::new(), end: None })
+        Ok(Self {
+            connection,
+            names: Names::default(),
+            programs,
+            separators: BTreeSet::new(),
+            end: None,
+            stopped: Arc::default(),
+        })
     }
 
     /// Stops statements that take longer, and those that nobody waits for.
@@ -224,8 +250,17 @@ impl Session {
         // A time that the clock cannot hold has no end.
         let end = Instant::now().checked_add(timeout);
         self.end = end.map(|end| (end, timeout));
+        self.stopped = stopped.clone();
         let over = move || stopped.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() > end);
         Ok(self.connection.progress_handler(STEPS_OF_LOOK, Some(over))?)
+    }
+
+    /// Fails where nobody waits for the statement at hand any more.
+    fn awaited(&self) -> Result<(), EngineError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(EngineError::Stopped("nobody waits for it".into()));
+        }
+        Ok(())
     }
 
     /// SQLite says of every stop the same: here it is told whether it was the clock's.
@@ -260,6 +295,14 @@ impl Session {
 
     fn query(&mut self, query: &Query) -> Result<Translated, EngineError> {
         self.translated(|translator| translator.query(query, None, &[]))
+    }
+
+    /// What SQLite gets for a query, and its plan.
+    fn explained(&mut self, query: &Query) -> Result<String, EngineError> {
+        let translated = self.query(query)?;
+        let mut statement = self.connection.prepare(&format!("EXPLAIN QUERY PLAN {}", translated.sql))?;
+        let steps: Vec<String> = statement.query_map([], |row| row.get(3))?.collect::<Result<_, _>>()?;
+        Ok(format!("{}\n{}", translated.sql, steps.join("\n")))
     }
 
     /// Runs a statement, of which `text` is the text, inside the transaction at hand.
@@ -299,6 +342,7 @@ impl Session {
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut done = 0;
         for row in rows {
+            self.awaited()?;
             let cells = load::stored(row, &columns, &targets)?;
             done += statement.execute(rusqlite::params_from_iter(cells))? as u64;
         }
@@ -481,21 +525,28 @@ impl Session {
         }
         let mut read = || -> Result<(), EngineError> {
             let mut rows = statement.query([])?;
-            let mut batch = Vec::new();
+            let mut filling = Filling::default();
             while let Some(row) = rows.next()? {
+                let mut bytes = 0;
+                for at in 0..translated.columns.len() {
+                    bytes += match row.get_ref(at)? {
+                        ValueRef::Text(it) | ValueRef::Blob(it) => it.len(),
+                        _ => 0,
+                    };
+                }
+                check_row(bytes)?;
                 let mut values = Vec::with_capacity(translated.columns.len());
                 for (at, column) in translated.columns.iter().enumerate() {
                     let value = decode(row.get_ref(at)?, column.kind);
                     values.push(value.map_err(|error| EngineError::Internal(error.0))?);
                 }
-                batch.push(values);
-                if batch.len() == ROWS_OF_BATCH_MAX
-                    && batches.blocking_send(Ok(std::mem::take(&mut batch))).is_err()
+                if let Some(batch) = filling.push(values, bytes)
+                    && batches.blocking_send(Ok(batch)).is_err()
                 {
                     return Ok(());
                 }
             }
-            if !batch.is_empty() {
+            if let Some(batch) = filling.rest() {
                 let _ = batches.blocking_send(Ok(batch));
             }
             let _ = batches.blocking_send(Ok(END));
@@ -519,6 +570,7 @@ impl<'s> Transaction<'s> {
 
     /// A COMMIT that fails leaves the transaction open, so that it is dropped as any other.
     fn commit(self) -> Result<(), EngineError> {
+        self.0.awaited()?;
         Ok(self.0.connection.execute_batch("COMMIT")?)
     }
 }
@@ -662,14 +714,20 @@ impl Engine for Sqlite {
     }
 
     async fn explain(&self, sql: &str) -> Result<String, EngineError> {
-        let sql = sql.to_owned();
-        self.read(move |session| {
+        self.explain_in(sql, &Lookup::default()).await
+    }
+
+    async fn explain_in(&self, sql: &str, lookup: &Lookup) -> Result<String, EngineError> {
+        let (sql, lookup) = (sql.to_owned(), lookup.clone());
+        let place = self.inner.places.clone().acquire_owned().await;
+        let _place = place.map_err(|error| EngineError::Internal(error.to_string()))?;
+        self.blocking(move |inner| {
             let query = parsed_query(&sql)?;
-            let translated = session.query(&query)?;
-            let mut statement =
-                session.connection.prepare(&format!("EXPLAIN QUERY PLAN {}", translated.sql))?;
-            let steps: Vec<String> = statement.query_map([], |row| row.get(3))?.collect::<Result<_, _>>()?;
-            Ok(format!("{}\n{}", translated.sql, steps.join("\n")))
+            let mut session = inner.reader_in(&lookup)?;
+            let limited = session.limit(inner.options.timeout, Arc::default());
+            let found = limited.and_then(|()| session.explained(&query));
+            inner.give_back(session, &lookup);
+            found
         })
         .await
     }

@@ -7,7 +7,7 @@ use engine::{Engine, MySql, Options};
 use std::time::Duration;
 
 /// Texts that would write, lock or change a setting; as queries, as questions for columns and behind EXPLAIN.
-const ATTEMPTS: [&str; 28] = [
+const ATTEMPTS: [&str; 35] = [
     "delete from t",
     "insert into t values (3)",
     "drop table t",
@@ -36,6 +36,13 @@ const ATTEMPTS: [&str; 28] = [
     "/*!50000 delete from t */",
     "/* a */ delete from t # select 1",
     "call p()",
+    "select sleep(1000)",
+    "select `sleep` (1000) from t",
+    "select benchmark(1000000000, sha2(id, 512)) from t",
+    "select get_lock('a', 0)",
+    "select load_file('/etc/hostname')",
+    "select id from t order by nextval(s)",
+    "select 1 --\u{a0}1 into outfile 'stolen.txt'",
 ];
 
 async fn tried(url: &str) {

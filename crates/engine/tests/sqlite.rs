@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
 use base::Value;
-use engine::{Engine, EngineError, Options, Sqlite};
+use engine::{BYTES_OF_BATCH_MAX, Engine, EngineError, Options, Sqlite};
 use std::path::Path;
 use std::time::Duration;
 
@@ -88,6 +88,23 @@ async fn long_expressions_are_answered_or_refused() {
             assert!(answer.is_ok() || refused && count > 20, "{count} {sign}: {answer:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn wide_rows_are_handed_over_by_their_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = opened(&folder.path().join("w.db"), Duration::from_secs(60)).await;
+    let counted = "with recursive q (n) as (select 1 union all select n + 1 from q where n < 300) ";
+    let wide = format!("{counted} select repeat('x', 100000) as a from q");
+    let (mut rows, mut seen) = (engine.query(&wide).await.unwrap(), 0);
+    while let Some(batch) = rows.next().await.unwrap() {
+        assert!((batch.len() - 1) * 100_000 < BYTES_OF_BATCH_MAX, "{} rows", batch.len());
+        seen += batch.len();
+    }
+    assert_eq!(seen, 300);
+    let sql = "select repeat('x', 40000000) as a, repeat('y', 40000000) as b";
+    let error = engine.query(sql).await.unwrap().all(1).await.unwrap_err();
+    assert!(error.to_string().contains("more than 64 MiB"), "{error}");
 }
 
 #[tokio::test]

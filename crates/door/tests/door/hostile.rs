@@ -2,10 +2,13 @@
 
 use crate::house::{House, Porter};
 use anyhow::{Context, Result};
-use door::Waits;
+use async_trait::async_trait;
+use door::{Opener, Waits};
+use engine::{Engine, EngineError};
 use mysql::protocol::{Capabilities, LoginRequest, packet};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -145,6 +148,18 @@ async fn commands_that_are_wrong_have_errors_of_mysql() -> Result<()> {
         (b"\x03USE `ods' OR 1`", 1049),
         (b"\x16INSERT INTO ods.orders (customer) VALUES (?)", 1290),
         (b"\x16SELECT nothing FROM ods.orders", 1054),
+        // Tables of the platform's own, by every way to read one.
+        (b"\x03SELECT * FROM tidemill_rejected", 1142),
+        (b"\x03SELECT o.id FROM ods.orders o JOIN `ods`.`TIDEMILL_rejected` r ON r.id = o.id", 1142),
+        (b"\x03SELECT id FROM ods.orders UNION TABLE ods.orders__tidemill_new", 1235),
+        (b"\x03SELECT 1 FROM tidemill_x WHERE 1 IN (WITH tidemill_x AS (SELECT 1) SELECT 1)", 1142),
+        (b"\x03SELECT (SELECT max(id) FROM main.tidemill_x) FROM ods.orders", 1142),
+        (b"\x03SHOW TABLES FROM ods WHERE (SELECT count(*) FROM tidemill_x) > 0", 1142),
+        (b"\x03EXPLAIN SELECT * FROM tidemill_rejected", 1142),
+        (b"\x16SELECT * FROM tidemill_rejected", 1142),
+        (b"\x04tidemill_rejected\x00", 1142),
+        // What stands in a text is no name.
+        (b"\x03SELECT nothing FROM ods.orders WHERE customer = 'tidemill_rejected'", 1054),
     ] {
         stream.write_all(&packet(0, payload)).await?;
         let heard = answer(&mut stream).await?;
@@ -153,6 +168,10 @@ async fn commands_that_are_wrong_have_errors_of_mysql() -> Result<()> {
     // It is still a session.
     stream.write_all(&packet(0, b"\x0e")).await?;
     assert_eq!(answer(&mut stream).await?[0], 0);
+    // Another user is told why not, before the end.
+    stream.write_all(&packet(0, b"\x11other\x00\x00\x00")).await?;
+    assert_eq!(number(&answer(&mut stream).await?), 1235);
+    ended(&mut stream).await?;
     serves(&house).await?;
     house.close().await
 }
@@ -270,6 +289,50 @@ async fn a_query_is_ended_by_another_client_by_its_time_and_by_the_doors() -> Re
     let mut idle = logged_in(house.port).await?;
     assert_eq!(number(&answer(&mut idle).await?), 4031);
     ended(&mut idle).await?;
+    house.close().await
+}
+
+/// An engine that is never there, and never says so.
+struct Never;
+
+#[async_trait]
+impl Opener for Never {
+    async fn open(&self) -> Result<Arc<dyn Engine>, EngineError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn nothing_waits_for_the_engine_without_end() -> Result<()> {
+    let waits = Waits { query: Duration::from_millis(50), ..Waits::default() };
+    let house = House::over(tempfile::tempdir()?, Box::new(Never), Porter::new(None), None, waits).await?;
+    let mut stream = logged_in(house.port).await?;
+    for payload in [
+        &b"\x02ods"[..],
+        b"\x03USE ods",
+        b"\x03SELECT 1",
+        b"\x03EXPLAIN SELECT 1",
+        b"\x03SHOW TABLES FROM ods",
+        b"\x04orders\x00",
+        b"\x16SELECT 1",
+        b"\x16SELECT ?",
+    ] {
+        stream.write_all(&packet(0, payload)).await?;
+        assert_eq!(number(&answer(&mut stream).await?), 3024, "{}", payload.escape_ascii());
+    }
+    let mut stream = greeted(house.port).await?;
+    let login = LoginRequest {
+        capabilities: Capabilities::PROTOCOL_41
+            | Capabilities::SECURE_CONNECTION
+            | Capabilities::LONG_PASSWORD
+            | Capabilities::CONNECT_WITH_DATABASE,
+        user: b"bi".to_vec(),
+        database: b"ods".to_vec(),
+        ..LoginRequest::default()
+    };
+    stream.write_all(&packet(1, &login.write())).await?;
+    assert_eq!(number(&answer(&mut stream).await?), 3024);
+    ended(&mut stream).await?;
     house.close().await
 }
 

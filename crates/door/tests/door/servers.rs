@@ -31,7 +31,7 @@ const ALIKE: &[&str] = &[
 const ALIKE_IN_VALUES: &[&str] = &[
     "USE ods; SELECT DATABASE(); SHOW TABLES; SHOW FULL TABLES LIKE 'c%'",
     "SHOW COLUMNS FROM ods.orders LIKE 'c%'",
-    "USE mysql; USE ods; SELECT count(*) FROM orders",
+    "USE information_schema; USE ods; SELECT count(*) FROM orders",
     "SELECT TABLE_NAME FROM information_schema.tables WHERE table_schema = 'ods' ORDER BY 1",
 ];
 
@@ -53,6 +53,12 @@ async fn alike(port: u16, judge: u16, typed: bool) -> Result<()> {
         ("SELECT * FROM ods.orders FOR UPDATE", "ERROR 1235"),
         ("SELECT 1 /*! INTO OUTFILE '/tmp/x' */", "ERROR 1235"),
         ("USE nothing", "ERROR 1049"),
+        ("USE mysql", "ERROR 1049"),
+        ("SELECT user FROM mysql.user", "ERROR 1142"),
+        ("SELECT user FROM `MySQL`.`user`", "ERROR 1142"),
+        ("SELECT count(*) FROM performance_schema.global_status", "ERROR 1142"),
+        ("SELECT id FROM ods.orders WHERE id IN (SELECT 1 FROM ods.tidemill_models)", "ERROR 1142"),
+        ("SELECT sleep(5)", "ERROR 1235"),
         ("SELECT nothing FROM ods.orders", "ERROR 1054"),
         ("SHOW CREATE TABLE ods.nothing", "ERROR 1146"),
     ] {
@@ -60,6 +66,17 @@ async fn alike(port: u16, judge: u16, typed: bool) -> Result<()> {
         let refused = refused.to_string();
         assert!(refused.contains(words), "{sql}: {refused}");
     }
+    for (sql, wanted) in [
+        ("SHOW DATABASES LIKE 'o%'", "Database\nods\n"),
+        (
+            "SHOW DATABASES WHERE `Database` IN ('mysql', 'sys', 'performance_schema', 'metrics_schema', 'indicators')",
+            "Database\nindicators\n",
+        ),
+    ] {
+        assert_eq!(output(mysql(house.port, sql, false)?).await?, wanted, "{sql}");
+    }
+    let plan = output(mysql(house.port, "USE ods; EXPLAIN SELECT id FROM orders", false)?).await?;
+    assert!(plan.starts_with("EXPLAIN\n"), "{plan}");
     let shown =
         output(mysql(house.port, "SELECT city, total FROM indicators.revenue ORDER BY total", false)?)
             .await?;
@@ -110,6 +127,13 @@ async fn datasets_of_no_engine_are_databases_beside_the_others() -> Result<()> {
         let mut command = mysql(house.port, sql, false)?;
         command.arg("--database=");
         assert_eq!(output(command).await?, wanted, "{sql}");
+    }
+    for sql in ["USE ods; EXPLAIN SELECT id FROM orders", "USE indicators; EXPLAIN SELECT total FROM revenue"]
+    {
+        let mut command = mysql(house.port, sql, false)?;
+        command.arg("--database=");
+        let plan = output(command).await?;
+        assert!(plan.contains("SCAN"), "{sql}: {plan}");
     }
     house.close().await
 }
