@@ -85,7 +85,7 @@ pub struct CollectConfig {
     #[serde(default)]
     #[schemars(extend("default" = RETRIES_DEFAULT))]
     pub retries: Option<u32>,
-    /// What a run is that reads no row at all.
+    /// What a run is that reads no row at all, or with `full` and `key_diff` nothing but bad ones.
     #[serde(default)]
     pub zero_rows: ZeroRows,
     /// The project's time zone; not a key of the file.

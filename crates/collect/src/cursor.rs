@@ -6,7 +6,7 @@ use crate::digest::{RowSum, compare, row_hash, text};
 use crate::error::CollectError;
 use crate::plan::Plan;
 use crate::reader::{Described, Reader, Scope};
-use crate::rejected::{RetryReport, literal, retry_table};
+use crate::rejected::{Rejected, RetryReport, literal, retry_table};
 use crate::state::State;
 use crate::table::{Rule, Work, exists, foreign, name_sql_of, select_list};
 use base::{Column, ColumnType, Value};
@@ -16,6 +16,8 @@ use std::collections::HashMap;
 
 /// Rows of one cursor's value that can be told apart.
 const BOUNDARY_ROWS_MAX: u64 = 2_000_000;
+/// Keys of a run without order whose newest row is known; about 100 bytes each.
+const NEWEST_KEYS_MAX: usize = 2_000_000;
 
 pub async fn run(
     work: &mut Work<'_>,
@@ -42,7 +44,9 @@ pub async fn run(
         boundary: HashMap::new(),
         compared: Vec::new(),
         notes: reader.in_order(),
-        news: 0,
+        key: work.plan.key.clone(),
+        newest: HashMap::new(),
+        forgets: false,
         beyond: RowSum::default(),
         state: State { target: work.plan.target.clone(), shape: work.plan.shape.clone(), bookmark: None },
         flow: work.flow.to_owned(),
@@ -56,14 +60,18 @@ pub async fn run(
     let mut batches = reader.read(described, scope).await?;
     let target = work.plan.target.clone();
     let sum = work.load(&mut batches, &target, keyed, &mut rule).await?;
-    rule.notes = true;
+    if rule.forgets {
+        work.report.warnings.push(format!(
+            "rows come in no order, and have more than {NEWEST_KEYS_MAX} keys: an older row of one may have replaced a newer"
+        ));
+    }
     let last = rule.last.take().or_else(|| bookmark.clone());
     work.report.bookmark = last.as_ref().and_then(text);
     if !reader.in_order() && last.is_some() {
         let state = work.state(work.report.bookmark.clone())?;
         work.engine.write(vec![state]).await?;
     }
-    work.check_zero(rule.news)?;
+    work.check_zero(work.report.read)?;
     reconcile(work, cursor, bookmark.as_ref(), rule.beyond, sum).await
 }
 
@@ -137,6 +145,10 @@ async fn retry(work: &mut Work<'_>, before: Option<&State>) -> Result<(), Collec
     let state = State { target: work.plan.target.clone(), shape: work.plan.shape.clone(), bookmark: None };
     let mut report = RetryReport::default();
     retry_table(work.flow, work.config, work.engine, &work.report.table, &state, &mut report).await?;
+    if report.written + report.superseded > 0 {
+        // There is room again.
+        work.rejected = Rejected::open(work.engine, work.flow, &work.report.table, work.run, false).await?;
+    }
     if report.written > 0 {
         let written = report.written;
         let message = match written {
@@ -188,7 +200,12 @@ struct From {
     compared: Vec<usize>,
     /// Whether each transaction moves the bookmark.
     notes: bool,
-    news: u64,
+    /// Places of the key's columns.
+    key: Vec<usize>,
+    /// Where rows come in no order: the largest cursor of each key, by the key's hash.
+    newest: HashMap<u128, Value>,
+    /// There were more keys.
+    forgets: bool,
     /// The rows behind the old bookmark.
     beyond: RowSum,
     state: State,
@@ -210,7 +227,8 @@ impl From {
                 state.shape.columns.iter().any(|it| it.name.eq_ignore_ascii_case(&column.name))
             })
         };
-        self.compared = (0..columns.len()).filter(|at| known(&columns[*at])).collect();
+        let gone = work.plan.gone();
+        self.compared = (0..columns.len()).filter(|at| known(&columns[*at]) && !gone.contains(at)).collect();
         let compared: Vec<Column> = self.compared.iter().map(|at| columns[*at].clone()).collect();
         let Some(value) = literal(value) else { return Ok(()) };
         let sql = format!(
@@ -245,6 +263,25 @@ impl From {
         ))
     }
 
+    /// Whether a newer row of its key was there before, in this run: those of the runs before are no newer than the bookmark.
+    fn is_outdated(&mut self, row: &[Value]) -> bool {
+        let key: Vec<Value> = self.key.iter().map(|at| row[*at].clone()).collect();
+        let (hash, cursor) = (row_hash(&key), &row[self.cursor]);
+        if let Some(newest) = self.newest.get_mut(&hash) {
+            let outdated = compare(cursor, newest) == Some(Ordering::Less);
+            if !outdated {
+                *newest = cursor.clone();
+            }
+            return outdated;
+        }
+        if self.newest.len() < NEWEST_KEYS_MAX {
+            self.newest.insert(hash, cursor.clone());
+        } else {
+            self.forgets = true;
+        }
+        false
+    }
+
     fn is_known(&mut self, row: &[Value]) -> bool {
         if self.boundary.is_empty() {
             return false;
@@ -276,13 +313,15 @@ impl Rule for From {
         if order != Some(Ordering::Less) {
             self.last = Some(value.clone());
         }
+        if !self.notes && self.is_outdated(row) {
+            return Ok(false);
+        }
         if to_bookmark == Some(Ordering::Equal) && self.is_known(row) {
             return Ok(false);
         }
         if to_bookmark != Some(Ordering::Equal) {
             self.beyond.add(row);
         }
-        self.news += 1;
         Ok(true)
     }
 

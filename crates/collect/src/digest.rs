@@ -72,6 +72,17 @@ pub fn text(value: &Value) -> Option<String> {
     })
 }
 
+/// A value in JSON, from which it is read again: its text, and bytes as `{"hex": "00ff"}`, so that nobody takes them for a text.
+pub fn json(value: &Value) -> serde_json::Value {
+    let Some(text) = text(value) else { return serde_json::Value::Null };
+    match value {
+        Value::RawText(_) | Value::Bytes(_) | Value::Geometry(_) | Value::Vector(_) => {
+            serde_json::json!({ "hex": text })
+        }
+        _ => serde_json::Value::String(text),
+    }
+}
+
 fn double(value: f64) -> String {
     value::format_double(if value == 0.0 { 0.0 } else { value })
 }

@@ -12,8 +12,8 @@ pub async fn run(
     let shadow = work.make_shadow().await?;
     let mut batches = reader.read(described, Scope::All).await?;
     let sum = work.load(&mut batches, &shadow, false, &mut Every).await?;
-    work.check_zero(work.report.read)?;
-    work.must_match(&shadow, sum).await?;
+    work.check_zero(sum.rows)?;
+    work.must_match(&shadow, "", sum).await?;
     work.pace.check()?;
     // First the state: a table without it would be someone else's.
     work.engine.write(vec![work.state(None)?]).await?;

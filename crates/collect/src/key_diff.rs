@@ -4,6 +4,7 @@
 use crate::digest::row_hash;
 use crate::error::CollectError;
 use crate::reader::{Described, Reader, Scope};
+use crate::report::rows_were;
 use crate::state::State;
 use crate::table::{BYTES_OF_WRITE_MAX, Every, Work, exists, foreign, name_sql_of, select_list};
 use base::{Column, Value};
@@ -27,8 +28,8 @@ pub async fn run(
     let shadow = work.make_shadow().await?;
     let mut batches = reader.read(described, Scope::All).await?;
     let sum = work.load(&mut batches, &shadow, false, &mut Every).await?;
-    work.check_zero(work.report.read)?;
-    work.must_match(&shadow, sum).await?;
+    work.check_zero(sum.rows)?;
+    work.must_match(&shadow, "", sum).await?;
     work.report.written = 0;
     if !there {
         // First the state: a table without it would be someone else's.
@@ -37,9 +38,21 @@ pub async fn run(
         (work.report.inserted, work.report.written) = (sum.rows, sum.rows);
         return Ok(());
     }
-    delete(work, &shadow).await?;
+    let filter = match work.rejected.count {
+        0 => {
+            delete(work, &shadow).await?;
+            String::new()
+        }
+        // A row that seems to be gone may be one of those that could not be read, whose key nobody knows.
+        count => {
+            let message = format!("nothing was deleted, because {} put aside", rows_were(count));
+            work.report.warnings.push(message);
+            let shadow = name_sql(&shadow);
+            format!(" AS d WHERE EXISTS (SELECT 1 AS n FROM {shadow} AS s WHERE {})", joined(work))
+        }
+    };
     put(work, &shadow).await?;
-    work.must_match(&target, sum).await?;
+    work.must_match(&target, &filter, sum).await?;
     work.drop_leftovers().await?;
     work.engine.write(vec![work.state(None)?]).await?;
     Ok(())
@@ -100,6 +113,7 @@ async fn put(work: &mut Work<'_>, shadow: &str) -> Result<(), CollectError> {
         joined(work)
     );
     let key = columns.len() + work.plan.key[0];
+    let gone = work.plan.gone();
     let mut rows = work.engine.query(&sql).await?;
     let mut waiting: Vec<Vec<Value>> = Vec::new();
     let mut bytes = 0;
@@ -109,6 +123,9 @@ async fn put(work: &mut Work<'_>, shadow: &str) -> Result<(), CollectError> {
         for mut row in batch.unwrap_or_default() {
             let new = row[key].is_null();
             let there = row.split_off(columns.len());
+            for at in &gone {
+                row[*at] = there[*at].clone();
+            }
             if !new && row_hash(&row) == row_hash(&there) {
                 continue;
             }

@@ -17,8 +17,8 @@ pub struct Pace {
     timeout: Duration,
     end: Instant,
     stop: watch::Receiver<bool>,
-    began: Instant,
-    rows: u64,
+    /// When the next rows may be read.
+    due: Instant,
 }
 
 impl Pace {
@@ -39,8 +39,7 @@ impl Pace {
             // A time that the clock cannot hold is cut to ten years.
             end: began + timeout.min(Duration::from_secs(315_360_000)),
             stop,
-            began,
-            rows: 0,
+            due: began,
         };
         pace.check()?;
         Ok(pace)
@@ -70,22 +69,27 @@ impl Pace {
     pub async fn next(&mut self, batches: &mut Batches) -> Result<Option<Batch>, CollectError> {
         self.wait().await?;
         self.check()?;
-        let end = self.end;
+        let (asked, end) = (Instant::now(), self.end);
         let batch = tokio::select! {
             batch = batches.next() => batch?,
             () = is_stopped(&mut self.stop) => return Err(stopped()),
             () = sleep_until(end) => return Err(self.late()),
         };
-        self.rows += batch.as_ref().map_or(0, |it| (it.rows.len() + it.bad.len()) as u64);
+        let rows = batch.as_ref().map_or(0, |it| it.rows.len() + it.bad.len());
+        if let Some(most) = self.rows_per_second {
+            // Time in which nobody read is no credit for reading faster later.
+            self.due = self.due.max(asked) + Duration::from_secs_f64(rows as f64 / most as f64);
+        }
         Ok(batch)
     }
 
     /// Waits until no more rows have been read than may be.
     async fn wait(&mut self) -> Result<(), CollectError> {
-        let Some(most) = self.rows_per_second else { return Ok(()) };
-        let due = self.began + Duration::from_secs_f64(self.rows as f64 / most as f64);
+        if self.rows_per_second.is_none() {
+            return Ok(());
+        }
         tokio::select! {
-            () = sleep_until(due.min(self.end)) => Ok(()),
+            () = sleep_until(self.due.min(self.end)) => Ok(()),
             () = is_stopped(&mut self.stop) => Err(stopped()),
         }
     }
@@ -107,4 +111,30 @@ async fn is_stopped(stop: &mut watch::Receiver<bool>) {
 
 fn stopped() -> CollectError {
     CollectError::Stopped { message: "the run was stopped".into(), hint: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reader::batches;
+    use base::Value;
+
+    #[tokio::test]
+    async fn idle_time_is_no_credit() {
+        let text = "{from: s, mode: full, to: ods.a, rows_per_second: 1000}";
+        let config: CollectConfig = serde_saphyr::from_str(text).unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        let mut pace = Pace::new(&config, stopped).unwrap();
+        let (sender, mut batches) = batches();
+        for _ in 0..2 {
+            let rows = vec![vec![Value::Int(1)]; 50];
+            assert!(sender.send(Batch { rows, bad: Vec::new() }).await);
+        }
+        // As if it had waited an hour for whoever writes.
+        pace.due = Instant::now().checked_sub(Duration::from_secs(3600)).unwrap_or(pace.due);
+        let began = Instant::now();
+        pace.next(&mut batches).await.unwrap();
+        pace.next(&mut batches).await.unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(50), "{:?}", began.elapsed());
+    }
 }

@@ -5,7 +5,7 @@ use crate::config::{CollectConfig, Mode, Policy};
 use crate::digest;
 use crate::error::CollectError;
 use crate::reader::Described;
-use base::{Column, Value};
+use base::{Column, ColumnType, Value};
 use engine::{Fit, kept};
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,16 @@ impl Plan {
         before: Option<&Shape>,
     ) -> Result<Self, CollectError> {
         let key_names = key_of(config, described);
+        // Without a word it would append the rows that it is to replace.
+        if config.mode == Mode::Cursor
+            && key_names.is_empty()
+            && let Some(left_out) = described.key.iter().find(|name| !config.carries(name))
+        {
+            return Err(CollectError::refused(
+                format!("the column `{left_out}` is in the key of `{}`, and is left out", described.table),
+                "keep it, or name other columns that tell rows apart: key: [id]; rows are appended only of a table or view without a key",
+            ));
+        }
         let renamed = |name: &str| config.rename.get(name).cloned().unwrap_or_else(|| name.to_owned());
         let carried: Vec<(usize, &Column, Column)> = described
             .columns
@@ -116,7 +126,21 @@ impl Plan {
         let key: Vec<usize> = key_names.iter().filter_map(|name| place(name)).collect();
         let cursor = match &config.cursor {
             None => None,
-            Some(name) => Some(cursor_of(described, name, place(&renamed(name)))?),
+            Some(name) => {
+                let at = cursor_of(described, name, place(&renamed(name)))?;
+                let own = &merged.columns[at];
+                let from = carried.iter().find(|(.., it)| it.name.eq_ignore_ascii_case(&own.name));
+                if from.is_some_and(|(_, from, _)| rounds(&kept(from, false).ty, &own.ty)) {
+                    return Err(CollectError::refused(
+                        format!(
+                            "the cursor `{name}` would be rounded: the dataset keeps it as {}",
+                            own.sql_type
+                        ),
+                        "set schema: {types: evolve}, or drop the dataset's table, so that it is read anew",
+                    ));
+                }
+                Some(at)
+            }
         };
         let origins = merged
             .columns
@@ -194,6 +218,11 @@ impl Plan {
         Ok((out, discarded))
     }
 
+    /// Places of the columns that the source has no longer: what the dataset has there stays.
+    pub fn gone(&self) -> Vec<usize> {
+        (0..self.origins.len()).filter(|at| self.origins[*at].is_none()).collect()
+    }
+
     /// A row that did not fit, with the names of the dataset, for whoever mends it.
     pub fn told(&self, row: &[Value]) -> serde_json::Map<String, serde_json::Value> {
         let mut out = serde_json::Map::new();
@@ -201,9 +230,15 @@ impl Plan {
             let value = origin.as_ref().and_then(|(from, fit)| {
                 let value = row.get(*from)?;
                 // Labels are told by name where they can be.
-                digest::text(&fit.value(value.clone()).unwrap_or_else(|_| value.clone()))
+                Some(digest::json(&fit.value(value.clone()).unwrap_or_else(|_| value.clone())))
             });
-            out.insert(column.name.clone(), value.map_or(serde_json::Value::Null, serde_json::Value::String));
+            out.insert(column.name.clone(), value.unwrap_or_default());
+        }
+        // With them it is seen why the row is here, and that it has no place without them.
+        for (at, name) in &self.unplaced {
+            if let Some(value) = row.get(*at).filter(|it| !it.is_null()) {
+                out.insert(name.clone(), digest::json(value));
+            }
         }
         out
     }
@@ -271,7 +306,7 @@ fn cursor_of(described: &Described, name: &str, place: Option<usize>) -> Result<
             format!("there are: {}", names(&described.columns)),
         ));
     };
-    use base::ColumnType as T;
+    use ColumnType as T;
     let grows = matches!(
         kept(column, false).ty,
         T::TinyInt { .. }
@@ -353,6 +388,13 @@ fn merge(
         }
         let what = format!("the column `{}` was {} and is {}", column.name, old.sql_type, column.sql_type);
         match contract.types {
+            // The other modes have every value from the source again.
+            Policy::Evolve if config.mode == Mode::Cursor && rounds(&old.ty, &column.ty) => {
+                return Err(CollectError::refused(
+                    format!("`{table}`: {what}, which would round the values that the dataset has"),
+                    "drop the dataset's table, so that it is read anew, or set schema: {types: discard_row} to keep its type",
+                ));
+            }
             Policy::Evolve => {
                 out.warnings.push(what);
                 out.changed = true;
@@ -386,6 +428,42 @@ fn merge(
         }
     }
     Ok(out)
+}
+
+/// Whether a value of one of the dataset's types can become another in the second without an error: it is rounded or cut.
+fn rounds(from: &ColumnType, to: &ColumnType) -> bool {
+    use ColumnType as T;
+    let whole = |ty: &T| {
+        matches!(
+            ty,
+            T::TinyInt { .. }
+                | T::SmallInt { .. }
+                | T::MediumInt { .. }
+                | T::Int { .. }
+                | T::BigInt { .. }
+                | T::Year
+        )
+    };
+    match (from, to) {
+        (from, to) if from == to => false,
+        // A FLOAT prints six digits.
+        (T::Float, T::Double) => false,
+        (T::Float | T::Double, _) => true,
+        (_, T::Text { .. } | T::Binary { .. } | T::VarBinary { .. }) => false,
+        (T::Text { .. } | T::Binary { .. } | T::VarBinary { .. }, _) => true,
+        (T::Decimal { scale: from, .. }, T::Decimal { scale: to, .. }) => to < from,
+        (T::Decimal { scale, .. }, to) if whole(to) => *scale > 0,
+        (from, to) if whole(from) && (whole(to) || matches!(to, T::Decimal { .. })) => false,
+        (T::BigInt { .. }, T::Double) => true,
+        (from, T::Double) if whole(from) => false,
+        (T::Date, T::DateTime { .. } | T::Timestamp { .. }) => false,
+        (
+            T::DateTime { fsp: from } | T::Timestamp { fsp: from },
+            T::DateTime { fsp: to } | T::Timestamp { fsp: to },
+        )
+        | (T::Time { fsp: from }, T::Time { fsp: to }) => to < from,
+        _ => true,
+    }
 }
 
 fn mapping_of(

@@ -14,13 +14,15 @@ use crate::error::CollectError;
 use crate::plan::Plan;
 use crate::reader::{BAD_TEXT_MAX, BadRow};
 use crate::state::{self, State, bigint, key_text, long_text, now_ms, text_sql, varchar};
+use crate::table::name_sql_of;
 use base::{Column, ColumnType, Generated, Value};
 use engine::{Engine, Fit, Write, name_sql};
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 
 pub const REJECTED_TABLE: &str = "tidemill_rejected";
-/// Rows of one table that are kept; more are counted only.
-pub const ROWS_KEPT_MAX: u64 = 10_000;
+/// Rows of one table that are kept. More are counted only, and fail a run in mode `cursor`.
+pub const ROWS_KEPT_MAX: usize = 10_000;
 /// Bytes of a row that is kept whole.
 const ROW_BYTES_MAX: usize = 64 << 10;
 /// Bytes of all that is kept of one table in a run.
@@ -33,12 +35,14 @@ pub struct Rejected {
     flow: String,
     table: String,
     run: i64,
-    /// Rows that are kept already or wait.
-    kept: u64,
+    /// Hashes of the rows that are kept already or wait.
+    kept: HashSet<String>,
     bytes: usize,
     waiting: Vec<Vec<Value>>,
     /// All of this run, kept or not.
     pub count: u64,
+    /// Of those, the ones that found no room.
+    pub lost: u64,
     pub first: Option<String>,
 }
 
@@ -76,17 +80,17 @@ impl Rejected {
         anew: bool,
     ) -> Result<Self, CollectError> {
         let filter = of_table(flow, table);
-        let mut kept = 0;
+        let mut kept = HashSet::new();
         if anew {
             engine.execute(&format!("DELETE FROM {REJECTED_TABLE} WHERE {filter}")).await?;
         } else {
-            let sql = format!("SELECT COUNT(*) AS n FROM {REJECTED_TABLE} WHERE {filter}");
-            let rows = engine.query(&sql).await?.all(1).await?;
-            kept = match rows.first().and_then(|row| row.first()) {
-                Some(Value::Int(count)) => *count as u64,
-                Some(Value::UInt(count)) => *count,
-                _ => 0,
-            };
+            let sql = format!("SELECT hash FROM {REJECTED_TABLE} WHERE {filter} LIMIT {ROWS_KEPT_MAX}");
+            for row in engine.query(&sql).await?.all(ROWS_KEPT_MAX).await? {
+                kept.extend(row.into_iter().filter_map(|value| match value {
+                    Value::Text(hash) => Some(hash),
+                    _ => None,
+                }));
+            }
         }
         Ok(Self {
             flow: flow.into(),
@@ -96,6 +100,7 @@ impl Rejected {
             bytes: 0,
             waiting: Vec::new(),
             count: 0,
+            lost: 0,
             first: None,
         })
     }
@@ -104,11 +109,9 @@ impl Rejected {
     pub fn row(&mut self, plan: &Plan, place: u64, row: &[Value], reason: &str) {
         self.count += 1;
         self.first.get_or_insert_with(|| reason.to_owned());
-        if !self.has_room() {
-            return;
-        }
-        let json = serde_json::Value::Object(plan.told(row)).to_string();
-        let key: Vec<String> = plan.shape.key.iter().map(|name| plan_text(plan, row, name)).collect();
+        let told = plan.told(row);
+        let key: Vec<String> = plan.shape.key.iter().map(|name| json_text(told.get(name))).collect();
+        let json = serde_json::Value::Object(told).to_string();
         self.keep(&format!("row {place}"), key.join(", "), Some(json), None, reason);
     }
 
@@ -116,12 +119,8 @@ impl Rejected {
     pub fn fitted(&mut self, plan: &Plan, place: u64, row: &[Value], reason: &str) {
         self.count += 1;
         self.first.get_or_insert_with(|| reason.to_owned());
-        if !self.has_room() {
-            return;
-        }
-        let value = |value| digest::text(value).map_or(serde_json::Value::Null, serde_json::Value::String);
         let names = plan.shape.columns.iter().map(|it| it.name.clone());
-        let data: serde_json::Map<_, _> = names.zip(row.iter().map(value)).collect();
+        let data: serde_json::Map<_, _> = names.zip(row.iter().map(digest::json)).collect();
         let json = serde_json::Value::Object(data).to_string();
         self.keep(&format!("row {place}"), plan.key_text(row), Some(json), None, reason);
     }
@@ -130,13 +129,7 @@ impl Rejected {
     pub fn bad(&mut self, bad: &BadRow) {
         self.count += 1;
         self.first.get_or_insert_with(|| format!("{}: {}", bad.place, bad.reason));
-        if self.has_room() {
-            self.keep(&bad.place, String::new(), None, Some(cut(&bad.text, BAD_TEXT_MAX)), &bad.reason);
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.kept < ROWS_KEPT_MAX && self.bytes < BYTES_KEPT_MAX
+        self.keep(&bad.place, String::new(), None, Some(cut(&bad.text, BAD_TEXT_MAX)), &bad.reason);
     }
 
     fn keep(&mut self, place: &str, key: String, json: Option<String>, text: Option<String>, reason: &str) {
@@ -147,11 +140,18 @@ impl Rejected {
         };
         let place: String = place.chars().take(PLACE_CHARS_MAX).collect();
         let mut hash = Sha256::new();
-        // What stands there is told by its content, and unreadable lines by their place as well.
-        hash.update(json.as_deref().unwrap_or(&place));
+        // What stands there is told by its content; rows in part by their key as well, and unreadable lines by their place.
+        hash.update(json.as_deref().unwrap_or(if key.is_empty() { &place } else { &key }));
         hash.update(text.as_deref().unwrap_or_default());
         let hash: String = hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        self.kept += 1;
+        if self.kept.contains(&hash) {
+            return;
+        }
+        if self.kept.len() >= ROWS_KEPT_MAX || self.bytes >= BYTES_KEPT_MAX {
+            self.lost += 1;
+            return;
+        }
+        self.kept.insert(hash.clone());
         self.bytes += json.as_ref().or(text.as_ref()).map_or(0, String::len);
         self.waiting.push(vec![
             Value::Text(self.flow.clone()),
@@ -184,9 +184,14 @@ impl Rejected {
     }
 }
 
-fn plan_text(plan: &Plan, row: &[Value], name: &str) -> String {
-    let told = plan.told(row);
-    told.get(name).and_then(|it| it.as_str()).unwrap_or_default().to_owned()
+/// What [`digest::json`] made, as a text for people.
+fn json_text(value: Option<&serde_json::Value>) -> String {
+    let text = value.and_then(|it| it.as_str().or_else(|| hex_of(it)));
+    text.unwrap_or_default().to_owned()
+}
+
+fn hex_of(value: &serde_json::Value) -> Option<&str> {
+    value.get("hex")?.as_str()
 }
 
 fn cut(text: &str, bytes: usize) -> String {
@@ -305,12 +310,23 @@ fn text_column(column: &Column) -> Column {
 
 fn read(data: &str, fits: &[Fit]) -> Option<Vec<Value>> {
     let data: serde_json::Map<String, serde_json::Value> = serde_json::from_str(data).ok()?;
-    let value = |fit: &Fit| match data.get(&fit.to().name) {
-        Some(serde_json::Value::String(text)) => {
-            let binary = matches!(fit.to().ty, ColumnType::Binary { .. } | ColumnType::VarBinary { .. });
-            if binary { bytes_of(text).map(Value::Bytes) } else { fit.value(Value::Text(text.clone())).ok() }
+    let is_of = |name: &str, fit: &Fit| fit.to().name.eq_ignore_ascii_case(name);
+    // What has no place in the dataset would be lost.
+    if data.keys().any(|name| !fits.iter().any(|fit| is_of(name, fit))) {
+        return None;
+    }
+    let value = |fit: &Fit| {
+        let binary = matches!(fit.to().ty, ColumnType::Binary { .. } | ColumnType::VarBinary { .. });
+        match data.iter().find(|(name, _)| is_of(name, fit)).map(|(_, value)| value) {
+            // A text that was no bytes then is not taken for their digits now.
+            Some(serde_json::Value::String(_)) if binary => None,
+            Some(serde_json::Value::String(text)) => fit.value(Value::Text(text.clone())).ok(),
+            Some(value @ serde_json::Value::Object(_)) => {
+                let bytes = Value::Bytes(bytes_of(hex_of(value)?)?);
+                if binary { Some(bytes) } else { fit.value(bytes).ok() }
+            }
+            _ => fit.value(Value::Null).ok(),
         }
-        _ => fit.value(Value::Null).ok(),
     };
     fits.iter().map(value).collect()
 }
@@ -334,11 +350,11 @@ async fn is_superseded(
     let mut terms = Vec::new();
     for name in &state.shape.key {
         let Some(value) = place(name).and_then(|at| literal(&row[at])) else { return Ok(false) };
-        terms.push(format!("{} = {value}", name_sql(name)));
+        terms.push(format!("{} = {value}", name_sql_of(name)));
     }
     if let Some((name, at)) = cursor.and_then(|name| Some((name, place(name)?))) {
         let Some(value) = literal(&row[at]) else { return Ok(false) };
-        terms.push(format!("{} >= {value}", name_sql(name)));
+        terms.push(format!("{} >= {value}", name_sql_of(name)));
     }
     let sql = format!("SELECT 1 AS n FROM {} WHERE {} LIMIT 1", name_sql(&state.target), terms.join(" AND "));
     Ok(!engine.query(&sql).await?.all(1).await?.is_empty())

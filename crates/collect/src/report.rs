@@ -97,7 +97,8 @@ pub struct TableReport {
     pub error: Option<String>,
 }
 
-/// Both sides, counted and summed apart: what was read and kept, and what the engine answers when it is asked.
+/// Both sides, counted and summed apart: the rows that were taken over, as their columns keep them, and what the engine answers when
+/// it is asked. A row that the source did not give, or that was put aside, is on neither side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reconciled {
     pub source_rows: u64,

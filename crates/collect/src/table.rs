@@ -1,13 +1,13 @@
 //! One table's run: rows from the reader through the plan into a table of the engine, in transactions of bounded size.
 
-use crate::config::{CollectConfig, ZeroRows};
+use crate::config::{CollectConfig, Mode, ZeroRows};
 use crate::digest::RowSum;
 use crate::error::CollectError;
 use crate::names;
 use crate::pace::Pace;
 use crate::plan::{Plan, Shape};
 use crate::reader::Batches;
-use crate::rejected::Rejected;
+use crate::rejected::{REJECTED_TABLE, Rejected};
 use crate::report::{Progress, Reconciled, TableReport, rows_were};
 use crate::state::{self, State};
 use base::{Column, ColumnType, Value};
@@ -78,7 +78,7 @@ impl Work<'_> {
         while let Some(batch) = self.pace.next(batches).await? {
             let rows = (batch.rows.len() + batch.bad.len()) as u64;
             self.progress.read(rows);
-            let before = self.rejected.count;
+            self.progress.rejected(batch.bad.len() as u64);
             for bad in &batch.bad {
                 self.report.read += 1;
                 self.rejected.bad(bad);
@@ -93,6 +93,7 @@ impl Work<'_> {
                     }
                     Err((row, misfit)) if !misfit.fatal => {
                         self.rejected.row(&self.plan, number, &row, &misfit.reason);
+                        self.progress.rejected(1);
                         continue;
                     }
                     Err((_, misfit)) => {
@@ -112,7 +113,6 @@ impl Work<'_> {
                     self.write(table, replace, std::mem::take(&mut waiting), rule, &mut sum).await?;
                 }
             }
-            self.progress.rejected(self.rejected.count - before);
             if self.rejected.is_full() && waiting.is_empty() {
                 self.flush_rejected().await?;
             }
@@ -136,6 +136,8 @@ impl Work<'_> {
         let mut parts = vec![rows];
         while let Some(mut part) = parts.pop() {
             let Some(last) = part.last() else { continue };
+            // With these rows the bookmark passes those that were put aside.
+            self.check_rejected().await?;
             let note = rule.note(&last.values)?;
             let writes = |put: Option<Write>, rejected: &Rejected| {
                 let all: Vec<Write> = put.into_iter().chain(note.clone()).chain(rejected.waiting()).collect();
@@ -162,6 +164,7 @@ impl Work<'_> {
                 Err(error) if is_of_row(&error) => {
                     self.rejected.fitted(&self.plan, last.number, &last.values, &error.to_string());
                     self.progress.rejected(1);
+                    self.check_rejected().await?;
                     let writes = writes(None, &self.rejected);
                     if !writes.is_empty() {
                         self.engine.write(writes).await?;
@@ -183,7 +186,19 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Whether so many rows were put aside that the run must not go on.
     async fn check_rejected(&mut self) -> Result<(), CollectError> {
+        // The other modes read every row anew.
+        if self.config.mode == Mode::Cursor && self.rejected.lost > 0 {
+            self.flush_rejected().await?;
+            return Err(CollectError::refused(
+                format!(
+                    "`{}`: more rows are bad than {REJECTED_TABLE} keeps of a table, and what is not kept would be lost",
+                    self.report.table
+                ),
+                "mend them in the source, or leave out the column that is their `reason`, and run it again",
+            ));
+        }
         let Some(most) = self.config.max_rejected else { return Ok(()) };
         let count = self.progress.counts().rejected;
         if count <= most {
@@ -193,16 +208,20 @@ impl Work<'_> {
         let first = self.rejected.first.clone().unwrap_or_default();
         Err(CollectError::refused(
             format!("{} put aside, and `max_rejected` is {most}; the first: {first}", rows_were(count)),
-            format!("they are in the engine's table {}", crate::rejected::REJECTED_TABLE),
+            format!("they are in the engine's table {REJECTED_TABLE}"),
         ))
     }
 
-    /// What the flow says of a run that read nothing.
+    /// What the flow says of a run that found nothing: `rows` is how many it took.
     pub fn check_zero(&mut self, rows: u64) -> Result<(), CollectError> {
         if rows > 0 {
             return Ok(());
         }
-        let message = format!("no row was read from `{}`", self.report.table);
+        let table = &self.report.table;
+        let message = match self.rejected.count {
+            0 => format!("no row was read from `{table}`"),
+            count => format!("no row was taken over from `{table}`: {} put aside", rows_were(count)),
+        };
         match self.config.zero_rows {
             ZeroRows::Ok => Ok(()),
             ZeroRows::Warn => {
@@ -265,15 +284,18 @@ impl Work<'_> {
         state::put(self.flow, &self.report.table, &state, self.run)
     }
 
-    /// Compares what was read with what the engine says it has.
+    /// Compares what was read with what the engine says it has, but for columns that the source has no longer.
     pub async fn reconcile(&mut self, table: &str, filter: &str, read: RowSum) -> Result<(), CollectError> {
         let sql =
             format!("SELECT {} FROM {}{filter}", select_list("", &self.plan.shape.columns), name_sql(table));
         let mut rows = self.engine.query(&sql).await?;
-        let mut found = RowSum::default();
+        let (mut found, gone) = (RowSum::default(), self.plan.gone());
         while let Some(batch) = rows.next().await? {
             self.pace.check()?;
-            batch.iter().for_each(|row| found.add(row));
+            for mut row in batch {
+                gone.iter().for_each(|at| row[*at] = Value::Null);
+                found.add(&row);
+            }
         }
         self.report.reconciled = Some(Reconciled {
             source_rows: read.rows,
@@ -286,11 +308,11 @@ impl Work<'_> {
     }
 
     /// [`Work::reconcile`], where a difference is an error.
-    pub async fn must_match(&mut self, table: &str, read: RowSum) -> Result<(), CollectError> {
-        self.reconcile(table, "", read).await?;
+    pub async fn must_match(&mut self, table: &str, filter: &str, read: RowSum) -> Result<(), CollectError> {
+        self.reconcile(table, filter, read).await?;
         match &self.report.reconciled {
             Some(it) if !it.matched => Err(CollectError::Differs(format!(
-                "`{}`: {} rows with checksum {} were read, and {table} has {} with {}",
+                "`{}`: {} rows with checksum {} were taken over, and {table} has {} with {}",
                 self.report.table, it.source_rows, it.source_checksum, it.dataset_rows, it.dataset_checksum
             ))),
             _ => Ok(()),

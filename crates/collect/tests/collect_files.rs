@@ -7,7 +7,10 @@ use collect::reader::{BadRow, ReadError, Reader, Scope};
 use collect::readers::config::FilesConfig;
 use collect::readers::files::Files;
 use std::fs;
+use std::io::{Cursor, Read as _, Write as _};
 use std::path::Path;
+use zip::write::SimpleFileOptions;
+use zip::{ZipArchive, ZipWriter};
 
 fn source(folder: &Path, rest: &str) -> Files {
     let config: FilesConfig = serde_saphyr::from_str(&format!("kind: files\npath: .\n{rest}")).unwrap();
@@ -193,6 +196,54 @@ async fn workbooks_that_are_locked_damaged_or_too_large_say_so() {
     assert!(error.to_string().contains("people.xlsx has"), "{error}");
 }
 
+/// The workbook of the fixtures, with a text of its parts replaced, and with these texts for its cells.
+fn changed(old: &str, new: &str, texts: &str) -> Vec<u8> {
+    let mut from = ZipArchive::new(Cursor::new(fs::read(fixtures().join("people.xlsx")).unwrap())).unwrap();
+    let mut to = ZipWriter::new(Cursor::new(Vec::new()));
+    for at in 0..from.len() {
+        let mut part = from.by_index(at).unwrap();
+        let mut text = String::new();
+        part.read_to_string(&mut text).unwrap();
+        let name = part.name().unwrap().into_owned();
+        to.start_file(name.as_str(), SimpleFileOptions::default()).unwrap();
+        to.write_all(text.replace(old, new).as_bytes()).unwrap();
+    }
+    to.start_file("xl/sharedStrings.xml", SimpleFileOptions::default()).unwrap();
+    to.write_all(texts.as_bytes()).unwrap();
+    to.finish().unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn a_workbook_cannot_claim_more_than_it_holds() {
+    let texts = "<sst uniqueCount=\"1\"><si><t>x</t></si></sst>";
+    let many = texts.replace("\"1\"", "\"99999999999\"");
+    let cell = "r=\"A2\"";
+    for (old, new, texts, wanted) in [
+        (cell, cell, texts, None),
+        (cell, cell, many.as_str(), Some("it claims 99999999999 texts")),
+        (cell, "r=\"ZZZZZZ2\"", texts, Some("is behind the last that a sheet can have")),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("people.xlsx"), changed(old, new, texts)).unwrap();
+        let error = whole(&mut source(folder.path(), ""), "people.人员").await.err();
+        let error = error.map(|error| error.to_string()).unwrap_or_default();
+        assert!(wanted.map_or(error.is_empty(), |wanted| error.contains(wanted)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn workbooks_of_kinds_that_are_not_read_say_so() {
+    for (part, ending) in [("content.xml", "ods"), ("xl/workbook.bin", "xlsb")] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        zip.start_file(part, SimpleFileOptions::default()).unwrap();
+        fs::write(folder.path().join(format!("t.{ending}")), zip.finish().unwrap().into_inner()).unwrap();
+        let error = source(folder.path(), "").tables().await.err().unwrap();
+        assert!(error.to_string().contains(&format!("of the kind .{ending}, which is not read")), "{error}");
+        assert_eq!(base::Fault::hint(&error).as_deref(), Some("save it as .xlsx"));
+    }
+}
+
 /// Every byte of a workbook turned round, one after the other in steps: an error or rows, and never more.
 #[tokio::test]
 async fn a_damaged_workbook_never_ends_the_program() {
@@ -209,6 +260,17 @@ async fn a_damaged_workbook_never_ends_the_program() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_link_is_read_where_the_path_names_it_alone() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(other.path().join("secret.csv"), "id\n1\n").unwrap();
+    fs::write(folder.path().join("own.csv"), "id\n1\n").unwrap();
+    std::os::unix::fs::symlink(other.path().join("secret.csv"), folder.path().join("link.csv")).unwrap();
+    assert_eq!(source(folder.path(), "").tables().await.unwrap(), ["own"]);
+    let config = serde_saphyr::from_str("kind: files\npath: link.csv").unwrap();
+    assert_eq!(Files::new(config, folder.path()).tables().await.unwrap(), ["link"]);
 }
 
 #[tokio::test]

@@ -331,6 +331,24 @@ async fn a_server_that_is_busy_or_away_is_asked_again() {
 }
 
 #[tokio::test]
+async fn what_an_api_repeats_of_the_url_is_not_shown() {
+    let mut server = serve(|_, asked| {
+        let login = asked.header("authorization").unwrap_or_default().to_owned();
+        match asked.path.rsplit('/').next() {
+            Some("cut") => (403, Vec::new(), format!("{}xoxb-123456 and more", " ".repeat(2395))),
+            _ => (403, Vec::new(), format!("no {login}, p@ssw0rd at {}", asked.path)),
+        }
+    })
+    .await;
+    server.url = server.url.replace("http://", "http://me:p%40ssw0rd@") + "/hooks/xoxb-123456";
+    let tables = "tables: {orders: {path: /orders}, cut: {path: /cut}}";
+    let error = error_of(&mut api(&server, tables), "orders").await.to_string();
+    assert!(error.contains("no Basic [redacted], [redacted] at /hooks/[redacted]/orders"), "{error}");
+    let error = error_of(&mut api(&server, tables), "cut").await.to_string();
+    assert!(error.contains("403 Forbidden: [redacted]") && !error.contains("xoxb"), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_answer_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -435,6 +453,29 @@ async fn items_that_are_no_rows_are_told_by_page_and_item() {
     let told: Vec<(&str, &str)> =
         whole.bad.iter().map(|bad| (bad.place.as_str(), bad.text.as_str())).collect();
     assert_eq!(told, [("page 2, item 1", "3,five"), ("page 2, item 2", "7")]);
+}
+
+#[test]
+fn secrets_are_not_sent_in_clear_to_another_machine() {
+    let oauth = "auth: {oauth2: {token_url: 'http://login.example.com/t', client_id: a, client_secret: b}}";
+    let bearer = "auth: {bearer: {token: abc}}";
+    for (url, rest, wanted) in [
+        ("http://api.example.com/v1", bearer, "`auth` would go to api.example.com over http://"),
+        ("http://me:pw@10.0.0.7:8080", "", "the login of `url` would go to 10.0.0.7"),
+        ("http://[fd00::1]:80/x", "headers: {X-Api-Key: abc}", "the header `X-Api-Key` would go to fd00::1"),
+        ("https://api.example.com", oauth, "`client_secret` would go to login.example.com"),
+        ("http://api.example.com", "", ""),
+        ("http://api.example.com", "headers: {accept-language: zh}", ""),
+        ("http://api.example.com", "auth: {bearer: {token: abc}}\ninsecure: true", ""),
+        ("http://localhost:8080", bearer, ""),
+        ("http://127.0.0.1:8080", bearer, ""),
+        ("http://[::1]:8080", bearer, ""),
+    ] {
+        let text = format!("kind: http\nurl: '{url}'\ntables: {{}}\n{rest}");
+        let config: HttpApiConfig = serde_saphyr::from_str(&text).unwrap();
+        let wrong = HttpApi::check(&config, Path::new(".")).err().unwrap_or_default();
+        assert!(if wanted.is_empty() { wrong.is_empty() } else { wrong.contains(wanted) }, "{text}: {wrong}");
+    }
 }
 
 #[tokio::test]

@@ -24,8 +24,8 @@ fn tap(folder: &Path, run: &str, rest: &str) -> Singer {
     );
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    let config =
-        format!("kind: singer\ncommand: [{}]\nsecrets: {{token: s3cret-token}}\n{rest}", path.display());
+    let secrets = if rest.contains("secrets:") { "" } else { "secrets: {token: s3cret-token}" };
+    let config = format!("kind: singer\ncommand: [{}]\n{secrets}\n{rest}", path.display());
     Singer::new(serde_saphyr::from_str::<SingerConfig>(&config).unwrap(), folder)
 }
 
@@ -90,7 +90,12 @@ END"#;
 #[tokio::test]
 async fn a_tap_that_fails_says_why_without_our_secrets() {
     let row = r#"echo '{"type": "RECORD", "stream": "orders", "record": {"id": 1}}'"#;
+    // A secret of several lines, and one where the log's line is cut.
+    let long = "head -c 4090 /dev/zero | tr '\\0' x >&2; echo s3cret-token >&2; exit 3";
+    let lines = "secrets: {token: s3cret-token, key: \"BEGIN-KEY\\nMIIEvQ-1\\n\"}";
     for (run, rest, wanted) in [
+        (long.to_owned(), "", "xxx[redacted]"),
+        ("echo 'key MIIEvQ-1' >&2; exit 3".to_owned(), lines, "key [redacted]"),
         (
             format!("{row}\necho 'CRITICAL token s3cret-token is refused' >&2; exit 3"),
             "",
@@ -115,24 +120,27 @@ async fn a_tap_that_fails_says_why_without_our_secrets() {
 }
 
 #[tokio::test]
-async fn a_tap_is_killed_when_nobody_reads_any_more() {
+async fn a_tap_is_killed_with_what_it_started_when_nobody_reads_any_more() {
     let folder = tempfile::tempdir().unwrap();
-    let run = r#"echo $$ >pid
+    let run = r#"sleep 600 &
+echo "$! $$" >pid
 i=0; while [ $i -lt 2000 ]; do echo '{"type": "RECORD", "stream": "orders", "record": {"id": 1}}'; i=$((i+1)); done
 exec sleep 600"#;
     let mut tap = tap(folder.path(), run, "");
     let orders = tap.describe("orders").await.unwrap();
     let mut batches = tap.read(&orders, Scope::All).await.unwrap();
     assert!(batches.next().await.unwrap().is_some());
-    let pid = fs::read_to_string(folder.path().join("pid")).unwrap();
-    let process = Path::new("/proc").join(pid.trim());
-    assert!(process.exists());
+    let pids = fs::read_to_string(folder.path().join("pid")).unwrap();
+    let processes: Vec<_> = pids.split_whitespace().map(|pid| Path::new("/proc").join(pid)).collect();
+    assert!(processes.len() == 2 && processes.iter().all(|process| process.exists()));
     drop(batches);
     let started = Instant::now();
-    // Gone, or a dead one whose parent has not looked yet.
-    let gone = || fs::read_to_string(process.join("stat")).map_or(true, |stat| stat.contains(") Z "));
-    while !gone() {
-        assert!(started.elapsed() < Duration::from_secs(20), "the tap is alive");
+    // Gone, or dead ones whose parent has not looked yet.
+    let gone = |process: &std::path::PathBuf| {
+        fs::read_to_string(process.join("stat")).map_or(true, |stat| stat.contains(") Z "))
+    };
+    while !processes.iter().all(gone) {
+        assert!(started.elapsed() < Duration::from_secs(20), "the tap, or what it started, is alive");
         tokio::task::yield_now().await;
     }
 }

@@ -19,9 +19,10 @@ const MODES: [&str; 4] = ["full", "key_diff", "cursor", "append"];
 const STEPS_MAX: i64 = 100;
 
 fn flow(mode: &str, table: &str) -> CollectConfig {
-    let from = format!("from: shop, tables: [shop.t], to: ods.{table}, batch_rows: 3");
+    let source = if mode == "append" { "log" } else { "t" };
+    let from = format!("from: shop, tables: [shop.{source}], to: ods.{table}, batch_rows: 3");
     config(&match mode {
-        "append" => format!("{{{from}, mode: cursor, cursor: at, rename: {{id: n}}, exclude_columns: [k]}}"),
+        "append" => format!("{{{from}, mode: cursor, cursor: at, rename: {{id: n}}}}"),
         "cursor" => format!("{{{from}, mode: cursor, cursor: at}}"),
         mode => format!("{{{from}, mode: {mode}}}"),
     })
@@ -38,7 +39,10 @@ impl Shop {
         let path = folder.join("shop.db");
         let connection = Connection::open(&path).unwrap();
         connection
-            .execute_batch("CREATE TABLE t (k INTEGER PRIMARY KEY, id INT NOT NULL, v TEXT, at INT NOT NULL)")
+            .execute_batch(
+                "CREATE TABLE t (k INTEGER PRIMARY KEY, id INT NOT NULL, v TEXT, at INT NOT NULL); \
+                 CREATE VIEW log AS SELECT id, v, at FROM t;",
+            )
             .unwrap();
         Self { path, connection }
     }

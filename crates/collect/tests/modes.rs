@@ -85,7 +85,8 @@ async fn all_types(engine: &dyn Engine) {
     assert!(report.tables[0].reconciled.as_ref().unwrap().matched);
     let report = collected(&flow, &source, engine).await.unwrap();
     assert_eq!((report.tables[0].read, report.tables[0].written), (1, 0));
-    assert!(report.warnings[0].contains("no row was read"), "{report:?}");
+    // The row at the bookmark was read.
+    assert_eq!(report.warnings, Vec::<String>::new());
     let counts = rows(engine, "SELECT what, COUNT(*) AS n FROM ods.log GROUP BY what").await;
     assert_eq!(counts, [["a", "1"], ["b", "3"], ["c", "1"], ["d", "1"]]);
 

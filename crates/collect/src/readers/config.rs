@@ -14,7 +14,8 @@ pub struct FilesConfig {
     /// `files`.
     pub kind: FilesKind,
     /// A folder, or files by a pattern in its last part (`inbox/*.csv`), relative to the project. `*` stands for any characters
-    /// and `?` for one. Files whose name begins with `.` or `~$` are left out: they belong to programs that write.
+    /// and `?` for one. Files whose name begins with `.` or `~$` are left out: they belong to programs that write. So are links to
+    /// other files, unless the path names one itself.
     pub path: PathBuf,
     /// What the files are; told by each file's ending by default.
     #[serde(default)]
@@ -34,7 +35,7 @@ pub struct FilesConfig {
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum FileFormat {
-    /// By the ending: csv, txt, tsv, json, jsonl or ndjson, xlsx, xlsm, xlsb, xls, ods.
+    /// By the ending: csv, txt, tsv, json, jsonl or ndjson, xlsx, xlsm, xls.
     #[default]
     Auto,
     /// Fields between commas, or another delimiter that the first lines tell.
@@ -134,6 +135,9 @@ pub struct HttpApiConfig {
     /// How requests are signed.
     #[serde(default)]
     pub sign: Option<HttpSign>,
+    /// Sends `auth` and other logins over `http://` to another machine, where everybody on the way can read them.
+    #[serde(default)]
+    pub insecure: bool,
     /// The tables, by name.
     pub tables: BTreeMap<String, HttpTable>,
     /// Longest wait for an answer.

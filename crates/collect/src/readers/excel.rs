@@ -1,34 +1,39 @@
-//! Sheets of workbooks: .xlsx and .xlsm cell by cell, .xlsb, .xls and .ods whole; always the values that formulas had when the file
-//! was saved.
+//! Sheets of workbooks: .xlsx and .xlsm cell by cell, .xls whole; always the values that formulas had when the file was saved.
+//!
+//! Files come from anywhere. What a small one could claim, so that the library takes more memory than there is, is looked for
+//! before it reads ([`zipped`], [`ole`]); .xlsb and .ods, where that cannot be told without reading them, are refused.
 //!
 //! A number of a sheet is a double that Excel shows with 15 digits, and is read as these.
 
 use super::cell::{Cell, Visitor};
 use super::config::FileTable;
 use super::csv::{joined, numbers};
+use super::{ole, zipped};
 use crate::reader::ReadError;
 use base::{Date, DateTime};
 use calamine::{
-    CellErrorType, Data, DataRef, Dimensions, ExcelDateTime, Ods, Reader as _, SheetType, SheetVisible, Xls,
-    XlsError, Xlsb, Xlsx, XlsxError,
+    CellErrorType, Data, DataRef, Dimensions, ExcelDateTime, Reader as _, SheetType, SheetVisible, Xls,
+    XlsError, Xlsx, XlsxError,
 };
 use std::borrow::Cow;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Bytes of a workbook that is unpacked, as its own directory says: fifty times of the largest that is packed by default is far
-/// above what people keep in one, and what a small file may claim in bad faith ends here.
-const UNPACKED_MAX: u64 = 2 << 30;
 /// Cells of a sheet.
 const CELLS_MAX: u64 = 50_000_000;
+/// Rows and columns of a sheet: Excel's own bounds.
+const ROWS_MAX: u32 = 1 << 20;
+const COLUMNS_MAX: u32 = 1 << 14;
+/// Bytes of a row's texts.
+const ROW_TEXT_MAX: usize = 64 << 20;
+/// Of a text in the header, which a merged cell repeats.
+const HEADER_TEXT_MAX: usize = 4096;
 /// Days are counted from 1: what is before is a time of day alone.
 const FIRST_DAY: f64 = 1.0;
 
 pub enum Workbook {
     Xlsx(Box<Xlsx<Cursor<Vec<u8>>>>),
-    Xlsb(Box<Xlsb<Cursor<Vec<u8>>>>),
     Xls(Box<Xls<Cursor<Vec<u8>>>>),
-    Ods(Box<Ods<Cursor<Vec<u8>>>>),
 }
 
 /// Opens a workbook by what it is, not by its ending.
@@ -43,7 +48,8 @@ fn open_unguarded(file: &str, bytes: Vec<u8>) -> Result<Workbook, ReadError> {
         if bytes.windows(name.len()).any(|window| window == name) {
             return Err(protected(file));
         }
-        return match Xls::new(Cursor::new(bytes)) {
+        let checked = ole::checked(&bytes).map_err(|why| damaged(&why))?;
+        return match Xls::new(Cursor::new(checked)) {
             Ok(book) => Ok(Workbook::Xls(Box::new(book))),
             Err(XlsError::Password) => Err(protected(file)),
             Err(error) => Err(damaged(&error)),
@@ -52,23 +58,16 @@ fn open_unguarded(file: &str, bytes: Vec<u8>) -> Result<Workbook, ReadError> {
     if !bytes.starts_with(b"PK") {
         return Err(damaged(&"it does not begin as a workbook does"));
     }
-    let Some(parts) = parts(&bytes) else { return Err(damaged(&"its directory is missing: it was cut off")) };
-    let unpacked = parts.iter().fold(0_u64, |sum, (_, size)| sum.saturating_add(*size));
-    if unpacked > UNPACKED_MAX {
-        return Err(ReadError::bad(
-            format!("{file} holds {unpacked} bytes when it is unpacked"),
-            format!("at most {UNPACKED_MAX} are read: save the sheet as CSV"),
-        ));
+    let parts = zipped::parts(&bytes).map_err(|why| damaged(&why))?;
+    for (part, ending) in [("xl/workbook.bin", ".xlsb"), ("content.xml", ".ods")] {
+        if parts.iter().any(|it| it == part) {
+            return Err(ReadError::bad(
+                format!("{file} is a workbook of the kind {ending}, which is not read"),
+                "save it as .xlsx",
+            ));
+        }
     }
-    let has = |name: &str| parts.iter().any(|(part, _)| part.eq_ignore_ascii_case(name));
-    let input = Cursor::new(bytes);
-    if has("xl/workbook.bin") {
-        return Xlsb::new(input).map(|book| Workbook::Xlsb(Box::new(book))).map_err(|error| damaged(&error));
-    }
-    if has("content.xml") {
-        return Ods::new(input).map(|book| Workbook::Ods(Box::new(book))).map_err(|error| damaged(&error));
-    }
-    match Xlsx::new(input) {
+    match Xlsx::new(Cursor::new(bytes)) {
         Ok(book) => Ok(Workbook::Xlsx(Box::new(book))),
         Err(XlsxError::Password) => Err(protected(file)),
         Err(error) => Err(damaged(&error)),
@@ -95,36 +94,12 @@ fn protected(file: &str) -> ReadError {
     }
 }
 
-/// Names and unpacked sizes of a zip's parts, out of its central directory.
-fn parts(bytes: &[u8]) -> Option<Vec<(String, u64)>> {
-    let word = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?) as usize);
-    let double = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-    // The end of the directory is the last thing in the file, behind a comment of at most 64 KiB.
-    let from = bytes.len().saturating_sub(22 + 65_535);
-    let end =
-        (from..bytes.len().saturating_sub(21)).rev().find(|at| bytes[*at..].starts_with(b"PK\x05\x06"))?;
-    let mut at = double(end + 16)? as usize;
-    let mut parts = Vec::new();
-    for _ in 0..word(end + 10)? {
-        if !bytes.get(at..)?.starts_with(b"PK\x01\x02") {
-            return None;
-        }
-        let (name, extra, comment) = (word(at + 28)?, word(at + 30)?, word(at + 32)?);
-        let text = String::from_utf8_lossy(bytes.get(at + 46..at + 46 + name)?).into_owned();
-        parts.push((text, u64::from(double(at + 24)?)));
-        at += 46 + name + extra + comment;
-    }
-    Some(parts)
-}
-
 impl Workbook {
     /// The sheets with cells that people see, in the order of the workbook.
     pub fn sheets(&self) -> Vec<String> {
         let sheets = match self {
             Self::Xlsx(book) => book.sheets_metadata(),
-            Self::Xlsb(book) => book.sheets_metadata(),
             Self::Xls(book) => book.sheets_metadata(),
-            Self::Ods(book) => book.sheets_metadata(),
         };
         let shown =
             sheets.iter().filter(|it| it.typ == SheetType::WorkSheet && it.visible == SheetVisible::Visible);
@@ -153,7 +128,6 @@ impl Workbook {
         let merged = match self {
             Self::Xlsx(book) => book.merge_cells_by_sheet_name(sheet).ok(),
             Self::Xls(book) => book.merge_cells_by_sheet_name(sheet).ok(),
-            _ => None,
         };
         let mut rows = Rows {
             file,
@@ -164,7 +138,7 @@ impl Workbook {
             columns: None,
         };
         let mut row: Option<(u32, Vec<(u32, DataRef<'_>)>)> = None;
-        let mut cells = 0_u64;
+        let (mut cells, mut text) = (0_u64, 0_usize);
         let mut take = |at: (u32, u32), value: DataRef<'_>| -> Result<(), ReadError> {
             cells += 1;
             if cells > CELLS_MAX {
@@ -173,9 +147,25 @@ impl Workbook {
                     "save it as CSV, or in parts",
                 ));
             }
+            if at.0 >= ROWS_MAX || at.1 >= COLUMNS_MAX {
+                return Err(damaged(
+                    file,
+                    &format!("a cell of {sheet} is behind the last that a sheet can have"),
+                ));
+            }
+            let same = row.as_ref().is_some_and(|(number, _)| *number == at.0);
+            text = bytes_of(&value) + if same { text } else { 0 };
+            if text > ROW_TEXT_MAX {
+                return Err(damaged(file, &format!("row {} of {sheet} has more text than fits", at.0 + 1)));
+            }
             let value = owned(value);
             match &mut row {
-                Some((number, known)) if *number == at.0 => known.push((at.1, value)),
+                Some((number, known)) if *number == at.0 => {
+                    if known.len() >= COLUMNS_MAX as usize {
+                        return Err(damaged(file, &format!("row {} of {sheet} has cells twice", at.0 + 1)));
+                    }
+                    known.push((at.1, value));
+                }
                 _ => {
                     if let Some((number, known)) = row.replace((at.0, vec![(at.1, value)])) {
                         rows.row(number, known)?;
@@ -191,13 +181,7 @@ impl Workbook {
                     take(cell.get_position(), cell.get_value().clone())?;
                 }
             }
-            Self::Xlsb(book) => {
-                whole(book.worksheet_range(sheet).map_err(|error| damaged(file, &error))?, &mut take)?
-            }
             Self::Xls(book) => {
-                whole(book.worksheet_range(sheet).map_err(|error| damaged(file, &error))?, &mut take)?
-            }
-            Self::Ods(book) => {
                 whole(book.worksheet_range(sheet).map_err(|error| damaged(file, &error))?, &mut take)?
             }
         }
@@ -231,6 +215,15 @@ fn whole(range: calamine::Range<Data>, take: &mut Take<'_>) -> Result<(), ReadEr
     Ok(())
 }
 
+/// Bytes of a text; of what is none, nothing that counts.
+fn bytes_of(value: &DataRef<'_>) -> usize {
+    match value {
+        DataRef::SharedString(text) => text.len(),
+        DataRef::String(text) | DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => text.len(),
+        _ => 0,
+    }
+}
+
 fn owned<'a>(value: DataRef<'_>) -> DataRef<'a> {
     match value {
         DataRef::SharedString(text) => DataRef::String(text.to_owned()),
@@ -262,7 +255,7 @@ impl Rows<'_> {
             return Ok(());
         }
         if self.header.len() < self.options.header_rows as usize {
-            let header = self.header_row(number, &cells);
+            let header = self.header_row(number, &cells)?;
             self.header.push(header);
             return Ok(());
         }
@@ -294,7 +287,7 @@ impl Rows<'_> {
     }
 
     /// The texts of a header's row; a merged cell counts for all columns that it spans.
-    fn header_row(&self, number: u32, cells: &[(u32, DataRef<'_>)]) -> Vec<String> {
+    fn header_row(&self, number: u32, cells: &[(u32, DataRef<'_>)]) -> Result<Vec<String>, ReadError> {
         let mut names: Vec<String> = Vec::new();
         let mut put = |at: u32, text: &str| {
             let at = at as usize;
@@ -305,13 +298,19 @@ impl Rows<'_> {
         };
         for (at, value) in cells {
             let text = text_of(value);
+            if text.len() > HEADER_TEXT_MAX {
+                return Err(ReadError::bad(
+                    format!("{} of {} is no column's name: it is too long", name_of(*at, number), self.file),
+                    "`skip_rows` and `header_rows` say where the header is",
+                ));
+            }
             put(*at, &text);
             let spans = self.merged.iter().filter(|it| it.start == (number, *at));
             for span in spans {
                 (span.start.1..=span.end.1.min(span.start.1 + 4096)).for_each(|at| put(at, &text));
             }
         }
-        names
+        Ok(names)
     }
 
     fn end(&mut self) -> Result<(), ReadError> {

@@ -146,6 +146,11 @@ fn look(config: &FilesConfig, folder: &Path, pattern: &str) -> Result<BTreeMap<S
         if name.starts_with('.') || name.starts_with("~$") || !matches(&name, pattern) || !path.is_file() {
             continue;
         }
+        // Who may put files here could show us any file of the machine. The project's own word is another thing.
+        if name != pattern && path.is_symlink() {
+            tracing::warn!(file = name, "a link to another file is not read");
+            continue;
+        }
         files.push((name, path));
         if files.len() > FILES_MAX {
             let message = format!("the folder {} has more than {FILES_MAX} files", folder.display());

@@ -15,4 +15,7 @@ mod excel;
 mod infer;
 mod json;
 mod lines;
+mod ole;
 mod outlet;
+mod redact;
+mod zipped;

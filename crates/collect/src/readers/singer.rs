@@ -1,17 +1,19 @@
 //! `kind: singer`: taps, programs that print rows as the Singer specification says: SCHEMA, RECORD and STATE, a JSON object a line.
 //!
 //! A tap is asked for its catalog once (`--discover`), and for one stream a read. It gets no state: each read is whole, and the rows that a
-//! flow has already are left out here. What it prints besides goes into the log, without our secrets. It is killed when nobody reads
-//! any more, when it is silent for too long, and when it prints what is no Singer.
+//! flow has already are left out here. What it prints besides goes into the log, without our secrets. It is killed with all that it
+//! started when nobody reads any more, when it is silent for too long, and when it prints what is no Singer.
 
 use super::cell::{STOPPED, Visitor};
 use super::config::SingerConfig;
 use super::infer;
 use super::json::{self, Members};
 use super::outlet::{Outlet, Selection};
+use super::redact::Redaction;
 use crate::reader::{Batches, Described, ReadError, Reader, Scope, Sender, batches};
 use async_trait::async_trait;
 use base::ColumnType;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -19,14 +21,21 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 /// Bytes of a line that a tap prints.
 const LINE_BYTES_MAX: usize = json::ITEM_BYTES_MAX;
 /// Of a line of its log.
 const LOG_BYTES_MAX: usize = 4096;
+/// Of a line that an error shows, and characters of it.
+const SHOWN_BYTES_MAX: usize = 800;
+const SHOWN_MAX: usize = 200;
+/// The wait for the end of its log when it has failed; what was printed last says why.
+const LOG_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of a catalog.
 const CATALOG_BYTES_MAX: usize = 64 << 20;
 /// Fraction digits of numbers that say `multipleOf`.
@@ -122,7 +131,7 @@ fn record<'a>(line: &'a str, stream: &str, tap: &Tap) -> Result<Option<&'a RawVa
         return Ok(None);
     }
     let wrong = |why: &str| {
-        let start: String = tap.redacted(line).chars().take(200).collect();
+        let start: String = tap.redaction.shown(line, SHOWN_BYTES_MAX).chars().take(SHOWN_MAX).collect();
         ReadError::bad(
             format!("{} prints what is no Singer: {why}: {start}", tap.name),
             "a tap prints JSON on its standard output, and its log on the other",
@@ -242,13 +251,17 @@ fn scale_of(multiple: &Json) -> Option<u8> {
         .map(|scale| scale as u8)
 }
 
-/// A tap that runs. Dropping it kills it.
+/// A tap that runs. Dropping it kills it, and what it started.
 struct Tap {
     name: String,
     child: Child,
+    /// The group of processes that it leads.
+    group: Option<Pid>,
     output: BufReader<ChildStdout>,
     config: SingerConfig,
-    /// The last line of its log.
+    redaction: Arc<Redaction>,
+    /// Who reads its log, and the last line of it.
+    log: Option<JoinHandle<()>>,
     last: Arc<Mutex<String>>,
     /// Its configuration, as long as it runs.
     _files: TempDir,
@@ -293,21 +306,25 @@ impl Tap {
             ["PATH", "HOME", "LANG"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))),
         );
         command.envs(config.env.iter().map(|(name, value)| (name, value.expose())));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().map_err(|error| {
             ReadError::bad(
                 format!("the tap {name} does not start: {error}"),
                 "install it, or write its whole path in `command`",
             )
         })?;
+        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let secrets = config.secrets.values().chain(config.env.values());
+        let redaction = Arc::new(Redaction::of(secrets.map(|secret| secret.expose())));
         let output =
             child.stdout.take().ok_or_else(|| ReadError::Internal("a tap without output".to_owned()))?;
         let last = Arc::new(Mutex::new(String::new()));
-        if let Some(log) = child.stderr.take() {
-            tokio::spawn(follow(log, name.clone(), config.clone(), Arc::clone(&last)));
-        }
+        let log = child
+            .stderr
+            .take()
+            .map(|log| tokio::spawn(follow(log, name.clone(), Arc::clone(&redaction), Arc::clone(&last))));
         let output = BufReader::with_capacity(64 * 1024, output);
-        Ok(Self { name, child, output, config: config.clone(), last, _files: files })
+        Ok(Self { name, child, group, output, config: config.clone(), redaction, log, last, _files: files })
     }
 
     /// The next line that it prints; ends with an error as soon as nobody reads any more.
@@ -340,8 +357,16 @@ impl Tap {
     /// Its end: without success, what it printed is not all.
     async fn end(&mut self) -> Result<(), ReadError> {
         let wait = self.config.silence_max;
+        let ended = tokio::time::timeout(wait.0, self.child.wait()).await;
+        if matches!(ended, Ok(Ok(_))) {
+            // What it left behind is of no use to anyone.
+            self.kill_group();
+            if let Some(log) = self.log.take() {
+                let _ = tokio::time::timeout(LOG_WAIT, log).await;
+            }
+        }
         let name = &self.name;
-        match tokio::time::timeout(wait.0, self.child.wait()).await {
+        match ended {
             Err(_) => Err(ReadError::Unavailable(format!("{name} does not end"))),
             Ok(Err(error)) => Err(ReadError::Unavailable(format!("failed to wait for {name}: {error}"))),
             Ok(Ok(status)) if status.success() => Ok(()),
@@ -352,8 +377,18 @@ impl Tap {
         }
     }
 
-    fn redacted(&self, text: &str) -> String {
-        redacted(&self.config, text)
+    /// Once: the number of a group that is gone may become that of another.
+    fn kill_group(&mut self) {
+        if let Some(group) = self.group.take() {
+            // It fails when there is nobody left, which is well.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.kill_group();
     }
 }
 
@@ -380,10 +415,17 @@ async fn bounded_line(
 }
 
 /// Writes what a tap says of itself into our log.
-async fn follow(log: impl AsyncRead + Unpin, name: String, config: SingerConfig, last: Arc<Mutex<String>>) {
+async fn follow(
+    log: impl AsyncRead + Unpin,
+    name: String,
+    redaction: Arc<Redaction>,
+    last: Arc<Mutex<String>>,
+) {
     let mut log = BufReader::new(log);
-    while let Ok(Some(line)) = bounded_line(&mut log, LOG_BYTES_MAX).await {
-        let text = redacted(&config, String::from_utf8_lossy(&line).trim_end());
+    // A secret at the end of what is kept is whole, and found.
+    let bytes_max = LOG_BYTES_MAX + redaction.ahead();
+    while let Ok(Some(line)) = bounded_line(&mut log, bytes_max).await {
+        let text = redaction.shown(String::from_utf8_lossy(&line).trim_end(), LOG_BYTES_MAX);
         tracing::info!(tap = name, "{text}");
         if !text.is_empty()
             && let Ok(mut last) = last.lock()
@@ -391,13 +433,4 @@ async fn follow(log: impl AsyncRead + Unpin, name: String, config: SingerConfig,
             *last = text;
         }
     }
-}
-
-/// A text without the secrets that we gave to the tap.
-fn redacted(config: &SingerConfig, text: &str) -> String {
-    let secrets = config.secrets.values().chain(config.env.values());
-    // Shorter ones are words that stand in any text.
-    secrets
-        .filter(|secret| secret.expose().len() >= 4)
-        .fold(text.to_owned(), |text, secret| text.replace(secret.expose(), "[redacted]"))
 }

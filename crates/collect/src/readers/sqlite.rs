@@ -311,7 +311,7 @@ fn column(name: &str, declared: &str, not_null: bool) -> Column {
         nullable: !not_null,
         charset: text.then(|| "utf8mb4".to_owned()),
         // SQLite tells texts apart by every byte.
-        collation: text.then(|| "utf8mb4_bin".to_owned()),
+        collation: text.then(|| "utf8mb4_0900_bin".to_owned()),
         generated: Generated::No,
         invisible: false,
     }

@@ -1,6 +1,7 @@
 //! One call of an API: signed, logged in, repeated as long as that may help, and its answer bounded.
 
 use super::super::config::{HttpApiConfig, HttpAuth};
+use super::super::redact::Redaction;
 use super::sign::{self, Asked};
 use crate::reader::ReadError;
 use base::Secret;
@@ -12,6 +13,7 @@ use dial::tls;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, StatusCode};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,8 +26,9 @@ const WAIT_FIRST: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(120);
 /// A token is fetched anew so long before it expires.
 const TOKEN_EARLY: Duration = Duration::from_secs(30);
-/// Characters of an answer that an error shows.
+/// Characters of an answer that an error shows, of so many bytes with the space between its words.
 const SHOWN_MAX: usize = 300;
+const SHOWN_BYTES_MAX: usize = 2400;
 /// Bytes of a token's answer.
 const TOKEN_BYTES_MAX: usize = 64 * 1024;
 
@@ -55,6 +58,8 @@ pub struct Caller {
     base: Secret,
     files: tls::Files,
     headers: HeaderMap,
+    /// All secrets but the token.
+    redaction: Redaction,
     token: Option<Token>,
     called: Option<Instant>,
 }
@@ -62,6 +67,12 @@ pub struct Caller {
 impl Caller {
     /// `Err` says what is wrong in the configuration.
     pub fn new(config: Arc<HttpApiConfig>, project: &Path) -> Result<Self, String> {
+        if let Some((what, host)) = in_clear(&config).filter(|_| !config.insecure) {
+            return Err(format!(
+                "{what} would go to {host} over http://, where everybody on the way can read it: write https://, or \
+                 `insecure: true` where the way is trusted"
+            ));
+        }
         let files = tls::Files {
             authorities: config.tls_ca.as_ref().map(|path| project.join(path)),
             ..tls::Files::default()
@@ -84,7 +95,8 @@ impl Caller {
         let patience =
             patience(&config, usize::try_from(config.answer_max.0).unwrap_or(usize::MAX).saturating_add(1));
         let client = Client::new(endpoint.clone(), patience);
-        Ok(Self { config, endpoint, client, base, files, headers, token: None, called: None })
+        let redaction = redaction(&config);
+        Ok(Self { config, endpoint, client, base, files, headers, redaction, token: None, called: None })
     }
 
     /// The path of a table.
@@ -328,26 +340,64 @@ impl Caller {
 
     /// The beginning of an answer, without our secrets, which some APIs repeat.
     pub fn shown(&self, body: &[u8]) -> String {
-        let text = String::from_utf8_lossy(&body[..body.len().min(SHOWN_MAX * 8)]).into_owned();
-        let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let token = self.token.as_ref().map(|token| &token.text);
-        let secrets = self
-            .config
-            .headers
-            .values()
-            .chain(self.config.sign.as_ref().map(|sign| &sign.secret))
-            .chain(token);
-        let login = self.config.auth.iter().map(|auth| match auth {
-            HttpAuth::Bearer { token } => token,
-            HttpAuth::Basic { password, .. } => password,
-            HttpAuth::OAuth2 { client_secret, .. } => client_secret,
-        });
-        // Shorter ones are words that stand in any text.
-        for secret in secrets.chain(login).filter(|secret| secret.expose().len() >= 4) {
-            text = text.replace(secret.expose(), "[redacted]");
-        }
-        text.chars().take(SHOWN_MAX).collect()
+        let mut redaction = self.redaction.clone();
+        redaction.add(self.token.as_ref().map(|token| token.text.expose()));
+        // A secret at the end of what is shown is whole, and found.
+        let start = &body[..body.len().min(SHOWN_BYTES_MAX + redaction.ahead())];
+        let text = redaction.shown(&String::from_utf8_lossy(start), SHOWN_BYTES_MAX);
+        text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN_MAX).collect()
     }
+}
+
+/// What shows who we are and goes to another machine without TLS, and the machine.
+fn in_clear(config: &HttpApiConfig) -> Option<(String, &str)> {
+    const WORDS: [&str; 7] = ["auth", "token", "key", "secret", "password", "cookie", "session"];
+    if let Some(HttpAuth::OAuth2 { token_url, .. }) = &config.auth
+        && let Some((_, host)) = without_tls(token_url.expose())
+    {
+        return Some(("`client_secret`".to_owned(), host));
+    }
+    let (login, host) = without_tls(config.url.expose())?;
+    if config.auth.is_some() {
+        return Some(("`auth`".to_owned(), host));
+    }
+    if login {
+        return Some(("the login of `url`".to_owned(), host));
+    }
+    let secret = |name: &&String| WORDS.iter().any(|word| name.to_ascii_lowercase().contains(word));
+    config.headers.keys().find(secret).map(|name| (format!("the header `{name}`"), host))
+}
+
+/// Of a URL without TLS that is of another machine: whether it has a login, and its host.
+fn without_tls(url: &str) -> Option<(bool, &str)> {
+    let rest = url.strip_prefix("http://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (login, address) = authority.rsplit_once('@').map_or((false, authority), |(_, it)| (true, it));
+    let host = match address.strip_prefix('[') {
+        Some(six) => six.split(']').next().unwrap_or_default(),
+        None => address.split(':').next().unwrap_or_default(),
+    };
+    let own = host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    (!own).then_some((login, host))
+}
+
+/// What no error may show of a configuration.
+fn redaction(config: &HttpApiConfig) -> Redaction {
+    let mut redaction = Redaction::default();
+    redaction.add_url(config.url.expose());
+    config.headers.values().for_each(|value| redaction.add_parts(value.expose(), ' '));
+    redaction.add(config.sign.as_ref().map(|sign| sign.secret.expose()));
+    match &config.auth {
+        None => {}
+        Some(HttpAuth::Bearer { token }) => redaction.add([token.expose()]),
+        Some(HttpAuth::Basic { user, password }) => redaction.add_login(user, password.expose()),
+        Some(HttpAuth::OAuth2 { token_url, client_id, client_secret, .. }) => {
+            redaction.add_login(client_id, client_secret.expose());
+            redaction.add_url(token_url.expose());
+        }
+    }
+    redaction
 }
 
 fn patience(config: &HttpApiConfig, answer_bytes_max: usize) -> Patience {
