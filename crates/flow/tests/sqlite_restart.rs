@@ -14,13 +14,15 @@ use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 const RESTARTS: usize = 8;
 /// More than waits at a start, so that each life also follows the file for a while.
 const ROWS_A_LIFE: u64 = 3000;
+/// How far the writer may be before capture: what is behind at the end is read again and again.
+const ROWS_AHEAD_MAX: u64 = 20_000;
 
 fn config() -> SourceConfig {
     SourceConfig {
@@ -76,10 +78,14 @@ async fn capture(dir: &Path, mut enough: impl FnMut(&Journal) -> bool) {
     running.await.unwrap();
 }
 
-/// Inserts one row after the other until told to stop; the number of rows.
-fn write(shop: &Connection, stop: &AtomicBool) -> i64 {
+/// Inserts one row after the other until told to stop, never far before the last `sealed` one; the number of rows.
+fn write(shop: &Connection, stop: &AtomicBool, sealed: &AtomicU64) -> i64 {
     let mut written = 0;
     while !stop.load(Ordering::Relaxed) {
+        if written as u64 > sealed.load(Ordering::Relaxed) + ROWS_AHEAD_MAX {
+            std::thread::yield_now();
+            continue;
+        }
         written += 1;
         shop.execute("INSERT INTO orders VALUES (?1)", [written]).unwrap();
     }
@@ -135,14 +141,16 @@ async fn a_new_journal_begins_with_the_rows_and_not_with_what_the_triggers_had_k
 async fn rows_written_while_capture_starts_are_captured_once() {
     let (dir, shop) = shop();
     let stop = Arc::new(AtomicBool::new(false));
+    let sealed = Arc::new(AtomicU64::new(0));
     let writer = std::thread::spawn({
-        let stop = Arc::clone(&stop);
-        move || write(&shop, &stop)
+        let (stop, sealed) = (Arc::clone(&stop), Arc::clone(&sealed));
+        move || write(&shop, &stop, &sealed)
     });
     for _ in 0..RESTARTS {
         let mut begun = None;
         capture(dir.path(), |journal| {
             let lsn = journal.sealed().lsn;
+            sealed.store(lsn, Ordering::Relaxed);
             lsn > *begun.get_or_insert(lsn) + ROWS_A_LIFE
         })
         .await;

@@ -67,6 +67,55 @@ fn renames_come_in_order() {
 }
 
 #[test]
+fn an_alter_tells_where_it_puts_columns() {
+    use mysql::ddl::ColumnPlace::{After, First, Last};
+    let placed = ddl("ALTER TABLE t ADD a INT DEFAULT (1 + 2) COMMENT 'first, after b' AFTER b, ADD `after` DECIMAL(8,2) FIRST,
+         ADD (x INT, INDEX i (a, b), y INT), MODIFY c INT AFTER `d e`, MODIFY COLUMN f INT, CHANGE g h INT first,
+         CHANGE i j INT, ADD COLUMN IF NOT EXISTS k INT REFERENCES first (id) after `x`, ADD INDEX l (a), ADD m INT FIRST")
+    .placed_columns;
+    let placed: Vec<_> = placed.into_iter().map(|it| (it.name, it.place, it.is_moved)).collect();
+    let wanted = [
+        ("a", After("b".into()), false),
+        ("after", First, false),
+        ("x", Last, false),
+        ("y", Last, false),
+        ("c", After("d e".into()), true),
+        ("h", First, true),
+        ("k", After("x".into()), false),
+        ("m", First, false),
+    ];
+    assert_eq!(placed, wanted.map(|(name, place, is_moved)| (name.to_owned(), place, is_moved)));
+}
+
+#[test]
+fn statements_about_indexes_and_comments_keep_the_columns() {
+    for sql in [
+        "CREATE INDEX i ON t (a)",
+        "DROP INDEX i ON t",
+        "ALTER TABLE t ADD INDEX i (a), ADD UNIQUE (b), DROP KEY j, ALGORITHM=INPLACE, LOCK=NONE",
+        "ALTER TABLE t COMMENT 'ADD COLUMN a INT'",
+        "ALTER TABLE t RENAME INDEX i TO j, ALTER INDEX k INVISIBLE",
+    ] {
+        assert!(ddl(sql).keeps_columns, "{sql}");
+    }
+    for sql in [
+        "CREATE TABLE t (a INT)",
+        "ALTER TABLE t ADD INDEX i (a), ADD b INT",
+        "ALTER TABLE t ADD PRIMARY KEY (a)",
+        "ALTER TABLE t ADD CONSTRAINT c PRIMARY KEY (a)",
+        "ALTER TABLE t DROP `key`",
+        "ALTER TABLE t ALTER COLUMN a SET DEFAULT 5",
+        "ALTER TABLE t RENAME TO u",
+        "ALTER TABLE t CONVERT TO CHARACTER SET utf8mb4",
+        "ALTER TABLE t TRUNCATE PARTITION p",
+        "ALTER TABLE t",
+        "RENAME TABLE t TO u",
+    ] {
+        assert!(!ddl(sql).keeps_columns, "{sql}");
+    }
+}
+
+#[test]
 fn columns_that_an_alter_adds_are_told() {
     let added = ddl("ALTER TABLE t DROP COLUMN a, ADD COLUMN a INT DEFAULT 5, ADD `b c` DECIMAL(8,2) FIRST,
          ADD (x INT CHECK (x > 1), INDEX i (a, b), y ENUM('a,b',')') NOT NULL), ADD INDEX j (a), ADD UNIQUE KEY (b),

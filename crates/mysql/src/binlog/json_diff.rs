@@ -19,6 +19,24 @@ fn bad() -> BinlogError {
     malformed("partial JSON value")
 }
 
+/// The least that a container holds of each entry: its type, and its offset or what stands in place of it.
+const ENTRY_BYTES_MIN: usize = 3;
+
+/// Entries that may still be taken apart. Offsets may be shared, so a crafted document could open exponentially many, and each
+/// operation its root again; a real one holds every entry once.
+struct Budget(usize);
+
+impl Budget {
+    fn of(bytes: usize) -> Self {
+        Self(bytes / ENTRY_BYTES_MIN)
+    }
+
+    fn spend(&mut self, entries: usize) -> Result<(), BinlogError> {
+        self.0 = self.0.checked_sub(entries).ok_or_else(bad)?;
+        Ok(())
+    }
+}
+
 /// A value, taken apart only as far as a path leads into it.
 #[derive(Clone, Debug)]
 enum Node<'a> {
@@ -44,14 +62,15 @@ pub(super) fn put_changed_json(
     diffs: &[u8],
 ) -> Result<(), BinlogError> {
     let mut root = Node::of(before);
+    let mut budget = Budget::of(before.len() + diffs.len());
     let mut input = Input::new(diffs, "partial JSON value");
     while !input.is_empty() {
         let operation = input.u8()?;
         let path = legs(input.packed_bytes()?)?;
         match operation {
-            0 => replace(&mut root, &path, Node::of(input.packed_bytes()?))?,
-            1 => insert(&mut root, &path, Node::of(input.packed_bytes()?))?,
-            2 => remove(&mut root, &path)?,
+            0 => replace(&mut root, &path, Node::of(input.packed_bytes()?), &mut budget)?,
+            1 => insert(&mut root, &path, Node::of(input.packed_bytes()?), &mut budget)?,
+            2 => remove(&mut root, &path, &mut budget)?,
             _ => return Err(bad()),
         }
     }
@@ -68,11 +87,12 @@ impl<'a> Node<'a> {
     }
 
     /// Takes the value apart by one level, if it is a container.
-    fn open(&mut self) -> Result<&mut Self, BinlogError> {
+    fn open(&mut self, budget: &mut Budget) -> Result<&mut Self, BinlogError> {
         if let Self::Whole(ty, bytes) = *self
             && ty <= super::jsonb::LARGE_ARRAY
         {
             let found = entries(ty, bytes)?;
+            budget.spend(found.len())?;
             *self = if ty <= super::jsonb::LARGE_OBJECT {
                 let member = |entry: Entry<'a>| (entry.key.to_vec(), Self::Whole(entry.ty, entry.value));
                 Self::Object(found.into_iter().map(member).collect())
@@ -84,10 +104,10 @@ impl<'a> Node<'a> {
     }
 
     /// The value that the legs lead to, all of which must be there.
-    fn at(&mut self, legs: &[Leg]) -> Result<&mut Self, BinlogError> {
+    fn at(&mut self, legs: &[Leg], budget: &mut Budget) -> Result<&mut Self, BinlogError> {
         let mut node = self;
         for leg in legs {
-            node = match (node.open()?, leg) {
+            node = match (node.open(budget)?, leg) {
                 (Self::Object(members), Leg::Member(name)) => {
                     let found = find(members, name).map_err(|_| bad())?;
                     &mut members[found].1
@@ -154,14 +174,24 @@ fn find(members: &[(Vec<u8>, Node<'_>)], name: &[u8]) -> Result<usize, usize> {
     members.binary_search_by(|(own, _)| own.len().cmp(&name.len()).then_with(|| own.as_slice().cmp(name)))
 }
 
-fn replace<'a>(root: &mut Node<'a>, path: &[Leg], value: Node<'a>) -> Result<(), BinlogError> {
-    *root.at(path)? = value;
+fn replace<'a>(
+    root: &mut Node<'a>,
+    path: &[Leg],
+    value: Node<'a>,
+    budget: &mut Budget,
+) -> Result<(), BinlogError> {
+    *root.at(path, budget)? = value;
     Ok(())
 }
 
-fn insert<'a>(root: &mut Node<'a>, path: &[Leg], value: Node<'a>) -> Result<(), BinlogError> {
+fn insert<'a>(
+    root: &mut Node<'a>,
+    path: &[Leg],
+    value: Node<'a>,
+    budget: &mut Budget,
+) -> Result<(), BinlogError> {
     let (last, parent) = path.split_last().ok_or_else(bad)?;
-    match (root.at(parent)?.open()?, last) {
+    match (root.at(parent, budget)?.open(budget)?, last) {
         (Node::Object(members), Leg::Member(name)) => {
             let place = find(members, name).err().ok_or_else(bad)?;
             members.insert(place, (name.clone(), value));
@@ -180,9 +210,9 @@ fn insert<'a>(root: &mut Node<'a>, path: &[Leg], value: Node<'a>) -> Result<(), 
     }
 }
 
-fn remove(root: &mut Node<'_>, path: &[Leg]) -> Result<(), BinlogError> {
+fn remove(root: &mut Node<'_>, path: &[Leg], budget: &mut Budget) -> Result<(), BinlogError> {
     let (last, parent) = path.split_last().ok_or_else(bad)?;
-    match (root.at(parent)?.open()?, last) {
+    match (root.at(parent, budget)?.open(budget)?, last) {
         (Node::Object(members), Leg::Member(name)) => {
             let place = find(members, name).map_err(|_| bad())?;
             members.remove(place);
@@ -332,6 +362,27 @@ mod tests {
         ] {
             assert!(changed(DOCUMENT, &refused).is_err(), "{refused:?}");
         }
+    }
+
+    #[test]
+    fn a_document_whose_offsets_meet_is_not_opened_again_and_again() {
+        // An array of so many cells, each of which is the array itself.
+        let cells: u16 = 1000;
+        let size = 4 + 3 * cells;
+        let mut document = vec![2];
+        document.extend(cells.to_le_bytes());
+        document.extend(size.to_le_bytes());
+        for _ in 0..cells {
+            document.extend([2, 0, 0]);
+        }
+        let mut root = Node::of(&document);
+        let mut budget = Budget::of(document.len());
+        assert!(root.at(&[Leg::Cell(0)], &mut budget).is_ok());
+        for place in 0..3 {
+            assert!(root.at(&[Leg::Cell(place), Leg::Cell(0)], &mut budget).is_err());
+        }
+        let Node::Array(opened) = &root else { panic!("{root:?}") };
+        assert!(opened.iter().all(|cell| matches!(cell, Node::Whole(..))));
     }
 
     proptest! {

@@ -26,6 +26,23 @@ pub enum TableDdlKind {
     DropIndex,
 }
 
+/// Where an ALTER puts a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ColumnPlace {
+    First,
+    After(String),
+    Last,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedColumn {
+    /// As it is called behind the statement.
+    pub name: String,
+    pub place: ColumnPlace,
+    /// By MODIFY or CHANGE; otherwise it is added.
+    pub is_moved: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableDdl {
     pub kind: TableDdlKind,
@@ -39,6 +56,8 @@ pub struct TableDdl {
     pub added_columns: Vec<String>,
     /// Of DROP in an ALTER.
     pub dropped_columns: Vec<String>,
+    /// Of an ALTER, in the order of its clauses: the columns that it adds, and those that it moves.
+    pub placed_columns: Vec<PlacedColumn>,
     /// `CREATE TABLE … LIKE this`.
     pub like: Option<StatementTable>,
     /// `CREATE TABLE … SELECT`.
@@ -50,6 +69,8 @@ pub struct TableDdl {
     /// Rows appear or vanish without row events: partitions dropped, truncated, exchanged or converted, tablespaces
     /// imported or discarded.
     pub moves_rows: bool,
+    /// It is about indexes or comments alone: columns and rows are what they were.
+    pub keeps_columns: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,10 @@
 //! From tokens to a [`Statement`]. Every method gives `None` where the text is not what it expects.
 
 use super::lexer::Token;
-use super::{DatabaseDdlKind, Statement, StatementTable, TableDdl, TableDdlKind, XaVerb, xid_text};
+use super::{
+    ColumnPlace, DatabaseDdlKind, PlacedColumn, Statement, StatementTable, TableDdl, TableDdlKind, XaVerb,
+    xid_text,
+};
 
 pub(super) struct Parser {
     tokens: std::vec::IntoIter<Token>,
@@ -314,7 +317,8 @@ impl Parser {
         while !self.eat("ON") {
             self.tokens.next()?;
         }
-        Some(Statement::TableDdl(table_ddl(kind, vec![self.table()?])))
+        let ddl = table_ddl(kind, vec![self.table()?]);
+        Some(Statement::TableDdl(TableDdl { keeps_columns: true, ..ddl }))
     }
 
     fn drop(mut self) -> Option<Statement> {
@@ -388,11 +392,24 @@ impl Parser {
         let table = self.table()?;
         self.wait();
         let mut ddl = table_ddl(TableDdlKind::Alter, vec![table.clone()]);
+        ddl.keeps_columns = self.peek().is_some();
         while self.peek().is_some() {
+            ddl.keeps_columns &= self.is_aside();
             self.alter_clause(&table, &mut ddl)?;
             self.skip_to_comma();
         }
         Some(Statement::TableDdl(ddl))
+    }
+
+    /// Whether a clause of ALTER is of an index or a comment. A primary key, also as a constraint, changes its columns.
+    fn is_aside(&self) -> bool {
+        const INDEXES: [&str; 5] = ["INDEX", "KEY", "UNIQUE", "FULLTEXT", "SPATIAL"];
+        const VERBS: [&str; 4] = ["ADD", "DROP", "RENAME", "ALTER"];
+        const OPTIONS: [&str; 3] = ["COMMENT", "ALGORITHM", "LOCK"];
+        match VERBS.iter().any(|verb| self.is(verb)) {
+            true => INDEXES.iter().any(|index| self.is_at(1, index)),
+            false => OPTIONS.iter().any(|option| self.is(option)),
+        }
     }
 
     fn alter_clause(&mut self, table: &StatementTable, ddl: &mut TableDdl) -> Option<()> {
@@ -403,9 +420,17 @@ impl Parser {
             self.eat("COLUMN");
             self.if_exists();
             let (from, to) = (self.name()?, self.name()?);
+            self.moves(&to, ddl);
             if from != to {
                 ddl.column_renames.push((from, to));
             }
+            return Some(());
+        }
+        if self.eat("MODIFY") {
+            self.eat("COLUMN");
+            self.if_exists();
+            let name = self.name()?;
+            self.moves(&name, ddl);
             return Some(());
         }
         if self.eat("ADD") {
@@ -427,6 +452,43 @@ impl Parser {
             _ => {}
         }
         Some(())
+    }
+
+    /// After the name of a column that is changed: whether it is moved.
+    fn moves(&self, name: &str, ddl: &mut TableDdl) {
+        if let Some(place) = self.place() {
+            ddl.placed_columns.push(PlacedColumn { name: name.to_owned(), place, is_moved: true });
+        }
+    }
+
+    /// FIRST or AFTER, which end a column's clause.
+    fn place(&self) -> Option<ColumnPlace> {
+        let tokens = self.tokens.as_slice();
+        let mut place = None;
+        let mut depth = 0usize;
+        for (at, token) in tokens.iter().enumerate() {
+            let next = tokens.get(at + 1);
+            match token {
+                Token::Symbol('(') => depth += 1,
+                Token::Symbol(')') => depth = depth.saturating_sub(1),
+                Token::Symbol(',') if depth == 0 => break,
+                Token::Word(word) if depth == 0 && word.eq_ignore_ascii_case("AFTER") => {
+                    if let Some(Token::Word(name) | Token::Name(name)) = next {
+                        place = Some(ColumnPlace::After(name.clone()));
+                    }
+                }
+                Token::Word(word)
+                    if depth == 0
+                        && word.eq_ignore_ascii_case("FIRST")
+                        && (matches!(next, None | Some(Token::Symbol(',')))
+                            || self.is_at(at + 1, "PARTITION")) =>
+                {
+                    place = Some(ColumnPlace::First);
+                }
+                _ => {}
+            }
+        }
+        place
     }
 
     /// After DROP: a column, or something that is no column.
@@ -462,18 +524,24 @@ impl Parser {
         if !is_column && OTHERS.iter().any(|other| self.is(other)) {
             return Some(());
         }
-        if self.is("IF") && self.is_at(1, "NOT") {
-            return Some(());
-        }
+        let is_new = !(self.is("IF") && self.is_at(1, "NOT"));
+        self.if_exists();
+        let mut add = |name: String, place: ColumnPlace| {
+            if is_new {
+                ddl.added_columns.push(name.clone());
+            }
+            ddl.placed_columns.push(PlacedColumn { name, place, is_moved: false });
+        };
         if !self.eat_symbol('(') {
-            ddl.added_columns.push(self.name()?);
+            let name = self.name()?;
+            add(name, self.place().unwrap_or(ColumnPlace::Last));
             return Some(());
         }
         loop {
             if OTHERS.iter().any(|other| self.is(other)) {
                 self.tokens.next();
             } else {
-                ddl.added_columns.push(self.name()?);
+                add(self.name()?, ColumnPlace::Last);
             }
             let mut depth = 0usize;
             loop {
@@ -531,11 +599,13 @@ fn table_ddl(kind: TableDdlKind, tables: Vec<StatementTable>) -> TableDdl {
         column_renames: Vec::new(),
         added_columns: Vec::new(),
         dropped_columns: Vec::new(),
+        placed_columns: Vec::new(),
         like: None,
         is_select: false,
         starts_transaction: false,
         is_temporary: false,
         moves_rows: false,
+        keeps_columns: false,
     }
 }
 

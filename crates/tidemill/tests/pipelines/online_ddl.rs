@@ -3,6 +3,7 @@
 //! is what the source has, and the table that others know by its name is one table throughout.
 
 use crate::node::{Node, mysql_source, run_all, sqlite_rows, streams, values};
+use std::time::Duration;
 use testkit::mysql_async::prelude::Queryable;
 use testkit::mysql_async::{Row, Value};
 use testkit::{MariaDb, MariaDbOptions, MySql, MySqlOptions, SqlServer};
@@ -201,4 +202,47 @@ async fn without_column_names_in_the_binlog_they_do_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn online_schema_changes_of_mariadb_leave_one_table() {
     every_change_is_followed(&MariaDb::start(MariaDbOptions::default()).await.unwrap()).await;
+}
+
+/// A statement that capture meets late, while it reads the table that the statement is about: what was read before goes from the
+/// journal, so it is read again, also when the chunk under way has seen what the statement did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_emptied_while_it_is_read_is_read_from_its_first_row() {
+    let args = vec!["--binlog-row-metadata=MINIMAL".to_owned()];
+    let server = MySql::start(MySqlOptions { args, ..MySqlOptions::default() }).await.unwrap();
+    run_all(
+        &server,
+        &[
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.t (id INT PRIMARY KEY, v INT)",
+            &format!("INSERT INTO shop.t {}", values(1..401, |i| format!("{i}, 0"))),
+            "CREATE TABLE shop.busy (id INT AUTO_INCREMENT PRIMARY KEY, v INT)",
+        ],
+    )
+    .await;
+    let options = "options: {snapshot_chunk_rows: 40, snapshot_rows_per_second: 100}\n";
+    let mut node = Node::new(&[
+        ("sources/shop.yaml", mysql_source(&server.url(), "shop.*") + options),
+        ("sinks/file.yaml", "kind: sqlite\npath: ./copy.db\n".into()),
+        ("flows/to_file.yaml", "from: shop\nto: file\ntables: [shop.t]\n".into()),
+    ]);
+    node.patience = Duration::from_secs(60);
+    node.start();
+    node.wait("a part of it is read", |s| {
+        let snapshot = &s["sources"][0]["snapshot"];
+        snapshot["state"] != "done" && snapshot["rows"].as_u64() >= Some(80)
+    })
+    .await;
+    node.stop();
+    // A long transaction before the statement: the next chunk is asked for meanwhile.
+    let doubled = ["INSERT INTO shop.busy (v) SELECT v FROM shop.busy"; 17];
+    run_all(&server, &["UPDATE shop.t SET v = 1 WHERE id <= 20", "INSERT INTO shop.busy (v) VALUES (0)"])
+        .await;
+    run_all(&server, &doubled).await;
+    run_all(&server, &["ALTER TABLE shop.t ENGINE = InnoDB", "UPDATE shop.t SET v = 2 WHERE id = 3"]).await;
+    node.start();
+    equal(&node, &server, "t", "id, v").await;
+    node.stop();
+    let emptied = node.changes("shop").iter().filter(|change| change["op"] == "truncate").count();
+    assert_eq!(emptied, 1, "the statement was not in doubt");
 }

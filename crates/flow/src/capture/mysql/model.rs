@@ -10,6 +10,7 @@ use crate::capture::CaptureError;
 use crate::patterns::Patterns;
 use base::{ColumnType, Ddl, Table, TableName};
 use mysql::binlog::{RowPlan, TableMap, describe_column};
+use mysql::ddl::{ColumnPlace, PlacedColumn};
 use mysql_async::Conn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,6 +39,7 @@ struct Columns<'a> {
     renamed: &'a [(String, String)],
     added: &'a [String],
     dropped: &'a [String],
+    placed: &'a [PlacedColumn],
 }
 
 /// What a statement did to one captured table.
@@ -153,6 +155,7 @@ impl Model {
                     renamed: &ddl.column_renames,
                     added: &ddl.added_columns,
                     dropped: &ddl.dropped_columns,
+                    placed: &ddl.placed_columns,
                 };
                 for name in names {
                     effects.extend(self.settle(&name, live.get(&name), sql, columns, cause));
@@ -344,17 +347,45 @@ fn told_by(sql: &str, before: &Table, live: &Table, columns: Columns<'_>) -> Tab
     if !lost && !early {
         return live.clone();
     }
-    let mut columns = Vec::new();
-    for (old, name) in before.columns.iter().zip(&old_names) {
-        match live.column_index(name) {
-            Some(index) => columns.push(live.columns[index].clone()),
-            None if is_dropped(&old.name) => {}
-            None => columns.push(base::Column { name: name.clone(), ..old.clone() }),
-        }
+    let mut told: Vec<base::Column> = Vec::new();
+    for (old, name) in before.columns.iter().zip(&old_names).filter(|(old, _)| !is_dropped(&old.name)) {
+        told.push(match live.column_index(name) {
+            Some(index) => live.columns[index].clone(),
+            None => base::Column { name: name.clone(), ..old.clone() },
+        });
     }
-    columns.extend(live.columns.iter().filter(|c| !is_old(&c.name) && speaks_of(&c.name)).cloned());
+    put_in_place(&mut told, columns.placed, live);
+    let is_told = |name: &str| told.iter().any(|column| column.name.eq_ignore_ascii_case(name));
+    let others = live.columns.iter().filter(|c| !is_old(&c.name) && speaks_of(&c.name) && !is_told(&c.name));
+    let others: Vec<_> = others.cloned().collect();
+    told.extend(others);
     let renamed: Vec<_> = before.key.iter().map(|i| old_names[*i].as_str()).collect();
-    with_keys(live.name.clone(), columns, live, &renamed)
+    with_keys(live.name.clone(), told, live, &renamed)
+}
+
+/// Adds and moves columns as the server does: what is moved leaves its place first, then all follow in the order of the clauses.
+fn put_in_place(told: &mut Vec<base::Column>, placed: &[PlacedColumn], live: &Table) {
+    let find = |told: &[base::Column], name: &str| {
+        told.iter().position(|column| column.name.eq_ignore_ascii_case(name))
+    };
+    let mut waiting: Vec<(&PlacedColumn, base::Column)> = Vec::new();
+    for it in placed {
+        let column = match find(told, &it.name) {
+            Some(index) if it.is_moved => Some(told.remove(index)),
+            // ADD IF NOT EXISTS of one that is there.
+            Some(_) => None,
+            None => live.column_index(&it.name).map(|index| live.columns[index].clone()),
+        };
+        waiting.extend(column.map(|column| (it, column)));
+    }
+    for (it, column) in waiting {
+        let place = match &it.place {
+            ColumnPlace::First => 0,
+            ColumnPlace::After(name) => find(told, name).map_or(told.len(), |index| index + 1),
+            ColumnPlace::Last => told.len(),
+        };
+        told.insert(place, column);
+    }
 }
 
 /// Whether a name stands in a text by itself, and not within a longer word.
@@ -448,4 +479,56 @@ async fn look(
     }
     *lookup = address.connect().await?;
     read_tables(lookup, server, &wanted).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(names: &str) -> Table {
+        let column = |name: &str| base::Column {
+            name: name.to_owned(),
+            ty: ColumnType::Int { unsigned: false },
+            sql_type: "int".to_owned(),
+            nullable: true,
+            charset: None,
+            collation: None,
+            generated: base::Generated::No,
+            invisible: false,
+        };
+        let columns = names.split(' ').map(column).collect();
+        let name = TableName::new("shop", "t");
+        Table { id: 1, version: 1, name, columns, key: vec![0], unique_keys: Vec::new() }
+    }
+
+    fn told(before: &str, sql: &str, live: &str) -> String {
+        let mysql::Statement::TableDdl(ddl) = mysql::classify(sql, false) else { panic!("{sql}") };
+        let columns = Columns {
+            renamed: &ddl.column_renames,
+            added: &ddl.added_columns,
+            dropped: &ddl.dropped_columns,
+            placed: &ddl.placed_columns,
+        };
+        let told = told_by(sql, &table(before), &table(live), columns);
+        told.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_server_that_is_ahead_does_not_move_the_columns_of_an_earlier_statement() {
+        for (before, sql, live, wanted) in [
+            ("a b", "ALTER TABLE t ADD c INT AFTER a", "a c b d", "a c b"),
+            ("a b", "ALTER TABLE t ADD c INT FIRST", "c a b d", "c a b"),
+            ("a b", "ALTER TABLE t ADD c INT", "d a b c", "a b c"),
+            ("a b", "ALTER TABLE t ADD c INT AFTER a, ADD e INT AFTER c", "a c e b d", "a c e b"),
+            ("a b c", "ALTER TABLE t MODIFY c INT AFTER a", "a c b d", "a c b"),
+            ("a b c", "ALTER TABLE t CHANGE c x INT FIRST, ADD y INT AFTER x", "x y a b d", "x y a b"),
+            ("a b", "ALTER TABLE t DROP b, ADD b INT FIRST", "b a d", "b a"),
+            ("a b c", "ALTER TABLE t DROP a, RENAME COLUMN b TO a", "a c d", "a c"),
+            ("a b", "ALTER TABLE t ADD COLUMN IF NOT EXISTS b INT FIRST", "a b d", "a b"),
+            ("a b", "ALTER TABLE t ADD c INT AFTER b", "a c", "a b c"),
+            ("a b", "ALTER TABLE t ADD c INT AFTER a", "a c b", "a c b"),
+        ] {
+            assert_eq!(told(before, sql, live), wanted, "{sql}");
+        }
+    }
 }

@@ -190,6 +190,7 @@ async fn session(
         reader: reader.clone(),
         refills: source.config.snapshot == SnapshotMode::Initial,
         skip_marked: source.config.options.skip_marked,
+        shutdown: shutdown.clone(),
         admits_at,
         state: Running::default(),
     };

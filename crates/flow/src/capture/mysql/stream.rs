@@ -91,6 +91,8 @@ pub struct Stream {
     pub refills: bool,
     /// Whether transactions that a flow marked as its own are left out.
     pub skip_marked: bool,
+    /// For waits that may take long.
+    pub shutdown: watch::Receiver<bool>,
     /// Where the session ends, so that tables that are new among the source's are taken in.
     pub admits_at: Option<Mark>,
     pub state: Running,
@@ -176,9 +178,6 @@ impl Stream {
                 self.idle().await?;
             }
             let between = self.state.txn.is_none();
-            if between && std::mem::take(&mut self.xa.rows_missed) {
-                return self.read_all_anew().await.map(Some);
-            }
             if between && self.admits_at.as_ref().is_some_and(|mark| mark.reached_by(&self.position)) {
                 self.store_position();
                 self.flush().await?;
@@ -213,18 +212,6 @@ impl Stream {
                 }
             }
         }
-    }
-
-    /// Past a commit whose rows were never seen: its place is kept, then every table is read again.
-    async fn read_all_anew(&mut self) -> Result<Control, CaptureError> {
-        tracing::warn!(
-            source = %self.name,
-            "an XA transaction that was prepared before capture began has been committed: all tables are read anew"
-        );
-        self.store_position();
-        self.flush().await?;
-        self.handle.flush().await?;
-        Ok(Control::Resnapshot { tables: vec!["*.*".to_owned()], reply: oneshot::channel().0 })
     }
 
     async fn take(
@@ -335,6 +322,7 @@ impl Stream {
                      SET PERSIST binlog_transaction_compression = OFF and use `flow resnapshot`",
             ));
         }
+        self.xa.close()?;
         self.state.inside_payload = false;
         self.state.txn = Some(OpenTxn { gtid, maria, ts_ms, begun: false, rows: false, marked: false });
         Ok(())
@@ -395,6 +383,7 @@ impl Stream {
     }
 
     pub(super) fn commit(&mut self, header: &EventHeader) -> Result<(), CaptureError> {
+        self.xa.close()?;
         let end = if self.state.inside_payload { self.state.payload_end } else { u64::from(header.log_pos) };
         self.txn();
         let txn = self.state.txn.take().expect("made just now");
@@ -532,7 +521,7 @@ impl Stream {
     ) -> Result<(), CaptureError> {
         let patterns = Arc::clone(&self.patterns);
         let touched = self.touched(db, statement);
-        self.visible(&touched).await?;
+        let locked = self.visible(&touched).await?;
         let plan = self
             .model
             .follow(&mut self.lookup, &self.address, &self.server, &patterns, db, sql, statement)
@@ -547,7 +536,9 @@ impl Stream {
             }
             self.apply(effect);
         }
-        self.doubt(header, touched).await?;
+        let keeps_columns = matches!(statement, mysql::Statement::TableDdl(ddl) if ddl.keeps_columns);
+        self.doubt(header, touched, keeps_columns).await?;
+        self.distrust(&locked).await?;
         self.state.decoders.clear();
         Ok(())
     }
@@ -602,11 +593,37 @@ impl Stream {
 
     /// The rows of a table are to be read again from the source, over those that the journal has.
     fn read_anew(&mut self, name: &TableName) {
-        if !self.refills || self.is_quarantined(name) {
-            return;
+        if self.refills && !self.is_quarantined(name) {
+            self.begin_snapshot(name);
+        }
+    }
+
+    /// The snapshot of a table begins with its first row. A chunk under way may have seen all that the stream still comes to:
+    /// it would go on behind rows that must be read again.
+    fn begin_snapshot(&mut self, name: &TableName) {
+        if let Some(tracking) = self.state.tracking.get_mut(name) {
+            tracking.note_anew();
         }
         self.note_progress(name, |table| *table = TableSnapshot::default());
         self.queue.push(name.clone());
+    }
+
+    /// Rows were committed that nobody has seen: every table is emptied and read again. The transaction that is open tells of
+    /// it, so that the journal never has its position without that.
+    pub(super) fn read_all_anew(&mut self) {
+        tracing::warn!(
+            source = %self.name,
+            "an XA transaction has been committed whose rows came before capture began, or before it connected again: \
+             all tables are read anew"
+        );
+        let names =
+            self.model.names().filter(|name| self.patterns.matches(name) && !self.is_quarantined(name));
+        let tables: Vec<_> = names.filter_map(|name| self.model.get(name)).collect();
+        for table in tables {
+            self.begin();
+            self.batch.truncate(&table);
+            self.begin_snapshot(&table.name);
+        }
     }
 
     fn note_progress(&mut self, name: &TableName, change: impl FnOnce(&mut TableSnapshot)) {
@@ -625,7 +642,7 @@ impl Stream {
         self.state.decoders.clear();
     }
 
-    fn is_quarantined(&self, name: &TableName) -> bool {
+    pub(super) fn is_quarantined(&self, name: &TableName) -> bool {
         self.progress.tables.get(&name.to_string()).is_some_and(|t| t.quarantined.is_some())
     }
 

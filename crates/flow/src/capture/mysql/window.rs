@@ -100,6 +100,8 @@ pub struct Tracking {
     overflowed: bool,
     /// The last transaction that emptied or redefined the table.
     reshaped: Option<TxnMark>,
+    /// The snapshot of the table begins again: what was read before the chunk is no longer in the journal, or not right.
+    anew: bool,
 }
 
 /// What becomes of a chunk.
@@ -108,7 +110,7 @@ pub enum Verdict {
     Keep,
     /// Too much changed meanwhile: read the same piece again.
     Again,
-    /// The table was emptied or redefined: begin anew.
+    /// The table was emptied or redefined, or is read anew: begin with its first row.
     Restart,
 }
 
@@ -125,8 +127,13 @@ impl Tracking {
         self.reshaped = Some(txn.clone());
     }
 
+    /// The table is read from its first row again, whatever the chunk under way has seen.
+    pub fn note_anew(&mut self) {
+        self.anew = true;
+    }
+
     pub fn verdict(&self, low: &Mark) -> Verdict {
-        if self.reshaped.as_ref().is_some_and(|txn| !low.contains(txn)) {
+        if self.anew || self.reshaped.as_ref().is_some_and(|txn| !low.contains(txn)) {
             Verdict::Restart
         } else if self.overflowed {
             Verdict::Again
@@ -183,6 +190,17 @@ mod tests {
         tracking.note_reshape(&txn(4));
         assert_eq!(tracking.verdict(&low), Verdict::Keep);
         tracking.note_reshape(&txn(6));
+        assert_eq!(tracking.verdict(&low), Verdict::Restart);
+    }
+
+    #[test]
+    fn a_chunk_of_a_table_that_is_read_anew_never_moves_the_cursor() {
+        // The server is ahead: the chunk saw all that the stream still comes to.
+        let low = Mark::Gtids(gtids(&format!("{U}:1-9")));
+        let mut tracking = Tracking::default();
+        tracking.note_reshape(&TxnMark::Gtid(format!("{U}:5").parse().unwrap()));
+        assert_eq!(tracking.verdict(&low), Verdict::Keep);
+        tracking.note_anew();
         assert_eq!(tracking.verdict(&low), Verdict::Restart);
     }
 

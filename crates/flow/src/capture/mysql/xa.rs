@@ -3,7 +3,8 @@
 //!
 //! The rows wait in memory. On MySQL with GTIDs that of their group stays out of the position: a restart between the two makes
 //! the server send the rows again, and the journal gets them once, as part of the commit. Positions of MariaDB, and those by
-//! file, have no gaps: there, a commit whose rows were lost with the connection makes all tables be read anew.
+//! file, have no gaps: there, a commit whose rows were lost with the connection makes all tables be read anew. The journal
+//! learns of that with the commit itself.
 
 use super::stream::{DecodeFailure, Stream};
 use crate::capture::CaptureError;
@@ -24,8 +25,6 @@ pub struct Xa {
     /// By name, as the server writes it.
     prepared: HashMap<String, Held>,
     bytes: usize,
-    /// A transaction was committed whose rows we never saw: it was prepared before we began. All tables are read anew.
-    pub rows_missed: bool,
 }
 
 #[derive(Default)]
@@ -33,6 +32,8 @@ struct Held {
     gtid: Option<Gtid>,
     rows: Vec<HeldRow>,
     bytes: usize,
+    /// A flow wrote it: its rows only make those old that a snapshot has just read.
+    marked: bool,
 }
 
 struct HeldRow {
@@ -45,6 +46,17 @@ struct HeldRow {
 impl Xa {
     pub fn is_reading(&self) -> bool {
         self.reading.is_some()
+    }
+
+    /// Another transaction begins, or this one ends without an XA PREPARE: its rows would wait for ever.
+    pub fn close(&mut self) -> Result<(), CaptureError> {
+        match self.reading.take() {
+            Some(held) if !held.rows.is_empty() => Err(CaptureError::fatal(
+                "the binlog holds an XA transaction without an XA PREPARE",
+                "use ordinary transactions, then `tidemill flow resnapshot` goes past this one",
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -64,7 +76,7 @@ impl Stream {
             XaVerb::Commit => {
                 match self.xa.prepared.remove(xid) {
                     Some(held) => self.release(held, true),
-                    None => self.xa.rows_missed = true,
+                    None => self.read_all_anew(),
                 }
                 self.commit(header)
             }
@@ -120,13 +132,18 @@ impl Stream {
     }
 
     fn write(&mut self, held: &Held) {
-        if held.rows.is_empty() {
-            return;
-        }
-        self.begin();
+        let mut table: Option<&Arc<Table>> = None;
+        let mut left_out = true;
         for row in &held.rows {
+            if table.is_none_or(|table| !Arc::ptr_eq(table, &row.table)) {
+                table = Some(&row.table);
+                left_out = held.marked || self.is_quarantined(&row.table.name);
+            }
             self.note_change(&row.table, row.before.as_deref(), row.after.as_deref());
-            self.batch.change(row.op, &row.table, row.before.as_deref(), row.after.as_deref());
+            if !left_out {
+                self.begin();
+                self.batch.change(row.op, &row.table, row.before.as_deref(), row.after.as_deref());
+            }
         }
     }
 
@@ -135,12 +152,16 @@ impl Stream {
         rows: &RowsEvent<'_>,
         table: &Arc<Table>,
         plan: &RowPlan,
+        marked: bool,
     ) -> Result<(), DecodeFailure> {
         let op = match rows.kind {
             RowsKind::Insert => Op::Insert,
             RowsKind::Update => Op::Update,
             RowsKind::Delete => Op::Delete,
         };
+        if let Some(held) = &mut self.xa.reading {
+            held.marked |= marked;
+        }
         let mut images = rows.rows(plan);
         loop {
             let mut image = Vec::new();
@@ -171,5 +192,32 @@ impl Stream {
                 )));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::CaptureErrorKind;
+    use base::TableName;
+
+    #[test]
+    fn rows_that_no_xa_prepare_follows_are_not_lost_in_silence() {
+        let mut xa = Xa::default();
+        xa.close().unwrap();
+        // Nothing of it is captured.
+        xa.reading = Some(Held::default());
+        xa.close().unwrap();
+        let table = Table {
+            id: 1,
+            version: 1,
+            name: TableName::new("shop", "a"),
+            columns: Vec::new(),
+            key: Vec::new(),
+            unique_keys: Vec::new(),
+        };
+        let row = HeldRow { op: Op::Insert, table: Arc::new(table), before: None, after: Some(Vec::new()) };
+        xa.reading = Some(Held { rows: vec![row], ..Held::default() });
+        assert_eq!(xa.close().unwrap_err().kind, CaptureErrorKind::Fatal);
     }
 }

@@ -330,11 +330,13 @@ impl Applier {
                     column_renames: Vec::new(),
                     added_columns: Vec::new(),
                     dropped_columns: Vec::new(),
+                    placed_columns: Vec::new(),
                     like: None,
                     is_select: false,
                     starts_transaction: false,
                     is_temporary: false,
                     moves_rows: true,
+                    keeps_columns: false,
                 };
                 self.settle(ts, &name, one, &ddl, event).await
             }

@@ -27,9 +27,10 @@ impl Stream {
             self.txn().marked = true;
         }
         let Some((table, plan)) = &decoder.rows else { return Ok(()) };
-        // Rows that are left out still make those old that a snapshot has just read.
+        // Rows that are left out still make those old that a snapshot has just read; those of an XA transaction, one that may
+        // begin until their commit.
         let marked = self.state.txn.as_ref().is_some_and(|txn| txn.marked);
-        if marked && !self.state.tracking.contains_key(&table.name) {
+        if marked && !self.xa.is_reading() && !self.state.tracking.contains_key(&table.name) {
             return Ok(());
         }
         if !rows.is_full_image() {
@@ -38,7 +39,7 @@ impl Stream {
             return Ok(());
         }
         let decoded = if self.xa.is_reading() {
-            self.hold_rows(rows, table, plan)
+            self.hold_rows(rows, table, plan, marked)
         } else {
             if !marked {
                 self.begin();
@@ -159,7 +160,12 @@ impl Stream {
                 tracing::info!(source = %self.name, table = %name, "rows of a table that is gone by now are skipped");
                 if self.model.get(&name).is_some() {
                     self.begin();
-                    self.note_progress(&name, |table| table.done = false);
+                    if let Some(tracking) = self.state.tracking.get_mut(&name) {
+                        tracking.note_anew();
+                    }
+                    self.note_progress(&name, |table| {
+                        (table.done, table.cursor, table.rows) = (false, None, 0);
+                    });
                 }
                 ignored()
             }

@@ -27,6 +27,11 @@ pub(super) struct Unnamed {
     unexplained: HashMap<TableName, End>,
 }
 
+/// A lock was not had in time.
+fn is_lock_timeout(error: &mysql_async::Error) -> bool {
+    matches!(error, mysql_async::Error::Server(server) if server.code == 1205)
+}
+
 fn reaches(end: &End, file: &str, pos: u64) -> bool {
     (file_order(file), pos) <= (file_order(&end.0), end.1)
 }
@@ -62,21 +67,39 @@ impl Stream {
     }
 
     /// Waits until what a statement did to these tables can be seen: it is in the binlog first, and with a semi-synchronous
-    /// replica much sooner. MariaDB logs it last.
-    pub(super) async fn visible(&mut self, touched: &[(TableName, TableName)]) -> Result<(), CaptureError> {
+    /// replica much sooner. MariaDB logs it last. Tables that another session keeps locked are given back: of them it is not
+    /// known.
+    pub(super) async fn visible(
+        &mut self,
+        touched: &[(TableName, TableName)],
+    ) -> Result<Vec<TableName>, CaptureError> {
+        let mut shutdown = self.shutdown.clone();
+        tokio::select! {
+            locked = self.wait_until_visible(touched) => locked,
+            _ = shutdown.changed() => {
+                Err(CaptureError::unavailable("shut down while a statement was waited for"))
+            }
+        }
+    }
+
+    async fn wait_until_visible(
+        &mut self,
+        touched: &[(TableName, TableName)],
+    ) -> Result<Vec<TableName>, CaptureError> {
         let names = self.captured_of(touched);
+        let mut locked = Vec::new();
         if self.server.mariadb || names.is_empty() {
-            return Ok(());
+            return Ok(locked);
         }
         if let TxnMark::Gtid(gtid) = self.mark() {
             // Two sessions: the server that is asked may have dropped an idle one.
             if self.wait_for(&gtid).await.is_err() {
                 self.lookup = self.address.connect().await?;
-                return self.wait_for(&gtid).await;
+                self.wait_for(&gtid).await?;
             }
-            return Ok(());
+            return Ok(locked);
         }
-        for name in &names {
+        for name in names {
             // The statement has the name's lock to itself until it is done.
             let sql = format!("SELECT 1 FROM {}.{} LIMIT 0", quote_name(&name.db), quote_name(&name.table));
             let wait = format!("SET SESSION lock_wait_timeout = {}", VISIBILITY_WAIT_MAX.as_secs());
@@ -84,10 +107,41 @@ impl Stream {
                 self.lookup = self.address.connect().await?;
                 execute(&mut self.lookup, &[&wait]).await?;
             }
-            match execute(&mut self.lookup, &[&sql]).await {
-                Err(error) if error.kind == CaptureErrorKind::Unavailable => return Err(error),
-                // What is not there, or not ours to read, is told when it is looked at.
-                Ok(()) | Err(_) => {}
+            match self.lookup.query_drop(&sql).await {
+                Err(error) if is_lock_timeout(&error) => locked.push(name),
+                Err(error) => {
+                    let error = statement_error(&format!("run `{sql}`"), error);
+                    if error.kind == CaptureErrorKind::Unavailable {
+                        return Err(error);
+                    }
+                    // What is not there, or not ours to read, is told when it is looked at.
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(locked)
+    }
+
+    /// Behind a statement about tables that another session keeps locked: their definition may still be the old one. Rows that
+    /// bring their columns' names tell, and it is looked up again; without names nothing would.
+    pub(super) async fn distrust(&mut self, locked: &[TableName]) -> Result<(), CaptureError> {
+        if locked.is_empty() {
+            return Ok(());
+        }
+        let metadata: Option<String> =
+            match self.lookup.query_first("SELECT @@GLOBAL.binlog_row_metadata").await {
+                Ok(metadata) => metadata,
+                // Servers before 8.0 have no names in their rows at all.
+                Err(mysql_async::Error::Server(_)) => None,
+                Err(error) => return Err(statement_error("read binlog_row_metadata", error)),
+            };
+        for name in locked {
+            if metadata.as_deref() == Some("FULL") {
+                tracing::warn!(source = %self.name, table = %name, "another session keeps the table locked");
+            } else {
+                let reason = "another session kept it locked when its definition changed, and its rows have no column \
+                              names: end that session, then use `flow resnapshot`";
+                self.quarantine(name, reason.to_owned());
             }
         }
         Ok(())
@@ -121,11 +175,12 @@ impl Stream {
     }
 
     /// Behind a statement about these tables, whose effects are applied: whether rows before it were read as the statement
-    /// has left them.
+    /// has left them. One that keeps the columns as they were has left them as they are.
     pub(super) async fn doubt(
         &mut self,
         header: &EventHeader,
         touched: Vec<(TableName, TableName)>,
+        keeps_columns: bool,
     ) -> Result<(), CaptureError> {
         if !self.concerns(&touched) {
             return Ok(());
@@ -140,7 +195,7 @@ impl Stream {
             let looked = unnamed.looked.remove(before);
             if unnamed.read.remove(before) {
                 let looked = looked.as_ref().unwrap_or(&self.began);
-                if reaches(looked, &file, u64::from(header.log_pos)) {
+                if !keeps_columns && reaches(looked, &file, u64::from(header.log_pos)) {
                     doubtful.push(after);
                 } else {
                     read.push(after);
@@ -208,5 +263,24 @@ impl Stream {
         // A connection that idled out.
         self.lookup = self.address.connect().await?;
         binlog_end(&mut self.lookup).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lock_that_was_not_had_in_time_leaves_a_table_unseen() {
+        let error = |code: u16| {
+            mysql_async::Error::Server(mysql_async::ServerError {
+                code,
+                message: String::new(),
+                state: "HY000".to_owned(),
+            })
+        };
+        assert!(is_lock_timeout(&error(1205)));
+        assert!(!is_lock_timeout(&error(1146)));
+        assert!(!is_lock_timeout(&error(1053)));
     }
 }
