@@ -243,10 +243,13 @@ impl Project {
         // Its commands read it again: the node itself does nothing with it.
         crate::placement::load(dir, references == References::Resolve, &mut problems);
         let has_engine = node.as_ref().is_none_or(|node| node.engine.is_some());
-        project.indicators = crate::indicators::load(dir, has_engine, &mut problems);
+        let mut indicators = Indicators::clone(&*crate::indicators::load(dir, has_engine, &mut problems));
         if let Some(node) = node {
             project.node = node;
         }
+        indicators.zone =
+            project.node.timezone.as_deref().and_then(|zone| jiff::tz::TimeZone::get(zone).ok());
+        project.indicators = Arc::new(indicators);
         project.node.place(dir);
         let broken = Broken { sources: sources.broken, sinks: sinks.broken };
         project.check(references, &broken, sources.collected, &mut problems);

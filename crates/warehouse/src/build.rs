@@ -16,6 +16,10 @@ use jiff::civil::DateTime;
 /// The columns of a version of a row.
 pub const VALID: [&str; 2] = ["valid_from", "valid_to"];
 
+/// Intervals before the newest that each run computes again where the model does not say: what it reads may be filled by several
+/// flows, of which one comes later.
+pub const LOOKBACK: u32 = 1;
+
 /// What a run shall compute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
@@ -104,6 +108,8 @@ pub async fn exists(engine: &dyn Engine, table: &str) -> Result<bool, WarehouseE
         Ok(_) => Ok(true),
         // No table, or no database.
         Err(EngineError::Sql { number: 1146 | 1049, .. }) => Ok(false),
+        // A view whose tables are not what they were.
+        Err(EngineError::Sql { number: 1356, .. }) => Ok(true),
         Err(error) => Err(WarehouseError::of(format!("look for `{table}`"))(error)),
     }
 }
@@ -162,7 +168,7 @@ impl Step<'_> {
     /// An empty table for the rows of this run.
     async fn make_shadow(&self, columns: &[Column], key: &[String]) -> Result<(), WarehouseError> {
         let shadow = self.shadow();
-        self.run("clear what a run left", &format!("DROP TABLE IF EXISTS {}", name_sql(&shadow))).await?;
+        self.clear(&shadow).await?;
         self.run("make the new table", &create_sql(&shadow, columns, key)).await?;
         for (number, index) in self.model().config.indexes.iter().enumerate() {
             let columns: Vec<String> = index.iter().map(|it| name_sql(it)).collect();
@@ -173,13 +179,77 @@ impl Step<'_> {
     }
 
     async fn drop_shadow(&self) -> Result<(), WarehouseError> {
-        let sql = format!("DROP TABLE IF EXISTS {}", name_sql(&self.shadow()));
-        self.run("clear the rows that were not published", &sql).await.map(|_| ())
+        self.clear(&self.shadow()).await
+    }
+
+    /// Drops what a run left under this name, a table or a view.
+    async fn clear(&self, name: &str) -> Result<(), WarehouseError> {
+        for what in ["TABLE", "VIEW"] {
+            let sql = format!("DROP {what} IF EXISTS {}", name_sql(name));
+            self.run("clear what a run left", &sql).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that nothing of what an earlier run replaced is kept any more, before it goes. A run that is tried again keeps its own.
+    async fn forget_kept(&self) -> Result<(), WarehouseError> {
+        if self.known.run == self.job.run {
+            return Ok(());
+        }
+        let none = Built { run: 0, before: String::new(), run_before: 0, ..self.known.clone() };
+        self.write("note what is kept", vec![state::note(&self.model().name, &none)]).await?;
+        self.clear(&before_of(&self.model().name)).await
+    }
+
+    /// An incremental table has the columns that its query gives, or is made anew on purpose.
+    async fn fits(&self, columns: &[Column]) -> Result<(), WarehouseError> {
+        let name = &self.model().name;
+        let of = self.engine.columns(name).await.map_err(WarehouseError::of(format!("look at `{name}`")))?;
+        let own: Vec<&Column> = of.iter().filter(|it| !self.is_version(&it.name)).collect();
+        let scale = |column: &Column| match column.ty {
+            ColumnType::Decimal { scale, .. } => Some(scale),
+            _ => None,
+        };
+        let same = |one: &Column, other: &Column| {
+            one.name.eq_ignore_ascii_case(&other.name) && scale(one) == scale(other)
+        };
+        let fits = own.len() == columns.len() && columns.iter().all(|it| own.iter().any(|o| same(it, o)));
+        if fits {
+            return Ok(());
+        }
+        let names = |columns: &mut dyn Iterator<Item = &Column>| {
+            columns.map(|it| format!("{} {}", it.name, it.sql_type)).collect::<Vec<_>>().join(", ")
+        };
+        let message = format!(
+            "the query of `{name}` gives other columns than its table has: {}, and the table has {}",
+            names(&mut columns.iter()),
+            names(&mut own.iter().copied())
+        );
+        let hint = format!("what it reads has changed: `tidemill run {name} --full` makes the table anew");
+        Err(WarehouseError::unfit(message, hint))
+    }
+
+    fn is_version(&self, column: &str) -> bool {
+        self.model().config.kind == ModelKind::Snapshot
+            && VALID.iter().any(|name| column.eq_ignore_ascii_case(name))
     }
 
     async fn checked(&self, table: &str, rows_before: Option<u64>) -> Result<Vec<Finding>, WarehouseError> {
         let moment = Moment { now: self.job.now, rows_before };
         check::run(self.engine, &self.model().config.checks, table, moment).await
+    }
+
+    /// Only the checks that are of a whole table (`freshness`, `row_count`), or only the others.
+    async fn checked_of(
+        &self,
+        table: &str,
+        rows_before: Option<u64>,
+        whole: bool,
+    ) -> Result<Vec<Finding>, WarehouseError> {
+        let checks = self.model().config.checks.iter().filter(|it| it.is_of_whole() == whole);
+        let checks: Vec<_> = checks.cloned().collect();
+        let moment = Moment { now: self.job.now, rows_before };
+        check::run(self.engine, &checks, table, moment).await
     }
 
     /// How the table is made from now on. `swapped`: what was there before is kept beside it.
@@ -226,7 +296,7 @@ impl Step<'_> {
         self.make_shadow(&columns, &self.model().config.key).await?;
         let insert = format!("INSERT INTO {} ({}) {sql}", name_sql(&self.shadow()), listed(&columns));
         let written = self.run("compute the rows", &insert).await?;
-        let before = match self.exists {
+        let before = match self.exists && self.known.kind != ModelKind::View.name() {
             true => Some(self.count(&self.model().name).await?),
             false => None,
         };
@@ -253,6 +323,7 @@ impl Step<'_> {
         let model = self.model();
         self.given(&model.sql).await?;
         let (table, shadow) = (name_sql(&model.name), name_sql(&self.shadow()));
+        self.clear(&self.shadow()).await?;
         let made = format!("CREATE OR REPLACE VIEW {shadow} AS {}", model.sql);
         self.engine.execute(&made).await.map_err(|error| at_line(model, error))?;
         let findings = self.checked(&self.shadow(), None).await?;
@@ -287,10 +358,19 @@ impl Step<'_> {
         let done = state::intervals(self.engine, &self.model().name, &self.model().fingerprint).await?;
         let todo = match self.job.want {
             Want::Intervals(within) => {
-                all.iter().filter(|it| it.start >= within.start && it.end <= within.end).copied().collect()
+                // An interval that is asked for in part is asked for.
+                let asked = |it: &&Interval| it.start < within.end && it.end > within.start;
+                let asked: Vec<Interval> = all.iter().filter(asked).copied().collect();
+                if asked.is_empty() {
+                    let message =
+                        format!("`{}` has no interval in these days that is over", self.model().name);
+                    return Err(WarehouseError::unfit(message, format!("its first day is {first}")));
+                }
+                asked
             }
-            _ => interval::due(&all, &done, config.lookback),
+            _ => interval::due(&all, &done, config.lookback.unwrap_or(LOOKBACK)),
         };
+        self.fits(&columns).await?;
         self.replace(&columns, time, &interval::joined(&todo, most), todo.len()).await
     }
 
@@ -299,7 +379,7 @@ impl Step<'_> {
         let sql = macros::applied(&self.model().sql, within);
         let names = listed(columns);
         let insert = format!(
-            "INSERT INTO {} ({names}) SELECT {names} FROM ({sql}) AS q WHERE {}",
+            "INSERT INTO {} ({names}) SELECT {names} FROM ({sql}\n) AS q WHERE {}",
             name_sql(&self.shadow()),
             range(time, within)
         );
@@ -351,35 +431,37 @@ impl Step<'_> {
         let (table, before) = (name_sql(&model.name), name_sql(&before_of(&model.name)));
         let names = listed(columns);
         let mut outcome = Outcome::default();
-        if !groups.is_empty() {
-            self.run("clear what the last run replaced", &format!("DROP TABLE IF EXISTS {before}")).await?;
+        if groups.is_empty() {
+            return Ok(outcome);
+        }
+        self.forget_kept().await?;
+        if !exists(self.engine, &before_of(&model.name)).await? {
             let sql = create_sql(&before_of(&model.name), columns, &[]);
             self.run("make room for what is replaced", &sql).await?;
         }
         for (within, parts) in groups {
             self.make_shadow(columns, &model.config.key).await?;
             let written = self.fill(columns, time, within).await?;
-            let findings = self.checked(&self.shadow(), None).await?;
+            let findings = self.checked_of(&self.shadow(), None, false).await?;
             let blocked = check::blocking(&findings);
             outcome.findings = merged(std::mem::take(&mut outcome.findings), findings);
             if !blocked.is_empty() {
                 self.drop_shadow().await?;
+                // What follows may be whole: each part is for itself.
                 let reason = format!("from {} to {}", within.start, within.end);
-                outcome.blocked = blocked.into_iter().map(|it| format!("{it} ({reason})")).collect();
-                return Ok(outcome);
+                outcome.blocked.extend(blocked.into_iter().map(|it| format!("{it} ({reason})")));
+                continue;
             }
             let condition = range(time, within);
             let deleted = self.count_where(&model.name, &condition).await?;
             let built = Built { run: self.job.run, ..self.built(false) };
+            let shadow = name_sql(&self.shadow());
             let writes = vec![
                 Write::Sql(format!(
                     "INSERT INTO {before} ({names}) SELECT {names} FROM {table} WHERE {condition}"
                 )),
                 Write::Sql(format!("DELETE FROM {table} WHERE {condition}")),
-                Write::Sql(format!(
-                    "INSERT INTO {table} ({names}) SELECT {names} FROM {}",
-                    name_sql(&self.shadow())
-                )),
+                Write::Sql(format!("INSERT INTO {table} ({names}) SELECT {names} FROM {shadow}")),
                 state::note_intervals(&model.name, &model.fingerprint, self.job.run, parts),
                 state::note(&model.name, &built),
             ];
@@ -390,6 +472,10 @@ impl Step<'_> {
             (self.job.progress)(outcome.intervals, total);
             self.drop_shadow().await?;
         }
+        // What is said of the whole table is looked at when it is whole.
+        let findings = self.checked_of(&model.name, None, true).await?;
+        outcome.blocked.extend(check::blocking(&findings));
+        outcome.findings.extend(findings);
         Ok(outcome)
     }
 
@@ -404,6 +490,8 @@ impl Step<'_> {
         }
         let model = self.model();
         let columns = table_columns(model, &self.given(&model.sql).await?);
+        self.fits(&columns).await?;
+        self.forget_kept().await?;
         self.make_shadow(&columns, &model.config.key).await?;
         let names = listed(&columns);
         let (table, shadow) = (name_sql(&model.name), name_sql(&self.shadow()));
@@ -416,7 +504,7 @@ impl Step<'_> {
             return Ok(Outcome { findings, blocked, ..Outcome::default() });
         }
         let before = name_sql(&before_of(&model.name));
-        self.run("clear what the last run replaced", &format!("DROP TABLE IF EXISTS {before}")).await?;
+        self.clear(&before_of(&model.name)).await?;
         self.run("make room for what is replaced", &create_sql(&before_of(&model.name), &columns, &[]))
             .await?;
         let same = equal(&model.config.key, "n", "o");
@@ -455,6 +543,9 @@ impl Step<'_> {
                 message,
                 "give the model another name, or drop its table first",
             ));
+        }
+        if published && current {
+            self.fits(&columns).await?;
         }
         self.make_shadow(&columns, &model.config.key).await?;
         let names = listed(&columns);
@@ -588,6 +679,11 @@ pub async fn rollback(engine: &dyn Engine, model: &Model, run: i64) -> Result<St
     let known = state::built(engine, name).await?.ok_or_else(|| {
         WarehouseError::unfit(format!("no run has made `{name}`"), "`tidemill run` makes it")
     })?;
+    if known.run == 0 {
+        let hint = "a run behind it was taken back, or did not come to its end";
+        let message = format!("nothing is kept any more of what run {run} of `{name}` replaced");
+        return Err(WarehouseError::unfit(message, hint));
+    }
     if known.run != run {
         let hint = format!("the last run of `{name}` is {}; runs before it are not kept", known.run);
         return Err(WarehouseError::unfit(format!("run {run} is not the last of `{name}`"), hint));
@@ -614,7 +710,7 @@ pub async fn rollback(engine: &dyn Engine, model: &Model, run: i64) -> Result<St
     }
     let columns: Vec<Column> = engine.columns(name).await.map_err(failed())?;
     let names = listed(&columns);
-    if known.run_before != 0 {
+    if !known.before.is_empty() {
         // The whole table was swapped.
         let built = Built {
             fingerprint: known.before,
@@ -623,15 +719,21 @@ pub async fn rollback(engine: &dyn Engine, model: &Model, run: i64) -> Result<St
             run_before: 0,
             ..known
         };
+        // Until the last note nothing counts as filled: a server that dies between makes the table anew.
+        let unknown = Built { fingerprint: String::new(), run: 0, ..built.clone() };
         let writes = vec![
+            state::note(name, &unknown),
+            state::forget_intervals(name, None),
             Write::Sql(format!("DROP TABLE IF EXISTS {shadow}")),
             Write::Sql(format!("RENAME TABLE {table} TO {shadow}, {before} TO {table}")),
             state::note(name, &built),
-            state::forget_intervals(name, None),
             Write::Sql(format!("DROP TABLE IF EXISTS {shadow}")),
         ];
         engine.write(writes).await.map_err(failed())?;
-        return Ok(format!("the table of run {} is back", built.run));
+        return Ok(match built.run {
+            0 => "the table before it is back".to_owned(),
+            before => format!("the table of run {before} is back"),
+        });
     }
     let mut writes = Vec::new();
     match (kind, &model.config.time_column) {

@@ -199,6 +199,11 @@ impl CheckConfig {
         columns
     }
 
+    /// Whether it judges a table as a whole, and no part of one.
+    pub fn is_of_whole(&self) -> bool {
+        self.freshness.is_some() || self.row_count.is_some()
+    }
+
     /// The tables besides the model's that it reads.
     pub fn reads(&self) -> Vec<String> {
         let of_sql = self.sql.as_ref().and_then(|sql| {
@@ -255,7 +260,7 @@ impl CheckConfig {
         }
         if let Some(sql) = &self.sql {
             let sql = sql.trim().trim_end_matches(';').replace("{model}", &table);
-            return format!("SELECT COUNT(*) FROM ({sql}) AS broken");
+            return format!("SELECT COUNT(*) FROM ({sql}\n) AS broken");
         }
         format!("SELECT COUNT(*) FROM {table}")
     }

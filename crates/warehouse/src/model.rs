@@ -54,9 +54,10 @@ pub struct ModelConfig {
     #[schemars(extend("default" = "day"))]
     pub grain: Grain,
     /// For `incremental_by_time`: each run computes the newest interval and so many before it again, for rows that come late. With
-    /// 0 an interval is computed once.
+    /// 0 an interval is computed once, so that everything it reads must be there when its first run comes.
     #[serde(default)]
-    pub lookback: u32,
+    #[schemars(extend("default" = crate::build::LOOKBACK))]
+    pub lookback: Option<u32>,
     /// For `incremental_by_time`: intervals that one transaction replaces at the most. A month of days by default.
     #[serde(default)]
     pub batch: Option<u32>,
@@ -173,7 +174,7 @@ pub fn parse(path: &str, text: &str) -> Result<Model, Vec<Mistake>> {
             let (line, column) = error.location().map_or((1, 1), |it| (it.line(), it.column()));
             let message = error.without_snippet().to_string();
             let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-            let hint = "see docs/reference/config.md for every key of a model".into();
+            let hint = "docs/guides/models.md tells of them".into();
             vec![Mistake { line: line + header_line - 1, column, message, hint }]
         })?
     };
@@ -292,7 +293,7 @@ fn config_problems(config: &ModelConfig) -> Vec<(String, String)> {
     let only_timed = [
         ("time_column", config.time_column.is_some()),
         ("start", config.start.is_some()),
-        ("lookback", config.lookback != 0),
+        ("lookback", config.lookback.is_some()),
         ("batch", config.batch.is_some()),
     ];
     for (name, given) in only_timed {

@@ -124,7 +124,7 @@ pub async fn run(model: &Model, test: &TestConfig, folder: &Path) -> Result<Diff
     for table in ["out.got", "out.wanted"] {
         engine.execute(&create_sql(table, &columns, &[])).await.map_err(failed())?;
     }
-    let insert = format!("INSERT INTO out.got ({names}) SELECT {names} FROM ({sql}) AS q");
+    let insert = format!("INSERT INTO out.got ({names}) SELECT {names} FROM ({sql}\n) AS q");
     engine.execute(&insert).await.map_err(failed())?;
     let rows = test.outputs.iter().map(|row| cells(row, &columns)).collect::<Result<_, _>>()?;
     let wanted = Write::Put { table: "out.wanted".into(), columns: texts(&columns), rows, replace: false };

@@ -440,3 +440,100 @@ async fn readers_see_a_whole_table_while_it_is_made_anew() {
     }
     assert!(looked > 5, "{looked}");
 }
+
+async fn on_a_file() -> (tempfile::TempDir, Box<dyn Engine>) {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine::open("sqlite:w.db", folder.path(), Options::default()).await.unwrap();
+    orders(&*engine).await;
+    (folder, engine)
+}
+
+#[tokio::test]
+async fn nothing_is_taken_back_that_is_not_kept_any_more() {
+    let (_folder, engine) = on_a_file().await;
+    let engine = &*engine;
+    let look = "select day, dept, amount from dws.daily order by day, dept";
+    let daily = model("models/dws/daily.sql", DAILY);
+    ran(engine, &daily, 1, day(3)).await;
+    let other = model("models/dws/daily.sql", &DAILY.replace("sum(amount) as", "sum(amount) * 2 as"));
+    ran(engine, &other, 2, day(3)).await;
+    let whole = texts(engine, look).await;
+    // A run that a check stops has begun to make room: what run 2 replaced is gone.
+    engine.execute("insert into ods.orders values (9, '2026-01-03', 'a', 5000)").await.unwrap();
+    let outcome = run(engine, &other, 3, day(4), &Want::Due).await.unwrap();
+    assert!(!outcome.blocked.is_empty());
+    let error = rollback(engine, &other, 2).await.unwrap_err();
+    assert!(error.to_string().contains("nothing is kept any more"), "{error}");
+    let seen = texts(engine, look).await;
+    assert_eq!(seen[..whole.len()], whole[..]);
+
+    let keyed =
+        "/* @model\nkind: incremental_by_key\nkey: [id]\n*/ select id, dept from ods.orders where id < 3";
+    let keyed = model("models/dws/big.sql", keyed);
+    ran(engine, &keyed, 10, day(3)).await;
+    ran(engine, &keyed, 11, day(3)).await;
+    let look = "select * from dws.big order by id";
+    let whole = texts(engine, look).await;
+    let dying = Dying { inner: engine, left: AtomicI64::new(9), torn: false };
+    run(&dying, &keyed, 12, day(3), &Want::Due).await.unwrap_err();
+    rollback(engine, &keyed, 11).await.unwrap_err();
+    assert_eq!(texts(engine, look).await, whole);
+}
+
+#[tokio::test]
+async fn one_bad_day_does_not_hold_up_the_others() {
+    let (_folder, engine) = on_a_file().await;
+    let engine = &*engine;
+    let text = DAILY
+        .replace("lookback: 1", "lookback: 0\nbatch: 1")
+        .replace("max: 1000}", "max: 1000}\n  - row_count: {min: 3}");
+    let daily = model("models/dws/daily.sql", &text);
+    ran(engine, &daily, 1, day(4)).await;
+    engine
+        .execute("insert into ods.orders values (8, '2026-01-04', 'a', 5000), (9, '2026-01-05', 'a', 1)")
+        .await
+        .unwrap();
+    let outcome = run(engine, &daily, 2, day(6), &Want::Due).await.unwrap();
+    assert_eq!((outcome.intervals, outcome.blocked.len()), (1, 1), "{outcome:?}");
+    assert!(outcome.blocked[0].contains("from 2026-01-04"), "{outcome:?}");
+    let days = texts(engine, "select distinct day from dws.daily order by day").await;
+    assert_eq!(days.last().unwrap()[0].as_deref(), Some("2026-01-05"));
+    // The bad day is due until it is mended.
+    engine.execute("update ods.orders set amount = 5 where id = 8").await.unwrap();
+    let outcome = ran(engine, &daily, 3, day(6)).await;
+    assert_eq!(outcome.intervals, 1);
+    let nothing = Want::Intervals(Grain::Day.around(day(20)));
+    let error = run(engine, &daily, 4, day(6), &nothing).await.unwrap_err();
+    assert!(error.to_string().contains("has no interval in these days"), "{error}");
+}
+
+#[tokio::test]
+async fn columns_that_changed_under_a_model_are_told() {
+    let (_folder, engine) = on_a_file().await;
+    let engine = &*engine;
+    let keyed = "/* @model\nkind: incremental_by_key\nkey: [id]\n*/ select * from ods.orders";
+    let keyed = model("models/dws/all.sql", keyed);
+    ran(engine, &keyed, 1, day(3)).await;
+    engine.execute("drop table ods.orders").await.unwrap();
+    engine
+        .execute("create table ods.orders (id int primary key, day date, amount decimal(12,4))")
+        .await
+        .unwrap();
+    engine.execute("insert into ods.orders values (1, '2026-01-01', 1.2345)").await.unwrap();
+    let error = run(engine, &keyed, 2, day(3), &Want::Due).await.unwrap_err();
+    assert!(error.to_string().contains("gives other columns than its table has"), "{error}");
+    assert_eq!(texts(engine, "select count(*) from dws.all").await, [[Some("4".to_owned())]]);
+    run(engine, &keyed, 3, day(3), &Want::Everything).await.unwrap();
+    assert_eq!(texts(engine, "select amount from dws.all").await, [[Some("1.2345".to_owned())]]);
+    // What a run left beside the table may be of another kind, and the query may end with a comment.
+    let view = model(
+        "models/dws/all.sql",
+        "/* @model\nkind: view\n*/ select id, amount from ods.orders -- as it is",
+    );
+    ran(engine, &keyed, 4, day(3)).await;
+    ran(engine, &view, 5, day(3)).await;
+    let timed = "/* @model\nkind: incremental_by_time\ntime_column: day\nstart: 2026-01-01\n*/ \
+                 select day, amount from ods.orders where day between @start_ds and @end_ds -- the end";
+    ran(engine, &model("models/dws/all.sql", timed), 6, day(3)).await;
+    assert_eq!(texts(engine, "select count(*) from dws.all").await, [[Some("1".to_owned())]]);
+}

@@ -81,16 +81,15 @@ pub struct Desk {
     /// Opened by the first question: the engine's file may come later than the node.
     service: OnceCell<Service>,
     screens: Arc<Semaphore>,
+    health: Arc<dyn Health>,
 }
 
 impl Desk {
-    /// In a node: over the engine that it runs with, and with what its runs say of tables.
+    /// In a node: with what its runs say of tables. The engine is opened once more, to read: a question takes no connection from a run.
     pub fn new(project: &Project, warehouse: Option<&Warehouse>) -> Self {
         let desk = Self::beside(&project.dir, &project.node, project.indicators.clone());
         let Some(warehouse) = warehouse else { return desk };
-        let health = Arc::new(Runs(warehouse.catalog().clone()));
-        let service = Service::new(warehouse.engine(), desk.indicators.clone(), health);
-        Self { service: OnceCell::new_with(Some(service)), ..desk }
+        Self { health: Arc::new(Runs(warehouse.catalog().clone())), ..desk }
     }
 
     /// Without a node.
@@ -101,6 +100,7 @@ impl Desk {
             indicators,
             service: OnceCell::new(),
             screens: Arc::new(Semaphore::new(SCREENS_MAX)),
+            health: Arc::new(NoHealth),
         }
     }
 
@@ -111,7 +111,7 @@ impl Desk {
     pub async fn service(&self) -> Result<&Service, IndicatorError> {
         let opened = self.service.get_or_try_init(|| async {
             let engine: Arc<dyn Engine> = open_engine(&self.dir, &self.node).await?.into();
-            Ok(Service::new(engine, self.indicators.clone(), Arc::new(NoHealth)))
+            Ok(Service::new(engine, self.indicators.clone(), self.health.clone()))
         });
         opened.await.map_err(|error: EngineError| match error.code() {
             // No run has made the file yet.

@@ -4,12 +4,13 @@ use super::load;
 use crate::commands::{many, print_table};
 use crate::failure::Failure;
 use crate::project::Project;
-use ::warehouse::build::count;
+use ::warehouse::WarehouseError;
+use ::warehouse::build::{LOOKBACK, count};
 use ::warehouse::graph::Node;
 use ::warehouse::interval;
 use ::warehouse::model::{Model, ModelKind};
 use ::warehouse::state::{self, Built};
-use engine::{Engine, Options};
+use engine::{Engine, EngineError, Options};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -40,7 +41,13 @@ pub async fn plan(project: &Project, impact: bool, json: bool) -> Result<(), Fai
         ),
     };
     let known = match &engine {
-        Some(engine) => state::all(&**engine).await.unwrap_or_default(),
+        // No run has made the tables of its memory yet.
+        Some(engine) => match state::all(&**engine).await {
+            Err(WarehouseError::Engine { source: EngineError::Sql { number: 1146 | 1049, .. }, .. }) => {
+                Vec::new()
+            }
+            known => known.map_err(|e| Failure::of("read what is known of models", &e))?,
+        },
         None => Vec::new(),
     };
     let graph = load::graph(project);
@@ -120,7 +127,7 @@ async fn judged(
     };
     let done = state::intervals(engine, &model.name, &model.fingerprint).await;
     let done = done.map_err(|e| Failure::of("read the intervals", &e))?;
-    let due = interval::due(&all, &done, config.lookback);
+    let due = interval::due(&all, &done, config.lookback.unwrap_or(LOOKBACK));
     Ok((
         change,
         match (due.first(), due.last()) {

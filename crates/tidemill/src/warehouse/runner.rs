@@ -76,6 +76,20 @@ struct Live {
     intervals: Arc<Mutex<(usize, usize)>>,
 }
 
+/// The place of a node that runs; given back when it is dropped, after a panic too.
+struct Place<'w> {
+    warehouse: &'w Warehouse,
+    node: Node,
+    live: Live,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        locked(&self.warehouse.0.running).remove(&self.node);
+        self.warehouse.0.freed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -130,10 +144,6 @@ impl Warehouse {
             stop,
             _lock: lock,
         }))))
-    }
-
-    pub fn engine(&self) -> Arc<dyn Engine> {
-        self.0.engine.clone()
     }
 
     pub fn catalog(&self) -> &Catalog {
@@ -232,7 +242,9 @@ impl Warehouse {
                 break;
             }
             if self.0.graph.behind(node).any(|it| failed.contains_key(it)) {
-                failed.insert(node.clone(), "what it stands on failed".into());
+                let message = "what it stands on failed".to_owned();
+                self.note_left_out(batch, node, cause, &message);
+                failed.insert(node.clone(), message);
                 left_out += 1;
                 continue;
             }
@@ -328,48 +340,57 @@ impl Warehouse {
         }
     }
 
-    /// Runs one node once it is free, as often as it may be tried.
-    async fn node(&self, batch: i64, node: &Node, ask: &Ask, cause: &str) -> RunEnd {
+    /// A run that did not come to be is one that failed: whoever asks for the table is told.
+    fn note_left_out(&self, batch: i64, node: &Node, cause: &str, message: &str) {
+        let now = Timestamp::now().as_millisecond();
+        match self.0.catalog.start_run(Some(batch), node.kind(), node.name(), cause, now) {
+            Ok(run) => self.end(run, &failed(message.to_owned(), None)),
+            Err(error) => {
+                tracing::error!(
+                    name = node.name(),
+                    error = base::error::chain(&error),
+                    "failed to note a run"
+                );
+            }
+        }
+    }
+
+    /// Waits until nothing runs of a node, and holds its place.
+    async fn place(&self, node: &Node) -> Place<'_> {
         let mut freed = self.0.freed.subscribe();
-        let live = Live { run: 0, collect: Arc::default(), intervals: Arc::default() };
         loop {
             freed.mark_unchanged();
-            let taken = {
+            {
                 let mut running = locked(&self.0.running);
-                let free = !running.contains_key(node);
-                if free {
+                if !running.contains_key(node) {
+                    let live = Live { run: 0, collect: Arc::default(), intervals: Arc::default() };
                     running.insert(node.clone(), live.clone());
+                    return Place { warehouse: self, node: node.clone(), live };
                 }
-                free
-            };
-            if taken {
-                break;
             }
+            // The sender lives as long as we do.
             let _ = freed.changed().await;
         }
+    }
+
+    /// Runs one node once it is free, as often as it may be tried.
+    async fn node(&self, batch: i64, node: &Node, ask: &Ask, cause: &str) -> RunEnd {
+        let place = self.place(node).await;
         let started = Timestamp::now().as_millisecond();
         let run = match self.0.catalog.start_run(Some(batch), node.kind(), node.name(), cause, started) {
             Ok(run) => run,
-            Err(error) => {
-                self.free(node);
-                return failed(base::error::chain(&error), error.hint());
-            }
+            Err(error) => return failed(base::error::chain(&error), error.hint()),
         };
-        let live = Live { run, ..live };
+        let live = Live { run, ..place.live.clone() };
         locked(&self.0.running).insert(node.clone(), live.clone());
         let end = match node {
             Node::Flow(name) => self.flow(name, run, &live).await,
             Node::Model(name) => self.model(name, run, ask, &live).await,
         };
         self.end(run, &end);
-        self.free(node);
+        drop(place);
         self.tell(node, run, &end);
         end
-    }
-
-    fn free(&self, node: &Node) {
-        locked(&self.0.running).remove(node);
-        self.0.freed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     fn tell(&self, node: &Node, run: i64, end: &RunEnd) {
@@ -526,7 +547,23 @@ impl Warehouse {
             Failure::new(2, format!("`{}` is no model of this project any more", known.name))
         })?;
         let failed = |error: WarehouseError| Failure::of("take the run back", &error);
-        build::rollback(&*self.0.engine, model, run).await.map_err(failed)
+        let node = Node::Model(model.name.clone());
+        let done = {
+            let _place = self.place(&node).await;
+            build::rollback(&*self.0.engine, model, run).await.map_err(failed)?
+        };
+        // What screens show is of the rows that are there again.
+        let now = Timestamp::now().as_millisecond();
+        let batch = self.0.catalog.start_run(None, "batch", &model.name, "rollback", now);
+        let batch = batch.map_err(|e| Failure::of("note the run", &e))?;
+        let ask = Ask { target: model.name.clone(), ..Ask::default() };
+        let ends = self.rollups(batch, &[node], &BTreeMap::new(), &ask, "rollback").await;
+        let bad = ends.iter().find(|(_, end)| end.state != RunState::Ok);
+        let state = if bad.is_some() { RunState::Failed } else { RunState::Ok };
+        let message = bad.map_or_else(String::new, |(name, end)| format!("{name}: {}", end.message));
+        let rows = RowCounts::default();
+        self.end(batch, &RunEnd { state, rows, message, hint: String::new(), detail: "{}".into() });
+        Ok(done)
     }
 }
 
@@ -568,6 +605,8 @@ fn model_end(model: &Model, outcome: Outcome) -> RunEnd {
     let whole = rebuilt && model.config.kind != ::warehouse::model::ModelKind::View;
     if whole && written == 0 {
         warnings.push("the table has no rows".into());
+    } else if intervals > 0 && written == 0 {
+        warnings.push(format!("{intervals} intervals have no rows"));
     }
     let state = if warnings.is_empty() { RunState::Ok } else { RunState::Warned };
     RunEnd { state, rows, message: warnings.join("; "), hint: String::new(), detail }

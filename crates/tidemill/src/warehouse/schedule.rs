@@ -3,7 +3,7 @@
 use super::runner::{Ask, Warehouse};
 use ::warehouse::graph::Node;
 use base::schedule::Schedule;
-use catalog::RunsAsked;
+use catalog::RunState;
 use jiff::{SignedDuration, Timestamp, Zoned};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -18,6 +18,8 @@ struct Timed {
     node: Node,
     schedule: Schedule,
     next: Option<Zoned>,
+    /// The last batch that it began.
+    batch: Option<i64>,
 }
 
 /// One task for everything that has a schedule.
@@ -25,7 +27,12 @@ pub fn spawn(warehouse: &Warehouse, tasks: &mut JoinSet<()>, shutdown: &watch::R
     let now = Timestamp::now().to_zoned(warehouse.zone().clone());
     let timed = warehouse.graph().nodes().filter_map(|node| {
         let schedule = warehouse.schedule_of(node)?;
-        Some(Timed { next: first(warehouse, node, &schedule, &now), schedule, node: node.clone() })
+        Some(Timed {
+            next: first(warehouse, node, &schedule, &now),
+            schedule,
+            node: node.clone(),
+            batch: None,
+        })
     });
     let mut timed: Vec<Timed> = timed.collect();
     if timed.is_empty() {
@@ -40,22 +47,18 @@ pub fn spawn(warehouse: &Warehouse, tasks: &mut JoinSet<()>, shutdown: &watch::R
     });
 }
 
-/// When a node runs first: at once where a run was missed, else by its schedule.
+/// When a node runs first: at once where a time of the last day was missed, else by its schedule. A run that was cut off counts as
+/// missed.
 fn first(warehouse: &Warehouse, node: &Node, schedule: &Schedule, now: &Zoned) -> Option<Zoned> {
-    let asked = RunsAsked {
-        kind: Some(node.kind().to_owned()),
-        name: Some(node.name().to_owned()),
-        ..RunsAsked::default()
-    };
-    let last = warehouse.catalog().runs(&asked, 1).unwrap_or_default().into_iter().next();
+    let ended = [RunState::Ok, RunState::Warned, RunState::Failed];
+    let last = warehouse.catalog().last_run(node.kind(), node.name(), &ended).ok().flatten();
     let last = last.and_then(|run| Timestamp::from_millisecond(run.started_ms).ok());
     let next = schedule.next(now);
+    // A node that has never run begins with its next time.
     let Some(last) = last else { return next };
-    let missed = schedule.next(&last.to_zoned(now.time_zone().clone()));
-    match missed {
-        Some(missed) if missed <= *now && now.duration_since(&missed) <= CATCH_UP_MAX => Some(missed),
-        _ => next,
-    }
+    let from = last.max(now.timestamp().saturating_sub(CATCH_UP_MAX).unwrap_or(last));
+    let missed = schedule.next(&from.to_zoned(now.time_zone().clone()));
+    missed.filter(|missed| missed <= now).or(next)
 }
 
 async fn run(warehouse: &Warehouse, timed: &mut [Timed]) {
@@ -72,12 +75,20 @@ async fn run(warehouse: &Warehouse, timed: &mut [Timed]) {
         let behind = graph.downstream(&due.node).into_iter().filter(|it| warehouse.schedule_of(it).is_none());
         let nodes: Vec<Node> = std::iter::once(due.node.clone()).chain(behind).collect();
         let ask = Ask { target: format!("{}+", due.node.name()), ..Ask::default() };
-        if let Err(failure) = warehouse.start_nodes(nodes, ask, "schedule") {
-            tracing::error!(
-                name = due.node.name(),
-                error = failure.message,
-                "a run by schedule did not begin"
-            );
+        let goes_on = due.batch.is_some_and(|batch| {
+            let run = warehouse.catalog().run(batch).ok().flatten();
+            run.is_some_and(|run| run.state == RunState::Running)
+        });
+        let name = due.node.name();
+        if goes_on {
+            tracing::warn!(name, "a run by schedule is left out: the one before goes on");
+        } else {
+            match warehouse.start_nodes(nodes, ask, "schedule") {
+                Ok(batch) => due.batch = Some(batch),
+                Err(failure) => {
+                    tracing::error!(name, error = failure.message, "a run by schedule did not begin");
+                }
+            }
         }
         let now = Timestamp::now().to_zoned(warehouse.zone().clone());
         due.next = due.schedule.next(&now);

@@ -269,11 +269,13 @@ async fn changes_in_our_format_go_from_one_node_to_another_and_other_sources_tak
 
 #[test]
 fn what_means_nothing_to_the_source_is_told() {
-    for (line, word) in [("url: http://x", "url"), ("snapshot: never", "snapshot"), ("topics: [a]", "topics")]
-    {
+    for (line, word) in [("snapshot: never", "snapshot"), ("topics: [a]", "topics")] {
         let (code, _, err) = project(&format!("{DECLARED}{line}\n")).run(&["check"]);
         assert!(code == 2 && err.contains(&format!("`{word}` means nothing")), "{err}");
     }
+    // With a url it is an API that is asked, to which nobody pushes.
+    let (code, _, err) = project(&format!("{DECLARED}url: http://x\n")).run(&["check"]);
+    assert!(code == 2 && err.contains("sources/in.yaml:"), "{err}");
     let (code, _, err) = project("kind: http\n").run(&["check"]);
     assert!(code == 2 && err.contains("`tables` is missing"), "{err}");
 }

@@ -203,19 +203,37 @@ async fn a_batch_that_is_killed_anywhere_is_whole_after_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_schedule_runs_a_flow_and_what_stands_on_it() {
+async fn a_schedule_makes_up_for_a_run_that_was_missed_and_runs_what_stands_on_it() {
     let mut node = node("sqlite:./data/warehouse.db");
-    shop(&node.path("shop.db"), 500);
+    let db = shop(&node.path("shop.db"), 500);
     let flow = std::fs::read_to_string(node.path("flows/orders.yaml")).unwrap();
-    node.write("flows/orders.yaml", &format!("{flow}schedule: \"* * * * *\"\n"));
+    node.write("flows/orders.yaml", &format!("{flow}schedule: \"30 2 * * *\"\n"));
+    // A node that has never run waits for its time.
     node.start();
-    let ran = |status: &Value| {
-        status["runs"].as_array().is_some_and(|runs| runs.iter().any(|it| it["state"] == "ok"))
-    };
-    let status = node.wait("a run by schedule", ran).await;
-    assert_eq!(status["runs"][0]["cause"], "schedule");
-    assert_eq!(answer(&node).unwrap(), truth(&node));
+    node.wait("up", |status| status["name"].is_string()).await;
     node.stop();
+    let (code, _, err) = node.run(&["run", "orders+"]);
+    assert_eq!(code, 0, "{err}");
+    let (_, out, _) = node.run(&["runs", "--json", "--kind", "batch"]);
+    let runs: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(runs["runs"].as_array().unwrap().len(), 1);
+    // Three days later.
+    db.execute_batch("UPDATE orders SET amount = amount + 1 WHERE id % 3 = 0").unwrap();
+    let catalog = Connection::open(node.path("data/catalog.db")).unwrap();
+    catalog.execute_batch("UPDATE runs SET started_ms = started_ms - 3 * 86400000").unwrap();
+    drop(catalog);
+    node.start();
+    let ran =
+        |status: &Value| status["runs"][0]["cause"] == "schedule" && status["runs"][0]["state"] != "running";
+    let status = node.wait("the run that was missed", ran).await;
+    assert_eq!(status["runs"][0]["state"], "ok", "{status}");
+    assert_eq!(status["runs"][0]["name"], "orders+");
+    assert_eq!(answer(&node).unwrap(), truth(&node));
+    // Once, however many times were missed.
+    node.stop();
+    let (_, out, _) = node.run(&["runs", "--json", "--kind", "batch"]);
+    let runs: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(runs["runs"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,15 +13,14 @@ use engine::Engine;
 use expr::decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Periods of a series.
 pub const SERIES_MAX: u32 = 400;
 /// Members of a list where no limit is given, and the largest limit.
 pub const MEMBERS_DEFAULT: usize = 100;
 pub const MEMBERS_MAX: usize = 1000;
-/// Where sums over all time begin.
-const BEGINNING: Date = Date { year: 1000, month: 1, day: 1 };
+/// Where sums over all time begin: a year that begins with a week.
+const BEGINNING: Date = Date { year: 1010, month: 1, day: 1 };
 
 /// Which indicator, when, and of whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,10 +309,6 @@ impl Asked<'_> {
     }
 }
 
-fn today() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| (it.as_secs() / 86_400) as i64)
-}
-
 fn asked<'i>(
     indicators: &'i Indicators,
     metas: &HashMap<usize, Meta>,
@@ -340,7 +335,7 @@ fn asked<'i>(
         })?,
         None => {
             let newest = declared.models.iter().filter_map(|at| metas.get(at)?.newest).max();
-            Period::containing(grain, newest.unwrap_or_else(today))
+            Period::containing(grain, newest.unwrap_or_else(|| indicators.today()))
         }
     };
     if question.series > SERIES_MAX {
@@ -490,9 +485,10 @@ impl Indicators {
         for at in &declared.models {
             let health = health.of(&self.models[*at].table);
             let built = metas.get(at).map_or(0, |it| it.built_ms);
-            as_of = as_of.min(health.as_of_ms.unwrap_or(built));
+            // Rows that a run has changed since are not in the rollup yet.
+            as_of = as_of.min(health.as_of_ms.map_or(built, |ended| ended.min(built)));
             checks = checks.max(health.checks);
-            stale |= health.stale;
+            stale |= health.stale || health.as_of_ms.is_some_and(|ended| ended > built);
         }
         let micros = if as_of == i64::MAX { 0 } else { as_of.saturating_mul(1000) };
         (base::value::format_timestamp(micros, 3), checks, stale)

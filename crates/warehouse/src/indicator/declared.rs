@@ -9,6 +9,8 @@ use super::period::{Grain, Period, Span};
 use base::near::nearest;
 use expr::Expression;
 use expr::decimal::Decimal;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -116,6 +118,8 @@ pub struct Indicators {
     pub models: Vec<Model>,
     /// By their codes.
     pub metrics: BTreeMap<String, Declared>,
+    /// What day it is: the project's time zone, UTC by default.
+    pub zone: Option<TimeZone>,
 }
 
 /// A name of ours: a column or a part of a table's name.
@@ -162,6 +166,13 @@ struct Reader {
 }
 
 impl Indicators {
+    /// Today by the project's clock, as days since 1970.
+    pub fn today(&self) -> i64 {
+        let zone = self.zone.clone().unwrap_or(TimeZone::UTC);
+        let day = Timestamp::now().to_zoned(zone).date();
+        day.duration_since(jiff::civil::date(1970, 1, 1)).as_hours() / 24
+    }
+
     /// Reads what files declare, each with its path.
     pub fn new(files: &[(String, IndicatorFile)]) -> Result<Self, Vec<Mistake>> {
         let mut reader = Reader::default();
@@ -201,7 +212,7 @@ impl Indicators {
         for model in &mut models {
             model.definition = model.digest();
         }
-        Ok(Self { models, metrics })
+        Ok(Self { models, metrics, zone: None })
     }
 }
 

@@ -20,7 +20,6 @@ use serde_json::{Map, Value, json};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Rows of an answer where no limit is given, and the largest limit.
 const ROWS_DEFAULT: usize = 10_000;
@@ -409,7 +408,7 @@ impl<'i> Read<'i> {
                 ));
             }
         }
-        let own = range(&time.date_range)?;
+        let own = range(&time.date_range, self.indicators.today())?;
         let before = self.time.take().and_then(|(_, _, range)| range);
         let range = match (own, before) {
             (Some((a, b)), Some((c, d))) => Some((a.max(c), b.min(d))),
@@ -428,8 +427,22 @@ impl<'i> Read<'i> {
             if operator != "inDateRange" {
                 return Err(no_operator());
             }
-            let range = range(&Value::Array(values.clone()))?;
-            self.time = Some((member.clone(), None, range));
+            let range = range(&Value::Array(values.clone()), self.indicators.today())?;
+            let (grain, before) = match self.time.take() {
+                Some((_, grain, before)) => (grain, before),
+                None => (None, None),
+            };
+            // Several ranges are all meant.
+            let both = match (before, range) {
+                (Some((from, to)), Some((also_from, also_to))) => {
+                    Some((from.max(also_from), to.min(also_to)))
+                }
+                (before, range) => before.or(range),
+            };
+            if both.is_some_and(|(from, to)| from >= to) {
+                return Err(wrong("the ranges of time have no day in common", "leave one of them out"));
+            }
+            self.time = Some((member.clone(), grain, both));
             return Ok(());
         }
         if let Some(place) = self.measures.iter().position(|(name, ..)| name == member) {
@@ -685,7 +698,7 @@ impl<'i> Read<'i> {
 }
 
 /// First day, and the day behind the last.
-fn range(value: &Value) -> Result<Option<(i64, i64)>, IndicatorError> {
+fn range(value: &Value, today: i64) -> Result<Option<(i64, i64)>, IndicatorError> {
     let hint = "dateRange: [\"2026-01-01\", \"2026-01-31\"], or \"last 7 days\"";
     let refuse = || wrong("a `dateRange` is not understood", hint);
     let day = |text: &str| {
@@ -697,7 +710,7 @@ fn range(value: &Value) -> Result<Option<(i64, i64)>, IndicatorError> {
         Value::Null => return Ok(None),
         Value::String(text) => match day(text) {
             Ok(day) => (day, day + 1),
-            Err(error) => relative(text, today()).ok_or(error)?,
+            Err(error) => relative(text, today).ok_or(error)?,
         },
         Value::Array(both) => match both.as_slice() {
             [Value::String(only)] => (day(only)?, day(only)? + 1),
@@ -710,10 +723,6 @@ fn range(value: &Value) -> Result<Option<(i64, i64)>, IndicatorError> {
         return Err(wrong("a `dateRange` ends before it begins", hint));
     }
     Ok(Some(found))
-}
-
-fn today() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| (it.as_secs() / 86_400) as i64)
 }
 
 /// `today`, `yesterday`, `this month`, `last month`, `last 7 days`: whole periods before the present one.
@@ -758,10 +767,10 @@ mod tests {
         for text in ["", "last", "next month", "last x days", "last 7 days;"] {
             assert_eq!(relative(text, today), None, "{text}");
         }
-        assert!(range(&json!(["2026-02-01", "2026-01-01"])).is_err());
-        assert!(range(&json!(["2026-02-01", "2026-13-01"])).is_err());
+        assert!(range(&json!(["2026-02-01", "2026-01-01"]), 0).is_err());
+        assert!(range(&json!(["2026-02-01", "2026-13-01"]), 0).is_err());
         assert_eq!(
-            range(&json!(["2026-02-01T00:00:00.000", "2026-02-02"])).unwrap(),
+            range(&json!(["2026-02-01T00:00:00.000", "2026-02-02"]), 0).unwrap(),
             Some((at("2026-02-01"), at("2026-02-03")))
         );
     }
