@@ -126,6 +126,28 @@ const UTC: [&str; 5] = ["+00:00", "+0:00", "UTC", "SYSTEM", "Etc/UTC"];
 /// Character sets of clients in which the door can answer: UTF-8, and what is a part of it.
 const CHARSETS: [&str; 6] = ["utf8mb4", "utf8", "utf8mb3", "ascii", "binary", "null"];
 
+/// Those that SHOW VARIABLES tells as ON and OFF.
+const SWITCHES: [&str; 18] = [
+    "autocommit",
+    "foreign_key_checks",
+    "unique_checks",
+    "sql_notes",
+    "sql_auto_is_null",
+    "sql_safe_updates",
+    "sql_big_selects",
+    "sql_warnings",
+    "performance_schema",
+    "read_only",
+    "super_read_only",
+    "transaction_read_only",
+    "local_infile",
+    "log_bin",
+    "big_tables",
+    "explicit_defaults_for_timestamp",
+    "skip_networking",
+    "sql_quote_show_create",
+];
+
 /// The variables of one session.
 #[derive(Debug, Default)]
 pub struct Variables {
@@ -144,50 +166,10 @@ impl Variables {
 
     /// All, by name: those of the server, or with what the session has set.
     pub fn all(&self, global: bool) -> Vec<(String, String)> {
-        let shown = |name: &str, value: &str| match (name, value) {
-            (
-                "autocommit"
-                | "foreign_key_checks"
-                | "unique_checks"
-                | "sql_notes"
-                | "sql_auto_is_null"
-                | "sql_safe_updates"
-                | "sql_big_selects"
-                | "sql_warnings"
-                | "performance_schema"
-                | "read_only"
-                | "super_read_only"
-                | "transaction_read_only"
-                | "local_infile"
-                | "log_bin"
-                | "big_tables"
-                | "explicit_defaults_for_timestamp"
-                | "skip_networking"
-                | "sql_quote_show_create",
-                "1",
-            ) => "ON".to_owned(),
-            (
-                "autocommit"
-                | "foreign_key_checks"
-                | "unique_checks"
-                | "sql_notes"
-                | "sql_auto_is_null"
-                | "sql_safe_updates"
-                | "sql_big_selects"
-                | "sql_warnings"
-                | "performance_schema"
-                | "read_only"
-                | "super_read_only"
-                | "transaction_read_only"
-                | "local_infile"
-                | "log_bin"
-                | "big_tables"
-                | "explicit_defaults_for_timestamp"
-                | "skip_networking"
-                | "sql_quote_show_create",
-                "0",
-            ) => "OFF".to_owned(),
-            (_, value) => value.to_owned(),
+        let shown = |name: &str, value: &str| match value {
+            "1" if SWITCHES.contains(&name) => "ON".to_owned(),
+            "0" if SWITCHES.contains(&name) => "OFF".to_owned(),
+            value => value.to_owned(),
         };
         let all = KNOWN.iter().filter(|(name, _)| !name.starts_with("tx_"));
         all.map(|(name, value)| {

@@ -1,6 +1,6 @@
 //! What the tests share: sources, engines, runs, and what a dataset holds.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![expect(dead_code, reason = "each test file uses a part")]
 
 pub mod failing;
 pub mod given;

@@ -63,10 +63,11 @@ async fn pymysql_hears_what_mysql_says() -> Result<()> {
 async fn mysqlclient_hears_what_mysql_says() -> Result<()> {
     let clients = Clients::find()?;
     // Its plug-ins for passwords lie beside the C client.
-    let plugins = format!("mysqlclient/root/usr/lib/{}-linux-gnu/libmariadb3/plugin", std::env::consts::ARCH);
+    let plugins = format!("usr/lib/{}-linux-gnu/libmariadb3/plugin", std::env::consts::ARCH);
+    let plugins = clients.0.join("mysqlclient").join("root").join(plugins);
     alike(|port| {
         let mut command = clients.python("mysqlclient/lib", "dbapi.py");
-        command.env("MARIADB_PLUGIN_DIR", clients.0.join(&plugins));
+        command.env("MARIADB_PLUGIN_DIR", &plugins);
         command.args(["MySQLdb", &port.to_string()]).arg(statements());
         command
     })
